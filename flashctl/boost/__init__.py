@@ -1,0 +1,1 @@
+"""The Engine API multiplexer between consensus client, builder and fallback."""

@@ -1,0 +1,1 @@
+"""The block builder: pool, payload jobs, flashblock schedule, Engine API and publisher."""

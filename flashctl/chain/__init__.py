@@ -1,0 +1,1 @@
+"""The embedded chain: genesis, storage, canonical head, and its JSON-RPC views."""

@@ -1,0 +1,1 @@
+"""One module per subcommand: flags to a config to run(). No logic lives here."""

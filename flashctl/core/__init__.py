@@ -1,0 +1,1 @@
+"""What every role shares; knows nothing of any role."""

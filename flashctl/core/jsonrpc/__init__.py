@@ -1,0 +1,1 @@
+"""JSON-RPC 2.0: errors, the method table, server and client."""

@@ -1,0 +1,1 @@
+"""What a transaction, a flashblock, a block or a receipt looks like to a person or a script."""

@@ -1,0 +1,1 @@
+"""Ethereum's data, as pure functions: hashes, RLP, transactions, receipts, blocks, tries."""

@@ -1,0 +1,1 @@
+"""The EVM: fork tables, journalled state, interpreter and compiler tiers, precompiles."""

@@ -1,0 +1,1 @@
+"""The OP Stack's rules on top of the EVM: forks, fees, deposits, block execution."""

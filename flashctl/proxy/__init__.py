@@ -1,0 +1,1 @@
+"""The Flashblocks fan-out: upstreams, access, filters, compression."""

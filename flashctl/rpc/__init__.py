@@ -1,0 +1,1 @@
+"""The overlay node: canonical answers below, preconfirmed pending state on top."""

@@ -1,0 +1,1 @@
+"""Tail, check, record and replay a Flashblocks stream."""
