@@ -1,0 +1,98 @@
+"""Hex as Ethereum's JSON writes it: DATA (`0x` and two digits a byte) and QUANTITY (`0x` and no leading
+zeros).
+
+Both directions live here, so that every role words a malformed value the same way. Parsing a quantity
+accepts leading zeros: the builders on the wire disagree about them (`0x00` is common in flashblocks), and no
+value becomes ambiguous by accepting them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flashctl.errors import DataError
+
+__all__ = ["MAX_QUANTITY_DIGITS", "InvalidHex", "parse_hex", "parse_quantity", "quantity", "to_hex"]
+
+MAX_QUANTITY_DIGITS = 64
+"""A quantity is at most a 256-bit word; a longer one would only cost time to convert."""
+
+_DIGITS = frozenset("0123456789abcdefABCDEF")
+
+
+class InvalidHex(DataError):
+    """A string is not the hex that its place asks for."""
+
+    text: Final[str]
+    """What was given, in full; the message shortens it."""
+
+    def __init__(self, text: object, reason: str) -> None:
+        self.text = text if isinstance(text, str) else repr(text)
+        shown = self.text if len(self.text) <= 40 else f"{self.text[:24]}... ({len(self.text)} characters)"
+        super().__init__(f"not a hex value: {shown!r}: {reason}")
+
+
+def to_hex(data: bytes) -> str:
+    """`data` as DATA: lower-case digits after `0x`."""
+    return "0x" + data.hex()
+
+
+def quantity(value: int) -> str:
+    """`value` as QUANTITY: no leading zeros, zero is `0x0`."""
+    return hex(value)
+
+
+def parse_hex(text: str, *, size: int | None = None) -> bytes:
+    """The bytes of a DATA string.
+
+    Args:
+        size: The number of bytes it must have, where its place fixes one.
+
+    Raises:
+        InvalidHex: No `0x` prefix, an odd number of digits, another character than a digit, or another size.
+    """
+    if not isinstance(text, str):
+        raise InvalidHex(text, "expected a string")
+    if text[:2] not in ("0x", "0X"):
+        raise InvalidHex(text, "no 0x prefix")
+    if len(text) % 2:
+        raise InvalidHex(text, "odd number of digits")
+    digits = text[2:]
+    try:
+        data = bytes.fromhex(digits)
+    except ValueError:
+        raise InvalidHex(text, _bad_digit(digits)) from None
+    # bytes.fromhex skips white space, which JSON data never contains on purpose.
+    if len(data) * 2 != len(digits):
+        raise InvalidHex(text, "white space between digits")
+    if size is not None and len(data) != size:
+        raise InvalidHex(text, f"{len(data)} bytes, expected {size}")
+    return data
+
+
+def parse_quantity(text: str) -> int:
+    """The number of a QUANTITY string, at most 256 bits.
+
+    Raises:
+        InvalidHex: No `0x` prefix, no digit, another character than a digit, or more than 64 digits.
+    """
+    if not isinstance(text, str):
+        raise InvalidHex(text, "expected a string")
+    if text[:2] not in ("0x", "0X"):
+        raise InvalidHex(text, "no 0x prefix")
+    digits = text[2:]
+    if not digits:
+        raise InvalidHex(text, "no digits")
+    if len(digits) > MAX_QUANTITY_DIGITS:
+        raise InvalidHex(text, f"more than {MAX_QUANTITY_DIGITS} digits")
+    # int() also takes signs, underscores and white space.
+    if not _DIGITS.issuperset(digits):
+        raise InvalidHex(text, _bad_digit(digits))
+    return int(digits, 16)
+
+
+def _bad_digit(digits: str) -> str:
+    for position, character in enumerate(digits):
+        if character not in _DIGITS:
+            return f"{character!r} at position {position} is not a hex digit"
+    return "not hex digits"

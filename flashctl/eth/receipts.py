@@ -1,0 +1,135 @@
+"""Receipts: what a transaction left behind besides state, in the form that the receipts root commits to.
+
+A deposit's receipt carries two more fields (OP Stack specs, protocol/deposits.md): since Regolith the
+nonce of its sender, since Canyon a version that puts both into the hashed encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from flashctl.errors import DataError
+from flashctl.eth.bloom import logs_bloom
+from flashctl.eth.rlp import Item, RlpError, decode_list, encode_bytes, encode_uint, join_list
+
+__all__ = ["InvalidReceipt", "Log", "Receipt", "decode_receipt", "encode_log", "encode_receipt"]
+
+_DEPOSIT_TYPE = 0x7E
+_KNOWN_TYPES = frozenset((1, 2, 3, 4, _DEPOSIT_TYPE))
+
+
+class InvalidReceipt(DataError):
+    """Bytes are not the encoding of a receipt."""
+
+    reason: Final[str]
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"invalid receipt: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One event that a contract emitted."""
+
+    address: bytes
+    """The contract, 20 bytes."""
+    topics: tuple[bytes, ...]
+    """Up to four words; the first usually names the event."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The consensus part of a receipt."""
+
+    tx_type: int
+    """The EIP-2718 type byte of the transaction; 0 for a legacy one."""
+    succeeded: bool
+    cumulative_gas_used: int
+    """Gas of the block up to and including this transaction."""
+    logs: tuple[Log, ...]
+    deposit_nonce: int | None = None
+    """The sender's nonce before a deposit, since Regolith."""
+    deposit_receipt_version: int | None = None
+    """1 since Canyon: the deposit nonce is part of the hashed encoding."""
+    bloom: bytes = field(default=b"", compare=False)
+    """The filter of the logs; computed when it is not given."""
+
+    def __post_init__(self) -> None:
+        if not self.bloom:
+            object.__setattr__(self, "bloom", logs_bloom(self.logs))
+
+
+def encode_log(log: Log) -> bytes:
+    """The RLP of one log."""
+    topics = join_list(encode_bytes(topic) for topic in log.topics)
+    return join_list((encode_bytes(log.address), topics, encode_bytes(log.data)))
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """The EIP-2718 encoding, as it enters the receipts trie."""
+    fields = [
+        b"\x01" if receipt.succeeded else b"\x80",
+        encode_uint(receipt.cumulative_gas_used),
+        encode_bytes(receipt.bloom),
+        join_list(map(encode_log, receipt.logs)),
+    ]
+    if receipt.deposit_nonce is not None and receipt.deposit_receipt_version is not None:
+        fields += [encode_uint(receipt.deposit_nonce), encode_uint(receipt.deposit_receipt_version)]
+    payload = join_list(fields)
+    return bytes((receipt.tx_type,)) + payload if receipt.tx_type else payload
+
+
+def decode_receipt(raw: bytes) -> Receipt:
+    """The receipt of one EIP-2718 encoding.
+
+    Raises:
+        InvalidReceipt: An unknown type, malformed RLP or a field of another shape.
+    """
+    if not raw:
+        raise InvalidReceipt("no bytes")
+    tx_type = 0 if raw[0] >= 0xC0 else raw[0]
+    if tx_type and tx_type not in _KNOWN_TYPES:
+        raise InvalidReceipt(f"unknown transaction type 0x{tx_type:02x}")
+    try:
+        items = decode_list(raw, 1 if tx_type else 0)
+    except RlpError as error:
+        raise InvalidReceipt(str(error)) from None
+    if len(items) != 4 and not (tx_type == _DEPOSIT_TYPE and len(items) == 6):
+        raise InvalidReceipt(f"{len(items)} fields, expected 4")
+    status, gas, bloom, logs = items[:4]
+    if status not in (b"", b"\x01"):
+        raise InvalidReceipt("status is neither 0 nor 1")
+    if not isinstance(bloom, bytes) or len(bloom) != 256:
+        raise InvalidReceipt("bloom is not 256 bytes")
+    if not isinstance(logs, list):
+        raise InvalidReceipt("logs are not a list")
+    nonce, version = (_uint(items[4]), _uint(items[5])) if len(items) == 6 else (None, None)
+    return Receipt(
+        tx_type, status == b"\x01", _uint(gas), tuple(map(_log, logs)), nonce, version, bloom=bloom
+    )
+
+
+def _log(item: Item) -> Log:
+    match item:
+        case [bytes(address), list(topics), bytes(data)] if len(address) == 20:
+            return Log(address, _topics(topics), data)
+    raise InvalidReceipt("log is not an address, topics and data")
+
+
+def _topics(items: Sequence[Item]) -> tuple[bytes, ...]:
+    topics: list[bytes] = []
+    for item in items:
+        if not isinstance(item, bytes) or len(item) != 32:
+            raise InvalidReceipt("topic is not 32 bytes")
+        topics.append(item)
+    return tuple(topics)
+
+
+def _uint(item: Item) -> int:
+    if not isinstance(item, bytes) or len(item) > 8 or item[:1] == b"\x00":
+        raise InvalidReceipt("expected an integer of at most 8 bytes")
+    return int.from_bytes(item, "big")
