@@ -1,1 +1,12 @@
-"""JSON-RPC 2.0: errors, the method table, server and client."""
+"""JSON-RPC 2.0 as the Ethereum world speaks it: errors, the method table, server and client.
+
+    errors.py     codes, `RpcError`, and what any other exception becomes on the wire
+    methods.py    `Methods`: names to async functions, plus subscriptions
+    dispatch.py   bytes of a request in, bytes of the answer out; batches and their limits; no sockets
+    session.py    one WebSocket connection: its queue, its subscriptions
+    server.py     `serve`: HTTP and WebSocket on one port
+    listener.py   what uvicorn leaves open: head size, header time-out, connection count
+    client.py     `JsonRpcClient`
+
+Import from the modules: this package stays empty so that a role pays for what it uses.
+"""

@@ -1,0 +1,226 @@
+"""Request bytes in, response bytes out: the whole of JSON-RPC 2.0 between the table and the transport.
+
+Every kind of bad input has an answer: text that is not JSON (-32700), JSON that is not a request (-32600),
+an unknown method (-32601), parameters that do not fit (-32602), and a handler that fails in a way nobody
+foresaw (-32603, one line in the log). Batches are limited in length and in the size of their answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from flashctl.core.jsonrpc.errors import (
+    Code,
+    RpcError,
+    error_object,
+    invalid_params,
+    invalid_request,
+    method_not_found,
+    rpc_error_for,
+)
+from flashctl.core.jsonrpc.methods import Fallback, Methods, SubscribeHandler, Subscription
+
+__all__ = ["DEFAULT_LIMITS", "Dispatcher", "ServerLimits", "Subscriber"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What one client may ask of a server."""
+
+    request_bytes: int = 10 * 1024 * 1024
+    """Longest HTTP body or WebSocket message. An engine port takes more: a block alone may reach 10 MB."""
+
+    batch_items: int = 1000
+    """Requests in one batch; geth's limit."""
+
+    batch_response_bytes: int = 25 * 1024 * 1024
+    """Answers beyond this total become errors; geth's limit."""
+
+    request_s: float = 30.0
+    """To receive a whole body, from its first byte; and a request head, from connecting."""
+
+    head_bytes: int = 64 * 1024
+    """Request line and headers."""
+
+    connections: int = 10_000
+    """Open at once, HTTP and WebSocket together."""
+
+    in_flight: int = 64
+    """Requests of one WebSocket connection worked on at once; reading pauses beyond."""
+
+    subscriptions: int = 128
+    """Of one WebSocket connection."""
+
+    outbound_bytes: int = 32 * 1024 * 1024
+    """Queued for one WebSocket client before it is disconnected as too slow."""
+
+
+DEFAULT_LIMITS = ServerLimits()
+
+
+class Subscriber(Protocol):
+    """The connection a request came over, if it can carry notifications."""
+
+    def subscribe(self, namespace: str) -> Subscription:
+        """A fresh subscription whose notifications wait until the response is sent."""
+
+    def unsubscribe(self, subscription_id: str) -> bool:
+        """End a subscription; False if this connection has none by that id."""
+
+
+class Dispatcher:
+    """Answers requests from a table of methods, and from a fallback what the table lacks."""
+
+    def __init__(
+        self,
+        methods: Methods,
+        *,
+        fallback: Fallback | None = None,
+        limits: ServerLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._methods = methods
+        self._fallback = fallback
+        self._limits = limits
+
+    async def handle(self, body: bytes, subscriber: Subscriber | None = None) -> bytes | None:
+        """The response to one message, single or batch; None if it holds notifications only."""
+        try:
+            message = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return _failure(None, RpcError(Code.PARSE_ERROR, "parse error"))
+        if isinstance(message, list):
+            return await self._batch(message, subscriber)
+        return await self._single(message, body, subscriber)
+
+    async def _batch(self, items: list[Any], subscriber: Subscriber | None) -> bytes | None:
+        if not items:
+            return _failure(None, invalid_request("empty batch"))
+        if len(items) > self._limits.batch_items:
+            return _failure(None, invalid_request(f"batch too large (limit {self._limits.batch_items})"))
+        # Started in order and run together: calls passed to an upstream overlap, while local handlers,
+        # which seldom wait, keep the order of the batch.
+        replies = await asyncio.gather(*(self._single(item, None, subscriber) for item in items))
+        kept: list[bytes] = []
+        size = 0
+        for item, reply in zip(items, replies, strict=True):
+            if reply is None:
+                continue
+            size += len(reply)
+            if size > self._limits.batch_response_bytes:
+                reply = _failure(_id_of(item), RpcError(Code.TRANSACTION_REJECTED, "response too large"))
+            kept.append(reply)
+        return b"[" + b",".join(kept) + b"]" if kept else None
+
+    async def _single(self, message: Any, text: bytes | None, subscriber: Subscriber | None) -> bytes | None:
+        """Answer one request; `text` is its JSON as received, where that exists by itself."""
+        try:
+            method, params = _read_request(message)
+        except RpcError as error:
+            return _failure(_id_of(message), error)
+        answered = "id" in message
+        try:
+            handler = self._methods.find(method)
+            if handler is not None:
+                reply = _success(message.get("id"), await handler(_positional(params)))
+            elif (kinds := self._subscribing(method)) is not None:
+                result = await self._subscription_call(method, kinds, _positional(params), subscriber)
+                reply = _success(message.get("id"), result)
+            elif self._fallback is not None:
+                reply = await self._fallback(method, orjson.dumps(message) if text is None else text)
+            else:
+                raise method_not_found(method)
+        except Exception as error:
+            # The one catch-all of the server: a handler's bug costs its request, not the service.
+            return _failure(message.get("id"), _explain(error, method)) if answered else None
+        return reply if answered else None
+
+    def _subscribing(self, method: str) -> dict[str, SubscribeHandler] | None:
+        namespace, _, verb = method.partition("_")
+        return self._methods.subscriptions(namespace) if verb in ("subscribe", "unsubscribe") else None
+
+    async def _subscription_call(
+        self,
+        method: str,
+        kinds: dict[str, SubscribeHandler],
+        params: list[Any],
+        subscriber: Subscriber | None,
+    ) -> Any:
+        if subscriber is None:
+            raise RpcError(Code.SERVER_ERROR, "notifications not supported over HTTP")
+        namespace, _, verb = method.partition("_")
+        if not params or not isinstance(params[0], str):
+            raise invalid_params(
+                "expected subscription id" if verb == "unsubscribe" else "expected subscription name"
+            )
+        if verb == "unsubscribe":
+            if not subscriber.unsubscribe(params[0]):
+                raise RpcError(Code.SERVER_ERROR, "subscription not found")
+            return True
+        handler = kinds.get(params[0])
+        if handler is None:
+            raise RpcError(
+                Code.METHOD_NOT_FOUND, f'no "{params[0][:100]}" subscription in {namespace} namespace'
+            )
+        subscription = subscriber.subscribe(namespace)
+        try:
+            await handler(params[1:], subscription)
+        except BaseException:
+            subscriber.unsubscribe(subscription.id)
+            raise
+        return subscription.id
+
+
+def _read_request(message: Any) -> tuple[str, Any]:
+    if not isinstance(message, dict):
+        raise invalid_request("not a request object")
+    method = message.get("method")
+    if not isinstance(method, str) or not method:
+        raise invalid_request("missing method")
+    # Absent is tolerated, as by every Ethereum client; another version is not.
+    if message.get("jsonrpc", "2.0") != "2.0":
+        raise invalid_request("unsupported JSON-RPC version")
+    if isinstance(message.get("id"), dict | list | bool):
+        raise invalid_request("invalid request id")
+    return method, message.get("params")
+
+
+def _positional(params: Any) -> list[Any]:
+    if params is None:
+        return []
+    if not isinstance(params, list):
+        raise invalid_params("non-array args")
+    return params
+
+
+def _id_of(message: Any) -> Any:
+    identity = message.get("id") if isinstance(message, dict) else None
+    return None if isinstance(identity, dict | list | bool) else identity
+
+
+def _success(identity: Any, result: Any) -> bytes:
+    return orjson.dumps({"jsonrpc": "2.0", "id": identity, "result": result})
+
+
+def _failure(identity: Any, error: RpcError) -> bytes:
+    body = {"jsonrpc": "2.0", "id": identity, "error": error.to_json()}
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        body["error"] = error_object(error.code, error.message)
+        return orjson.dumps(body)
+
+
+def _explain(error: Exception, method: str) -> RpcError:
+    known = rpc_error_for(error)
+    if known is not None:
+        return known
+    log.error("%s failed: %s: %s", method, type(error).__name__, error)
+    log.debug("%s failed", method, exc_info=error)
+    return RpcError(Code.INTERNAL_ERROR, "internal error")

@@ -1,0 +1,113 @@
+"""What uvicorn leaves open, closed: head size, header time-out, number of connections.
+
+uvicorn reads a request head of any length, waits for it for ever and accepts without limit. These three
+are the cheapest ways to exhaust a service from outside, so they are bounded here, in a subclass of its
+httptools protocol. Nothing else of uvicorn is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from flashctl.core.jsonrpc.dispatch import ServerLimits
+
+__all__ = ["EmbeddedServer", "bounded_protocol"]
+
+
+class EmbeddedServer(uvicorn.Server):
+    """uvicorn as a guest in a running loop: signals stay with whoever runs the loop.
+
+    Its main loop, which polls ten times a second for a signal and refreshes a Date header we do not send,
+    becomes the wait for `stop`.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Start the graceful shutdown."""
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Serve until `stop`."""
+        await self._stopping.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Install nothing."""
+        yield
+
+
+def bounded_protocol(limits: ServerLimits) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol under `limits`."""
+
+    class BoundedProtocol(HttpToolsProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._head_bytes = 0
+            self._head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > limits.connections:
+                self._refuse(503, "Service Unavailable", "too many connections")
+                return
+            self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_received()
+            super().connection_lost(exc)
+
+        def on_message_begin(self) -> None:
+            self._head_bytes = 0
+            super().on_message_begin()
+            if self._head_timer is None:
+                self._await_head()
+
+        def on_url(self, url: bytes) -> None:
+            self._count_head(len(url))
+            super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self._count_head(len(name) + len(value) + 4)
+            super().on_header(name, value)
+
+        def on_headers_complete(self) -> None:
+            self._head_received()
+            super().on_headers_complete()
+
+        def _await_head(self) -> None:
+            self._head_timer = self.loop.call_later(limits.request_s, self._head_overdue)
+
+        def _head_received(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+        def _head_overdue(self) -> None:
+            self._head_timer = None
+            self._refuse(408, "Request Timeout", "request head not received in time")
+
+        def _count_head(self, size: int) -> None:
+            self._head_bytes += size
+            if self._head_bytes > limits.head_bytes:
+                # Out through feed_data, which uvicorn answers with 400 and closes.
+                raise ValueError("request head too large")
+
+        def _refuse(self, status: int, phrase: str, text: str) -> None:
+            if self.transport.is_closing():
+                return
+            self.transport.write(
+                f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain\r\n"
+                f"content-length: {len(text)}\r\nconnection: close\r\n\r\n{text}".encode()
+            )
+            self.transport.close()
+
+    return BoundedProtocol

@@ -1,0 +1,179 @@
+"""One WebSocket client: requests in, answers and notifications out through one bounded queue.
+
+Everything sent to a client passes its queue, so a response always precedes the notifications of the
+subscription it announces, and a client that does not read costs a bounded number of bytes before it is
+cut off. Requests of one connection are answered concurrently, up to a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
+from flashctl.core.jsonrpc.errors import Code, RpcError
+
+__all__ = ["Session", "SlowClient"]
+
+Send = Callable[[bytes], Awaitable[None]]
+"""Puts one text message on the wire, waiting while the socket is full."""
+
+
+class SlowClient(Exception):
+    """The client let its queue fill up."""
+
+
+class Session:
+    """The server's side of one WebSocket connection; implements `Subscriber`."""
+
+    def __init__(self, dispatcher: Dispatcher, limits: ServerLimits, send: Send) -> None:
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._send = send
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._wake = asyncio.Event()
+        self._overflowed = False
+        self._in_flight = asyncio.Semaphore(limits.in_flight)
+        self._requests: set[asyncio.Task[None]] = set()
+        self._subscriptions: dict[str, _Subscription] = {}
+
+    async def receive(self, message: bytes) -> None:
+        """Start answering one message; waits while as many as the limit are being answered."""
+        await self._in_flight.acquire()
+        task = asyncio.create_task(self._answer(message))
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+
+    async def _answer(self, message: bytes) -> None:
+        call = _Call(self)
+        try:
+            reply = await self._dispatcher.handle(message, call)
+            if reply is not None:
+                self.enqueue(reply)
+            call.activate()
+        finally:
+            self._in_flight.release()
+
+    async def write_queued(self) -> None:
+        """Send what is queued for as long as the connection lives.
+
+        Raises:
+            SlowClient: If the queue passed its limit.
+        """
+        while True:
+            while self._queue:
+                frame = self._queue.popleft()
+                self._queued_bytes -= len(frame)
+                await self._send(frame)
+            if self._overflowed:
+                raise SlowClient
+            self._wake.clear()
+            await self._wake.wait()
+
+    def enqueue(self, frame: bytes) -> None:
+        """Queue one message; over the limit everything queued is dropped and the connection will end."""
+        if self._overflowed:
+            return
+        self._queue.append(frame)
+        self._queued_bytes += len(frame)
+        # Always room for one message, however long: a large answer is not a slow client.
+        if self._queued_bytes > self._limits.outbound_bytes and len(self._queue) > 1:
+            self._overflowed = True
+            self._queue.clear()
+            self._queued_bytes = 0
+        self._wake.set()
+
+    def add(self, namespace: str) -> _Subscription:
+        if len(self._subscriptions) >= self._limits.subscriptions:
+            raise RpcError(
+                Code.LIMIT_EXCEEDED, f"too many subscriptions (limit {self._limits.subscriptions})"
+            )
+        subscription = _Subscription(self, namespace)
+        self._subscriptions[subscription.id] = subscription
+        return subscription
+
+    def remove(self, subscription_id: str) -> bool:
+        subscription = self._subscriptions.pop(subscription_id, None)
+        if subscription is None:
+            return False
+        subscription.end()
+        return True
+
+    def end(self) -> None:
+        """The connection is gone: stop what it asked for and tell its subscriptions."""
+        for task in tuple(self._requests):
+            task.cancel()
+        for subscription_id in tuple(self._subscriptions):
+            self.remove(subscription_id)
+
+
+class _Call:
+    """One message being answered: the subscriptions it opens speak only after its response."""
+
+    __slots__ = ("_opened", "_session")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._opened: list[_Subscription] = []
+
+    def subscribe(self, namespace: str) -> _Subscription:
+        subscription = self._session.add(namespace)
+        self._opened.append(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription_id: str) -> bool:
+        return self._session.remove(subscription_id)
+
+    def activate(self) -> None:
+        for subscription in self._opened:
+            subscription.activate()
+
+
+class _Subscription:
+    """See `methods.Subscription`."""
+
+    __slots__ = ("_callbacks", "_held", "_prefix", "_session", "closed", "id")
+
+    def __init__(self, session: Session, namespace: str) -> None:
+        self.id = "0x" + secrets.token_hex(16)
+        self.closed = False
+        self._session = session
+        self._held: list[bytes] | None = []
+        self._callbacks: list[Callable[[], None]] = []
+        self._prefix = (
+            f'{{"jsonrpc":"2.0","method":"{namespace}_subscription",'
+            f'"params":{{"subscription":"{self.id}","result":'
+        ).encode()
+
+    def notify(self, result: Any) -> None:
+        if self.closed:
+            return
+        frame = self._prefix + orjson.dumps(result) + b"}}"
+        if self._held is None:
+            self._session.enqueue(frame)
+        else:
+            self._held.append(frame)
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        if self.closed:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def activate(self) -> None:
+        held, self._held = self._held, None
+        if not self.closed:
+            for frame in held or ():
+                self._session.enqueue(frame)
+
+    def end(self) -> None:
+        self.closed = True
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()

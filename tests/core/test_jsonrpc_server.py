@@ -1,0 +1,451 @@
+"""The server over real sockets: requests, every kind of bad input, batches, tokens, CORS, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from flashctl.core import jwt
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.errors import RpcError, invalid_params
+from flashctl.core.jsonrpc.methods import Methods, required
+from flashctl.core.jsonrpc.server import PortTaken, RunningServer, serve
+from flashctl.errors import AuthError, DataError, Failed, ProtocolError, TimedOut, UnavailableError
+
+SECRET = b"\x11" * 32
+
+
+def methods() -> Methods:
+    async def add(params: list[Any]) -> Any:
+        return sum(params)
+
+    async def echo(params: list[Any]) -> Any:
+        return required(params, 0, "value")
+
+    async def fails(params: list[Any]) -> Any:
+        match params[0]:
+            case "rpc":
+                raise RpcError(3, "execution reverted", "0x08c379a0")
+            case "data":
+                raise DataError("not hex: 0xzz")
+            case "slow":
+                raise TimedOut("took too long")
+            case "failed":
+                raise Failed("nonce too low")
+            case "auth":
+                raise AuthError("token 123")
+            case _:
+                raise ZeroDivisionError("oops")
+
+    async def encoded(params: list[Any]) -> Any:
+        return orjson.Fragment(b'{"already":"json"}')
+
+    async def sleeps(params: list[Any]) -> Any:
+        await asyncio.sleep(params[0])
+        return "slept"
+
+    table = Methods()
+    table.register_all(
+        [("add", add), ("echo", echo), ("fails", fails), ("encoded", encoded), ("sleeps", sleeps)]
+    )
+    return table
+
+
+def with_server(
+    scenario: Callable[[RunningServer, httpx.AsyncClient], Awaitable[None]], **options: Any
+) -> None:
+    async def main() -> None:
+        server = await serve(methods(), "127.0.0.1", 0, **options)
+        try:
+            async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+                await scenario(server, client)
+        finally:
+            await server.close()
+
+    asyncio.run(main())
+
+
+def error_of(response: httpx.Response) -> tuple[int, str]:
+    error = response.json()["error"]
+    return error["code"], error["message"]
+
+
+def test_call() -> None:
+    async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+        reply = await client.post("/", json={"jsonrpc": "2.0", "id": "a", "method": "add", "params": [1, 2]})
+        assert reply.status_code == 200
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.json() == {"jsonrpc": "2.0", "id": "a", "result": 3}
+        assert (await client.post("/any/path", json={"id": 1, "method": "encoded"})).json()["result"] == {
+            "already": "json"
+        }
+
+    with_server(scenario)
+
+
+def test_bad_input_gets_a_json_rpc_error() -> None:
+    cases = [
+        (b"", -32700),
+        (b"{", -32700),
+        (b"\xff\xfe", -32700),
+        (b"[" * 5000, -32700),
+        (b"1", -32600),
+        (b"null", -32600),
+        (b"{}", -32600),
+        (b'{"method":5}', -32600),
+        (b'{"method":""}', -32600),
+        (b'{"method":"add","id":{}}', -32600),
+        (b'{"jsonrpc":"1.0","method":"add","id":1}', -32600),
+        (b"[]", -32600),
+        (b'{"method":"nope","id":1}', -32601),
+        (b'{"method":"add","id":1,"params":{"a":1}}', -32602),
+        (b'{"method":"echo","id":1,"params":[]}', -32602),
+        (b'{"method":"add","id":1,"params":["x"]}', -32603),
+    ]
+
+    async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+        for body, code in cases:
+            reply = await client.post("/", content=body, headers={"content-type": "application/json"})
+            assert (reply.status_code, error_of(reply)[0]) == (200, code), body
+        assert (await client.post("/", json={"id": 1, "method": "add"})).json()["result"] == 0
+
+    with_server(scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("rpc", {"code": 3, "message": "execution reverted", "data": "0x08c379a0"}),
+        ("data", {"code": -32602, "message": "not hex: 0xzz"}),
+        ("slow", {"code": -32002, "message": "took too long"}),
+        ("failed", {"code": -32000, "message": "nonce too low"}),
+        ("auth", {"code": -32603, "message": "upstream refused our credentials"}),
+        ("bug", {"code": -32603, "message": "internal error"}),
+    ],
+)
+def test_errors_of_handlers(kind: str, error: dict[str, Any]) -> None:
+    async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+        reply = await client.post("/", json={"id": 9, "method": "fails", "params": [kind]})
+        assert reply.json() == {"jsonrpc": "2.0", "id": 9, "error": error}
+
+    with_server(scenario)
+
+
+def test_unforeseen_failure_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+        await client.post("/", json={"id": 9, "method": "fails", "params": ["bug"]})
+
+    caplog.set_level("INFO")
+    with_server(scenario)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("flashctl")]
+    assert lines == ["fails failed: ZeroDivisionError: oops"]
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+class TestBatch:
+    def test_answers_keep_the_order_and_notifications_have_none(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            batch = [
+                {"id": 1, "method": "sleeps", "params": [0.02]},
+                {"method": "add", "params": [1]},
+                {"id": 2, "method": "add", "params": [1]},
+                7,
+            ]
+            replies = (await client.post("/", json=batch)).json()
+            assert [reply["id"] for reply in replies] == [1, 2, None]
+            assert replies[2]["error"]["code"] == -32600
+
+        with_server(scenario)
+
+    def test_only_notifications(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            reply = await client.post("/", json=[{"method": "add"}, {"method": "fails", "params": ["bug"]}])
+            assert (reply.status_code, reply.content) == (200, b"")
+
+        with_server(scenario)
+
+    def test_limits(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            many = [{"id": i, "method": "add"} for i in range(6)]
+            assert error_of(await client.post("/", json=many)) == (-32600, "batch too large (limit 5)")
+            large = [{"id": i, "method": "echo", "params": ["x" * 400]} for i in range(4)]
+            replies = (await client.post("/", json=large)).json()
+            assert ["error" in reply for reply in replies] == [False, False, True, True]
+
+        with_server(scenario, limits=ServerLimits(batch_items=5, batch_response_bytes=1000))
+
+
+class TestHttp:
+    def test_body_over_the_limit(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            body = json.dumps({"id": 1, "method": "echo", "params": ["x" * 2000]}).encode()
+
+            async def in_chunks() -> Any:
+                for start in range(0, len(body), 100):
+                    yield body[start : start + 100]
+
+            for content in (body, in_chunks()):
+                reply = await client.post("/", content=content, headers={"content-type": "application/json"})
+                assert reply.status_code == 413
+                assert error_of(reply) == (-32600, "request too large (limit 1000 bytes)")
+            assert (await client.post("/", json={"id": 1, "method": "add"})).json()["result"] == 0
+
+        with_server(scenario, limits=ServerLimits(request_bytes=1000))
+
+    def test_other_methods_and_content_types(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            assert (await client.get("/")).status_code == 405
+            assert (await client.put("/", content=b"{}")).status_code == 405
+            reply = await client.post("/", content=b"{}", headers={"content-type": "text/plain"})
+            assert reply.status_code == 415
+            assert error_of(reply)[0] == -32600
+
+        with_server(scenario)
+
+    def test_pages(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            reply = await client.get("/healthz")
+            assert (reply.status_code, reply.text) == (206, "Partial Content")
+
+        with_server(scenario, pages={"/healthz": lambda: (206, "Partial Content")}, jwt_secret=SECRET)
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n"],
+    )
+    def test_garbage(self, garbage: bytes) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            answer = await raw_exchange(server.port, garbage)
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert (await client.post("/", json={"id": 1, "method": "add"})).json()["result"] == 0
+
+        with_server(scenario)
+
+    def test_endless_head_is_cut_off(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            head = b"POST / HTTP/1.1\r\n" + b"".join(b"x-%d: %s\r\n" % (i, b"a" * 100) for i in range(2000))
+            try:
+                assert (await raw_exchange(server.port, head)).startswith(b"HTTP/1.1 400 ")
+            except ConnectionResetError:
+                # What was sent after the answer and never read may overtake it.
+                pass
+
+        with_server(scenario)
+
+    def test_slow_head_and_slow_body_time_out(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n"
+            answers = await asyncio.gather(
+                raw_exchange(server.port, b""),
+                raw_exchange(server.port, head),
+                raw_exchange(server.port, head + b"\r\nab"),
+            )
+            assert [answer[9:12] for answer in answers] == [b"408", b"408", b"408"]
+
+        with_server(scenario, limits=ServerLimits(request_s=0.2))
+
+    def test_too_many_connections(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+            assert (await raw_exchange(server.port, b"")).startswith(b"HTTP/1.1 503 ")
+            for _, writer in held:
+                writer.close()
+
+        with_server(scenario, limits=ServerLimits(connections=2))
+
+
+class TestToken:
+    def test_required(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            call = {"id": 1, "method": "add"}
+            assert (await client.post("/", json=call)).status_code == 401
+            stale = {"authorization": jwt.bearer(SECRET, time.time() - 120).decode()}
+            reply = await client.post("/", json=call, headers=stale)
+            assert (reply.status_code, reply.text[:11]) == (401, "stale token")
+            fresh = {"authorization": jwt.bearer(SECRET, time.time()).decode()}
+            assert (await client.post("/", json=call, headers=fresh)).json()["result"] == 0
+
+        with_server(scenario, jwt_secret=SECRET)
+
+    def test_client_sends_it(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            ours = JsonRpcClient(server.url, jwt_secret=SECRET)
+            assert await ours.call("add", [1, 2]) == 3
+            await ours.close()
+            other = JsonRpcClient(server.url, jwt_secret=bytes(32))
+            with pytest.raises(AuthError, match="invalid token signature"):
+                await other.call("add")
+            await other.close()
+
+        with_server(scenario, jwt_secret=SECRET)
+
+
+class TestCors:
+    def test_allowed_origin(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            preflight = await client.options("/", headers={"origin": "https://dapp.example"})
+            assert preflight.status_code == 204
+            assert preflight.headers["access-control-allow-origin"] == "https://dapp.example"
+            call = {"id": 1, "method": "add"}
+            reply = await client.post("/", json=call, headers={"origin": "https://dapp.example"})
+            assert reply.headers["access-control-allow-origin"] == "https://dapp.example"
+            assert (await client.options("/", headers={"origin": "https://evil.example"})).status_code == 403
+            reply = await client.post("/", json=call, headers={"origin": "https://evil.example"})
+            assert reply.status_code == 403
+
+        with_server(scenario, cors=("https://dapp.example",))
+
+    def test_any_origin(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            reply = await client.post("/", json={"id": 1, "method": "add"}, headers={"origin": "null"})
+            assert reply.headers["access-control-allow-origin"] == "*"
+
+        with_server(scenario, cors=("*",))
+
+
+class TestFallback:
+    def test_unknown_methods_go_there_byte_for_byte(self) -> None:
+        seen: list[tuple[str, bytes]] = []
+
+        async def relay(method: str, request: bytes) -> bytes:
+            seen.append((method, request))
+            identity = json.loads(request)["id"]
+            return b'{"jsonrpc":"2.0", "id":%d,"result":"relayed"}' % identity
+
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            body = b'{ "id":1,  "method":"eth_chainId" }'
+            reply = await client.post("/", content=body, headers={"content-type": "application/json"})
+            assert reply.content == b'{"jsonrpc":"2.0", "id":1,"result":"relayed"}'
+            assert seen == [("eth_chainId", body)]
+            batch = [{"id": 2, "method": "eth_x"}, {"id": 3, "method": "add"}]
+            assert [r["result"] for r in (await client.post("/", json=batch)).json()] == ["relayed", 0]
+
+        with_server(scenario, fallback=relay)
+
+    def test_its_failure_is_an_error_response(self) -> None:
+        async def relay(method: str, request: bytes) -> bytes:
+            raise UnavailableError("http://l2:8551 is unreachable: Connection refused")
+
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            reply = await client.post("/", json={"id": 4, "method": "eth_chainId"})
+            assert error_of(reply) == (-32000, "http://l2:8551 is unreachable: Connection refused")
+
+        with_server(scenario, fallback=relay)
+
+
+class TestLife:
+    def test_port_taken(self) -> None:
+        async def main() -> None:
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                port = taken.getsockname()[1]
+                with pytest.raises(
+                    PortTaken, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"
+                ):
+                    await serve(methods(), "127.0.0.1", port)
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(
+        ("host", "port"), [("no.such.host.invalid", 0), ("127.0.0.1", 70000), ("8.8.8.8", 0)]
+    )
+    def test_address_not_ours(self, host: str, port: int) -> None:
+        with pytest.raises(PortTaken, match="cannot listen on"):
+            asyncio.run(serve(methods(), host, port))
+
+    def test_close_lets_answers_finish_and_frees_the_port(self) -> None:
+        async def main() -> None:
+            server = await serve(methods(), "127.0.0.1", 0)
+            client = JsonRpcClient(server.url)
+            pending = asyncio.create_task(client.call("sleeps", [0.3]))
+            await asyncio.sleep(0.05)
+            await server.close()
+            assert await pending == "slept"
+            with pytest.raises(UnavailableError, match="Connection refused"):
+                await client.call("add")
+            await client.close()
+            again = await serve(methods(), "127.0.0.1", server.port)
+            await again.close()
+
+        asyncio.run(main())
+
+    def test_signal_handlers_stay_ours(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            assert signal.getsignal(signal.SIGTERM) is before
+
+        before = signal.getsignal(signal.SIGTERM)
+        with_server(scenario)
+
+
+class TestClient:
+    def test_batch_and_errors(self) -> None:
+        async def scenario(server: RunningServer, _: httpx.AsyncClient) -> None:
+            client = JsonRpcClient(server.url)
+            results = await client.batch([("add", [1, 2]), ("fails", ["rpc"]), ("echo", ["x"])])
+            assert (results[0], results[2]) == (3, "x")
+            assert isinstance(results[1], RpcError)
+            assert (results[1].code, results[1].data) == (3, "0x08c379a0")
+            assert await client.batch([]) == []
+            with pytest.raises(RpcError, match="execution reverted"):
+                await client.call("fails", ["rpc"])
+            with pytest.raises(TimedOut):
+                await client.call("sleeps", [0.2], timeout_s=0.05)
+            assert await client.call("add", [4]) == 4
+            await client.close()
+
+        with_server(scenario)
+
+    @pytest.mark.parametrize(
+        ("answer", "failure"),
+        [
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", ProtocolError),
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", ProtocolError),
+            (b'HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n{"id":1}', ProtocolError),
+            (b'HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{"id":7,"result":1}', ProtocolError),
+            (b'HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{"error":"bad"}', RpcError),
+            (b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno", ProtocolError),
+            (b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno", UnavailableError),
+            (b"HTTP/1.1 403 No\r\ncontent-length: 2\r\n\r\nno", AuthError),
+        ],
+    )
+    def test_useless_answers(self, answer: bytes, failure: type[Exception]) -> None:
+        async def main() -> None:
+            async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(answer)
+                await reader.read()
+                writer.close()
+
+            server = await asyncio.start_server(respond, "127.0.0.1", 0)
+            client = JsonRpcClient(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            with pytest.raises(failure):
+                await client.call("eth_chainId")
+            await client.close()
+            server.close()
+
+        asyncio.run(main())
+
+    def test_params_helpers(self) -> None:
+        with pytest.raises(RpcError, match="missing value for required argument 1: block"):
+            required(["0x0"], 1, "block")
+        assert invalid_params("x").code == -32602
+
+
+async def raw_exchange(port: int, data: bytes) -> bytes:
+    """Send bytes as they are and read whatever comes until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        async with asyncio.timeout(10):
+            return await reader.read(1000)
+    finally:
+        writer.close()
