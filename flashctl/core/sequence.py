@@ -6,7 +6,7 @@ subblocks specification (ethereum-optimism/specs, specs/protocol/subblocks.md), 
 key:
 
     received                              events
-    index 0 with base, new payload id     Closed of what was open, Replaced | Rewound | Missed, Opened, Accepted
+    index 0 with base, new payload id     Closed, then Replaced | Rewound | Missed, Opened, Accepted
     next index of the open payload        Accepted
     an index seen before, same content    Duplicate: dropped, the sequence goes on
     an index seen before, other content   Equivocation: dropped, the first one counts
