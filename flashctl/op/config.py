@@ -80,7 +80,7 @@ class ChainConfig:
         return active
 
     def activation_time(self, fork: OpFork) -> int | None:
-        """When a fork's rules start to apply, in seconds since the epoch; None if they are not scheduled to."""
+        """When a fork's rules start to apply, in seconds since the epoch; None if not scheduled."""
         if fork is OpFork.BEDROCK:
             return 0
         return next((time for scheduled, time in self.schedule if scheduled >= fork), None)
@@ -217,7 +217,7 @@ def _number(source: Mapping[str, Any], key: str) -> int | None:
 
 def _genesis_hash(rollup: Mapping[str, Any]) -> bytes | None:
     """`genesis.l2.hash`, where the file has it."""
-    section: Any = rollup
+    section: object = rollup
     for key in ("genesis", "l2", "hash"):
         section = section.get(key) if isinstance(section, Mapping) else None
-    return None if section is None else parse_hex(section, size=32)
+    return parse_hex(section, size=32) if isinstance(section, str) else None
