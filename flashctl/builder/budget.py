@@ -1,0 +1,98 @@
+"""How much of a block each flashblock may fill.
+
+Limits are cumulative: when flashblock j of N is built, the block as a whole may hold j/N of its gas, its data
+and its DA footprint. What one flashblock leaves over, the next may use; a transaction that is larger than what is
+open now waits for a later flashblock. The specification's text reads as if j/N were the allowance of flashblock
+j alone, which would add up to more than the block; builders in production count as is done here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["BlockLimits", "Budget", "Refusal", "TxCost", "Usage"]
+
+
+class Refusal(Enum):
+    """Why a transaction does not fit now. The value is the metric's label."""
+
+    TX_DA_SIZE = "tx_da_size_exceeded"
+    BLOCK_DA_SIZE = "block_da_size_exceeded"
+    DA_FOOTPRINT = "da_footprint_exceeded"
+    GAS = "block_gas_limit_exceeded"
+    BLOCK_SIZE = "block_uncompressed_size_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLimits:
+    """What a whole block may hold; None is no limit."""
+
+    gas: int
+    """The gas limit of the header, or less if the operator lowered it by `miner_setGasLimit`."""
+
+    da_footprint_gas_scalar: int | None = None
+    """Gas per estimated byte of data (Jovian); None before."""
+
+    tx_da_bytes: int | None = None
+    """Estimated bytes on L1 of one transaction (`miner_setMaxDASize`)."""
+
+    block_da_bytes: int | None = None
+    """Estimated bytes on L1 of all transactions together."""
+
+    block_bytes: int | None = None
+    """Uncompressed EIP-2718 bytes of all transactions together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the block holds already, forced transactions included."""
+
+    gas: int = 0
+    da_bytes: int = 0
+    """Deposits count none."""
+
+    encoded_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TxCost:
+    """What one transaction may take: its gas limit, not what it will use."""
+
+    gas_limit: int
+    da_bytes: int
+    encoded_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The limits of one block, opened in `flashblocks` equal steps."""
+
+    limits: BlockLimits
+    flashblocks: int
+
+    def refusal(self, index: int, usage: Usage, cost: TxCost) -> Refusal | None:
+        """Why a transaction must not enter flashblock `index` (1 … flashblocks), or None if it may."""
+        limits = self.limits
+        da_bytes = usage.da_bytes + cost.da_bytes
+        if limits.tx_da_bytes is not None and cost.da_bytes > limits.tx_da_bytes:
+            return Refusal.TX_DA_SIZE
+        if limits.block_da_bytes is not None and da_bytes > self._open(limits.block_da_bytes, index):
+            return Refusal.BLOCK_DA_SIZE
+        gas = self._open(limits.gas, index)
+        scalar = limits.da_footprint_gas_scalar
+        if scalar is not None and da_bytes * scalar > gas:
+            return Refusal.DA_FOOTPRINT
+        if usage.gas + cost.gas_limit > gas:
+            return Refusal.GAS
+        if limits.block_bytes is not None and usage.encoded_bytes + cost.encoded_bytes > limits.block_bytes:
+            return Refusal.BLOCK_SIZE
+        return None
+
+    def never_fits(self, cost: TxCost) -> Refusal | None:
+        """Why a transaction cannot enter any flashblock, however empty the block."""
+        return self.refusal(self.flashblocks, Usage(), cost)
+
+    def _open(self, limit: int, index: int) -> int:
+        """The part of a limit that is open at flashblock `index`: j/N of it, all of it at the last."""
+        return limit * min(index, self.flashblocks) // self.flashblocks
