@@ -148,15 +148,22 @@ class Trie:
     def new_nodes(self, since: Trie) -> Iterator[tuple[bytes, bytes]]:
         """The nodes, as (hash, RLP), that this trie has and `since` has not at the same place.
 
-        Subtrees that both share are not entered, so the walk costs what changed. Storing these beside the
-        nodes of `since` makes this trie loadable.
+        Storing these beside the nodes of `since` makes this trie loadable.
+        """
+        for prefix, node in self.changed_nodes(since):
+            if len(node.ref) == 33:
+                yield node.ref[1:], node.rlp()
+            elif not prefix:
+                yield self.root_hash, node.rlp()
+
+    def changed_nodes(self, since: Trie) -> Iterator[tuple[str, Node]]:
+        """What `new_nodes` stores, as nodes with the path to each, and the short nodes inside them.
+
+        Subtrees that both tries share are not entered, so the walk costs what changed.
         """
         node = self._load_root()
-        if node is None or self.root_hash == since.root_hash:
-            return
-        if len(node.ref) < 33:
-            yield self.root_hash, node.rlp()
-        yield from self._new_nodes(node, since, (since._root, 0))
+        if node is not None and self.root_hash != since.root_hash:
+            yield from self._changed_nodes("", node, since, (since._root, 0))
 
     # ---- loading --------------------------------------------------------------------------------
 
@@ -294,19 +301,22 @@ class Trie:
                 if child is not None:
                     yield from self._items(child, prefix + digit)
 
-    def _new_nodes(self, node: Node, since: Trie, place: Place) -> Iterator[tuple[bytes, bytes]]:
-        if len(node.ref) == 33:
-            old, cut = place
-            if old is not None and not cut and node.ref == (old if isinstance(old, bytes) else old.ref):
-                return
-            yield node.ref[1:], node.rlp()
+    def _changed_nodes(
+        self, prefix: str, node: Node, since: Trie, place: Place
+    ) -> Iterator[tuple[str, Node]]:
+        old, cut = place
+        if old is not None and not cut and node.ref == (old if isinstance(old, bytes) else old.ref):
+            return
+        yield prefix, node
+        # A child that is still a reference was never loaded, so it came from the store.
         if isinstance(node, Branch):
-            for index, child in enumerate(node.children):
-                # What is still a reference was never loaded, so it came from the store.
+            for digit, child in zip(NIBBLES, node.children, strict=True):
                 if child is not None and not isinstance(child, bytes):
-                    yield from self._new_nodes(child, since, since._descend(place, NIBBLES[index]))
+                    below = since._descend(place, digit)
+                    yield from self._changed_nodes(prefix + digit, child, since, below)
         elif isinstance(node, Extension) and not isinstance(node.child, bytes):
-            yield from self._new_nodes(node.child, since, since._descend(place, node.path))
+            below = since._descend(place, node.path)
+            yield from self._changed_nodes(prefix + node.path, node.child, since, below)
 
     def _descend(self, place: Place, path: str) -> Place:
         """What lies at `path` below a place of this trie."""
