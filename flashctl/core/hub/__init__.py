@@ -1,0 +1,44 @@
+"""The one fan-out of the product: builder, boost and proxy publish through it.
+
+    framing     RFC 6455 frames: data frames out, checked client frames in
+    encoding    raw, permessage-deflate, brotli, zstd: each made once per message
+    ring        the recent past, for late joiners, resumption and laggards
+    budget      how far behind a client may be, and what happens then
+    subscriber  a client's cursor; lanes of clients that are up to date
+    hub         publish, flush, catch up, evict or skip
+    handshake   the HTTP half: requests, refusals, negotiation
+    connection  one socket
+    server      the listener, deadlines, pings, drain
+
+The first seven know no sockets.
+"""
+
+from __future__ import annotations
+
+from flashctl.core.hub.budget import LagBudget, LagPolicy
+from flashctl.core.hub.encoding import Encoding
+from flashctl.core.hub.framing import CloseCode
+from flashctl.core.hub.handshake import Admission, HttpResponse, InvalidRequest, Request
+from flashctl.core.hub.hub import Hub, HubOptions
+from flashctl.core.hub.ring import Message, Position, RingLimits
+from flashctl.core.hub.server import HubServer, ListenFailed, ServerLimits, serve
+
+__all__ = [
+    "Admission",
+    "CloseCode",
+    "Encoding",
+    "HttpResponse",
+    "Hub",
+    "HubOptions",
+    "HubServer",
+    "InvalidRequest",
+    "LagBudget",
+    "LagPolicy",
+    "ListenFailed",
+    "Message",
+    "Position",
+    "Request",
+    "RingLimits",
+    "ServerLimits",
+    "serve",
+]

@@ -1,0 +1,318 @@
+"""One client's connection: handshake, then frames out and control frames in, then an orderly end.
+
+    HEAD ──request complete──> ADMITTING ──admitted──> OPEN ──close frame sent──> CLOSING ──> gone
+      └── page or refusal ─────────┴──────────────────────────────────────────────────┘
+
+Written for many and for long: attributes are slots, the HTTP parser goes with the handshake, the frame
+parser exists only while a frame is incomplete, and there are no tasks or timers per connection; deadlines are
+kept by the server, which looks at all of them in one sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, cast
+
+from flashctl.core.hub.framing import (
+    ClientFrames,
+    CloseCode,
+    Closed,
+    FrameError,
+    Ping,
+    close_frame,
+    ping_frame,
+    pong_frame,
+)
+from flashctl.core.hub.handshake import (
+    Admission,
+    HeadParser,
+    HttpResponse,
+    InvalidRequest,
+    Negotiation,
+    Request,
+    negotiate,
+    parse_resume,
+    upgrade_response,
+)
+from flashctl.core.hub.subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from flashctl.core.hub.server import HubServer
+
+__all__ = ["Connection", "State"]
+
+_PING = ping_frame()
+
+
+class State(IntEnum):
+    """Where a connection is in its life."""
+
+    HEAD = 0
+    ADMITTING = 1
+    OPEN = 2
+    CLOSING = 3
+    GONE = 4
+
+
+class Connection(asyncio.Protocol):
+    """The asyncio side of a subscriber; made by the server for every accepted socket."""
+
+    __slots__ = (
+        "_deflate",
+        "_frames",
+        "_head",
+        "_release",
+        "address",
+        "cause",
+        "input_bytes",
+        "pinged_at",
+        "server",
+        "state",
+        "subscriber",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: HubServer) -> None:
+        self.server = server
+        self.state = State.HEAD
+        self.address = ""
+        self.subscriber: Subscriber | None = None
+        self.cause = "refused"
+        """What the end of this connection is counted under."""
+        self.pinged_at = 0.0
+        """When the oldest unanswered ping was sent; 0 when none is."""
+        self.input_bytes = 0
+        """Received since the server last looked."""
+        self._head: HeadParser | None = None
+        self._frames: ClientFrames | None = None
+        self._deflate = False
+        self._release: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.address} {self.state.name}>"
+
+    # -- called by the event loop ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Accepted: wait for a request, but not for long."""
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if isinstance(peer, tuple) else "local"
+        # Any byte the kernel does not take at once means the client is behind; the ring keeps its messages.
+        self.transport.set_write_buffer_limits(high=0)
+        self._head = HeadParser(self.address)
+        self.server.arrived(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the handshake, or frames."""
+        self.pinged_at = 0.0
+        if self.state is State.HEAD:
+            self._read_head(data)
+        elif self.state is State.ADMITTING:
+            # A client that sends frames before the 101; what it may say then is bounded by one head.
+            assert self._head is not None
+            self._head.rest += data
+            if len(self._head.rest) > self.server.limits.max_client_message:
+                self._gone("flooded")
+        else:
+            self._read_frames(data)
+
+    def eof_received(self) -> bool:
+        """The client will send no more; a WebSocket needs both directions, so this is the end."""
+        if self.state is State.OPEN:
+            self.cause = "client_gone"
+        return False
+
+    def pause_writing(self) -> None:
+        """The socket is full."""
+        if self.subscriber is not None and self.state is State.OPEN:
+            self.server.hub.pause(self.subscriber)
+
+    def resume_writing(self) -> None:
+        """The socket is empty again."""
+        if self.subscriber is not None and self.state is State.OPEN:
+            self.server.hub.resume(self.subscriber)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, whoever wanted it."""
+        if self.state is State.OPEN:
+            self.cause = "client_gone"
+        self.state = State.GONE
+        if self.subscriber is not None:
+            self.server.hub.unsubscribe(self.subscriber)
+        self._head = None
+        self._frames = None
+        if self._release is not None:
+            release, self._release = self._release, None
+            release()
+        self.server.left(self)
+
+    # -- the handshake --------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes) -> None:
+        assert self._head is not None
+        try:
+            request = self._head.feed(data)
+        except InvalidRequest as error:
+            self._answer(error.response)
+            return
+        if request is None:
+            return
+        page = self.server.page_for(request)
+        if page is not None:
+            self._answer(page, head_only=request.method == "HEAD")
+            return
+        self.state = State.ADMITTING
+        try:
+            decision = self.server.admit(request)
+        except InvalidRequest as error:
+            decision = error.response
+        if inspect.isawaitable(decision):
+            self.server.spawn(self._admit_later(request, decision))
+        else:
+            self._decide(request, decision)
+
+    async def _admit_later(self, request: Request, decision: Awaitable[Admission | HttpResponse]) -> None:
+        try:
+            self._decide(request, await decision)
+        except InvalidRequest as error:
+            self._answer(error.response)
+
+    def _decide(self, request: Request, decision: Admission | HttpResponse) -> None:
+        if isinstance(decision, HttpResponse):
+            self._answer(decision, head_only=request.method == "HEAD")
+            return
+        if self.state is not State.ADMITTING:
+            # Gone while a shared limit was being asked; give back what it granted.
+            if decision.release is not None:
+                decision.release()
+            return
+        self._release = decision.release
+        try:
+            if (problem := request.upgrade_problem()) is not None:
+                raise InvalidRequest(problem)
+            agreed = negotiate(request, decision.default_encoding, self.server.encodings)
+            resume, payload_id = parse_resume(request)
+        except InvalidRequest as error:
+            self._answer(error.response)
+            return
+        self.transport.write(upgrade_response(request, agreed))
+        self._open(decision, agreed)
+        if decision.close is not None:
+            self.end(*decision.close, "refused")
+            return
+        rest = self._head.rest if self._head is not None else b""
+        self._head = None
+        assert self.subscriber is not None
+        self.server.hub.subscribe(self.subscriber, resume=resume, payload_id=payload_id)
+        if rest:
+            self._read_frames(rest)
+
+    def _open(self, decision: Admission, agreed: Negotiation) -> None:
+        self.state = State.OPEN
+        self.cause = "server"
+        self._deflate = agreed.deflate_frames
+        self.subscriber = Subscriber(
+            self, encoding=agreed.encoding, selector=decision.selector, label=decision.label
+        )
+        self.server.opened(self)
+
+    def _answer(self, response: HttpResponse, *, head_only: bool = False) -> None:
+        if self.state in (State.CLOSING, State.GONE):
+            return
+        self.state = State.CLOSING
+        self.cause = "answered" if response.status < 400 else "refused"
+        self._head = None
+        self.transport.write(response.serialize(head_only=head_only))
+        self.transport.close()
+        self.server.closing(self)
+
+    # -- frames ---------------------------------------------------------------------------------------------
+
+    def _read_frames(self, data: bytes) -> None:
+        if self.state is State.GONE or self.transport.is_closing():
+            return
+        self.input_bytes += len(data)
+        if self.input_bytes > self.server.limits.max_input_per_s:
+            self.end(CloseCode.POLICY, "too much input; this stream takes none", "flooded")
+            self.transport.pause_reading()
+            return
+        self.server.noisy.add(self)
+        frames = self._frames or ClientFrames(
+            max_message=self.server.limits.max_client_message, deflate=self._deflate
+        )
+        try:
+            events = frames.feed(data)
+        except FrameError as error:
+            self.end(error.code, error.reason, "protocol_error")
+            self.transport.pause_reading()
+            return
+        self._frames = None if frames.idle else frames
+        for event in events:
+            match event:
+                case Ping(payload):
+                    self._pong(payload)
+                case Closed(code, _):
+                    self._closed_by_client(code)
+                case _:
+                    pass
+
+    def _pong(self, payload: bytes) -> None:
+        # A client that does not read gets no pongs either: they would be the private queue it must not have.
+        if self.state is State.OPEN and self.subscriber is not None and not self.subscriber.paused:
+            self.transport.write(pong_frame(payload))
+
+    def _closed_by_client(self, code: int | None) -> None:
+        if self.state is State.OPEN:
+            self.end(CloseCode.NORMAL if code is None else code, "", "client_closed")
+        self.transport.close()
+
+    def ping(self, now: float) -> None:
+        """Send a ping, unless one is unanswered or the socket is full, which is the budget's matter."""
+        if self.subscriber is None or self.subscriber.paused:
+            self.pinged_at = 0.0
+        elif not self.pinged_at:
+            self.pinged_at = now
+            self.transport.write(_PING)
+            self.server.hub.stats.pings += 1
+
+    # -- the hub's Peer -------------------------------------------------------------------------------------
+
+    def writer(self) -> Callable[[bytes], object]:
+        """The transport's own write: nothing stands between a flush and the socket."""
+        return self.transport.write
+
+    def write_many(self, frames: Sequence[bytes]) -> None:
+        """One gathering write; the frames stay shared."""
+        if len(frames) == 1:
+            self.transport.write(frames[0])
+        else:
+            self.transport.writelines(frames)
+
+    def buffered(self) -> int:
+        """Bytes the kernel has not taken."""
+        return self.transport.get_write_buffer_size()
+
+    def end(self, code: int, reason: str, cause: str) -> None:
+        """Say goodbye and give the client a moment to answer; the server cuts off whoever does not."""
+        if self.state is not State.OPEN:
+            return
+        self.state = State.CLOSING
+        self.cause = cause
+        if self.subscriber is not None:
+            self.server.hub.unsubscribe(self.subscriber)
+        self.transport.write(close_frame(code, reason))
+        self.server.closing(self)
+
+    def _gone(self, cause: str) -> None:
+        self.cause = cause
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the socket now."""
+        self.transport.abort()

@@ -1,0 +1,195 @@
+"""The recent past of a stream, kept once for every client: what late joiners and laggards are served from.
+
+Messages carry ascending sequence numbers; a client is a number into the ring, not a queue. The ring forgets
+by age and by bytes but never drops part of the open block, the messages since the last index 0, because a
+client that joins now can use nothing that starts later (wire.md, sequence rule 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flashctl.core.hub.encoding import Encoding, encode
+
+__all__ = ["Message", "Position", "Ring", "RingLimits"]
+
+UNPLACED = -1
+"""Index of a message that is not a flashblock: forwarded live, never a place to resume from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the stream that a client names when it resumes: the last flashblock it has seen."""
+
+    block_number: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class RingLimits:
+    """How much past is kept for clients that resume."""
+
+    max_age_s: float = 10.0
+    """Ten seconds: five blocks of the slowest OP Stack chain, and what base/base keeps (#1252)."""
+
+    max_bytes: int = 64 << 20
+    """Bounds memory when messages are far bigger or more frequent than flashblocks are."""
+
+
+class Message:
+    """One published message and its frames, one for each encoding that a client has asked for."""
+
+    __slots__ = (
+        "binary",
+        "block_number",
+        "data",
+        "facts",
+        "frames",
+        "index",
+        "offset",
+        "payload_id",
+        "published_at",
+        "seq",
+    )
+
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        binary: bool,
+        payload_id: str = "",
+        index: int = UNPLACED,
+        block_number: int = 0,
+        published_at: float = 0.0,
+    ) -> None:
+        self.data = data
+        """The payload as it arrived; never re-encoded."""
+        self.binary = binary
+        self.payload_id = payload_id
+        self.index = index
+        self.block_number = block_number
+        self.published_at = published_at
+        """Monotonic seconds."""
+        self.seq = 0
+        """Place in the ring."""
+        self.offset = 0
+        """Payload bytes published before this message; differences are a client's lag in bytes."""
+        self.facts: object = None
+        """What a selector has worked out about the message, kept so that it is worked out once."""
+        self.frames: dict[Encoding, bytes] = {}
+
+    def frame(self, encoding: Encoding) -> bytes:
+        """The message as one WebSocket frame, built at the first request for `encoding`."""
+        frame = self.frames.get(encoding)
+        if frame is None:
+            frame = self.frames[encoding] = encode(self.data, self.binary, encoding)
+        return frame
+
+    def __repr__(self) -> str:
+        return f"<Message {self.seq} {self.payload_id}/{self.index} of block {self.block_number}>"
+
+
+class Ring:
+    """Messages `first <= seq < head`, oldest forgotten first."""
+
+    __slots__ = ("_limits", "_messages", "first", "head", "head_offset", "open_block", "size")
+
+    def __init__(self, limits: RingLimits) -> None:
+        self._limits = limits
+        self._messages: dict[int, Message] = {}
+        self.first = 0
+        self.head = 0
+        self.head_offset = 0
+        self.size = 0
+        """Payload bytes held."""
+        self.open_block: int | None = None
+        """Sequence number of the open block's index 0; None while a reconstructable block has not begun."""
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __getitem__(self, seq: int) -> Message:
+        return self._messages[seq]
+
+    def append(self, message: Message) -> None:
+        """Add the next message and forget what the limits no longer cover."""
+        message.seq = self.head
+        message.offset = self.head_offset
+        previous = self._messages.get(self.head - 1)
+        self._messages[self.head] = message
+        self.head += 1
+        self.head_offset += len(message.data)
+        self.size += len(message.data)
+        if message.index == 0:
+            self.open_block = message.seq
+        elif message.index != UNPLACED and (previous is None or self._leaves_open_block(message)):
+            self.open_block = None
+        self.trim(message.published_at)
+
+    def _leaves_open_block(self, message: Message) -> bool:
+        return self.open_block is None or self._messages[self.open_block].payload_id != message.payload_id
+
+    def trim(self, now: float) -> None:
+        """Forget messages older than the limits, at most up to the open block."""
+        keep_from = self.head if self.open_block is None else self.open_block
+        oldest = now - self._limits.max_age_s
+        while self.first < keep_from:
+            message = self._messages[self.first]
+            if message.published_at >= oldest and self.size <= self._limits.max_bytes:
+                return
+            self._forget_first(message)
+        # The open block alone exceeds the budget: a stream without an end is not replayed for ever.
+        while self.size > self._limits.max_bytes and self.first < self.head - 1:
+            self.open_block = None
+            self._forget_first(self._messages[self.first])
+
+    def _forget_first(self, message: Message) -> None:
+        del self._messages[self.first]
+        self.size -= len(message.data)
+        self.first += 1
+
+    def slice(self, start: int, stop: int) -> Iterator[Message]:
+        """Messages `start <= seq < stop`; all of them must still be held."""
+        for seq in range(start, stop):
+            yield self._messages[seq]
+
+    def latest_block_start(self, after: int, before: int) -> int | None:
+        """The newest index 0 in `after <= seq < before`, where a client that skips goes on."""
+        for seq in range(before - 1, max(after, self.first) - 1, -1):
+            if self._messages[seq].index == 0:
+                return seq
+        return None
+
+    def joining_point(self) -> int:
+        """Where a client without a past starts: the open block's index 0, else the next message."""
+        return self.head if self.open_block is None else self.open_block
+
+    def resume_point(self, position: Position, payload_id: str | None = None) -> int:
+        """Where a client goes on that has seen everything up to `position`, and nothing later.
+
+        With the payload id the place is exact. Without, a block that was rebuilt under a second payload id is
+        served from the first place that fits: a client drops duplicates by (payload id, index) but cannot
+        make up for a gap. A position the ring no longer holds is served from the oldest index 0 after it.
+        """
+        exact = (position.block_number, position.index)
+        later: int | None = None
+        for message in self._messages.values():
+            if message.index == UNPLACED:
+                continue
+            here = (message.block_number, message.index)
+            if here == exact and (payload_id is None or message.payload_id == payload_id):
+                return message.seq + 1
+            if later is None and here > exact and (message.index == 0 or self._follows(message, position)):
+                later = message.seq
+        if later is not None:
+            return later
+        newest = self._messages.get(self.head - 1)
+        if newest is not None and (newest.block_number, newest.index) < exact:
+            # The client is ahead of this ring (it read from a faster server): all that is here is old to it.
+            return self.head
+        return self.joining_point()
+
+    @staticmethod
+    def _follows(message: Message, position: Position) -> bool:
+        return message.block_number == position.block_number and message.index == position.index + 1

@@ -1,0 +1,305 @@
+"""The listening side of a hub: accepts, bounds what strangers may hold, keeps every deadline, drains.
+
+One sweep, every SWEEP_S, looks after all connections: handshakes that take too long, close frames nobody
+answered, pings that are due. Pings are spread over the interval, so that 5,000 clients are not pinged at
+once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+
+from flashctl.core.hub.connection import Connection, State
+from flashctl.core.hub.encoding import Encoding
+from flashctl.core.hub.framing import CloseCode
+from flashctl.core.hub.handshake import Admission, HttpResponse, Request
+from flashctl.core.hub.hub import Hub
+from flashctl.errors import UnavailableError
+
+__all__ = ["Admit", "HubServer", "ListenFailed", "Pages", "ServerLimits", "serve"]
+
+SWEEP_S = 0.25
+PING_SLICES = 16
+"""Connections are pinged in so many groups per interval."""
+
+ACCEPT_BACKLOG = 4096
+"""Cut down by net.core.somaxconn; a reconnect storm after a restart must not meet refusals."""
+
+Admit = Callable[[Request], Admission | HttpResponse | Awaitable[Admission | HttpResponse]]
+Pages = Callable[[Request], HttpResponse | None]
+
+
+class ListenFailed(UnavailableError):
+    """The address is taken, or is not ours."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        self.host = host
+        self.port = port
+        super().__init__(f"cannot listen on {host}:{port}: {error.strerror or error}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Bounds on what clients may do and how long they may take."""
+
+    handshake_s: float = 5.0
+    """From accept to a complete request: slower is slowloris."""
+    close_s: float = 1.0
+    """For the answer to a close frame, before the socket is dropped."""
+    max_handshakes: int = 4096
+    """Connections at once that have not upgraded; the oldest goes when another comes."""
+    max_handshakes_per_ip: int = 1024
+    """The same for one address, so that one host cannot use up everybody's."""
+    max_client_message: int = 64 << 10
+    max_input_per_s: int = 256 << 10
+    """Bytes a client may send a second; this stream has no use for any but pongs."""
+    ping_interval_s: float = 15.0
+    """0 sends no pings. On by default: load balancers cut connections idle for 30 s (optimism#17858)."""
+    pong_timeout_s: float = 30.0
+
+
+async def serve(
+    hub: Hub,
+    host: str,
+    port: int,
+    *,
+    admit: Admit | None = None,
+    pages: Pages | None = None,
+    tls: ssl.SSLContext | None = None,
+    limits: ServerLimits | None = None,
+    encodings: frozenset[Encoding] = frozenset({Encoding.DEFLATE, Encoding.BROTLI, Encoding.ZSTD}),
+    subscriber_limit: int | None = None,
+) -> HubServer:
+    """Serve `hub` on a WebSocket listener; port 0 takes any.
+
+    Args:
+        admit: Decides about each request that no page answers; by default every path is the stream.
+        pages: Plain HTTP answers on the same port (`/healthz`, …); None from it means "not a page".
+        encodings: Compressions a client may choose.
+        subscriber_limit: Clients beyond it are closed with 1013, as op-rbuilder does.
+
+    Raises:
+        ListenFailed: If the address cannot be bound.
+    """
+    server = HubServer(
+        hub, admit=admit, pages=pages, limits=limits, encodings=encodings, subscriber_limit=subscriber_limit
+    )
+    await server.listen(host, port, tls)
+    return server
+
+
+class HubServer:
+    """A running listener; made by `serve`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        admit: Admit | None = None,
+        pages: Pages | None = None,
+        limits: ServerLimits | None = None,
+        encodings: frozenset[Encoding] = frozenset(),
+        subscriber_limit: int | None = None,
+    ) -> None:
+        self.hub = hub
+        self.limits = limits or ServerLimits()
+        self.encodings = encodings
+        self.host = ""
+        self.port = 0
+        self.secure = False
+        self.handshake_exempt: Callable[[str], bool] = lambda _address: False
+        """Addresses `max_handshakes_per_ip` does not apply to: load balancers bring everybody."""
+        self.noisy: set[Connection] = set()
+        """Connections that sent something since the last look."""
+        self._admit = admit or self._admit_everybody
+        self._pages = pages
+        self._subscriber_limit = subscriber_limit
+        self._handshakes: dict[Connection, float] = {}
+        self._handshakes_by_ip: Counter[str] = Counter()
+        self._closing: dict[Connection, float] = {}
+        self._open: tuple[set[Connection], ...] = tuple(set() for _ in range(PING_SLICES))
+        self._next_bucket = 0
+        self._next_ping_slice = 0
+        self._ping_due = 0.0
+        self._noise_due = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._emptied = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where a client connects."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'wss' if self.secure else 'ws'}://{host}:{self.port}"
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Bind and begin to accept.
+
+        Raises:
+            ListenFailed: If the address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: Connection(self),
+                host,
+                port,
+                ssl=tls,
+                backlog=ACCEPT_BACKLOG,
+                ssl_handshake_timeout=self.limits.handshake_s if tls else None,
+            )
+        except OSError as error:
+            raise ListenFailed(host, port, error) from None
+        self.host = host
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.secure = tls is not None
+        self._sweeper = loop.create_task(self._sweep_forever())
+
+    async def close(self, reason: str = "server shutting down", *, timeout_s: float = 2.0) -> None:
+        """Accept no more, flush, send 1001 to everybody and wait for their answers, then drop the rest."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        self.hub.closing = True
+        self.hub.flush()
+        for connection in tuple(self._handshakes):
+            connection.abort()
+        for connection in self.connections():
+            connection.end(CloseCode.GOING_AWAY, reason, "shutdown")
+        self._emptied.clear()
+        if self._closing:
+            try:
+                await asyncio.wait_for(self._emptied.wait(), timeout_s)
+            except TimeoutError:
+                pass
+        for connection in tuple(self._closing):
+            connection.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.sleep(0)
+
+    def connections(self) -> list[Connection]:
+        """Every open connection."""
+        return [connection for bucket in self._open for connection in bucket]
+
+    # -- called by connections ------------------------------------------------------------------------------
+
+    def arrived(self, connection: Connection) -> None:
+        """A socket was accepted; its handshake deadline starts."""
+        limits = self.limits
+        address = connection.address
+        self._handshakes[connection] = time.monotonic() + limits.handshake_s
+        self._handshakes_by_ip[address] += 1
+        if self._handshakes_by_ip[address] > limits.max_handshakes_per_ip and not self.handshake_exempt(
+            address
+        ):
+            connection.abort()
+        elif len(self._handshakes) > limits.max_handshakes:
+            next(iter(self._handshakes)).abort()
+
+    def page_for(self, request: Request) -> HttpResponse | None:
+        """The plain HTTP answer to `request`, if it is for a page."""
+        return None if self._pages is None else self._pages(request)
+
+    def admit(self, request: Request) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]:
+        """Whether the requester may join."""
+        if self._subscriber_limit is not None and self.hub.stats.subscribers >= self._subscriber_limit:
+            return Admission(
+                close=(
+                    CloseCode.TRY_AGAIN_LATER,
+                    "subscriber limit reached, please try again later",
+                )
+            )
+        return self._admit(request)
+
+    @staticmethod
+    def _admit_everybody(request: Request) -> Admission | HttpResponse:
+        return request.upgrade_problem() or Admission()
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Run an admission that has to wait; cancelled at shutdown."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def opened(self, connection: Connection) -> None:
+        """The handshake is complete."""
+        self._end_handshake(connection)
+        self._open[self._next_bucket].add(connection)
+        self._next_bucket = (self._next_bucket + 1) % PING_SLICES
+
+    def closing(self, connection: Connection) -> None:
+        """A close frame or the last answer is on its way."""
+        self._end_handshake(connection)
+        for bucket in self._open:
+            bucket.discard(connection)
+        self._closing[connection] = time.monotonic() + self.limits.close_s
+
+    def left(self, connection: Connection) -> None:
+        """The socket is closed."""
+        self.hub.stats.ended[connection.cause] += 1
+        self._end_handshake(connection)
+        for bucket in self._open:
+            bucket.discard(connection)
+        self.noisy.discard(connection)
+        self._closing.pop(connection, None)
+        if not self._closing:
+            self._emptied.set()
+
+    def _end_handshake(self, connection: Connection) -> None:
+        if self._handshakes.pop(connection, None) is not None:
+            self._handshakes_by_ip[connection.address] -= 1
+            if not self._handshakes_by_ip[connection.address]:
+                del self._handshakes_by_ip[connection.address]
+
+    # -- deadlines ------------------------------------------------------------------------------------------
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep(time.monotonic())
+
+    def sweep(self, now: float) -> None:
+        """Enforce every deadline that has passed."""
+        for deadlines, cause in ((self._handshakes, "handshake_timeout"), (self._closing, None)):
+            # Both are in the order of their deadlines, since every entry waits equally long.
+            for connection, deadline in tuple(deadlines.items()):
+                if deadline > now:
+                    break
+                if cause is not None:
+                    connection.cause = cause
+                connection.abort()
+        if now >= self._noise_due:
+            self._noise_due = now + 1.0
+            for connection in self.noisy:
+                connection.input_bytes = 0
+            self.noisy.clear()
+        if self.limits.ping_interval_s > 0:
+            self._ping(now)
+
+    def _ping(self, now: float) -> None:
+        slice_s = self.limits.ping_interval_s / PING_SLICES
+        if not self._ping_due:
+            self._ping_due = now
+        while self._ping_due <= now:
+            for connection in self._open[self._next_ping_slice]:
+                connection.ping(now)
+            self._next_ping_slice = (self._next_ping_slice + 1) % PING_SLICES
+            self._ping_due += slice_s
+        oldest = now - self.limits.pong_timeout_s
+        for connection in self.connections():
+            if connection.pinged_at and connection.pinged_at < oldest and connection.state is State.OPEN:
+                connection.end(
+                    CloseCode.POLICY,
+                    f"no pong for {self.limits.pong_timeout_s:g} s",
+                    "pong_timeout",
+                )
