@@ -1,8 +1,8 @@
 """When the flashblocks of one block are built.
 
-Times count in milliseconds from the moment the base flashblock (index 0) is out. A block has N = block time /
-interval regular slots, laid out backwards from the block's timestamp, so that a build that starts late keeps the
-spacing and has fewer flashblocks instead of squeezed ones:
+Times count in milliseconds from the moment the base flashblock (index 0) is out. A block has N regular slots
+(block time / interval), laid out backwards from the block's timestamp, so that a build that starts late keeps
+the spacing and has fewer flashblocks instead of squeezed ones:
 
     block time 2000, interval 200, asked for 1940 ms before the timestamp, end buffer 75
 

@@ -1,6 +1,8 @@
-"""The flashblock schedule: the worked cases of the reference builder's own tests, and what must always hold."""
+"""The flashblock schedule: the worked cases of the reference builder, and what must always hold."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -48,7 +50,7 @@ def test_times_are_ordered_bounded_and_spaced(
     times = schedule.times(remaining)
     assert 1 <= len(times) <= schedule.regular_count
     assert times[0] >= 0
-    assert all(later - earlier <= interval for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier <= interval for earlier, later in pairwise(times))
     assert list(times) == sorted(times)
 
 
