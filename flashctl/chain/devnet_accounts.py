@@ -1,7 +1,8 @@
-"""The ten accounts that a devnet funds: those of the test mnemonic that every Ethereum development tool knows.
+"""The ten accounts that a devnet funds: those of the test mnemonic every Ethereum development tool knows.
 
-Derived by BIP-32 at `m/44'/60'/0'/0/i` from "test test test test test test test test test test test junk". The keys are public:
-never send anything of value to these addresses. They are listed rather than derived; a test derives them.
+Derived by BIP-32 at `m/44'/60'/0'/0/i` from "test test test test test test test test test test test
+junk". The keys are public: never send anything of value to these addresses. They are listed rather than
+derived, which costs no start-up time; a test derives them.
 """
 
 from __future__ import annotations

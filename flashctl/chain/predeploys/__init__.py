@@ -1,8 +1,9 @@
-"""Contracts that a devnet genesis holds: ours in Solidity, and the few whose bytecode is fixed by an EIP or by custom.
+"""Contracts that a devnet genesis holds: ours in Solidity, and the few whose bytecode is given.
 
-Each `NAME.sol` here has its compiled `NAME.json` beside it, written by `compile.mjs`; a test compiles again and compares.
-The real predeploys sit behind proxies that governance upgrades; these sit at the address itself, because nobody upgrades a devnet.
-What must be real is what execution and proofs read: the storage layout of L1Block and of L2ToL1MessagePasser.
+Each `NAME.sol` here has its compiled `NAME.json` beside it, written by `compile.mjs`; a test compiles
+again and compares. The real predeploys sit behind proxies that governance upgrades; these sit at the
+address itself, because nobody upgrades a devnet. What must be real is what execution and proofs read:
+the storage layout of L1Block and of L2ToL1MessagePasser.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ L2_TO_L1_MESSAGE_PASSER: Final = bytes.fromhex("42000000000000000000000000000000
 BASE_FEE_VAULT: Final = bytes.fromhex("4200000000000000000000000000000000000019")
 L1_FEE_VAULT: Final = bytes.fromhex("420000000000000000000000000000000000001a")
 OPERATOR_FEE_VAULT: Final = bytes.fromhex("420000000000000000000000000000000000001b")
-"""Predeploy addresses, https://specs.optimism.io/protocol/predeploys.html. The vaults hold no code here: a balance is all they need."""
+"""Predeploy addresses, https://specs.optimism.io/protocol/predeploys.html.
+
+The vaults hold no code here: a balance is all that fees need.
+"""
 
 MULTICALL: Final = bytes.fromhex("ca11bde05977b3631167028862be2a173976ca11")
 """Where every chain has Multicall3, and clients look for it without asking."""
