@@ -90,8 +90,8 @@ class ReplyTooLarge(ProtocolError):
 class ResponseParser:
     """Bytes of one connection in, one `Reply` out.
 
-    Interim responses (1xx) are passed over. Anything after the end of a reply means that the server does
-    not keep to one reply per request; the connection is then not reused.
+    Interim responses (1xx) are passed over. Anything after the end of a reply is an error: a server that
+    does not keep to one reply per request cannot be trusted with the next.
     """
 
     __slots__ = (
@@ -103,6 +103,7 @@ class ResponseParser:
         "_head_done",
         "_head_size",
         "_headers",
+        "_keep_alive",
         "_limits",
         "_parser",
         "started",
@@ -116,6 +117,8 @@ class ResponseParser:
         self._parser = httptools.HttpResponseParser(self)
         self._error: ProtocolError | None = None
         self.started = False
+        self._head_size = 0
+        self._complete = False
         self.on_message_begin()
 
     def receive_data(self, data: bytes) -> Reply | None:
@@ -135,7 +138,7 @@ class ResponseParser:
             raise self._error or ProtocolError(f"invalid HTTP response: {error}") from error
         if not self._head_done and self._head_size > self._limits.head_bytes:
             raise ReplyTooLarge("head", self._limits.head_bytes)
-        return self._reply(keep_alive=self._parser.should_keep_alive()) if self._complete else None
+        return self._reply(keep_alive=self._keep_alive) if self._complete else None
 
     def receive_eof(self) -> Reply:
         """The reply that ends with its connection, for servers that give no length.
@@ -155,13 +158,16 @@ class ResponseParser:
     # `_error`.
 
     def on_message_begin(self) -> None:
+        if self._complete:
+            # A second reply behind the first: nobody asked for it, nobody may take it for an answer.
+            self._error = ProtocolError("more than one HTTP response to one request")
+            raise self._error
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._body_size = 0
-        self._head_size = 0
         self._head_done = False
         self._framed = False
-        self._complete = False
+        self._keep_alive = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -180,6 +186,8 @@ class ResponseParser:
 
     def on_message_complete(self) -> None:
         self._complete = self._parser.get_status_code() >= 200
+        # Only here: once the message is over the parser has forgotten it.
+        self._keep_alive = self._parser.should_keep_alive()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""What uvicorn leaves open, closed: head size, header time-out, number of connections.
+"""What uvicorn leaves open, closed: head size, header time-out, number of connections, deaf clients.
 
-uvicorn reads a request head of any length, waits for it for ever and accepts without limit. These three
-are the cheapest ways to exhaust a service from outside, so they are bounded here, in a subclass of its
-httptools protocol. Nothing else of uvicorn is touched.
+uvicorn reads a request head of any length, waits for it for ever, accepts without limit, and gives an
+application no way to drop a WebSocket whose client stopped reading. These are the cheapest ways to exhaust
+a service from outside, so they are bounded here, in subclasses of its protocols. Nothing else of uvicorn
+is touched.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from flashctl.core.jsonrpc.dispatch import ServerLimits
 
-__all__ = ["EmbeddedServer", "bounded_protocol"]
+__all__ = ["ABORT", "BoundedWebSocket", "EmbeddedServer", "bounded_protocol"]
+
+ABORT = "flashctl.abort"
+"""The ASGI extension of a WebSocket scope that drops the connection without flushing it."""
 
 
 class EmbeddedServer(uvicorn.Server):
@@ -43,6 +48,16 @@ class EmbeddedServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Install nothing."""
         yield
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, able to abort."""
+
+    async def run_asgi(self) -> None:
+        """Run the application with `ABORT` in its scope."""
+        extensions: dict[str, Any] = self.scope["extensions"]
+        extensions[ABORT] = self.transport.abort
+        await super().run_asgi()
 
 
 def bounded_protocol(limits: ServerLimits) -> type[asyncio.Protocol]:

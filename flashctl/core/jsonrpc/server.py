@@ -28,9 +28,9 @@ import uvicorn
 from flashctl.core import jwt
 from flashctl.core.jsonrpc.dispatch import DEFAULT_LIMITS, Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.errors import Code, error_object
-from flashctl.core.jsonrpc.listener import EmbeddedServer, bounded_protocol
+from flashctl.core.jsonrpc.listener import ABORT, BoundedWebSocket, EmbeddedServer, bounded_protocol
 from flashctl.core.jsonrpc.methods import Fallback, Methods
-from flashctl.core.jsonrpc.session import Session, SlowClient
+from flashctl.core.jsonrpc.session import Session
 from flashctl.errors import AuthError, ExitCode, UnavailableError
 
 __all__ = ["Page", "PortTaken", "RunningServer", "serve"]
@@ -138,9 +138,7 @@ async def serve(
         app,
         lifespan="off",
         http=bounded_protocol(limits),
-        ws="uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol"
-        if websocket
-        else "none",
+        ws=BoundedWebSocket if websocket else "none",
         ws_max_size=limits.request_bytes,
         ws_ping_interval=WEBSOCKET_PING_S,
         ws_ping_timeout=WEBSOCKET_PING_S,
@@ -296,24 +294,28 @@ class _App:
             await send({"type": "websocket.http.response.body", "body": reason})
             return
         await send({"type": "websocket.accept"})
-        await self._converse(receive, send)
+        await self._converse(receive, send, scope["extensions"][ABORT])
 
-    async def _converse(self, receive: Receive, send: Send) -> None:
+    async def _converse(self, receive: Receive, send: Send, abort: Callable[[], None]) -> None:
         async def send_text(frame: bytes) -> None:
             await send({"type": "websocket.send", "text": frame.decode()})
 
         session = Session(self._dispatcher, self._limits, send_text)
         reading = asyncio.create_task(_read_messages(receive, session))
         writing = asyncio.create_task(session.write_queued())
+        overflow = asyncio.create_task(session.overflowed.wait())
+        tasks = (reading, writing, overflow)
         try:
-            await asyncio.wait([reading, writing], return_when=asyncio.FIRST_COMPLETED)
-            if writing.done() and isinstance(writing.exception(), SlowClient):
-                await send({"type": "websocket.close", "code": 1013, "reason": "client too slow"})
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if session.overflowed.is_set():
+                # Its socket is full, so no close frame would reach it and a flushing close never end.
+                log.warning("dropped a WebSocket client that does not read")
+                abort()
         finally:
             session.end()
-            for task in (reading, writing):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reading, writing, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Head:

@@ -18,14 +18,10 @@ import orjson
 from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.errors import Code, RpcError
 
-__all__ = ["Session", "SlowClient"]
+__all__ = ["Session"]
 
 Send = Callable[[bytes], Awaitable[None]]
 """Puts one text message on the wire, waiting while the socket is full."""
-
-
-class SlowClient(Exception):
-    """The client let its queue fill up."""
 
 
 class Session:
@@ -38,7 +34,8 @@ class Session:
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
-        self._overflowed = False
+        self.overflowed = asyncio.Event()
+        """Set when the client let its queue pass the limit; the connection must then be dropped."""
         self._in_flight = asyncio.Semaphore(limits.in_flight)
         self._requests: set[asyncio.Task[None]] = set()
         self._subscriptions: dict[str, _Subscription] = {}
@@ -61,30 +58,24 @@ class Session:
             self._in_flight.release()
 
     async def write_queued(self) -> None:
-        """Send what is queued for as long as the connection lives.
-
-        Raises:
-            SlowClient: If the queue passed its limit.
-        """
+        """Send what is queued, for ever."""
         while True:
             while self._queue:
                 frame = self._queue.popleft()
                 self._queued_bytes -= len(frame)
                 await self._send(frame)
-            if self._overflowed:
-                raise SlowClient
             self._wake.clear()
             await self._wake.wait()
 
     def enqueue(self, frame: bytes) -> None:
         """Queue one message; over the limit everything queued is dropped and the connection will end."""
-        if self._overflowed:
+        if self.overflowed.is_set():
             return
         self._queue.append(frame)
         self._queued_bytes += len(frame)
         # Always room for one message, however long: a large answer is not a slow client.
         if self._queued_bytes > self._limits.outbound_bytes and len(self._queue) > 1:
-            self._overflowed = True
+            self.overflowed.set()
             self._queue.clear()
             self._queued_bytes = 0
         self._wake.set()
