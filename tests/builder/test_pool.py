@@ -79,7 +79,7 @@ def test_who_cannot_pay_the_base_fee_waits() -> None:
 
 
 def test_skipping_a_sender_skips_what_depends_on_it() -> None:
-    pool = filled(transfer(ALICE, 0, tip=9), transfer(ALICE, 1, tip=9), transfer(BOB))
+    pool = filled(transfer(ALICE, 0, tip=9), transfer(ALICE, 1, tip=9), transfer(BOB, tip=1))
     cursor = pool.best(0, lambda _: 0)
     first = cursor.next()
     assert first is not None
