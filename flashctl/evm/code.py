@@ -1,0 +1,199 @@
+"""Contract code as the machine holds it, and the cache that keeps hot code compiled.
+
+A `Code` is the bytes plus everything learned about them: jump destinations, how often a jump arrived where,
+and the traces (compiled functions) of the places that turned out hot. `traces[pc]` always answers: with the
+compiled function, or with the interpreter bound to that place while it is not worth compiling yet.
+
+The policy is per place, not per contract. Interpreting a basic block costs 2-4 us, compiling one about 120
+us, so a place is compiled when it has been entered `hot_after` times; a constructor, a view called once or
+the rarely taken branches of a hot contract never are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from flashctl.evm.forks import InstructionSet
+
+if TYPE_CHECKING:
+    from flashctl.evm.frame import Frame
+
+__all__ = ["DEFAULT_HOT_AFTER", "Code", "CodeCache", "TierPolicy", "Trace", "shared_cache"]
+
+Trace = Callable[["Frame", list[int], bytearray], int]
+"""Runs from one place of the code to another: takes the frame, its stack and its memory, returns the next
+program counter or one of the negative `Exit` codes."""
+
+DEFAULT_HOT_AFTER: Final = 24
+"""Arrivals at a place before it is compiled. Not 2: the second arrival is often the last one."""
+
+DEFAULT_CACHE_BYTES: Final = 192 * 2**20
+"""Room for about 1,500 large contracts with their hot traces."""
+
+CODE_OVERHEAD: Final = 1_200
+"""Bytes of a `Code` with empty tables."""
+
+_PUSHES = b"|".join(b"\\x%02x.{0,%d}" % (0x5F + size, size) for size in range(1, 33))
+_JUMPDESTS = re.compile(b"(?s)(?:[^\\x5b\\x60-\\x7f]++|" + _PUSHES + b")*+(?:(\\x5b)|\\Z)")
+"""Possessive, so it never backtracks into push data. Six times as fast as a loop over the bytes: 0.3 ms
+instead of 2 ms for the largest contract, and the first jump of every cold contract waits for it."""
+
+_PADDING: Final = bytes(33)
+"""Code ends in STOP, and a truncated PUSH32 reads zeros."""
+
+DELEGATION_PREFIX: Final = b"\xef\x01\x00"
+"""A 23-byte code that starts like this points to the code to run instead (EIP-7702)."""
+
+
+class TierPolicy:
+    """When to compile, and how: the seam between this module and the two tiers."""
+
+    __slots__ = ("compile", "hot_after", "interpret")
+
+    def __init__(
+        self,
+        interpret: Callable[[int, Frame, list[int], bytearray], int],
+        compile_trace: Callable[[Code, int], tuple[Trace, int]] | None,
+        hot_after: int = DEFAULT_HOT_AFTER,
+    ) -> None:
+        self.interpret = interpret
+        self.compile = compile_trace
+        """Returns the trace and about how many bytes it takes; None never compiles."""
+        self.hot_after = hot_after
+
+
+class _Traces(dict[int, Trace]):
+    """The compiled places of a code; anywhere else, the interpreter."""
+
+    __slots__ = ("code",)
+
+    code: Code
+
+    def __missing__(self, pc: int) -> Trace:
+        code = self.code
+        policy = code.policy
+        if policy.compile is not None:
+            seen = code.arrivals.get(pc, 0) + 1
+            code.arrivals[pc] = seen
+            if seen > policy.hot_after:
+                trace, size = policy.compile(code, pc)
+                self[pc] = trace
+                code.grew(size)
+                return trace
+        return partial(policy.interpret, pc)
+
+
+class Code:
+    """The bytes of a contract and what is known about them."""
+
+    __slots__ = (
+        "_cache",
+        "_jumpdests",
+        "arrivals",
+        "branches",
+        "delegate",
+        "instructions",
+        "padded",
+        "policy",
+        "raw",
+        "size",
+        "traces",
+    )
+
+    def __init__(
+        self, raw: bytes, instructions: InstructionSet, policy: TierPolicy, cache: CodeCache | None = None
+    ) -> None:
+        self.raw = raw
+        self.padded = raw + _PADDING
+        self.instructions = instructions
+        self.policy = policy
+        self.arrivals: dict[int, int] = {}
+        """Jumps that arrived at a place while it was interpreted."""
+        self.branches: dict[int, bool] = {}
+        """Whether the JUMPI at a place was last taken: the compiler lays out its traces along it."""
+        self.delegate: int | None = None
+        """Address whose code runs instead, if this is a delegation designator (EIP-7702)."""
+        if len(raw) == 23 and raw.startswith(DELEGATION_PREFIX):
+            self.delegate = int.from_bytes(raw[3:], "big")
+        self.traces = _Traces()
+        self.traces.code = self
+        self.size = CODE_OVERHEAD + 2 * len(raw)
+        """About how many bytes this object holds."""
+        self._jumpdests: frozenset[int] | None = None
+        self._cache = cache
+
+    @property
+    def jumpdests(self) -> frozenset[int]:
+        """Where jumps may go: every JUMPDEST that is not push data."""
+        found = self._jumpdests
+        if found is None:
+            found = frozenset(match.start(1) for match in _JUMPDESTS.finditer(self.raw)) - {-1}
+            self._jumpdests = found
+            self.grew(64 * len(found))
+        return found
+
+    def grew(self, size: int) -> None:
+        """Account for `size` more bytes that this object holds."""
+        self.size += size
+        if self._cache is not None:
+            self._cache.grew(size)
+
+
+class CodeCache:
+    """The most recently used codes of one instruction set, by code hash, up to a number of bytes."""
+
+    __slots__ = ("_codes", "instructions", "max_bytes", "policy", "size")
+
+    def __init__(
+        self, instructions: InstructionSet, policy: TierPolicy, max_bytes: int = DEFAULT_CACHE_BYTES
+    ) -> None:
+        self.instructions = instructions
+        self.policy = policy
+        self.max_bytes = max_bytes
+        self.size = 0
+        """Bytes held, as accounted by the codes themselves."""
+        self._codes: OrderedDict[bytes, Code] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def get(self, code_hash: bytes, load: Callable[[bytes], bytes]) -> Code:
+        """The code with this hash, asking `load` for the bytes if it is not cached."""
+        code = self._codes.get(code_hash)
+        if code is not None:
+            try:
+                self._codes.move_to_end(code_hash)
+            except KeyError:
+                pass  # another thread has just evicted it
+            return code
+        code = Code(load(code_hash), self.instructions, self.policy, self)
+        self._codes[code_hash] = code
+        self.grew(code.size)
+        return code
+
+    def uncached(self, raw: bytes) -> Code:
+        """Code that runs once: the init code of a creation."""
+        return Code(raw, self.instructions, self.policy)
+
+    def grew(self, size: int) -> None:
+        """Account for `size` more bytes, and evict what was used longest ago if there is no room."""
+        self.size += size
+        while self.size > self.max_bytes and self._codes:
+            _, evicted = self._codes.popitem(last=False)
+            self.size -= evicted.size
+            evicted._cache = None
+
+
+_shared: dict[InstructionSet, CodeCache] = {}
+
+
+def shared_cache(instructions: InstructionSet, policy: TierPolicy) -> CodeCache:
+    """The process-wide cache of an instruction set; the first caller's policy stays."""
+    cache = _shared.get(instructions)
+    if cache is None:
+        cache = _shared[instructions] = CodeCache(instructions, policy)
+    return cache

@@ -1,0 +1,106 @@
+"""What surrounds an execution: block, transaction, the message itself and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from time import perf_counter
+from typing import Final, NamedTuple
+
+from flashctl.evm.halts import ExecutionTimeout
+
+__all__ = ["BlockEnv", "Deadline", "Message", "MessageResult", "Status", "TxEnv", "no_block_hash"]
+
+
+def no_block_hash(number: int) -> int:
+    """For executions that know no ancestors."""
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEnv:
+    """What a contract can learn about its block."""
+
+    number: int
+    timestamp: int
+    """Seconds since the epoch."""
+    gas_limit: int
+    base_fee: int
+    """In wei per gas (EIP-1559)."""
+    coinbase: int
+    """The fee recipient's address."""
+    prev_randao: int
+    chain_id: int
+    blob_base_fee: int = 1
+    """In wei per blob gas (EIP-7516); always 1 on the OP Stack."""
+    block_hash: Callable[[int], int] = no_block_hash
+    """Hash of an ancestor by number. Asked only for the 256 blocks before this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TxEnv:
+    """What a contract can learn about its transaction."""
+
+    origin: int
+    """Address of the sender."""
+    gas_price: int = 0
+    """Effective, in wei per gas."""
+    blob_hashes: tuple[int, ...] = ()
+    """Versioned hashes (EIP-4844)."""
+
+
+class Message(NamedTuple):
+    """A call or a creation from outside the EVM."""
+
+    caller: int
+    to: int | None
+    """None creates a contract, at the address that the caller's nonce gives."""
+    value: int
+    """In wei; the caller must own it, else the message fails."""
+    data: bytes
+    """Calldata, or creation code."""
+    gas: int
+    is_static: bool = False
+
+
+class Status(IntEnum):
+    """How a frame ended."""
+
+    SUCCEEDED = 1
+    REVERTED = 2
+    HALTED = 3
+
+
+class MessageResult(NamedTuple):
+    """What came of a message."""
+
+    status: Status
+    gas_left: int
+    output: bytes
+    """Returned data, or the reason of a revert; empty for a creation that succeeded."""
+    created: int | None
+    """Address of the contract that the message created."""
+    halt_reason: str | None
+    """Why a halted message halted, such as "out of gas"."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the changes stand."""
+        return self.status is Status.SUCCEEDED
+
+
+class Deadline:
+    """A wall budget, shared by everything one request executes."""
+
+    __slots__ = ("at", "budget_s")
+
+    def __init__(self, budget_s: float) -> None:
+        self.budget_s: Final = budget_s
+        self.at: Final = perf_counter() + budget_s
+        """On the `perf_counter` clock."""
+
+    def check(self) -> None:
+        """Raises ExecutionTimeout when the budget is spent."""
+        if perf_counter() > self.at:
+            raise ExecutionTimeout(self.budget_s)

@@ -1,0 +1,264 @@
+"""Transactions without their fees: intrinsic gas, access lists, delegations, the message, refunds.
+
+Who pays what to whom differs between Ethereum, the OP Stack and deposits, so the layer above moves the money:
+
+    state.begin_transaction()
+    buy gas                      balance and nonce are the caller's to check
+    outcome = run_transaction(state, block, rules, params)
+    give back what is left of the gas, pay the fees
+    state.finish_transaction()
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from flashctl.errors import DataError
+from flashctl.eth.keccak import EMPTY_CODE_HASH
+from flashctl.evm.calls import create_address
+from flashctl.evm.code import DELEGATION_PREFIX, CodeCache
+from flashctl.evm.forks import EvmRules
+from flashctl.evm.frame import Context
+from flashctl.evm.machine import default_codes, execute_creation, execute_message
+from flashctl.evm.message import BlockEnv, Deadline, Message, Status, TxEnv
+from flashctl.evm.state import JournaledState, LogEntry
+
+__all__ = [
+    "Delegation",
+    "ExecutionOutcome",
+    "IntrinsicGasError",
+    "TxParams",
+    "floor_gas",
+    "intrinsic_gas",
+    "run_transaction",
+]
+
+TX_BASE: Final = 21_000
+TX_CREATE: Final = 32_000
+INITCODE_WORD: Final = 2
+ZERO_BYTE: Final = 4
+NONZERO_BYTE: Final = 16
+"""EIP-2028."""
+LISTED_ADDRESS: Final = 2_400
+LISTED_SLOT: Final = 1_900
+"""EIP-2930."""
+DELEGATION: Final = 25_000
+DELEGATION_REFUND: Final = 12_500
+"""EIP-7702: 25,000 are charged for each, half is refunded if the account already existed."""
+FLOOR_TOKEN: Final = 10
+"""EIP-7623: gas per token, a zero byte being one token and any other byte four."""
+REFUND_QUOTIENT: Final = 5
+"""At most a fifth of the gas comes back (EIP-3529)."""
+
+
+class Delegation(NamedTuple):
+    """An entry of a set-code transaction's authorization list, its signature already checked."""
+
+    chain_id: int
+    """0 is valid on every chain."""
+    address: int
+    """Whose code to run; 0 ends a delegation."""
+    nonce: int
+    authority: int | None
+    """Who signed; None if the signature is invalid, which makes the entry void but not free."""
+
+
+@dataclass(frozen=True, slots=True)
+class TxParams:
+    """The part of a transaction that execution looks at."""
+
+    sender: int
+    to: int | None
+    """None creates a contract."""
+    value: int = 0
+    """In wei."""
+    data: bytes = b""
+    gas_limit: int = 30_000_000
+    gas_price: int = 0
+    """Effective, in wei per gas: what GASPRICE returns."""
+    access_list: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """Addresses with their storage slots."""
+    authorizations: tuple[Delegation, ...] | None = None
+    """None for everything but set-code transactions."""
+    blob_hashes: tuple[int, ...] = ()
+    is_gas_cap_exempt: bool = False
+    """Deposits may exceed EIP-7825's cap."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionOutcome:
+    """What a transaction did."""
+
+    succeeded: bool
+    gas_used: int
+    """After refunds and the calldata floor: what the receipt says and the sender pays."""
+    output: bytes
+    """Returned data, or the reason of a revert."""
+    logs: tuple[LogEntry, ...]
+    created: int | None
+    halt_reason: str | None
+    """None for success and for a revert."""
+    gas_refunded: int
+    """What SSTORE clearing and EIP-7702 gave back, after the cap."""
+    gas_spent: int = 0
+    """Before refunds and floor: the least gas limit that reaches the same end is at least this."""
+
+
+class IntrinsicGasError(DataError):
+    """The gas limit does not cover the transaction's price before it does anything, or exceeds the cap."""
+
+    gas_limit: int
+    needed: int
+
+    def __init__(self, what: str, gas_limit: int, needed: int) -> None:
+        super().__init__(f"{what}: gas limit {gas_limit}, needed {needed}")
+        self.gas_limit = gas_limit
+        self.needed = needed
+
+
+def intrinsic_gas(params: TxParams) -> int:
+    """What a transaction costs before its first instruction (Yellow Paper 6.2, EIP-2930, 3860, 7702)."""
+    data = params.data
+    zeros = data.count(0)
+    gas = TX_BASE + ZERO_BYTE * zeros + NONZERO_BYTE * (len(data) - zeros)
+    if params.to is None:
+        gas += TX_CREATE + INITCODE_WORD * ((len(data) + 31) // 32)
+    for _, slots in params.access_list:
+        gas += LISTED_ADDRESS + LISTED_SLOT * len(slots)
+    if params.authorizations:
+        gas += DELEGATION * len(params.authorizations)
+    return gas
+
+
+def floor_gas(data: bytes) -> int:
+    """The least a transaction with this calldata uses (EIP-7623, from Prague)."""
+    zeros = data.count(0)
+    return TX_BASE + FLOOR_TOKEN * (4 * len(data) - 3 * zeros)
+
+
+def run_transaction(
+    state: JournaledState,
+    block: BlockEnv,
+    rules: EvmRules,
+    params: TxParams,
+    *,
+    deadline: Deadline | None = None,
+    codes: CodeCache | None = None,
+) -> ExecutionOutcome:
+    """Execute a transaction inside `begin_transaction`/`finish_transaction`; moves value, but no fees.
+
+    Counts the sender's nonce. If anything is raised, the state is as it was before.
+
+    Raises:
+        IntrinsicGasError: The gas limit is too low, or above the fork's cap.
+        ExecutionTimeout: The deadline passed.
+    """
+    floor = check_gas_limit(params, rules)
+    start = state.snapshot()
+    try:
+        context = Context(
+            state,
+            block,
+            TxEnv(params.sender, params.gas_price, params.blob_hashes),
+            rules,
+            codes or default_codes(rules),
+            deadline,
+        )
+        return _execute(context, params, floor)
+    except BaseException:
+        state.revert(start)
+        raise
+
+
+def check_gas_limit(params: TxParams, rules: EvmRules) -> int:
+    """Check the gas limit against everything that bounds it; returns the calldata floor (0 before Prague).
+
+    Raises:
+        IntrinsicGasError: It is too low, or above the fork's cap.
+    """
+    limit = params.gas_limit
+    needed = intrinsic_gas(params)
+    if needed > limit:
+        raise IntrinsicGasError("intrinsic gas too low", limit, needed)
+    floor = floor_gas(params.data) if rules.has_calldata_floor else 0
+    if floor > limit:
+        raise IntrinsicGasError("calldata floor not covered", limit, floor)
+    cap = rules.transaction_gas_cap
+    if cap is not None and limit > cap and not params.is_gas_cap_exempt:
+        raise IntrinsicGasError("gas limit above the cap of a transaction", limit, cap)
+    if params.to is None and len(params.data) > rules.max_initcode_size:
+        raise IntrinsicGasError("init code too large", len(params.data), rules.max_initcode_size)
+    return floor
+
+
+def _execute(context: Context, params: TxParams, floor: int) -> ExecutionOutcome:
+    state = context.state
+    _warm_up(context, params)
+    nonce = state.increment_nonce(params.sender)
+    if params.authorizations and context.rules.has_delegation:
+        for delegation in params.authorizations:
+            _delegate(context, delegation)
+    gas = params.gas_limit - intrinsic_gas(params)
+    message = Message(params.sender, params.to, params.value, params.data, gas)
+    if params.to is None:
+        result = execute_creation(context, message, create_address(params.sender, nonce))
+    else:
+        result = execute_message(
+            state,
+            context.block,
+            context.tx,
+            context.rules,
+            message,
+            deadline=context.deadline,
+            codes=context.codes,
+        )
+    spent = params.gas_limit - result.gas_left
+    refund = min(state.refund, spent // REFUND_QUOTIENT)
+    used = max(spent - refund, floor)
+    logs = tuple(state.logs)
+    succeeded = result.status is Status.SUCCEEDED
+    return ExecutionOutcome(
+        succeeded, used, result.output, logs, result.created, result.halt_reason, refund, spent
+    )
+
+
+def _warm_up(context: Context, params: TxParams) -> None:
+    """What is warm from the start (EIP-2929, 2930, 3651). Marks are not journalled: they precede
+    everything."""
+    state = context.state
+    warm = state.warm
+    warm.update(dict.fromkeys(context.precompiles, True))
+    warm[context.block.coinbase] = True
+    warm[params.sender] = True
+    if params.to is not None:
+        warm[params.to] = True
+    for address, slots in params.access_list:
+        warm[address] = True
+        for slot in slots:
+            state.list_slot(address, slot)
+
+
+def _delegate(context: Context, delegation: Delegation) -> None:
+    """Apply one authorization; an invalid one is skipped (EIP-7702)."""
+    state = context.state
+    authority = delegation.authority
+    if delegation.chain_id not in (0, context.block.chain_id) or authority is None:
+        return
+    if delegation.nonce >= 2**64 - 1:
+        return
+    state.mark(state.warm, authority)
+    account = state.get_account(authority)
+    if account.code_hash != EMPTY_CODE_HASH:
+        code = state.code(account.code_hash)
+        if len(code) != 23 or not code.startswith(DELEGATION_PREFIX):
+            return
+    if account.nonce != delegation.nonce:
+        return
+    if state.account(authority) is not None:
+        state.refund += DELEGATION_REFUND
+    if delegation.address:
+        state.set_code(authority, DELEGATION_PREFIX + delegation.address.to_bytes(20, "big"))
+    else:
+        state.set_code(authority, b"")
+    state.increment_nonce(authority)
