@@ -1,0 +1,335 @@
+"""Reports of what holds transactions: flashblocks, blocks, engine payloads; and of headers and receipts.
+
+A container's report has the fields of its kind under their JSON-RPC names and its transactions as reports in
+`transactions`. A transaction that cannot be read becomes `{"error": {...}}` at its place: one bad
+transaction never hides the others. The base fee and the L1 attributes found in a container price its
+transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from flashctl.decode.calls import describe_log
+from flashctl.decode.deposits import l1_attributes_of
+from flashctl.decode.facts import Options, Report, report_transaction
+from flashctl.decode.forms import Unreadable
+from flashctl.decode.l1 import L1Pricing
+from flashctl.decode.objects import raw_from_object, report_log, unwrap_receipt
+from flashctl.errors import DataError
+from flashctl.eth.blocks import Header, decode_block
+from flashctl.eth.hexdata import parse_hex, parse_quantity
+from flashctl.eth.keccak import keccak256
+from flashctl.eth.receipts import decode_receipt
+from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_transaction
+
+__all__ = [
+    "checked",
+    "error_report",
+    "report_block",
+    "report_block_object",
+    "report_flashblock",
+    "report_header",
+    "report_payload",
+    "report_receipt",
+]
+
+
+def error_report(error: DataError, **where: Any) -> Report:
+    """What stands in for something that could not be decoded."""
+    details: Report = {**where, "message": str(error)}
+    if isinstance(error, Unreadable):
+        details |= {
+            "offset": error.fault.offset,
+            "hash": "0x" + keccak256(error.raw).hex(),
+            "raw": "0x" + error.raw.hex(),
+        }
+    return {"error": details}
+
+
+# -- transactions in a row ------------------------------------------------------------------------
+
+
+def _reports(
+    raws: Iterable[bytes], options: Options, context: Mapping[str, Any], base_fee: int | None, first: int = 0
+) -> list[Report]:
+    """One report per transaction, each knowing its position."""
+    reports = []
+    for position, raw in enumerate(raws, first):
+        try:
+            reports.append(report_transaction(raw, options, {**context, "position": position}, base_fee))
+        except Unreadable as error:
+            reports.append(error_report(error, **context, position=position))
+    return reports
+
+
+def _priced(options: Options, raws: Sequence[bytes]) -> Options:
+    """`options` with the L1 prices that the first transaction sets, unless the user gave prices."""
+    if options.l1 is not None or not raws or raws[0][:1] != b"\x7e":
+        return options
+    try:
+        tx = decode_transaction(raws[0])
+    except InvalidTransaction:
+        return options
+    found = l1_attributes_of(tx) if isinstance(tx, DepositTx) else None
+    return options if found is None else replace(options, l1=L1Pricing.of_attributes(*found))
+
+
+def _hex_transactions(values: Any) -> list[bytes]:
+    if not isinstance(values, list):
+        raise DataError("transactions is not a list")
+    return [parse_hex(value) for value in values]
+
+
+# -- flashblocks ----------------------------------------------------------------------------------
+
+
+def report_flashblock(message: Mapping[str, Any], options: Options, base_fee: int | None = None) -> Report:
+    """A flashblock message; `base_fee` is that of its block when the message itself carries no base.
+
+    Raises:
+        DataError: The object is no flashblock.
+    """
+    from flashctl.core.wire import from_object
+
+    flashblock = from_object(_snake(message))
+    base, diff = flashblock.base, flashblock.diff
+    context = {
+        "payloadId": flashblock.payload_id,
+        "index": flashblock.index,
+        "blockNumber": hex(flashblock.block_number),
+    }
+    report: Report = dict(context)
+    if base is not None:
+        base_fee = base.base_fee_per_gas
+        report |= {
+            "parentHash": "0x" + base.parent_hash.hex(),
+            "parentBeaconBlockRoot": "0x" + base.parent_beacon_block_root.hex(),
+            "prevRandao": "0x" + base.prev_randao.hex(),
+            "feeRecipient": "0x" + base.fee_recipient.hex(),
+            "timestamp": hex(base.timestamp),
+            "gasLimit": hex(base.gas_limit),
+            "baseFeePerGas": hex(base.base_fee_per_gas),
+            "extraData": "0x" + base.extra_data.hex(),
+        }
+    report |= {
+        "gasUsed": hex(diff.gas_used),
+        "receiptsRoot": "0x" + diff.receipts_root.hex(),
+        "stateRoot": _unless_zero(diff.state_root),
+        "blockHash": _unless_zero(diff.block_hash),
+        "withdrawalsRoot": _unless_zero(diff.withdrawals_root),
+    }
+    if diff.blob_gas_used is not None:
+        report["blobGasUsed"] = hex(diff.blob_gas_used)
+    reports = _reports(diff.transactions, _priced(options, diff.transactions), context, base_fee)
+    _attach_receipts(reports, flashblock.metadata.receipts, options)
+    extras: Report = {"kind": "flashblock"}
+    if flashblock.metadata.prev_flashblock_id is not None:
+        extras["prevFlashblockId"] = flashblock.metadata.prev_flashblock_id
+    return report | {"transactions": reports, "flashctl": extras}
+
+
+def _snake(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The message in the names of the wire, out of a camelCase feed where it comes from one."""
+    if "payload_id" in message:
+        return message
+    import orjson
+
+    from flashctl.core.wire import parse_object
+
+    return parse_object(orjson.dumps(message))
+
+
+def _unless_zero(value: bytes) -> str | None:
+    """Builders fill what they do not compute with zeros; that is no value (subblocks.md)."""
+    return "0x" + value.hex() if value.strip(b"\x00") else None
+
+
+def _attach_receipts(reports: list[Report], receipts: Mapping[str, Any] | None, options: Options) -> None:
+    """Put what `metadata.receipts` says next to each transaction it speaks of.
+
+    Only of these: depending on the version, the map covers this flashblock, the whole block, or nothing.
+    """
+    for report in reports:
+        value = (receipts or {}).get(report.get("hash", ""))
+        if not isinstance(value, dict):
+            continue
+        receipt = unwrap_receipt(value)
+        extras = report["flashctl"]
+        if "status" in receipt:
+            extras["succeeded"] = receipt["status"] in (True, 1, "0x1", "0x01")
+        if "cumulativeGasUsed" in receipt:
+            extras["cumulativeGasUsed"] = receipt["cumulativeGasUsed"]
+        logs = receipt.get("logs")
+        if isinstance(logs, list):
+            extras["logs"] = [_log_or_error(log, options) for log in logs]
+
+
+def _log_or_error(log: Any, options: Options) -> Report:
+    try:
+        return report_log(log, options.book)
+    except DataError as error:
+        return error_report(error)
+
+
+# -- blocks ---------------------------------------------------------------------------------------
+
+
+def report_header(header: Header) -> Report:
+    """A header in the names of `eth_getBlockByNumber`."""
+    report: Report = {
+        "number": hex(header.number),
+        "hash": "0x" + header.hash.hex(),
+        "parentHash": "0x" + header.parent_hash.hex(),
+        "timestamp": hex(header.timestamp),
+        "miner": "0x" + header.fee_recipient.hex(),
+        "gasLimit": hex(header.gas_limit),
+        "gasUsed": hex(header.gas_used),
+        "stateRoot": "0x" + header.state_root.hex(),
+        "transactionsRoot": "0x" + header.transactions_root.hex(),
+        "receiptsRoot": "0x" + header.receipts_root.hex(),
+        "logsBloom": "0x" + header.logs_bloom.hex(),
+        "sha3Uncles": "0x" + header.ommers_hash.hex(),
+        "difficulty": hex(header.difficulty),
+        "extraData": "0x" + header.extra_data.hex(),
+        "mixHash": "0x" + header.prev_randao.hex(),
+        "nonce": "0x" + header.nonce.hex(),
+    }
+    later = {
+        "baseFeePerGas": header.base_fee_per_gas,
+        "withdrawalsRoot": header.withdrawals_root,
+        "blobGasUsed": header.blob_gas_used,
+        "excessBlobGas": header.excess_blob_gas,
+        "parentBeaconBlockRoot": header.parent_beacon_block_root,
+        "requestsHash": header.requests_hash,
+    }
+    for name, value in later.items():
+        if value is not None:
+            report[name] = hex(value) if isinstance(value, int) else "0x" + value.hex()
+    extras: Report = {"kind": "header"}
+    if parameters := eip1559_parameters(header.extra_data):
+        extras["eip1559"] = parameters
+    return report | {"flashctl": extras}
+
+
+def eip1559_parameters(extra_data: bytes) -> Report | None:
+    """Denominator, elasticity and minimum base fee in `extraData` (Holocene: 9 bytes, Jovian: 17)."""
+    versions = {(9, 0): "holocene", (17, 1): "jovian"}
+    layout = versions.get((len(extra_data), extra_data[0])) if extra_data else None
+    if layout is None:
+        return None
+    report: Report = {
+        "layout": layout,
+        "denominator": int.from_bytes(extra_data[1:5], "big"),
+        "elasticity": int.from_bytes(extra_data[5:9], "big"),
+    }
+    if layout == "jovian":
+        report["minBaseFee"] = hex(int.from_bytes(extra_data[9:17], "big"))
+    return report
+
+
+def report_block(raw: bytes, options: Options) -> Report:
+    """A block from its RLP, as `debug_getRawBlock` returns it.
+
+    Raises:
+        DataError: The bytes are no block.
+    """
+    block = decode_block(raw)
+    report = report_header(block.header)
+    context = {"blockNumber": report["number"], "blockHash": report["hash"]}
+    priced = _priced(options, block.transactions)
+    report["transactions"] = _reports(block.transactions, priced, context, block.header.base_fee_per_gas)
+    report["size"] = hex(len(raw))
+    report["flashctl"] |= {"kind": "block"}
+    return report
+
+
+def report_block_object(value: Mapping[str, Any], options: Options) -> Report:
+    """A block as a node returns it; full transactions are re-encoded and checked, hashes stay as they are."""
+    base_fee = parse_quantity(value["baseFeePerGas"]) if value.get("baseFeePerGas") else None
+    context = {"blockNumber": value.get("number"), "blockHash": value.get("hash")}
+    members = value.get("transactions") or []
+    raws = [_raw_or_none(member) for member in members]
+    priced = _priced(options, [raw for raw in raws[:1] if raw is not None])
+    reports: list[Report] = []
+    for position, (member, raw) in enumerate(zip(members, raws, strict=True)):
+        if raw is not None:
+            reports += [
+                checked(entry, member) for entry in _reports([raw], priced, context, base_fee, position)
+            ]
+        elif isinstance(member, dict):
+            reports.append(error_report(_object_error(member), **context, position=position))
+    extras: Report = {"kind": "block"}
+    extra_data = value.get("extraData")
+    if isinstance(extra_data, str) and (parameters := eip1559_parameters(parse_hex(extra_data))):
+        extras["eip1559"] = parameters
+    hashes = [member for member in members if isinstance(member, str)]
+    return {**value, "transactions": reports or hashes, "flashctl": extras}
+
+
+def _raw_or_none(member: Any) -> bytes | None:
+    try:
+        return raw_from_object(member) if isinstance(member, dict) else None
+    except DataError:
+        return None
+
+
+def _object_error(member: Mapping[str, Any]) -> DataError:
+    try:
+        raw_from_object(member)
+    except DataError as error:
+        return error
+    return DataError("not a transaction object")
+
+
+def checked(report: Report, source: Mapping[str, Any]) -> Report:
+    """Compare the hash that a node gave with the hash of the content it gave."""
+    claimed = source.get("hash")
+    if isinstance(claimed, str) and claimed.lower() != report.get("hash"):
+        report.setdefault("flashctl", {}).setdefault("problems", []).append(
+            f"the object claims hash {claimed}, its content hashes to {report.get('hash')}"
+        )
+    return report
+
+
+def report_payload(value: Mapping[str, Any], options: Options) -> Report:
+    """An execution payload of the Engine API (`engine_newPayload`, `engine_getPayload`)."""
+    raws = _hex_transactions(value.get("transactions"))
+    base_fee = parse_quantity(value["baseFeePerGas"]) if value.get("baseFeePerGas") else None
+    context = {"blockNumber": value.get("blockNumber"), "blockHash": value.get("blockHash")}
+    reports = _reports(raws, _priced(options, raws), context, base_fee)
+    return {**value, "transactions": reports, "flashctl": {"kind": "payload"}}
+
+
+# -- receipts -------------------------------------------------------------------------------------
+
+
+def report_receipt(raw: bytes, options: Options) -> Report:
+    """A receipt from its encoding, as `debug_getRawReceipts` returns it.
+
+    Raises:
+        DataError: The bytes are no receipt.
+    """
+    receipt = decode_receipt(raw)
+    report: Report = {
+        "type": hex(receipt.tx_type),
+        "status": hex(int(receipt.succeeded)),
+        "cumulativeGasUsed": hex(receipt.cumulative_gas_used),
+    }
+    if receipt.deposit_nonce is not None:
+        report["depositNonce"] = hex(receipt.deposit_nonce)
+    if receipt.deposit_receipt_version is not None:
+        report["depositReceiptVersion"] = hex(receipt.deposit_receipt_version)
+    report["logsBloom"] = "0x" + receipt.bloom.hex()
+    report["logs"] = [
+        {
+            "address": "0x" + log.address.hex(),
+            "topics": ["0x" + topic.hex() for topic in log.topics],
+            "data": "0x" + log.data.hex(),
+            "flashctl": {"kind": "log", "event": describe_log(log.topics, log.data, options.book)},
+        }
+        for log in receipt.logs
+    ]
+    return report | {"flashctl": {"kind": "receipt"}}

@@ -1,0 +1,166 @@
+"""From lines of input to reports: the part of `flashctl decode` between reading and printing.
+
+A line is hex, a quoted hex string, or one JSON value; a line that cannot be decoded becomes an error report
+and the next line goes on. The engine remembers one thing between lines: the base fee of each payload it has
+seen the base of, so that later flashblocks of a stream are priced like the first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from flashctl.decode.containers import (
+    checked,
+    error_report,
+    report_block,
+    report_block_object,
+    report_flashblock,
+    report_header,
+    report_payload,
+    report_receipt,
+)
+from flashctl.decode.documents import (
+    Document,
+    Kind,
+    UnknownDocument,
+    classify_bytes,
+    documents_of,
+    parse_hex_text,
+)
+from flashctl.decode.facts import Options, Report, report_transaction
+from flashctl.decode.objects import raw_from_object, report_log, report_receipt_object
+from flashctl.errors import DataError
+
+__all__ = ["Engine", "Outcome", "outcome_of"]
+
+MAX_LINE_BYTES = 256 * 1024 * 1024
+"""A line longer than this is refused; a block of 100 MB of transactions in hex fits."""
+
+_REMEMBERED_PAYLOADS = 16
+
+
+class Outcome(Enum):
+    """What a report means for the exit code."""
+
+    FINE = 0
+    PROBLEM = 1
+    """Decoded, and something about it is wrong: `--verify` fails."""
+    FAILED = 2
+    """Not decoded, or a part of it was not."""
+
+
+def outcome_of(report: Mapping[str, Any]) -> Outcome:
+    """The worst outcome in a report and in the transactions it holds."""
+    if "error" in report:
+        return Outcome.FAILED
+    worst = Outcome.PROBLEM if (report.get("flashctl") or {}).get("problems") else Outcome.FINE
+    for member in report.get("transactions") or ():
+        if isinstance(member, dict):
+            worst = max(worst, outcome_of(member), key=lambda outcome: outcome.value)
+    return worst
+
+
+@dataclass(slots=True)
+class Engine:
+    """Decodes documents one after the other."""
+
+    options: Options
+    forced: Kind | None = None
+    """`--as`: what bytes are, whatever they look like."""
+
+    def __post_init__(self) -> None:
+        self._base_fees: OrderedDict[str, int] = OrderedDict()
+
+    def line(self, text: str, number: int | None = None) -> Iterator[Report]:
+        """The reports of one line of text; `number` names it in errors."""
+        where = {} if number is None else {"line": number}
+        try:
+            for document in self._documents(text):
+                yield from self.document(document, where)
+        except DataError as error:
+            yield error_report(error, **where)
+
+    def document(self, document: Document, where: Mapping[str, Any] | None = None) -> Iterator[Report]:
+        """The report of one document, or an error report at its place."""
+        try:
+            yield self._report(document)
+        except DataError as error:
+            yield error_report(error, **(where or {}))
+        except RecursionError:
+            yield error_report(UnknownDocument("lists are nested too deeply to decode"), **(where or {}))
+
+    def bytes(self, raw: bytes) -> Iterator[Report]:
+        """The report of raw bytes, such as a binary file."""
+        try:
+            document = Document(self.forced or classify_bytes(raw), raw)
+        except DataError as error:
+            yield error_report(error)
+            return
+        yield from self.document(document)
+
+    def _documents(self, text: str) -> Iterator[Document]:
+        if text[:1] not in ("{", "[", '"'):
+            raw = parse_hex_text(text)
+            yield Document(self.forced or classify_bytes(raw), raw)
+            return
+        import orjson
+
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise UnknownDocument(f"not JSON: {error}") from None
+        for document in documents_of(value):
+            if self.forced is not None and isinstance(document.value, bytes):
+                yield Document(self.forced, document.value)
+            else:
+                yield document
+
+    def _report(self, document: Document) -> Report:
+        value = document.value
+        if isinstance(value, bytes):
+            return self._report_bytes(document.kind, value)
+        match document.kind:
+            case Kind.FLASHBLOCK:
+                return self._flashblock(value)
+            case Kind.BLOCK:
+                return report_block_object(value, self.options)
+            case Kind.PAYLOAD:
+                return report_payload(value, self.options)
+            case Kind.RECEIPT:
+                return report_receipt_object(value, self.options.book)
+            case Kind.LOG:
+                return report_log(value, self.options.book)
+            case Kind.HEADER:
+                return {**value, "flashctl": {"kind": "header"}}
+        return checked(report_transaction(raw_from_object(value), self.options), value)
+
+    def _report_bytes(self, kind: Kind, raw: bytes) -> Report:
+        match kind:
+            case Kind.TX:
+                return report_transaction(raw, self.options)
+            case Kind.BLOCK:
+                return report_block(raw, self.options)
+            case Kind.HEADER:
+                from flashctl.eth.blocks import decode_header
+
+                return report_header(decode_header(raw))
+            case Kind.RECEIPT:
+                return report_receipt(raw, self.options)
+            case Kind.RLP:
+                from flashctl.decode.bare import report_item
+
+                return report_item(raw, self.options)
+        raise UnknownDocument(f"a {kind.value} is JSON, these are bytes")
+
+    def _flashblock(self, message: Mapping[str, Any]) -> Report:
+        payload_id = str(message.get("payload_id") or message.get("payloadId"))
+        report = report_flashblock(message, self.options, self._base_fees.get(payload_id))
+        if "baseFeePerGas" in report:
+            self._base_fees[payload_id] = int(report["baseFeePerGas"], 16)
+            while len(self._base_fees) > _REMEMBERED_PAYLOADS:
+                self._base_fees.popitem(last=False)
+        return report

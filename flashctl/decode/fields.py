@@ -1,0 +1,155 @@
+"""The names under which values of a report are asked for: `--fields`, and the positional field.
+
+A name is a JSON-RPC name (`maxFeePerGas`), one of the extras (`signingHash`), or a dotted path
+(`flashctl.call.name`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flashctl.errors import UsageError
+from flashctl.eth.keccak import keccak256
+from flashctl.eth.signatures import InvalidSignature, recover_sender
+from flashctl.eth.transactions import DepositTx, LegacyTx, Transaction, decode_transaction
+
+__all__ = ["FIELDS", "QUANTITIES", "check_fields", "decimal", "fast_columns", "pick", "text_of"]
+
+_TRANSACTION_FIELDS = (
+    "type", "hash", "from", "to", "chainId", "nonce", "gas", "gasPrice", "maxFeePerGas",
+    "maxPriorityFeePerGas", "value", "input", "accessList", "maxFeePerBlobGas", "blobVersionedHashes",
+    "authorizationList", "yParity", "v", "r", "s", "sourceHash", "mint", "isSystemTx",
+)  # fmt: skip
+_EXTRA_FIELDS = (
+    "typeName", "signature", "signingHash", "lowS", "protected", "canonical", "faults", "intrinsicGas",
+    "floorGas", "inputBytes", "creates", "call", "deposit", "authorities", "sidecar", "effectiveGasPrice",
+    "effectiveTip", "l1Fee", "l1GasUsed", "daSize", "operatorFeeLimit", "problems", "position", "succeeded",
+    "logs", "events",
+)  # fmt: skip
+_CONTAINER_FIELDS = (
+    "payloadId", "index", "blockNumber", "blockHash", "parentHash", "timestamp", "gasLimit", "gasUsed",
+    "baseFeePerGas", "extraData", "stateRoot", "receiptsRoot", "withdrawalsRoot", "blobGasUsed", "number",
+    "size", "status", "cumulativeGasUsed", "transactions",
+)  # fmt: skip
+
+FIELDS: tuple[str, ...] = (*_TRANSACTION_FIELDS, *_EXTRA_FIELDS, *_CONTAINER_FIELDS)
+"""Every name that can be asked for without a path; what completion offers."""
+
+QUANTITIES = frozenset((
+    "type", "chainId", "nonce", "gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value",
+    "maxFeePerBlobGas", "yParity", "v", "mint", "intrinsicGas", "floorGas", "effectiveGasPrice",
+    "effectiveTip", "l1Fee", "l1GasUsed", "operatorFeeLimit", "cumulativeGasUsed", "gasUsed", "gasLimit",
+    "baseFeePerGas", "timestamp", "blockNumber", "number", "blobGasUsed", "excessBlobGas", "size",
+    "difficulty", "depositNonce", "depositReceiptVersion", "status", "sequenceNumber", "baseFee",
+    "blobBaseFee", "baseFeeScalar", "blobBaseFeeScalar", "l1FeeOverhead", "l1FeeScalar",
+    "operatorFeeScalar", "operatorFeeConstant", "daFootprintGasScalar", "minBaseFee",
+))  # fmt: skip
+"""Fields whose hex is a number; `--decimal` converts these and leaves hashes and data alone."""
+
+
+def check_fields(names: Sequence[str]) -> None:
+    """Refuse names that no report has, with a suggestion.
+
+    Raises:
+        UsageError: For the first unknown name.
+    """
+    for name in names:
+        head = name.partition(".")[0]
+        if head not in FIELDS and head != "flashctl":
+            close = difflib.get_close_matches(name, FIELDS, 1)
+            hint = f"did you mean {close[0]}?" if close else "flashctl decode --help lists the fields"
+            raise UsageError(f"unknown field {name!r}", hint=hint)
+
+
+def pick(report: Mapping[str, Any], name: str) -> Any:
+    """The value of a field, looked for among the report's own and then among the extras; None when absent."""
+    value: Any = report
+    for part in name.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        found = value.get(part)
+        if found is None and value is report:
+            extras = report.get("flashctl")
+            found = extras.get(part) if isinstance(extras, Mapping) else None
+        value = found
+    return value
+
+
+def text_of(value: Any) -> str:
+    """A value as one tab-separated column: nothing for absent, JSON for what has structure."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case str() | int():
+            return str(value)
+    import orjson
+
+    return orjson.dumps(value).decode()
+
+
+def decimal(report: Any, name: str = "") -> Any:
+    """A report with its quantities in decimal; strings, because a uint256 does not fit a JSON number."""
+    if isinstance(report, dict):
+        return {key: decimal(value, key) for key, value in report.items()}
+    if isinstance(report, list):
+        return [decimal(member, name) for member in report]
+    if isinstance(report, str) and name in QUANTITIES and report.startswith(("0x", "-0x")):
+        return str(int(report, 16))
+    return report
+
+
+# -- columns without a report ---------------------------------------------------------------------
+
+_Column = Callable[[bytes, Transaction], str]
+
+
+def _sender_text(tx: Transaction) -> str:
+    try:
+        return "0x" + recover_sender(tx).hex()
+    except InvalidSignature:
+        return ""
+
+
+def _absent_or_hex(value: int | None) -> str:
+    return "" if value is None else hex(value)
+
+
+_FAST: dict[str, _Column] = {
+    "type": lambda raw, tx: hex(tx.type_byte),
+    "hash": lambda raw, tx: "0x" + keccak256(raw).hex(),
+    "from": lambda raw, tx: _sender_text(tx),
+    "to": lambda raw, tx: "" if tx.to is None else "0x" + tx.to.hex(),
+    "value": lambda raw, tx: hex(tx.value),
+    "gas": lambda raw, tx: hex(tx.gas_limit),
+    "input": lambda raw, tx: "0x" + tx.data.hex(),
+    "nonce": lambda raw, tx: "" if isinstance(tx, DepositTx) else hex(tx.nonce),
+    "chainId": lambda raw, tx: "" if isinstance(tx, DepositTx) else _absent_or_hex(tx.chain_id),
+    "gasPrice": lambda raw, tx: _absent_or_hex(getattr(tx, "gas_price", None)),
+    "maxFeePerGas": lambda raw, tx: _absent_or_hex(getattr(tx, "max_fee_per_gas", None)),
+    "maxPriorityFeePerGas": lambda raw, tx: _absent_or_hex(getattr(tx, "max_priority_fee_per_gas", None)),
+    "v": lambda raw, tx: (
+        hex(tx.v) if isinstance(tx, LegacyTx) else _absent_or_hex(getattr(tx, "y_parity", None))
+    ),
+}
+
+
+def fast_columns(names: Sequence[str], *, senders: bool) -> Callable[[bytes], str] | None:
+    """A function from a raw transaction to its tab-separated line, or None when a column needs a whole
+    report.
+
+    The function raises what `decode_transaction` raises; the caller then takes the slow path for its message.
+    Two to three times as fast as building the report: these columns are what a batch of millions asks for.
+    """
+    if not all(name in _FAST for name in names) or ("from" in names and not senders):
+        return None
+    columns = [_FAST[name] for name in names]
+
+    def line(raw: bytes) -> str:
+        tx = decode_transaction(raw)
+        return "\t".join([column(raw, tx) for column in columns])
+
+    return line

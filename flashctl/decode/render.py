@@ -1,0 +1,273 @@
+"""Reports as text for a person: an aligned listing of one thing, a table of many.
+
+Labels are the JSON-RPC names, so that what a person reads is what a script asks for. Nothing is shortened
+unless the text goes to a terminal. Text that came from outside is escaped: an ABI string may hold escape
+sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flashctl.core.output import escape as printable
+from flashctl.decode.layout import type_label
+
+__all__ = ["Style", "render_listing", "render_table"]
+
+_DIM, _RED, _BOLD, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
+_LABEL_WIDTH = 22
+_WEI = {"value", "mint", "l1Fee", "operatorFeeLimit"}
+_GWEI = {
+    "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "maxFeePerBlobGas", "effectiveGasPrice",
+    "effectiveTip", "baseFeePerGas", "baseFee", "blobBaseFee", "minBaseFee",
+}  # fmt: skip
+_NUMBERS = {
+    "chainId", "nonce", "gas", "intrinsicGas", "floorGas", "gasUsed", "gasLimit", "cumulativeGasUsed",
+    "l1GasUsed", "timestamp", "blockNumber", "number", "blobGasUsed", "excessBlobGas", "size", "sequenceNumber",
+    "baseFeeScalar", "blobBaseFeeScalar", "operatorFeeScalar", "operatorFeeConstant", "daFootprintGasScalar",
+    "l1FeeOverhead", "l1FeeScalar", "depositNonce", "depositReceiptVersion", "status", "v", "yParity",
+    "difficulty",
+}  # fmt: skip
+_LONG = {"input", "logsBloom", "data", "raw"}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How text is laid out."""
+
+    width: int | None = None
+    """Columns of the terminal; None when the text goes elsewhere and must stay complete."""
+    colour: bool = False
+
+    def dim(self, text: str) -> str:
+        return f"{_DIM}{text}{_RESET}" if self.colour else text
+
+    def bold(self, text: str) -> str:
+        return f"{_BOLD}{text}{_RESET}" if self.colour else text
+
+    def red(self, text: str) -> str:
+        return f"{_RED}{text}{_RESET}" if self.colour else text
+
+    def fit(self, text: str, used: int) -> str:
+        """`text` cut to what is left of the line after `used` columns."""
+        if self.width is None or len(text) <= self.width - used:
+            return text
+        return text[: max(8, self.width - used - 1)] + "…"
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "-"
+    if not isinstance(value, str) or not value.startswith(("0x", "-0x")):
+        return printable(str(value))
+    if name == "type":
+        return type_label(int(value, 16))
+    if name in _WEI:
+        return _ether(int(value, 16))
+    if name in _GWEI:
+        return _gwei(int(value, 16))
+    if name in _NUMBERS:
+        return str(int(value, 16))
+    return printable(value)
+
+
+def _ether(wei: int) -> str:
+    return "0" if wei == 0 else f"{wei} wei ({_scaled(wei, 18)} ETH)"
+
+
+def _gwei(wei: int) -> str:
+    return f"{wei} wei ({_scaled(wei, 9)} gwei)"
+
+
+def _scaled(value: int, digits: int) -> str:
+    sign, value = ("-", -value) if value < 0 else ("", value)
+    whole, fraction = divmod(value, 10**digits)
+    text = f"{fraction:0{digits}d}".rstrip("0")
+    return f"{sign}{whole}.{text}" if text else f"{sign}{whole}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else "-"
+    return text if len(text) <= 14 else f"{text[:8]}…{text[-4:]}"
+
+
+# -- listing --------------------------------------------------------------------------------------
+
+
+def render_listing(report: Mapping[str, Any], style: Style, *, full: bool = False) -> Iterator[str]:
+    """The lines of one report; a container's transactions follow as a table, or in full."""
+    if "error" in report:
+        yield style.red("error") + f"  {printable(str(report['error'].get('message')))}"
+        return
+    extras = report.get("flashctl") or {}
+    for name, value in report.items():
+        if name not in ("flashctl", "transactions", "logs"):
+            yield from _entry(name, value, style, 0)
+    for name, value in extras.items():
+        if name not in ("kind", "problems", "faults", "logs"):
+            yield from _extra(name, value, style)
+    for problem in extras.get("problems", ()):
+        yield style.red(_label("problem")) + printable(problem)
+    for log in (*_logs(report.get("logs")), *_logs(extras.get("logs"))):
+        yield from _log(log, style)
+    transactions = report.get("transactions")
+    if isinstance(transactions, list) and transactions:
+        yield ""
+        yield from _transactions(transactions, style, full)
+
+
+def _transactions(transactions: Sequence[Any], style: Style, full: bool) -> Iterator[str]:
+    if not all(isinstance(report, dict) for report in transactions):
+        yield from (printable(str(value)) for value in transactions)
+    elif full:
+        for number, report in enumerate(transactions):
+            if number:
+                yield ""
+            yield from render_listing(report, style)
+    else:
+        yield from render_table(transactions, style)
+
+
+def _label(name: str, indent: int = 0) -> str:
+    text = " " * indent + name
+    return text.ljust(_LABEL_WIDTH) if len(text) < _LABEL_WIDTH else text + "  "
+
+
+def _line(name: str, text: str, style: Style, indent: int) -> str:
+    label = _label(name, indent)
+    shown = style.fit(text, len(label)) if name in _LONG else text
+    return style.dim(label) + shown
+
+
+def _entry(name: str, value: Any, style: Style, indent: int) -> Iterator[str]:
+    """A field; lists and objects go on below it, indented."""
+    match value:
+        case dict():
+            yield style.dim(_label(name, indent)).rstrip()
+            for key, member in value.items():
+                yield from _entry(str(key), member, style, indent + 2)
+        case []:
+            yield _line(name, "none", style, indent)
+        case list():
+            yield _line(name, f"{len(value)}", style, indent)
+            for number, member in enumerate(value):
+                yield from _entry(f"[{number}]", member, style, indent + 2)
+        case _:
+            yield _line(name, _value(name, value), style, indent)
+
+
+def _extra(name: str, value: Any, style: Style) -> Iterator[str]:
+    match name, value:
+        case "inputBytes", {"length": length, "zero": zero, "nonZero": nonzero}:
+            yield _line("inputBytes", f"{length} ({zero} zero, {nonzero} non-zero)", style, 0)
+        case (("call" | "event"), {"signature": signature}):
+            yield _line(name, style.bold(printable(signature)), style, 0)
+            yield from _arguments(value.get("arguments"), style, 2)
+        case _:
+            yield from _entry(name, value, style, 0)
+
+
+def _arguments(arguments: Any, style: Style, indent: int) -> Iterator[str]:
+    for argument in arguments or ():
+        yield from _entry(printable(argument["name"]), argument["value"], style, indent)
+
+
+def _logs(value: Any) -> list[Mapping[str, Any]]:
+    return [log for log in value if isinstance(log, dict)] if isinstance(value, list) else []
+
+
+def _log(log: Mapping[str, Any], style: Style) -> Iterator[str]:
+    event = (log.get("flashctl") or {}).get("event")
+    yield _line("log", printable(str(log.get("address"))), style, 0)
+    if event:
+        yield _line("event", style.bold(printable(event["signature"])), style, 2)
+        yield from _arguments(event["arguments"], style, 4)
+        return
+    for number, topic in enumerate(log.get("topics") or ()):
+        yield _line(f"topic {number}", printable(str(topic)), style, 2)
+    yield _line("data", printable(str(log.get("data", "0x"))), style, 2)
+
+
+# -- table ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The columns of a table and their widths; the last one takes what is left of the line."""
+
+    columns: tuple[tuple[str, int], ...]
+    shorten: bool
+
+    def line(self, position: str, cells: Mapping[str, str]) -> str:
+        text = " ".join(cells[name].ljust(width) for name, width in self.columns)
+        return f"{position:>4}  {text}"
+
+
+_COMPLETE = _Layout(
+    (("type", 8), ("hash", 66), ("from", 42), ("to", 42), ("value", 22), ("gas", 9), ("call", 0)), False
+)
+_TERMINAL = _Layout(
+    (("type", 8), ("hash", 13), ("from", 13), ("to", 13), ("value", 12), ("gas", 9), ("call", 0)), True
+)
+_NARROW = _Layout((("type", 8), ("from", 13), ("to", 13), ("value", 10), ("call", 0)), True)
+_NARROW_BELOW = 100
+"""Terminal columns under which hash and gas give way to the call."""
+
+
+def render_table(
+    reports: Sequence[Mapping[str, Any]], style: Style, *, header: bool = True, first: int = 0
+) -> Iterator[str]:
+    """One line per transaction; complete values unless the width of a terminal limits them."""
+    layout = _COMPLETE
+    if style.width is not None:
+        layout = _NARROW if style.width < _NARROW_BELOW else _TERMINAL
+    if header:
+        titles = {name: name for name, _ in layout.columns}
+        yield style.dim(style.fit(layout.line("#", titles).rstrip(), 0))
+    for number, report in enumerate(reports, first):
+        extras = report.get("flashctl") or {}
+        position = extras.get("position", report.get("error", {}).get("position", number))
+        if "error" in report:
+            yield f"{position:>4}  " + style.red(style.fit(printable(report["error"]["message"]), 6))
+            continue
+        line = style.fit(layout.line(str(position), _row(report, extras, layout)).rstrip(), 0)
+        yield style.red(line) if extras.get("problems") else line
+
+
+def _row(report: Mapping[str, Any], extras: Mapping[str, Any], layout: _Layout) -> dict[str, str]:
+    shown = _short if layout.shorten else (lambda value: str(value or "-"))
+    return {
+        "type": str(extras.get("typeName", "")),
+        "hash": shown(report.get("hash")),
+        "from": shown(report.get("from")),
+        "to": shown(report.get("to")),
+        "value": _amount(int(report.get("value", "0x0"), 16), exact=not layout.shorten),
+        "gas": str(int(report.get("gas", "0x0"), 16)),
+        "call": _purpose(report, extras),
+    }
+
+
+def _amount(wei: int, *, exact: bool) -> str:
+    """Ether; six digits are enough for a glance, and a dust amount must not look like nothing."""
+    if exact or wei == 0:
+        return _scaled(wei, 18)
+    return f"{wei / 10**18:.6g}"
+
+
+def _purpose(report: Mapping[str, Any], extras: Mapping[str, Any]) -> str:
+    """What a transaction does, in a word: the function, the kind of deposit, or the selector."""
+    name = (extras.get("deposit") or {}).get("kind")
+    if name in (None, "user"):
+        name = (extras.get("call") or {}).get("name") or name
+    if report.get("to") is None:
+        name = "create"
+    if not name and len(report.get("input", "0x")) > 2:
+        name = report["input"][:10]
+    return printable(name or "")
