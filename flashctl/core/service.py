@@ -1,0 +1,279 @@
+"""The life of a long-running role: start, ready, drain, exit code.
+
+    async def main(life: Lifecycle) -> None:
+        server = await serve(...)                  # a port that is taken raises here: one line, exit 1
+        life.on_stop(server.close)
+        life.spawn(follow(stream), "stream")       # if it ever fails, so does the service
+        life.ready()                               # every port listens
+        await life.stopped()
+
+    return run_service(main, ready_fd=common.ready_fd)
+
+The first SIGTERM or SIGINT lets `stopped()` return; what `on_stop` registered is then closed in reverse
+order within DRAIN_S, tasks are cancelled, and the process exits 0. A second signal ends it at once with 143
+or 130. A supervised task that raises ends the service with the exit code of its error: a role that limps on
+without its stream helps nobody, and whoever supervises the process restarts it.
+
+`serve_status` is the small HTTP page every service shows: /livez, /healthz, /readyz, /metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flashctl.core.metrics import EXPOSITION_TYPE, Metrics
+from flashctl.errors import ExitCode, FlashctlError, exit_code_for
+
+__all__ = ["DRAIN_S", "Health", "Lifecycle", "PortTaken", "StatusServer", "run_service", "serve_status"]
+
+_LOG = logging.getLogger(__name__)
+
+DRAIN_S: Final = 5.0
+"""Seconds between the first signal and the end, however much is left to do."""
+
+MAX_REQUEST_BYTES: Final = 8192
+REQUEST_TIMEOUT_S: Final = 5.0
+"""For a status request to arrive in full."""
+
+
+class PortTaken(FlashctlError):
+    """Another process listens where this one should."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"cannot listen on {address}: {reason}",
+            hint="stop the other process, or choose another port (0 = any)",
+        )
+
+
+class Lifecycle:
+    """What a running service tells its surroundings, and is told by them."""
+
+    def __init__(self, ready_fd: int | None = None) -> None:
+        self._ready_fd = ready_fd
+        self._stop = asyncio.Event()
+        self._closers: list[tuple[Callable[[], Awaitable[object]], str]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.failure: BaseException | None = None
+        """What a supervised task failed with."""
+        self.is_ready = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the end has been asked for."""
+        return self._stop.is_set()
+
+    async def stopped(self) -> None:
+        """Return when the service should end: after a signal, `stop`, or the failure of a task."""
+        await self._stop.wait()
+
+    def stop(self) -> None:
+        """Ask the service to end."""
+        self._stop.set()
+
+    def ready(self) -> None:
+        """Say that every port listens: once in the log, once on the `--ready-fd` of a supervisor."""
+        if self.is_ready:
+            return
+        self.is_ready = True
+        _LOG.info("ready")
+        if self._ready_fd is None:
+            return
+        try:
+            os.write(self._ready_fd, b"ready\n")
+            os.close(self._ready_fd)
+        except OSError as error:
+            _LOG.warning("cannot write to --ready-fd %d: %s", self._ready_fd, error.strerror)
+
+    def on_stop(self, close: Callable[[], Awaitable[object]], name: str = "") -> None:
+        """Await `close()` when the service ends; the last one registered is closed first."""
+        self._closers.append((close, name or getattr(close, "__qualname__", "resource")))
+
+    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[Any]:
+        """Run `work` beside the service; cancelled at the end, and if it raises, the service ends with its
+        error."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if self.failure is None:
+            self.failure = error
+        if not isinstance(error, FlashctlError):
+            _LOG.error(
+                "%s failed: %s: %s", task.get_name(), type(error).__name__, error, exc_info=_trace(error)
+            )
+        self._stop.set()
+
+    async def drain(self) -> None:
+        """Close and cancel everything, within DRAIN_S."""
+        self._stop.set()
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while self._closers:
+                    close, name = self._closers.pop()
+                    try:
+                        await close()
+                    except Exception as error:
+                        _LOG.warning("closing %s: %s", name, error)
+                tasks = list(self._tasks)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        except TimeoutError:
+            _LOG.warning("not everything closed within %g s", DRAIN_S)
+
+
+def _trace(error: BaseException) -> Any:
+    """A traceback is for whoever asked for debug output."""
+    return error if _LOG.isEnabledFor(logging.DEBUG) else None
+
+
+Main = Callable[[Lifecycle], Awaitable[object]]
+
+
+def run_service(main: Main, *, ready_fd: int | None = None) -> ExitCode:
+    """Run `main` on uvloop until it returns, fails, or a signal asks for the end; the exit code.
+
+    Raises:
+        FlashctlError: What `main` or a supervised task failed with, for the command line to print.
+    """
+    import uvloop
+
+    return uvloop.run(_supervise(main, ready_fd))
+
+
+async def _supervise(main: Main, ready_fd: int | None) -> ExitCode:
+    life = Lifecycle(ready_fd)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, life, number)
+    runner = asyncio.ensure_future(main(life))
+    stopper = asyncio.ensure_future(life.stopped())
+    failure: BaseException | None = None
+    try:
+        await asyncio.wait({runner, stopper}, return_when=asyncio.FIRST_COMPLETED)
+        if not runner.done():
+            # A `main` that waits for something else than `stopped()` gets a moment to notice, then is
+            # cancelled.
+            await asyncio.wait({runner}, timeout=0.5 if life.failure is None else 0.1)
+    finally:
+        stopper.cancel()
+        runner.cancel()
+        results = await asyncio.gather(runner, return_exceptions=True)
+        if isinstance(results[0], BaseException) and not isinstance(results[0], asyncio.CancelledError):
+            failure = results[0]
+        await life.drain()
+    failure = life.failure or failure
+    if isinstance(failure, FlashctlError):
+        raise failure
+    if failure is not None:
+        if failure is not life.failure:
+            _LOG.error("%s: %s", type(failure).__name__, failure, exc_info=_trace(failure))
+        return max(ExitCode.FAILED, exit_code_for(failure))
+    return ExitCode.OK
+
+
+def _on_signal(life: Lifecycle, number: signal.Signals) -> None:
+    if life.stopping:
+        # No clean-up, no flushing: the operator asked twice.
+        os._exit(ExitCode.TERMINATED if number is signal.SIGTERM else ExitCode.INTERRUPTED)
+    _LOG.info("%s: draining, again to force", number.name)
+    life.stop()
+
+
+# --- the status page ---
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a service is at the moment."""
+
+    ready: bool
+    """Whether it can answer as it should; a load balancer looks here."""
+    detail: str = ""
+    """Why not, or what is worth knowing; one line."""
+    degraded: bool = False
+    """Works, but not all of it: /healthz says 206."""
+
+
+class StatusServer:
+    """A running status page."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+        host, self.port = server.sockets[0].getsockname()[:2]
+        self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    async def close(self) -> None:
+        """Stop listening."""
+        self._server.close()
+
+
+async def serve_status(
+    host: str, port: int, metrics: Metrics | None = None, health: Callable[[], Health] | None = None
+) -> StatusServer:
+    """Serve /livez, /healthz, /readyz and /metrics on `host:port` (0: any port).
+
+    /livez answers 200 as long as the event loop turns. /healthz is rollup-boost's probe: 200 healthy, 206
+    partly, 503 not. /readyz is 200 or 503. Plain asyncio, not uvicorn: a dozen requests a minute, and half
+    of the services have no HTTP server otherwise.
+
+    Raises:
+        PortTaken: If the address cannot be bound.
+    """
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+            status, kind, body = _page(head.split(b"\r\n", 1)[0].decode("latin-1"), metrics, health)
+            writer.write(
+                f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+                f"Connection: close\r\n\r\n".encode()
+                + body
+            )
+            await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            pass  # whoever asked in that way does not wait for an answer
+        finally:
+            writer.close()
+
+    try:
+        server = await asyncio.start_server(handle, host, port, limit=MAX_REQUEST_BYTES)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise PortTaken(f"{host}:{port}", reason.lower()) from None
+    return StatusServer(server)
+
+
+def _page(
+    request_line: str, metrics: Metrics | None, health: Callable[[], Health] | None
+) -> tuple[str, str, bytes]:
+    words = request_line.split(" ")
+    if len(words) != 3 or words[0] not in ("GET", "HEAD"):
+        return "405 Method Not Allowed", "text/plain", b"GET only\n"
+    path = words[1].partition("?")[0]
+    if path == "/metrics" and metrics is not None:
+        return "200 OK", EXPOSITION_TYPE, metrics.render()
+    if path == "/livez":
+        return "200 OK", "text/plain", b"OK\n"
+    if path in ("/healthz", "/readyz"):
+        state = health() if health is not None else Health(True)
+        body = (state.detail or ("OK" if state.ready else "not ready")).encode() + b"\n"
+        if not state.ready:
+            return "503 Service Unavailable", "text/plain", body
+        if state.degraded and path == "/healthz":
+            return "206 Partial Content", "text/plain", body
+        return "200 OK", "text/plain", body
+    return "404 Not Found", "text/plain", b"/livez /healthz /readyz /metrics\n"

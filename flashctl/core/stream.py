@@ -1,0 +1,300 @@
+"""The client side of a flashblocks stream: connect, notice when it is dead, come back.
+
+    async for item in subscribe("wss://mainnet.flashblocks.base.org/ws"):
+        match item:
+            case Frame(data, binary): ...
+            case Connected(url): ...
+            case Disconnected(url, reason, retry_in_s): ...
+
+The iterator never ends by itself and never raises for what the network does: it says Disconnected and tries
+again after a back-off with full jitter, doubling from 100 ms to 10 s and starting afresh once a connection
+held for a while. Two failures are final and raise, since trying again cannot help: credentials that are
+refused, and a peer that is something else than a WebSocket stream.
+
+Alive means data: TCP and pings may be fine while the builder behind them is not (base/node#1129), so
+besides pings a silence limit counts as a disconnect.
+
+Three ways back in after a disconnect, in the order of preference: a server that resumes (`resume` supplies
+the position asked for in the query string), one that replays the open block, or the next index 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidStatus,
+    InvalidURI,
+)
+
+from flashctl.core.wire import MAX_FRAME_BYTES
+from flashctl.errors import AuthError, FlashctlError, ProtocolError, UsageError
+
+__all__ = [
+    "Backoff",
+    "Connected",
+    "Disconnected",
+    "Frame",
+    "NotAStream",
+    "StreamItem",
+    "StreamOptions",
+    "mask_url",
+    "subscribe",
+]
+
+_LOG = logging.getLogger(__name__)
+
+READ_AHEAD: Final = 64
+"""Frames that may wait between socket and consumer before reading stops; about six blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The WebSocket handshake succeeded; frames follow."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message as received."""
+
+    data: bytes
+    binary: bool
+    """Whether it was a binary frame; see `wire.decode`."""
+    received_ns: int
+    """Wall clock, nanoseconds since the epoch, before any decoding."""
+    monotonic_ns: int
+    url: str = ""
+    """Which server sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone or could not be made."""
+
+    url: str
+    reason: str
+    retry_in_s: float
+
+
+StreamItem = Connected | Frame | Disconnected
+
+
+class NotAStream(ProtocolError):
+    """The endpoint exists, but it is not a flashblocks stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before trying again: full jitter over a window that doubles."""
+
+    initial_s: float = 0.1
+    maximum_s: float = 10.0
+    stable_after_s: float = 30.0
+    """A connection that held this long starts the window afresh: a restart is not a failure."""
+
+    def delay(self, attempt: int, random_unit: float) -> float:
+        """Seconds before retry number `attempt` (0 first), for a random number in [0, 1).
+
+        Full jitter (a uniform draw from the whole window) because everybody loses the stream at the same
+        moment.
+        """
+        window = min(self.maximum_s, self.initial_s * 2.0 ** min(attempt, 30))
+        return window * max(0.1, random_unit)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What `subscribe` may be told; the defaults suit a public stream."""
+
+    headers: Mapping[str, str] | None = None
+    backoff: Backoff = Backoff()
+    connect_timeout_s: float = 10.0
+    ping_interval_s: float | None = 5.0
+    pong_timeout_s: float | None = 5.0
+    silence_timeout_s: float | None = 15.0
+    """Longest time without a frame. Several block times: builders skip slots, and a reconnect costs more
+    than a wait."""
+    max_size: int = MAX_FRAME_BYTES
+    deflate: bool = False
+    """Offer permessage-deflate. Off: brotli frames do not shrink further, and inflating costs CPU on every
+    frame."""
+    resume: Callable[[], Mapping[str, str]] | None = None
+    """Query parameters that ask for the position after the last frame held; called before each connection."""
+    reconnect: bool = True
+    """False: one connection; the iterator ends with it."""
+
+
+def mask_url(url: str) -> str:
+    """`url` without what may be a secret: user, password, query values, and path parts that look like
+    keys."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    port = f":{parts.port}" if parts.port else ""
+    path = "/".join("…" if len(part) >= 20 else part for part in parts.path.split("/"))
+    query = "&".join(f"{name}=…" for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    return urlunsplit((parts.scheme, host + port, path, query, ""))
+
+
+async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncIterator[StreamItem]:
+    """The items of the stream at `url`, for as long as the caller iterates.
+
+    Raises:
+        UsageError: If `url` is not a ws:// or wss:// URL.
+        AuthError: If the server refuses the credentials (401, 403).
+        NotAStream: If the server answers, but is no WebSocket stream.
+    """
+    settings = options or StreamOptions()
+    _check(url)
+    shown = mask_url(url)
+    attempt = 0
+    while True:
+        started = time.monotonic()
+        try:
+            async with connect(_with_resume(url, settings), **_arguments(settings)) as connection:
+                _LOG.debug("connected", extra={"url": shown})
+                yield Connected(shown)
+                started = time.monotonic()
+                async for frame in _frames(connection, shown, settings):
+                    yield frame
+        except (OSError, TimeoutError, InvalidHandshake, InvalidProxy, ConnectionClosed) as error:
+            final = _final(error, shown)
+            if final is not None:
+                raise final from None
+            reason = _reason(error)
+        if time.monotonic() - started >= settings.backoff.stable_after_s:
+            attempt = 0
+        delay = settings.backoff.delay(attempt, random.random()) if settings.reconnect else 0.0
+        attempt += 1
+        yield Disconnected(shown, reason, delay)
+        if not settings.reconnect:
+            return
+        await asyncio.sleep(delay)
+
+
+async def _frames(connection: ClientConnection, shown: str, settings: StreamOptions) -> AsyncIterator[Frame]:
+    """The frames of one connection until it closes.
+
+    Raises:
+        TimeoutError: If no frame arrives within the silence limit.
+        ConnectionClosed: If the connection breaks.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(settings.silence_timeout_s):
+                message = await connection.recv()
+        except TimeoutError:
+            raise TimeoutError(f"no frame for {settings.silence_timeout_s:g} s") from None
+        wall, steady = time.time_ns(), time.monotonic_ns()
+        if isinstance(message, str):
+            yield Frame(message.encode(), False, wall, steady, shown)
+        else:
+            yield Frame(message, True, wall, steady, shown)
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https"):
+        raise UsageError(
+            f"{mask_url(url)} is an HTTP URL, a flashblocks stream is ws:// or wss://",
+            hint="JSON-RPC endpoints answer requests; the stream has a URL of its own",
+        )
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise UsageError(f"{mask_url(url)!r} is not a ws:// or wss:// URL")
+
+
+def _with_resume(url: str, settings: StreamOptions) -> str:
+    position = settings.resume() if settings.resume is not None else {}
+    if not position:
+        return url
+    parts = urlsplit(url)
+    query = [
+        (name, value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        if name not in position
+    ]
+    return urlunsplit(parts._replace(query=urlencode([*query, *position.items()])))
+
+
+def _arguments(settings: StreamOptions) -> dict[str, Any]:
+    return {
+        "additional_headers": dict(settings.headers or {}),
+        "compression": "deflate" if settings.deflate else None,
+        "open_timeout": settings.connect_timeout_s,
+        "close_timeout": 1.0,
+        "ping_interval": settings.ping_interval_s,
+        "ping_timeout": settings.pong_timeout_s,
+        "max_size": settings.max_size,
+        "max_queue": READ_AHEAD,
+        "user_agent_header": "flashctl",
+    }
+
+
+def _final(error: BaseException, shown: str) -> FlashctlError | None:
+    """The error to give up with, if trying again cannot help."""
+    if isinstance(error, InvalidURI):
+        return UsageError(f"{shown!r} is not a WebSocket URL")
+    if isinstance(error, InvalidMessage):
+        # The socket closed in the middle of the handshake, or what answered is not HTTP.
+        return (
+            None
+            if isinstance(error.__cause__, EOFError | ConnectionError)
+            else NotAStream(f"{shown} does not speak HTTP", hint="is the port right?")
+        )
+    if not isinstance(error, InvalidStatus):
+        return None
+    status = error.response.status_code
+    if status in (401, 403):
+        return AuthError(
+            f"{shown} refuses the connection: HTTP {status}", hint="does it need a key or a header?"
+        )
+    if status in (200, 400, 404, 405, 426):
+        return NotAStream(
+            f"{shown} is not a WebSocket stream: HTTP {status}{_body(error)}",
+            hint="is the path right? JSON-RPC endpoints of nodes do not serve the stream",
+        )
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    match error:
+        case InvalidStatus():
+            retry = error.response.headers.get("Retry-After")
+            return f"HTTP {error.response.status_code}{_body(error)}" + (
+                f", retry after {retry}" if retry else ""
+            )
+        case ConnectionClosed():
+            return _closed(error)
+        case TimeoutError():
+            return str(error) or "timed out"
+        case OSError():
+            return error.strerror or str(error)
+        case _:
+            return str(error) or type(error).__name__
+
+
+def _closed(error: ConnectionClosed) -> str:
+    if error.rcvd is None:
+        return str(error.__cause__ or "connection lost")
+    return f"closed by the server: {error.rcvd.code} {error.rcvd.reason}".rstrip()
+
+
+def _body(error: InvalidStatus) -> str:
+    """The start of an error page, if it is short text: servers say there which limit was hit."""
+    body = bytes(error.response.body or b"")[:200].decode(errors="replace").strip()
+    return f" ({body})" if body and "<" not in body else ""
