@@ -1,0 +1,127 @@
+"""The command line of each role in a devnet: what a person would type to start the same by hand.
+
+sequencer --Engine API--> boost --Engine API--> builder, fallback
+builder --flashblocks--> boost --flashblocks--> proxy --flashblocks--> rpc, watch, users
+rpc --JSON-RPC--> fallback           users' transactions: rpc -> boost -> builder and fallback
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from flashctl.devnet.config import DevnetConfig, Ports
+
+__all__ = ["Layout", "role_commands", "with_real_ports"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a devnet keeps its files."""
+
+    folder: Path
+
+    @property
+    def genesis(self) -> Path:
+        return self.folder / "genesis.json"
+
+    @property
+    def jwt_secret(self) -> Path:
+        """One secret for all Engine APIs of the devnet."""
+        return self.folder / "jwt.hex"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    def chain(self, role: str) -> Path:
+        """The database folder of an execution engine."""
+        return self.folder / role
+
+
+def with_real_ports(host: str, ports: Ports) -> Ports:
+    """Replace every 0 by a port that is free now.
+
+    The roles must know each other's addresses before they start, and they start at the same time. All sockets
+    are held until the last number is known, so that no two are the same.
+    """
+    chosen: dict[str, int] = {}
+    with ExitStack() as held:
+        for item in fields(ports):
+            if getattr(ports, item.name) == 0:
+                family = socket.AF_INET6 if ":" in host else socket.AF_INET
+                probe = held.enter_context(socket.socket(family))
+                probe.bind((host, 0))
+                chosen[item.name] = probe.getsockname()[1]
+    return replace(ports, **chosen)
+
+
+def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[str, list[str]]:
+    """Arguments of `flashctl` per child, by the child's name."""
+    host = config.host
+    common = ["--log-level", config.log_level]
+    jwt = str(layout.jwt_secret)
+    builder = [
+        *_engine(config, layout, "builder", ports.builder_rpc, ports.builder_engine),
+        "--flashblocks.addr", host,
+        "--flashblocks.port", str(ports.builder_stream),
+        "--flashblocks.block-time", str(config.flashblock_ms),
+        "--flashblocks.end-buffer-ms", str(min(_END_BUFFER_MS, config.flashblock_ms // 2)),
+        "--sync-rpc", f"http://{host}:{ports.fallback_rpc}",
+    ]  # fmt: skip
+    fallback = [
+        *_engine(config, layout, "fallback", ports.fallback_rpc, ports.fallback_engine),
+        "--no-flashblocks",
+    ]
+    boost = [
+        "boost",
+        "--builder-url", f"http://{host}:{ports.builder_engine}",
+        "--builder-jwt-path", jwt,
+        "--l2-url", f"http://{host}:{ports.fallback_engine}",
+        "--l2-jwt-path", jwt,
+        "--rpc-host", host,
+        "--rpc-port", str(ports.boost_engine),
+        "--flashblocks",
+        "--flashblocks-builder-url", f"ws://{host}:{ports.builder_stream}",
+        "--flashblocks-host", host,
+        "--flashblocks-port", str(ports.boost_stream),
+        "--debug-host", host,
+        "--debug-server-port", str(ports.boost_debug),
+    ]  # fmt: skip
+    proxy = [
+        "proxy",
+        "--upstream-ws", f"ws://{host}:{ports.boost_stream}",
+        "--listen-addr", f"{host}:{ports.proxy}",
+        "--metrics-addr", f"{host}:0",
+    ]  # fmt: skip
+    rpc = [
+        "rpc",
+        "--flashblocks-url", f"ws://{host}:{ports.proxy}/ws",
+        "--upstream-rpc", f"http://{host}:{ports.fallback_rpc}",
+        "--rollup.sequencer", f"http://{host}:{ports.boost_engine}",
+        "--http.addr", host,
+        "--http.port", str(ports.rpc),
+    ]  # fmt: skip
+    commands = {"builder": builder, "fallback": fallback, "boost": boost, "proxy": proxy, "rpc": rpc}
+    return {name: [*arguments, *common] for name, arguments in commands.items()}
+
+
+_END_BUFFER_MS = 100
+"""How long before the slot's end the last flashblock is built: the figure that op-rbuilder#467 settled on,
+here with the 50 ms in it that the sequencer asks early."""
+
+
+def _engine(config: DevnetConfig, layout: Layout, name: str, rpc_port: int, engine_port: int) -> list[str]:
+    return [
+        "builder",
+        "--genesis", str(layout.genesis),
+        "--datadir", str(layout.chain(name)),
+        "--http.addr", config.host,
+        "--http.port", str(rpc_port),
+        "--authrpc.addr", config.host,
+        "--authrpc.port", str(engine_port),
+        "--authrpc.jwtsecret", str(layout.jwt_secret),
+        "--rollup.chain-block-time", str(config.block_time * 1000),
+    ]  # fmt: skip

@@ -1,0 +1,89 @@
+"""What a devnet run is told: timing, chain, ports and output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from flashctl.errors import UsageError
+
+__all__ = ["DevnetConfig", "Ports"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One TCP port per surface; 0 takes any free one."""
+
+    rpc: int = 8545
+    proxy: int = 8547
+    boost_stream: int = 1112
+    boost_engine: int = 8081
+    boost_debug: int = 5555
+    builder_rpc: int = 8645
+    builder_engine: int = 8651
+    builder_stream: int = 1111
+    fallback_rpc: int = 8745
+    fallback_engine: int = 8751
+
+    @classmethod
+    def any_free(cls) -> Ports:
+        """Every port chosen by the system."""
+        return cls(*(0 for _ in fields(cls)))
+
+    def __post_init__(self) -> None:
+        taken: dict[int, str] = {}
+        for item in fields(self):
+            port: int = getattr(self, item.name)
+            flag = "--" + item.name.replace("_", "-") + "-port"
+            if not 0 <= port <= 65_535:
+                raise UsageError(f"{flag} {port} is not a TCP port")
+            if port and port in taken:
+                raise UsageError(f"{flag} and {taken[port]} are both {port}")
+            taken[port] = flag
+
+
+@dataclass(frozen=True, slots=True)
+class DevnetConfig:
+    """The effective settings of `flashctl devnet`."""
+
+    block_time: int = 2
+    """Seconds between sealed blocks."""
+
+    flashblock_ms: int = 200
+    """Milliseconds between flashblocks of one block."""
+
+    gas_limit: int = 60_000_000
+    min_base_fee: int = 0
+    """Wei; the Jovian floor under the base fee."""
+
+    host: str = "127.0.0.1"
+    ports: Ports = field(default_factory=Ports)
+    datadir: Path | None = None
+    """Where the chain is kept; None keeps it in a temporary folder that ends with the run."""
+
+    genesis: Path | None = None
+    """An op-geth style genesis to use instead of the built-in one."""
+
+    tx_rate: float = 0.0
+    """Background transactions per second."""
+
+    blocks: int | None = None
+    """Sealed blocks to run for; None runs until stopped."""
+
+    json: bool = False
+    log_level: str = "warning"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.block_time <= 60:
+            raise UsageError(f"--block-time {self.block_time} is outside 1..60 seconds")
+        if not 20 <= self.flashblock_ms <= self.block_time * 1000:
+            raise UsageError(
+                f"--flashblock-time {self.flashblock_ms} is outside 20..{self.block_time * 1000} ms",
+                hint="a flashblock is a part of a block, so its interval is at most the block time",
+            )
+        if not 0 <= self.tx_rate <= 5_000:
+            raise UsageError(f"--tx-rate {self.tx_rate} is outside 0..5000 transactions per second")
+        if self.gas_limit < 5_000_000:
+            raise UsageError(
+                f"--gas-limit {self.gas_limit} leaves no room beside the deposits; at least 5000000"
+            )

@@ -1,0 +1,214 @@
+"""A devnet from start to end: files, children, sequencer, what is printed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+from flashctl.chain.genesis import Genesis, devnet_genesis, load_genesis
+from flashctl.core.engine_client import EngineClient
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jwt import create_secret, load_secret
+from flashctl.core.output import Output, escape
+from flashctl.core.service import Lifecycle, run_service
+from flashctl.core.stream import Frame, subscribe
+from flashctl.core.wire import InvalidFlashblock, decode
+from flashctl.devnet.children import ChildDied, Family
+from flashctl.devnet.commands import Layout, role_commands, with_real_ports
+from flashctl.devnet.config import DevnetConfig, Ports
+from flashctl.devnet.report import (
+    Endpoint,
+    accounts_text,
+    endpoints_text,
+    ready_event,
+    sealed_event,
+    sealed_line,
+)
+from flashctl.devnet.sequencer import SealedSlot, Sequencer, SequencerSettings
+from flashctl.devnet.traffic import TRAFFIC_BALANCE, Traffic, traffic_accounts
+from flashctl.errors import ExitCode, Failed, IoError
+from flashctl.eth.blocks import Header, decode_header
+from flashctl.eth.hexdata import parse_hex, quantity, to_hex
+
+__all__ = ["run"]
+
+_COUNTED_PAYLOADS = 64
+"""Payloads whose flashblocks are remembered; only the newest is ever asked for."""
+
+
+def run(config: DevnetConfig, ready_fd: int | None = None) -> ExitCode:
+    """Run until stopped, until `config.blocks` are sealed, or until a child dies.
+
+    Raises:
+        Failed: If a child died, after its last log lines were shown.
+    """
+    with ExitStack() as stack:
+        if config.datadir is not None:
+            folder = config.datadir.absolute()
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flashctl-devnet-")))
+        devnet = _Devnet(config, Layout(folder))
+        return run_service(devnet.main, ready_fd=ready_fd)
+
+
+class _Devnet:
+    """One run."""
+
+    def __init__(self, config: DevnetConfig, layout: Layout) -> None:
+        self._config = config
+        self._layout = layout
+        self._ports = with_real_ports(config.host, config.ports)
+        self._out = Output()
+        self._flashblocks: Counter[str] = Counter()
+        self._sealed = 0
+
+    async def main(self, life: Lifecycle) -> None:
+        """Everything, in the order in which it depends on each other."""
+        genesis = self._prepare()
+        family = Family(self._layout.logs)
+        life.on_stop(family.stop, "children")
+        try:
+            commands = role_commands(self._config, self._layout, self._ports)
+            await asyncio.gather(*(family.start(name, command) for name, command in commands.items()))
+            await family.wait_ready(*commands)
+        except ChildDied as death:
+            raise self._explain(death) from None
+        life.spawn(self._watch_children(family), "children")
+        life.spawn(self._count_flashblocks(), "flashblock counter")
+        self._announce(genesis)
+        life.ready()
+        await self._start_sequencer(life, genesis)
+        if self._config.tx_rate:
+            client = JsonRpcClient(self._url("http", self._ports.rpc))
+            traffic = Traffic(client, genesis.config.chain_id, self._config.tx_rate)
+            life.spawn(traffic.run(), "traffic")
+        await life.stopped()
+
+    def _prepare(self) -> Genesis:
+        """Write what the children share, or find what an earlier run on this datadir wrote."""
+        layout = self._layout
+        try:
+            layout.logs.mkdir(parents=True, exist_ok=True)
+            if not layout.jwt_secret.exists():
+                create_secret(layout.jwt_secret)
+            if not layout.genesis.exists():
+                layout.genesis.write_text(self._genesis_json())
+        except OSError as error:
+            raise IoError(f"{layout.folder}: {error.strerror}") from None
+        return load_genesis(layout.genesis)
+
+    def _genesis_json(self) -> str:
+        if self._config.genesis is not None:
+            return self._config.genesis.read_text()
+        genesis = devnet_genesis(timestamp=int(time.time()), gas_limit=self._config.gas_limit)
+        for account in traffic_accounts():
+            genesis["alloc"][to_hex(account.address)] = {"balance": quantity(TRAFFIC_BALANCE)}
+        return json.dumps(genesis, indent=1)
+
+    async def _start_sequencer(self, life: Lifecycle, genesis: Genesis) -> None:
+        config = self._config
+        engine = EngineClient(
+            self._url("http", self._ports.boost_engine), jwt_secret=load_secret(self._layout.jwt_secret)
+        )
+        settings = SequencerSettings(
+            block_time=config.block_time, gas_limit=config.gas_limit, min_base_fee=config.min_base_fee
+        )
+
+        def on_sealed(slot: SealedSlot) -> None:
+            self._report(slot)
+            if config.blocks is not None and self._sealed >= config.blocks:
+                life.stop()
+
+        head = await self._head()
+        life.spawn(Sequencer(engine, genesis.config, head, settings, on_sealed).run(), "sequencer")
+
+    async def _head(self) -> Header:
+        """The head of the fallback node: the genesis, or where an earlier run on this datadir ended."""
+        client = JsonRpcClient(self._url("http", self._ports.fallback_rpc))
+        try:
+            return decode_header(parse_hex(await client.call("debug_getRawHeader", ["latest"])))
+        finally:
+            await client.close()
+
+    async def _watch_children(self, family: Family) -> None:
+        try:
+            await family.first_death()
+        except ChildDied as death:
+            raise self._explain(death) from None
+
+    async def _count_flashblocks(self) -> None:
+        """Count what users get, at the far end of the stream."""
+        async for item in subscribe(self._url("ws", self._ports.proxy, "/ws")):
+            if not isinstance(item, Frame):
+                continue
+            try:
+                self._flashblocks[decode(item.data, binary=item.binary).payload_id] += 1
+            except InvalidFlashblock:
+                continue
+            while len(self._flashblocks) > _COUNTED_PAYLOADS:
+                del self._flashblocks[next(iter(self._flashblocks))]
+
+    def _report(self, slot: SealedSlot) -> None:
+        self._sealed += 1
+        flashblocks = self._flashblocks[to_hex(slot.payload_id)]
+        if self._config.json:
+            self._out.json(sealed_event(slot, flashblocks))
+        else:
+            self._out.line(sealed_line(slot, flashblocks))
+
+    def _announce(self, genesis: Genesis) -> None:
+        endpoints = self._endpoints()
+        if self._config.json:
+            event = ready_event(
+                endpoints, genesis.config.chain_id, str(self._layout.jwt_secret), str(self._layout.folder)
+            )
+            self._out.json(event)
+            return
+        kept = "" if self._config.datadir else " (temporary)"
+        self._out.line(
+            f"flashctl devnet: chain {genesis.config.chain_id}, a block every {self._config.block_time} s,"
+            f" a flashblock every {self._config.flashblock_ms} ms\n\n{endpoints_text(endpoints)}\n\n"
+            f"{accounts_text()}\n\n  files and logs: {self._layout.folder}{kept}\n"
+        )
+
+    def _endpoints(self) -> dict[str, Endpoint]:
+        ports: Ports = self._ports
+        return {
+            "rpc": Endpoint("rpc", self._url("http", ports.rpc), "JSON-RPC, preconfirmed state is `pending`"),
+            "rpc_ws": Endpoint("rpc ws", self._url("ws", ports.rpc), "the same with subscriptions"),
+            "stream": Endpoint("stream", self._url("ws", ports.proxy, "/ws"), "flashblocks, from the proxy"),
+            "boost_stream": Endpoint(
+                "boost stream", self._url("ws", ports.boost_stream), "flashblocks that boost accepted"
+            ),
+            "boost": Endpoint("boost", self._url("http", ports.boost_engine), "Engine API, JWT"),
+            "boost_debug": Endpoint("boost debug", self._url("http", ports.boost_debug), "execution mode"),
+            "builder": Endpoint("builder", self._url("http", ports.builder_rpc), "JSON-RPC"),
+            "builder_engine": Endpoint(
+                "builder engine", self._url("http", ports.builder_engine), "Engine API, JWT"
+            ),
+            "builder_stream": Endpoint(
+                "builder stream", self._url("ws", ports.builder_stream), "flashblocks as built"
+            ),
+            "fallback": Endpoint("fallback", self._url("http", ports.fallback_rpc), "JSON-RPC, sealed chain"),
+            "fallback_engine": Endpoint(
+                "fallback engine", self._url("http", ports.fallback_engine), "Engine API, JWT"
+            ),
+        }
+
+    def _explain(self, death: ChildDied) -> Failed:
+        """Show the last of a dead child's log on stderr; the error to end with."""
+        for line in death.last_lines:
+            print(f"  {death.name}| {escape(line)}", file=sys.stderr)
+        log = self._layout.logs / f"{death.name}.log"
+        return Failed(str(death), hint=None if self._config.datadir is None else f"all of its log: {log}")
+
+    def _url(self, scheme: str, port: int, path: str = "") -> str:
+        host = self._config.host
+        shown = f"[{host}]" if ":" in host else host
+        return f"{scheme}://{shown}:{port}{path}"

@@ -1,0 +1,120 @@
+"""Unmodified tools of users see transactions before the block that holds them is sealed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from support.devnet import Devnet, devnet, rpc
+from support.npm import node_modules, npm_binary, require_node
+
+ONE_ETHER = 10**18
+STRANGER = "0x00000000000000000000000000000000000ca571"
+
+COUNTER_INIT_CODE = (
+    # init: store 7 in slot 0, return the runtime code
+    "0x6007600055600b6011600039600b6000f3"
+    # runtime: return slot 0
+    "60005460005260206000f3"
+)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Devnet]:
+    with devnet() as started:
+        yield started
+
+
+def cast(running: Devnet, *arguments: str) -> Any:
+    """Run cast against the overlay and parse what it prints as JSON."""
+    command = [npm_binary("cast"), *arguments, "--rpc-url", running.url("rpc")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    try:
+        return json.loads(done.stdout)
+    except json.JSONDecodeError:
+        return done.stdout.strip()
+
+
+def latest(running: Devnet) -> int:
+    return int(rpc(running.url("rpc"), "eth_blockNumber"), 16)
+
+
+def test_cast_send_moves_ether(running: Devnet) -> None:
+    _, key = running.account(1)
+    receipt = cast(running, "send", STRANGER, "--value", "1ether", "--private-key", key, "--json")
+    assert receipt["status"] == "0x1"
+    assert int(cast(running, "balance", STRANGER, "--block", "pending")) == ONE_ETHER
+
+
+def test_cast_deploys_and_calls_before_the_seal(running: Devnet) -> None:
+    _, key = running.account(2)
+    before_seal = 0
+    for _ in range(4):
+        sent = cast(running, "send", "--create", COUNTER_INIT_CODE, "--private-key", key, "--async")
+        receipt = _preconfirmed_receipt(running, sent)
+        address = receipt["contractAddress"]
+        seen_at = latest(running)
+        word = cast(running, "call", address, "--data", "0x", "--block", "pending")
+        assert int(word, 16) == 7
+        shown = cast(running, "receipt", sent, "--json")
+        assert shown["status"] == "0x1" and shown["contractAddress"] == address
+        before_seal += int(receipt["blockNumber"], 16) > seen_at
+    assert before_seal >= 3, "receipts came only with the sealed block"
+
+
+def test_preconfirmation_comes_well_before_the_seal(running: Devnet) -> None:
+    """From submission to a receipt, against submission to the sealed block."""
+    sender, key = running.account(3)
+    nonce = int(rpc(running.url("rpc"), "eth_getTransactionCount", sender, "pending"), 16)
+    preconfirmed, sealed = [], []
+    for offset in range(8):
+        raw = cast(
+            running, "mktx", STRANGER, "--value", "1", "--private-key", key, "--nonce", str(nonce + offset),
+            "--gas-limit", "21000", "--gas-price", "10gwei", "--priority-gas-price", "1gwei",
+        )  # fmt: skip
+        started = time.monotonic()
+        tx_hash = rpc(running.url("rpc"), "eth_sendRawTransaction", raw)
+        receipt = _preconfirmed_receipt(running, tx_hash)
+        preconfirmed.append(time.monotonic() - started)
+        while latest(running) < int(receipt["blockNumber"], 16):
+            time.sleep(0.01)
+        sealed.append(time.monotonic() - started)
+    print(f"preconfirmed {median(preconfirmed) * 1e3:.0f} ms, sealed {median(sealed) * 1e3:.0f} ms (medians)")
+    assert median(preconfirmed) < median(sealed)
+
+
+def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
+    node = require_node("viem")
+    script = Path(__file__).with_name("preconfirmation.mjs")
+    _, key = running.account(4)
+    done = subprocess.run(
+        [node, str(script), running.url("rpc"), str(running.ready["chain_id"]), key],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "FLASHCTL_NODE_MODULES": str(node_modules())},
+    )
+    assert done.returncode == 0, done.stderr
+    rounds = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [entry["status"] for entry in rounds] == ["success"] * 3
+    assert [int(entry["balance"]) for entry in rounds] == [10**15, 2 * 10**15, 3 * 10**15]
+    assert sum(entry["latest"] < entry["block"] for entry in rounds) >= 2, rounds
+
+
+def _preconfirmed_receipt(running: Devnet, tx_hash: str) -> dict[str, Any]:
+    """The receipt as soon as there is one, asked for every 10 ms."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        receipt: dict[str, Any] | None = rpc(running.url("rpc"), "eth_getTransactionReceipt", tx_hash)
+        if receipt is not None:
+            return receipt
+        time.sleep(0.01)
+    raise AssertionError(f"no receipt of {tx_hash} within 10 s")
