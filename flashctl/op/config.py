@@ -207,9 +207,10 @@ def _number(source: Mapping[str, Any], key: str) -> int | None:
         return None
     if isinstance(value, str):
         try:
-            value = int(value, 0)
+            number = int(value, 0)
         except ValueError:
             raise InvalidChainConfig(f"{key} {value[:40]!r} is not a number") from None
+        value = number
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_U64:
         raise InvalidChainConfig(f"{key} {str(value)[:40]!r} is not an unsigned 64-bit number")
     return value
