@@ -150,8 +150,9 @@ class Family:
         self._tasks[name] = task
         return child
 
-    def __getitem__(self, name: str) -> Child:
-        return self._children[name]
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        return {name: child.process.pid for name, child in self._children.items()}
 
     async def wait_ready(self, *names: str) -> None:
         """Wait until every named child said that it serves.

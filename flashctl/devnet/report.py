@@ -30,7 +30,11 @@ class Endpoint:
 
 
 def ready_event(
-    endpoints: Mapping[str, Endpoint], chain_id: int, jwt_secret_file: str, datadir: str
+    endpoints: Mapping[str, Endpoint],
+    processes: Mapping[str, int],
+    chain_id: int,
+    jwt_secret_file: str,
+    datadir: str,
 ) -> dict[str, Any]:
     """The line a script waits for before it connects."""
     return {
@@ -38,6 +42,7 @@ def ready_event(
         "event": "ready",
         "chain_id": chain_id,
         "endpoints": {key: endpoint.url for key, endpoint in endpoints.items()},
+        "processes": dict(processes),
         "jwt_secret_file": jwt_secret_file,
         "datadir": datadir,
         "mnemonic": DEVNET_MNEMONIC,

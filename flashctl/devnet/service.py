@@ -81,7 +81,7 @@ class _Devnet:
             raise self._explain(death) from None
         life.spawn(self._watch_children(family), "children")
         life.spawn(self._count_flashblocks(), "flashblock counter")
-        self._announce(genesis)
+        self._announce(genesis, family)
         life.ready()
         await self._start_sequencer(life, genesis)
         if self._config.tx_rate:
@@ -162,13 +162,13 @@ class _Devnet:
         else:
             self._out.line(sealed_line(slot, flashblocks))
 
-    def _announce(self, genesis: Genesis) -> None:
+    def _announce(self, genesis: Genesis, family: Family) -> None:
         endpoints = self._endpoints()
         if self._config.json:
-            event = ready_event(
-                endpoints, genesis.config.chain_id, str(self._layout.jwt_secret), str(self._layout.folder)
+            layout, chain_id = self._layout, genesis.config.chain_id
+            self._out.json(
+                ready_event(endpoints, family.pids(), chain_id, str(layout.jwt_secret), str(layout.folder))
             )
-            self._out.json(event)
             return
         kept = "" if self._config.datadir else " (temporary)"
         self._out.line(

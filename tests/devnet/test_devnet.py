@@ -1,0 +1,101 @@
+"""The devnet as its users run it: one command, real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.devnet import Devnet, devnet, rpc
+
+ROLES = {"builder", "fallback", "boost", "proxy", "rpc"}
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_gone(pids: list[int]) -> list[int]:
+    """The processes that still run after the drain that every role is granted."""
+    deadline = time.monotonic() + 8
+    while time.monotonic() < deadline and any(map(alive, pids)):
+        time.sleep(0.05)
+    return [pid for pid in pids if alive(pid)]
+
+
+def test_ready_line_tells_a_script_everything() -> None:
+    with devnet() as running:
+        assert set(running.ready["processes"]) == ROLES
+        assert len(running.ready["accounts"]) == 10
+        for name in ("rpc", "builder", "fallback"):
+            assert int(rpc(running.url(name), "eth_chainId"), 16) == running.ready["chain_id"]
+        address, _ = running.account(0)
+        assert int(rpc(running.url("rpc"), "eth_getBalance", address, "latest"), 16) == 10_000 * 10**18
+        sealed = next(running.events())
+        assert sealed["event"] == "sealed" and sealed["block"] == 1
+        assert sealed["flashblocks"] > 1
+
+
+def test_stop_leaves_no_orphan() -> None:
+    running = Devnet.start()
+    pids = list(running.ready["processes"].values())
+    assert all(map(alive, pids))
+    assert running.stop() == 0
+    assert wait_gone(pids) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the parent-death signal of Linux")
+def test_killed_parent_leaves_no_orphan() -> None:
+    running = Devnet.start()
+    pids = list(running.ready["processes"].values())
+    running.process.send_signal(signal.SIGKILL)
+    running.process.wait(timeout=5)
+    assert wait_gone(pids) == []
+
+
+@pytest.mark.parametrize("role", ["builder", "proxy"])
+def test_a_child_that_dies_ends_the_run(role: str) -> None:
+    running = Devnet.start()
+    pids = list(running.ready["processes"].values())
+    os.kill(running.ready["processes"][role], signal.SIGKILL)
+    assert running.process.wait(timeout=15) == 1
+    assert running.process.stderr is not None
+    assert f"{role} was killed by SIGKILL" in running.process.stderr.read()
+    assert wait_gone(pids) == []
+
+
+def test_datadir_keeps_the_chain(tmp_path: Path) -> None:
+    with devnet("--datadir", str(tmp_path), "--block-time", "1") as first:
+        sealed = [event for event, _ in zip(first.events(), range(2), strict=False)]
+    with devnet("--datadir", str(tmp_path), "--block-time", "1") as second:
+        kept = rpc(second.url("rpc"), "eth_getBlockByNumber", hex(sealed[1]["block"]), False)
+        assert kept["hash"] == sealed[1]["hash"]
+        assert next(second.events())["block"] >= sealed[1]["block"] + 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--flashblock-time", "5000"], "--flashblock-time 5000 is outside 20..2000 ms"),
+        (["--block-time", "0"], "--block-time 0 is outside 1..60 seconds"),
+        (["--rpc-port", "7001", "--proxy-port", "7001"], "are both 7001"),
+        (["--genesis", "absent.json"], "absent.json"),
+    ],
+)
+def test_bad_flags_get_one_line(flags: list[str], complaint: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flashctl", "devnet", *flags], capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode in (2, 74)
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("flashctl: error: ") and complaint in first
+    assert "Traceback" not in done.stderr
