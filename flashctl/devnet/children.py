@@ -150,6 +150,10 @@ class Family:
         self._tasks[name] = task
         return child
 
+    def child(self, name: str) -> Child:
+        """The latest child of that name."""
+        return self._children[name]
+
     def pids(self) -> dict[str, int]:
         """Process ids by name."""
         return {name: child.process.pid for name, child in self._children.items()}
