@@ -1,0 +1,69 @@
+"""Flashblock messages for tests: the recordings, and small ones made on the spot."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+from support import fixture_path
+
+from flashctl.core.wire import Base, Diff, Flashblock, Metadata
+
+__all__ = ["base_sepolia_block", "derived_blocks", "make_flashblock", "rollup_boost_message"]
+
+
+def base_sepolia_block() -> list[dict[str, Any]]:
+    """Base Sepolia block 33439826 as 11 messages, recorded; state roots are zero."""
+    messages: list[dict[str, Any]] = json.loads(
+        fixture_path("flashblocks/seq_block_33439826.json").read_bytes()
+    )
+    return messages
+
+
+def rollup_boost_message() -> dict[str, Any]:
+    """Index 0 of block 78, as rollup-boost logged it."""
+    name = "flashblocks/recorded_rollup_boost_block78_index0.json"
+    message: dict[str, Any] = json.loads(fixture_path(name).read_bytes())
+    return message
+
+
+def derived_blocks() -> list[dict[str, Any]]:
+    """Real blocks cut into flashblocks with their real intermediate roots; see the fixture's README."""
+    folder = fixture_path("flashblocks/derived/dev")
+    return [json.loads(gzip.decompress(path.read_bytes())) for path in sorted(folder.glob("*.json.gz"))]
+
+
+def make_flashblock(
+    block: int = 1,
+    index: int = 0,
+    payload: int | str = 1,
+    *,
+    transactions: tuple[bytes, ...] = (),
+    gas_used: int = 0,
+    base: bool | None = None,
+    prev: str | None = None,
+) -> Flashblock:
+    """A small well-formed flashblock; `payload` numbers its payload id."""
+    has_base = index == 0 if base is None else base
+    return Flashblock(
+        payload_id=payload if isinstance(payload, str) else f"0x{payload:016x}",
+        index=index,
+        base=_base(block) if has_base else None,
+        diff=Diff(transactions=transactions, gas_used=gas_used),
+        metadata=Metadata(block_number=block, prev_flashblock_id=prev),
+    )
+
+
+def _base(block: int) -> Base:
+    return Base(
+        parent_beacon_block_root=bytes(32),
+        parent_hash=bytes(32),
+        fee_recipient=bytes(20),
+        prev_randao=bytes(32),
+        block_number=block,
+        gas_limit=30_000_000,
+        timestamp=1_700_000_000 + 2 * block,
+        extra_data=bytes(9),
+        base_fee_per_gas=7,
+    )
