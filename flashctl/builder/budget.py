@@ -1,9 +1,10 @@
 """How much of a block each flashblock may fill.
 
 Limits are cumulative: when flashblock j of N is built, the block as a whole may hold j/N of its gas, its
-data and its DA footprint. What one flashblock leaves over, the next may use; a transaction larger than what is
-open now waits for a later flashblock. The specification's text reads as if j/N were the allowance of
-flashblock j alone, which would add up to more than the block; builders in production count as is done here.
+data and its DA footprint. What one flashblock leaves over, the next may use; a transaction larger than
+what is open now waits for a later flashblock. The specification's text reads as if j/N were the allowance
+of flashblock j alone, which would add up to more than the block; builders in production count as is done
+here.
 """
 
 from __future__ import annotations

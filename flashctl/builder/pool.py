@@ -2,8 +2,8 @@
 
 The pool knows no chain: whoever adds a transaction passes the sender's nonce and balance, and whoever builds
 passes how to look a nonce up in the state being built. `Pool.best` is a snapshot for one flashblock, like the
-iterators of other builders, except that each sender continues at the nonce of the block under construction, so
-a chain of nonces flows on through its flashblocks.
+iterators of other builders, except that each sender continues at the nonce of the block under
+construction, so a chain of nonces flows on through its flashblocks.
 
 Refusals use the words of op-geth, because wallets and libraries match on them.
 """

@@ -1,0 +1,232 @@
+"""The door of the pool: what a transaction must satisfy before it waits, and how the pool follows the chain.
+
+Checks run in the order of their price: form, rules of the fork, gas, then the sender's account. The expensive
+parts of a transaction (sender, FastLZ size) are computed here once and travel with it into the block.
+
+The words of refusals are op-geth's, because wallets and libraries match on them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from flashctl.builder.pool import Pool, PoolCursor, PoolLimits, PoolRefusal, SenderState
+from flashctl.eth.blocks import Header
+from flashctl.eth.hexdata import to_hex
+from flashctl.eth.keccak import EMPTY_CODE_HASH
+from flashctl.eth.transactions import (
+    BlobTx,
+    DepositTx,
+    InvalidTransaction,
+    LegacyTx,
+    SetCodeTx,
+    SignedTransaction,
+    check_transaction,
+    max_fee,
+    priority_fee,
+)
+from flashctl.evm.transaction import Delegation, TxParams, floor_gas, intrinsic_gas
+from flashctl.evm.world import World
+from flashctl.op.config import ChainConfig
+from flashctl.op.envelope import TxEnvelope
+from flashctl.op.fees import L1FeeParameters, l1_fee, operator_fee, read_fee_parameters
+from flashctl.op.forks import OpFork, rules_for
+
+__all__ = ["HeadView", "TransactionQueue"]
+
+_LOG = logging.getLogger(__name__)
+
+MAX_TRANSACTION_BYTES: Final = 128 * 1024
+"""Of one encoded transaction, as in op-geth."""
+
+L1_INFO_GAS: Final = 70_000
+"""Gas of a block that the L1 attributes deposit takes; a transaction must fit beside it (op-geth)."""
+
+_DELEGATION_PREFIX: Final = b"\xef\x01\x00"
+"""How the code of an account begins that EIP-7702 has given one."""
+
+
+class HeadView(Protocol):
+    """The chain as far as admission looks at it."""
+
+    @property
+    def config(self) -> ChainConfig:
+        """Fork times and chain id."""
+        ...
+
+    @property
+    def head(self) -> Header:
+        """The newest block."""
+        ...
+
+    def world(self, block_hash: bytes) -> World:
+        """The state after a block."""
+        ...
+
+
+class TransactionQueue:
+    """The pool together with the chain it follows; what the RPC calls a transaction pool."""
+
+    def __init__(
+        self,
+        chain: HeadView,
+        limits: PoolLimits | None = None,
+        *,
+        min_tip: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.pool = Pool(limits)
+        self._chain = chain
+        self._min_tip = min_tip
+        self._clock = clock
+        self._listeners: list[Callable[[TxEnvelope], None]] = []
+        self._fees: tuple[bytes, L1FeeParameters] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def add(self, envelope: TxEnvelope) -> None:
+        """Admit a transaction.
+
+        Raises:
+            PoolRefusal: With the reason that its sender is told.
+        """
+        head = self._chain.head
+        world = self._chain.world(head.hash)
+        fork = self._chain.config.fork_at(head.timestamp + 1)
+        tx = self._check_rules(envelope, fork)
+        self._check_gas(tx, head, fork)
+        state = _sender_state(envelope.sender, world)
+        cost = (
+            tx.value + tx.gas_limit * max_fee(tx) + self._op_fees(envelope, tx.gas_limit, head, world, fork)
+        )
+        self.pool.add(envelope, cost, state, self._clock())
+        for listener in list(self._listeners):
+            listener(envelope)
+
+    def get(self, tx_hash: bytes) -> TxEnvelope | None:
+        """A waiting transaction by its hash."""
+        return self.pool.get(tx_hash)
+
+    def pending_nonce(self, address: bytes) -> int | None:
+        """The nonce after an account's executable transactions; None if none of its waits."""
+        nonce = self._nonce(address)
+        following = self.pool.next_nonce(address, nonce)
+        return following if following > nonce else None
+
+    def content(self) -> tuple[dict[bytes, list[TxEnvelope]], dict[bytes, list[TxEnvelope]]]:
+        """Executable transactions by sender, and those behind a gap of nonces."""
+        pending: dict[bytes, list[TxEnvelope]] = {}
+        queued: dict[bytes, list[TxEnvelope]] = {}
+        for sender, waiting in self.pool.senders():
+            end = self.pool.next_nonce(sender, self._nonce(sender))
+            for entry in waiting:
+                part = pending if entry.nonce < end else queued
+                part.setdefault(sender, []).append(entry.envelope)
+        return pending, queued
+
+    def subscribe(self, callback: Callable[[TxEnvelope], None]) -> Callable[[], None]:
+        """Call back for every admitted transaction, until the returned function is called."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback) if callback in self._listeners else None
+
+    def best(self, base_fee: int, nonce_of: Callable[[bytes], int]) -> PoolCursor:
+        """The order in which to try transactions now; see `Pool.best`."""
+        return self.pool.best(base_fee, nonce_of)
+
+    def follow(self, abandoned: Sequence[TxEnvelope]) -> None:
+        """Catch up with a new head: forget what it settled, take back what a reorganisation undid."""
+        for sender in [sender for sender, _ in self.pool.senders()]:
+            self.pool.advance(sender, self._nonce(sender))
+        expired = self.pool.expire(self._clock())
+        if expired:
+            _LOG.info("dropped transactions that waited too long", extra={"count": expired})
+        for envelope in abandoned:
+            if not envelope.is_deposit:
+                try:
+                    self.add(envelope)
+                except PoolRefusal as refusal:
+                    _LOG.debug("transaction 0x%s did not return: %s", envelope.hash.hex(), refusal)
+
+    def _nonce(self, address: bytes) -> int:
+        account = self._chain.world(self._chain.head.hash).account(int.from_bytes(address, "big"))
+        return account.nonce if account is not None else 0
+
+    def _check_rules(self, envelope: TxEnvelope, fork: OpFork) -> SignedTransaction:
+        tx = envelope.tx
+        if isinstance(tx, (DepositTx, BlobTx)) or (isinstance(tx, SetCodeTx) and fork < OpFork.ISTHMUS):
+            raise PoolRefusal("transaction type not supported")
+        if len(envelope.raw) > MAX_TRANSACTION_BYTES:
+            raise PoolRefusal(
+                f"oversized data: transaction size {len(envelope.raw)}, limit {MAX_TRANSACTION_BYTES}"
+            )
+        try:
+            check_transaction(tx, self._chain.config.chain_id)
+        except InvalidTransaction as error:
+            raise PoolRefusal(error.reason) from None
+        if priority_fee(tx, 0) < self._min_tip:
+            raise PoolRefusal(
+                f"transaction underpriced: gas tip cap {priority_fee(tx, 0)}, minimum needed {self._min_tip}"
+            )
+        return tx
+
+    def _check_gas(self, tx: SignedTransaction, head: Header, fork: OpFork) -> None:
+        gas = tx.gas_limit
+        if gas > head.gas_limit - L1_INFO_GAS:
+            raise PoolRefusal("exceeds block gas limit")
+        needed = intrinsic_gas(_priced_part(tx))
+        if gas < needed:
+            raise PoolRefusal(f"intrinsic gas too low: gas {gas}, minimum needed {needed}")
+        rules = rules_for(fork)
+        if rules.has_calldata_floor and gas < (floor := floor_gas(tx.data)):
+            raise PoolRefusal(f"insufficient gas for floor data gas cost: gas {gas}, minimum needed {floor}")
+        cap = rules.transaction_gas_cap
+        if cap is not None and gas > cap:
+            raise PoolRefusal(f"transaction gas limit too high (cap: {cap}, tx: {gas})")
+
+    def _op_fees(self, envelope: TxEnvelope, gas: int, head: Header, world: World, fork: OpFork) -> int:
+        """L1 fee and operator fee at the head's parameters, in wei."""
+        known = self._fees
+        if known is None or known[0] != head.hash:
+            # What the head's own fork wrote: parameters of a later fork arrive with its first block.
+            parameters = read_fee_parameters(world, self._chain.config.fork_at(head.timestamp))
+            known = self._fees = (head.hash, parameters)
+        parameters = known[1]
+        return l1_fee(parameters, fork, envelope.raw, envelope.fastlz_size) + operator_fee(
+            parameters, fork, gas
+        )
+
+
+def _sender_state(sender: bytes, world: World) -> SenderState:
+    """The sender's account, which must not be a contract (EIP-3607, EIP-7702)."""
+    account = world.account(int.from_bytes(sender, "big"))
+    if account is None:
+        return SenderState(0, 0)
+    if account.code_hash != EMPTY_CODE_HASH and not world.code(account.code_hash).startswith(
+        _DELEGATION_PREFIX
+    ):
+        raise PoolRefusal(
+            f"sender not an eoa: address {to_hex(sender)}, codehash: {to_hex(account.code_hash)}"
+        )
+    return SenderState(account.nonce, account.balance)
+
+
+def _priced_part(tx: SignedTransaction) -> TxParams:
+    """As much of a transaction as its intrinsic gas depends on; contents of lists do not matter, lengths
+    do.
+    """
+    listed = () if isinstance(tx, LegacyTx) else tx.access_list
+    authorizations = tx.authorizations if isinstance(tx, SetCodeTx) else None
+    return TxParams(
+        sender=0,
+        to=None if tx.to is None else 0,
+        data=tx.data,
+        gas_limit=tx.gas_limit,
+        access_list=tuple((0, (0,) * len(entry.storage_keys)) for entry in listed),
+        authorizations=None
+        if authorizations is None
+        else tuple(Delegation(0, 0, 0, None) for _ in authorizations),
+    )

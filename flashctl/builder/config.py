@@ -1,0 +1,87 @@
+"""What a builder is told: chain, ports, timing, limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flashctl.builder.pool import PoolLimits
+from flashctl.builder.schedule import Schedule
+from flashctl.core.wire import Dialect
+from flashctl.errors import UsageError
+
+__all__ = ["BuilderConfig", "Endpoint", "StreamConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a server listens; port 0 takes any free one."""
+
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise UsageError(f"{self.port} is not a TCP port")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """The flashblocks stream of a builder that publishes one."""
+
+    endpoint: Endpoint
+    subscriber_limit: int = 256
+    dialect: Dialect = "op-rbuilder"
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderConfig:
+    """The effective settings of `flashctl builder`."""
+
+    genesis: Path | None
+    """An op-geth style genesis.json; None takes the built-in devnet's."""
+
+    datadir: Path | None
+    """Where the chain is kept; None keeps it in memory."""
+
+    http: Endpoint
+    """JSON-RPC for users."""
+
+    engine: Endpoint
+    """Engine API for the consensus client."""
+
+    jwt_secret: Path | None
+    """File of the Engine API's secret; created if there is none. None leaves the Engine API open."""
+
+    schedule: Schedule
+    stream: StreamConfig | None
+    """None: a plain execution engine, which builds without publishing (`--no-flashblocks`)."""
+
+    metrics: Endpoint | None = None
+    pool: PoolLimits = field(default_factory=PoolLimits)
+    sync_rpc: str | None = None
+    """JSON-RPC of a node to fetch missing blocks from."""
+
+    sequencer: str | None = None
+    """JSON-RPC that raw transactions are forwarded to."""
+
+    payload_version: int = 3
+    """First byte of payload ids: 3 as specified and in op-geth, 4 as op-reth writes."""
+
+    max_tx_time_s: float = 0.5
+    """Wall time after which a transaction is dropped from the block and the pool."""
+
+    max_gas_per_tx: int | None = None
+    """Transactions that use more gas are left out."""
+
+    max_block_bytes: int | None = None
+    """Uncompressed bytes of a block's transactions."""
+
+    min_tip: int = 0
+    """Wei per gas below which the pool refuses a transaction."""
+
+    def __post_init__(self) -> None:
+        if self.payload_version not in range(256):
+            raise UsageError(f"--payload-version {self.payload_version} is not a byte")
+        if self.max_tx_time_s <= 0:
+            raise UsageError("--builder.max-tx-time must be positive")
