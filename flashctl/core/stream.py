@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -129,6 +130,8 @@ class StreamOptions:
     """Longest time without a frame. Several block times: builders skip slots, and a reconnect costs more
     than a wait."""
     max_size: int = MAX_FRAME_BYTES
+    tls: ssl.SSLContext | None = None
+    """For wss:// with a private authority or a client certificate; None is the system's trust store."""
     deflate: bool = False
     """Offer permessage-deflate. Off: brotli frames do not shrink further, and inflating costs CPU on every
     frame."""
@@ -166,7 +169,7 @@ async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncIter
     while True:
         started = time.monotonic()
         try:
-            async with connect(_with_resume(url, settings), **_arguments(settings)) as connection:
+            async with connect(_with_resume(url, settings), **_arguments(settings, url)) as connection:
                 _LOG.debug("connected", extra={"url": shown})
                 yield Connected(shown)
                 started = time.monotonic()
@@ -231,8 +234,9 @@ def _with_resume(url: str, settings: StreamOptions) -> str:
     return urlunsplit(parts._replace(query=urlencode([*query, *position.items()])))
 
 
-def _arguments(settings: StreamOptions) -> dict[str, Any]:
+def _arguments(settings: StreamOptions, url: str) -> dict[str, Any]:
     return {
+        **({"ssl": settings.tls} if settings.tls is not None and url.startswith("wss:") else {}),
         "additional_headers": dict(settings.headers or {}),
         "compression": "deflate" if settings.deflate else None,
         "open_timeout": settings.connect_timeout_s,

@@ -240,6 +240,15 @@ class Hub:
         """Everybody connected, in no order."""
         return self._subscribers
 
+    @property
+    def behind(self) -> int:
+        """Clients that are not up to date at this moment."""
+        return len(self._behind) + len(self._waiting)
+
+    def max_lag(self) -> int:
+        """Messages the slowest client has yet to get."""
+        return max((self.ring.head - subscriber.cursor for subscriber in self._behind), default=0)
+
     def pause(self, subscriber: Subscriber) -> None:
         """The client's socket takes no more: from here on it is behind."""
         subscriber.paused = True
@@ -324,7 +333,6 @@ class Hub:
         self.ring.trim(now)
         for subscriber in tuple(chain(self._behind, self._waiting)):
             self._judge(subscriber, now)
-        self.stats.behind = len(self._behind) + len(self._waiting)
 
     def _judge(self, subscriber: Subscriber, now: float) -> None:
         lag = self.lag(subscriber, now)

@@ -39,7 +39,7 @@ class LatencyHistogram:
 
 @dataclass(slots=True)
 class HubStats:
-    """Counters since the hub was made, except `subscribers` and `behind`, which are the present."""
+    """Counters since the hub was made, except `subscribers`, which is the present."""
 
     messages: int = 0
     message_bytes: int = 0
@@ -49,7 +49,6 @@ class HubStats:
     sent_bytes: int = 0
     subscribers: int = 0
     subscribers_total: int = 0
-    behind: int = 0
     skipped: int = 0
     """Times a client was skipped to the next index 0."""
     replayed: int = 0

@@ -1,0 +1,100 @@
+"""Who a client is, for the limits: an address it cannot choose itself.
+
+A forwarding header is believed only from a trusted proxy; anybody else could mint identities with it. The
+last address of the header that is not a trusted proxy is the client, read from the right because that end
+was written by the proxy nearest to us. IPv6 clients are counted by their /64, the smallest block a provider
+gives a customer: counting single addresses would be no limit at all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from flashctl.core.hub import Request
+from flashctl.errors import UsageError
+
+__all__ = ["ClientAddresses", "InvalidNetwork", "parse_forwarded_address"]
+
+IPV6_PREFIX = 64
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class InvalidNetwork(UsageError):
+    """A trusted proxy that is neither an address nor a network."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(f"--trusted-proxies: {text!r} is not an address or a network", hint="10.0.0.0/8")
+
+
+class ClientAddresses:
+    """Turns a request into the address its connection is counted under."""
+
+    def __init__(self, header: str, trusted: Sequence[str]) -> None:
+        self._header = header.lower()
+        self._trusted: list[_Network] = []
+        for text in trusted:
+            try:
+                self._trusted.append(ipaddress.ip_network(text, strict=False))
+            except ValueError:
+                raise InvalidNetwork(text) from None
+
+    def is_trusted(self, text: str) -> bool:
+        """Whether the address is one of the trusted proxies."""
+        address = _plain(text)
+        return address is not None and self._trusts(address)
+
+    def _trusts(self, address: _Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+    def client(self, request: Request) -> str:
+        """The client's address; the TCP peer's unless a trusted proxy names another."""
+        peer = _plain(request.peer)
+        if peer is None:
+            return request.peer
+        if not self._trusts(peer):
+            return str(peer)
+        found = peer
+        for element in reversed(request.header_list(self._header)):
+            address = parse_forwarded_address(element)
+            if address is None:
+                break  # what stands left of something unreadable was not vouched for by anybody
+            found = address
+            if not self._trusts(address):
+                break
+        return str(found)
+
+    @staticmethod
+    def group(address: str) -> str:
+        """What the address is counted as: itself, or its /64."""
+        parsed = _plain(address)
+        if isinstance(parsed, ipaddress.IPv6Address):
+            return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))
+        return address
+
+
+def parse_forwarded_address(element: str) -> _Address | None:
+    """The address in one element of a forwarding header: bare, with a port, in brackets, or `for=…`."""
+    text = element.strip()
+    if "=" in text:  # RFC 7239: for="[2001:db8::1]:4711";proto=https
+        pairs = (part.split("=", 1) for part in text.split(";") if "=" in part)
+        text = next((value for name, value in pairs if name.strip().lower() == "for"), "")
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    return _plain(text)
+
+
+def _plain(text: str) -> _Address | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address

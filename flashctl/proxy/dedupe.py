@@ -1,0 +1,79 @@
+"""One stream out of several upstreams: the first arrival of a flashblock wins, everything else is dropped.
+
+A flashblock is known by (payload id, index) and the digest of its text. The same content again is a
+duplicate, which is the normal case with two upstreams; other content under the same name is an equivocation,
+which is a builder's fault and is counted apart. A message of a block that the stream has left is stale: a
+lagging upstream sends it, and a consumer that saw it would think the chain went back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from enum import Enum
+
+__all__ = ["Arrival", "Deduplicator", "digest_of"]
+
+REMEMBERED_PAYLOADS = 64
+"""Two minutes of 2 s blocks: longer than an upstream may lag before its silence disconnects it."""
+
+MAX_INDICES = 4096
+"""Per payload; a hostile upstream must not make one payload grow for ever."""
+
+
+class Arrival(Enum):
+    """What a message is to the stream so far."""
+
+    FRESH = "fresh"
+    DUPLICATE = "duplicate"
+    EQUIVOCATION = "equivocation"
+    STALE = "stale"
+
+
+def digest_of(text: bytes) -> bytes:
+    """What two copies of a flashblock have in common."""
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+class Deduplicator:
+    """Remembers what was forwarded."""
+
+    __slots__ = ("_current", "_current_block", "_reached", "_seen")
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, dict[int, bytes]] = OrderedDict()
+        self._current: str | None = None
+        self._current_block = -1
+        self._reached: dict[str, int] = {}
+        """Highest block of each source: what tells one that lags from one that went back."""
+
+    def judge(
+        self, payload_id: str, index: int, block_number: int, digest: bytes, source: str = ""
+    ) -> Arrival:
+        """Whether to forward; a FRESH message counts as forwarded from here on.
+
+        `source` names the upstream. A lower block under a new payload id is a reorganisation if it comes from
+        a source that has been where the stream is, and stale from one that never got there.
+        """
+        reached = self._reached.get(source, -1)
+        self._reached[source] = max(reached, block_number)
+        indices = self._seen.get(payload_id)
+        if indices is not None and (known := indices.get(index)) is not None:
+            return Arrival.DUPLICATE if known == digest else Arrival.EQUIVOCATION
+        if payload_id != self._current:
+            if indices is not None:  # the stream has been there and has left
+                return Arrival.STALE
+            went_back = index == 0 and reached >= self._current_block
+            if block_number < self._current_block and not went_back:
+                return Arrival.STALE
+            if block_number < self._current_block:
+                self._reached = {source: block_number}
+            self._current = payload_id
+            self._current_block = block_number
+        if indices is None:
+            indices = self._seen[payload_id] = {}
+            if len(self._seen) > REMEMBERED_PAYLOADS:
+                self._seen.popitem(last=False)
+        if len(indices) < MAX_INDICES:
+            indices[index] = digest
+        return Arrival.FRESH

@@ -1,0 +1,156 @@
+"""What happens to one upstream message on its way to the hub; no sockets, no clock of its own.
+
+    parse -> validate -> deduplicate -> publish
+
+The bytes that came are the bytes that leave. Parsing is for placing the message in the stream (5 us at 5 KB,
+45 us at 50 KB, once for all clients); what cannot be parsed is forwarded to whoever is connected, unless
+`--validate strict` says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flashctl.core.hub import Hub
+from flashctl.core.wire import InvalidFlashblock, parse_object, unpack
+from flashctl.proxy.dedupe import Arrival, Deduplicator, digest_of
+from flashctl.proxy.validation import Validator
+
+__all__ = ["Placed", "Relay", "RelayStats", "place"]
+
+MAX_INDEX = 1 << 32
+"""Anything above is no index of a block that lasts seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a message belongs in the stream."""
+
+    payload_id: str
+    index: int
+    block_number: int
+
+
+@dataclass(slots=True)
+class RelayStats:
+    """Counters of the merged stream."""
+
+    forwarded: int = 0
+    unplaced: int = 0
+    """Forwarded without being understood."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """By reason: duplicate, equivocation, stale, invalid."""
+    by_upstream: Counter[str] = field(default_factory=Counter)
+    won: Counter[str] = field(default_factory=Counter)
+    """Messages each upstream was first with."""
+    last_message_at: float | None = None
+    """Monotonic seconds of the last fresh message."""
+    largest: int = 0
+
+
+class Relay:
+    """Merges the upstreams into the hub."""
+
+    def __init__(self, hub: Hub, validator: Validator, clock: Callable[[], float]) -> None:
+        self.hub = hub
+        self.validator = validator
+        self.stats = RelayStats()
+        self.last: Placed | None = None
+        """The newest flashblock forwarded: where an upstream resumes."""
+        self.sinks: list[Callable[[bytes, bool, Placed | None], None]] = []
+        """Told of every forwarded message beside the hub: the bus."""
+        self._dedupe = Deduplicator()
+        self._clock = clock
+
+    def receive(self, source: str, data: bytes, *, binary: bool) -> bool:
+        """Take a message of the upstream called `source`; whether it was forwarded."""
+        stats = self.stats
+        stats.by_upstream[source] += 1
+        stats.largest = max(stats.largest, len(data))
+        try:
+            text = unpack(data, binary=binary)
+            message = parse_object(text)
+        except InvalidFlashblock as error:
+            return self._unplaced(source, data, binary, str(error))
+        placed = place(message)
+        if placed is None:
+            return self._unplaced(source, data, binary, "no payload id, index or block number")
+        arrival = self._dedupe.judge(
+            placed.payload_id, placed.index, placed.block_number, digest_of(text), source
+        )
+        if arrival is not Arrival.FRESH:
+            stats.dropped[arrival.value] += 1
+            return False
+        if not self.validator.passes(message):
+            stats.dropped["invalid"] += 1
+            return False
+        self.last = placed
+        self._forward(source, data, binary, placed)
+        return True
+
+    def _unplaced(self, source: str, data: bytes, binary: bool, problem: str) -> bool:
+        if not self.validator.passes(None, problem):
+            self.stats.dropped["invalid"] += 1
+            return False
+        self.stats.unplaced += 1
+        self._forward(source, data, binary, None)
+        return True
+
+    def _forward(self, source: str, data: bytes, binary: bool, placed: Placed | None) -> None:
+        stats = self.stats
+        stats.forwarded += 1
+        stats.won[source] += 1
+        stats.last_message_at = self._clock()
+        if placed is None:
+            self.hub.publish(data, binary=binary)
+        else:
+            self.hub.publish(
+                data,
+                binary=binary,
+                payload_id=placed.payload_id,
+                index=placed.index,
+                block_number=placed.block_number,
+            )
+        for sink in self.sinks:
+            sink(data, binary, placed)
+
+    def resume_query(self) -> Mapping[str, str]:
+        """The query with which an upstream is asked for what comes after the last flashblock."""
+        if self.last is None:
+            return {}
+        return {
+            "block_number": str(self.last.block_number),
+            "flashblock_index": str(self.last.index),
+            "payload_id": self.last.payload_id,
+        }
+
+
+def place(message: Mapping[str, Any]) -> Placed | None:
+    """Where a parsed message belongs, or None when it does not say.
+
+    Deliberately less strict than core.wire: the proxy forwards dialects it has never seen.
+    """
+    payload_id = message.get("payload_id")
+    index = _number(message.get("index"))
+    if not isinstance(payload_id, str) or not 0 < len(payload_id) <= 66 or index is None or index > MAX_INDEX:
+        return None
+    metadata = message.get("metadata")
+    number = _number(metadata.get("block_number")) if isinstance(metadata, dict) else None
+    if number is None:
+        base = message.get("base") or message.get("static")
+        number = _number(base.get("block_number")) if isinstance(base, dict) else None
+    return None if number is None else Placed(payload_id.lower(), index, number)
+
+
+def _number(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if value >= 0 else None
+    if isinstance(value, str) and len(value) <= 20:
+        try:
+            return int(value, 16) if value[:2] == "0x" else int(value)
+        except ValueError:
+            return None
+    return None

@@ -1,0 +1,244 @@
+"""`flashctl proxy` as a process: upstreams into a relay, a hub out, a status port beside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import ssl
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from flashctl.core.hub import (
+    Admission,
+    Encoding,
+    HttpResponse,
+    Hub,
+    HubOptions,
+    HubServer,
+    LagBudget,
+    LagPolicy,
+    Request,
+    RingLimits,
+    ServerLimits,
+    serve,
+)
+from flashctl.core.metrics import EXPOSITION_TYPE
+from flashctl.core.service import Lifecycle, run_service
+from flashctl.errors import ExitCode, FlashctlError, IoError, UsageError
+from flashctl.proxy.access import Access
+from flashctl.proxy.addresses import ClientAddresses
+from flashctl.proxy.config import Compression, ProxyConfig, parse_address
+from flashctl.proxy.filters import FilterIndex
+from flashctl.proxy.keys import load_keys
+from flashctl.proxy.limits import ConnectionLimits
+from flashctl.proxy.metrics import render_metrics
+from flashctl.proxy.relay import Relay
+from flashctl.proxy.status import status_of
+from flashctl.proxy.upstreams import Upstreams
+from flashctl.proxy.validation import Validator
+
+__all__ = ["Proxy", "run", "server_tls"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def run(config: ProxyConfig, *, ready_fd: int | None = None) -> ExitCode:
+    """Serve until a signal; the exit code."""
+    proxy = Proxy(config)
+    return run_service(proxy.main, ready_fd=ready_fd)
+
+
+class Proxy:
+    """The parts of one proxy, wired."""
+
+    def __init__(self, config: ProxyConfig) -> None:
+        if not config.upstreams and config.bus is None:
+            raise UsageError("no upstream", hint="--upstream-ws ws://HOST:PORT, or --bus redis://HOST")
+        self.config = config
+        self.started_at = time.monotonic()
+        self.hub = Hub(_hub_options(config), router=FilterIndex())
+        self.relay = Relay(self.hub, Validator(config.validate, time.monotonic), time.monotonic)
+        self.upstreams = Upstreams(config, self.relay)
+        self.access = Access(
+            limits=load_limits(config),
+            keys=load_keys(config.api_keys, config.api_keys_file),
+            addresses=ClientAddresses(config.ip_addr_http_header, config.trusted_proxies),
+            public=config.public_access,
+            default_encoding=_default_encoding(config),
+        )
+        self.server: HubServer | None = None
+        self.status_server: HubServer | None = None
+
+    async def main(self, life: Lifecycle) -> None:
+        """Listen, follow the upstreams, and end when told to."""
+        await self.start()
+        life.on_stop(self.close, "listeners")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+        life.spawn(self.upstreams.run(), "upstreams")
+        assert self.server is not None
+        _LOG.info("serving", extra={"url": f"{self.server.url}/ws"})
+        life.ready()
+        await life.stopped()
+
+    async def start(self) -> None:
+        """Open the listeners.
+
+        Raises:
+            ListenFailed: If a port is taken.
+        """
+        config = self.config
+        host, port = parse_address(config.listen_addr, "--listen-addr")
+        self.server = await serve(
+            self.hub,
+            host,
+            port,
+            admit=self.access.admit,
+            pages=self._public_page,
+            tls=server_tls(config.tls_cert, config.tls_key),
+            limits=ServerLimits(
+                handshake_s=config.handshake_timeout_s,
+                ping_interval_s=config.client_ping_interval_s if config.client_ping else 0.0,
+                pong_timeout_s=config.client_pong_timeout_s,
+            ),
+            encodings=_encodings(config),
+        )
+        self.server.handshake_exempt = self.access.addresses.is_trusted
+        if config.metrics:
+            host, port = parse_address(config.metrics_addr, "--metrics-addr")
+            self.status_server = await serve(
+                Hub(), host, port, admit=_nothing_here, pages=self._status_page, encodings=frozenset()
+            )
+
+    async def close(self) -> None:
+        """Tell clients goodbye and stop listening."""
+        for server in (self.server, self.status_server):
+            if server is not None:
+                await server.close()
+
+    def reload(self) -> None:
+        """SIGHUP: read keys and limits again; a file that does not parse leaves everything as it was."""
+        try:
+            keys = load_keys(self.config.api_keys, self.config.api_keys_file)
+            limits = load_limits(self.config)
+        except FlashctlError as error:
+            _LOG.error("reload: %s; the old settings stay", error)
+            return
+        self.access.keys = keys
+        self.access.limits = limits
+        _LOG.info(
+            "reloaded",
+            extra={"keys": len(keys), "instance_limit": limits.instance, "per_ip_limit": limits.per_address},
+        )
+
+    # -- pages ----------------------------------------------------------------------------------------------
+
+    def _public_page(self, request: Request) -> HttpResponse | None:
+        """Probes on the clients' port, where load balancers look for them."""
+        match request.path:
+            case "/healthz" | "/livez" | "/readyz" if request.method not in ("GET", "HEAD"):
+                return HttpResponse.text(405, "", allow="GET,HEAD")
+            case "/healthz" | "/livez":
+                return HttpResponse(200)
+            case "/readyz":
+                return self._readiness()
+            case _:
+                return None
+
+    def _status_page(self, request: Request) -> HttpResponse | None:
+        match request.path:
+            case "/metrics" if request.method in ("GET", "HEAD"):
+                return HttpResponse(200, render_metrics(self), EXPOSITION_TYPE)
+            case "/status" if request.method in ("GET", "HEAD"):
+                return HttpResponse(200, json.dumps(status_of(self)).encode(), "application/json")
+            case _:
+                return self._public_page(request)
+
+    def _readiness(self) -> HttpResponse:
+        if self.hub.closing:
+            return HttpResponse.text(503, "shutting down\n")
+        if self.upstreams.fresh():
+            return HttpResponse.text(200, "OK\n")
+        connected = any(upstream.connected for upstream in self.upstreams.all)
+        return HttpResponse.text(
+            503, "no message from any upstream lately\n" if connected else "no upstream connected\n"
+        )
+
+
+def _nothing_here(request: Request) -> Admission | HttpResponse:
+    return HttpResponse.text(404, "/metrics /status /healthz /readyz\n")
+
+
+def _hub_options(config: ProxyConfig) -> HubOptions:
+    conflate = config.on_lag is LagPolicy.CONFLATE
+    return HubOptions(
+        ring=RingLimits(max_age_s=config.resume_buffer_s, max_bytes=config.resume_buffer_bytes),
+        budget=LagBudget(
+            max_bytes=config.lag_bytes,
+            max_messages=config.message_buffer_size,
+            # A conflated client may sleep as long as it may leave pings unanswered.
+            stall_s=config.client_pong_timeout_s if conflate else config.client_send_timeout_s,
+            policy=config.on_lag,
+        ),
+    )
+
+
+def _encodings(config: ProxyConfig) -> frozenset[Encoding]:
+    if config.compression is Compression.OFF:
+        return frozenset()
+    return frozenset({Encoding.DEFLATE, Encoding.BROTLI, Encoding.ZSTD})
+
+
+def _default_encoding(config: ProxyConfig) -> Encoding:
+    return Encoding.BROTLI if config.compression is Compression.BROTLI else Encoding.RAW
+
+
+def server_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """The context of a TLS listener, or None without a certificate.
+
+    Raises:
+        UsageError: If only one of the two is given.
+        IoError: If they cannot be read, or do not belong together.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise UsageError("--tls-cert and --tls-key belong together")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise IoError(f"TLS certificate {cert}: {getattr(error, 'strerror', None) or error}") from None
+    return context
+
+
+def load_limits(config: ProxyConfig) -> ConnectionLimits:
+    """The limits in force: the file's where it names them, else the command line's.
+
+    Raises:
+        IoError: If the file cannot be read.
+        UsageError: If it says something else than it may.
+    """
+    values = {
+        "instance_connection_limit": config.instance_connection_limit,
+        "per_ip_connection_limit": config.per_ip_connection_limit,
+    }
+    if config.limits_file is not None:
+        values.update(_read_limits(config.limits_file, values))
+    return ConnectionLimits(values["instance_connection_limit"], values["per_ip_connection_limit"])
+
+
+def _read_limits(path: Path, known: dict[str, int]) -> dict[str, int]:
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise IoError(f"limits file {path}: {getattr(error, 'strerror', None) or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"limits file {path}: {error}") from None
+    for name, value in content.items():
+        if name not in known or isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise UsageError(f"limits file {path}: {name} = {value!r}", hint=f"known: {', '.join(known)}")
+    return content

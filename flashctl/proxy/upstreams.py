@@ -1,0 +1,190 @@
+"""The upstreams: all connected at once, each on its own clock; the relay takes whichever is first.
+
+There is no election and nothing to fail over: while one upstream is dead, lagging or silent, the others'
+copies are the first to arrive. What is left to do is to notice an upstream that is connected but says
+nothing, which the stream's silence limit does, and to ask one that comes back for what was missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flashctl.core.stream import (
+    Backoff,
+    Connected,
+    Disconnected,
+    Frame,
+    NotAStream,
+    StreamOptions,
+    mask_url,
+    subscribe,
+)
+from flashctl.errors import AuthError, IoError
+from flashctl.proxy.config import ProxyConfig
+from flashctl.proxy.relay import Relay
+
+__all__ = ["Upstream", "UpstreamStats", "Upstreams", "client_tls"]
+
+_LOG = logging.getLogger(__name__)
+
+REFUSED_RETRY_S = 30.0
+"""Before an upstream that refused us, or is no stream, is tried again while others serve."""
+
+
+@dataclass(slots=True)
+class UpstreamStats:
+    """What one upstream has been through."""
+
+    attempts: int = 0
+    successes: int = 0
+    failures: int = 0
+    """Connections that could not be made."""
+    errors: int = 0
+    """Connections that were made and broke, and those that could not be made."""
+    ping_failures: int = 0
+    """Connections dropped because a ping was not answered."""
+    silences: int = 0
+    """Connections dropped because nothing came."""
+
+
+class Upstream:
+    """One upstream and its state."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.url = url
+        self.name = name
+        """Unique, and fit for logs and labels: no credentials."""
+        self.stats = UpstreamStats()
+        self.connected = False
+        self.last_message_at: float | None = None
+        """Monotonic seconds."""
+        self.trouble = ""
+        """Why it is not connected."""
+
+
+class Upstreams:
+    """All of them."""
+
+    def __init__(self, config: ProxyConfig, relay: Relay) -> None:
+        self._config = config
+        self._relay = relay
+        self._tls = client_tls(config.upstream_ca)
+        self.all = [
+            Upstream(url, name) for url, name in zip(config.upstreams, _names(config.upstreams), strict=True)
+        ]
+
+    async def run(self) -> None:
+        """Follow every upstream until cancelled.
+
+        Raises:
+            AuthError, NotAStream: If the only upstream has never worked and never will.
+        """
+        async with asyncio.TaskGroup() as group:
+            for upstream in self.all:
+                group.create_task(self._keep(upstream), name=f"upstream {upstream.name}")
+
+    async def _keep(self, upstream: Upstream) -> None:
+        while True:
+            try:
+                await self._follow(upstream)
+            except (AuthError, NotAStream) as error:
+                upstream.connected = False
+                upstream.trouble = str(error)
+                upstream.stats.failures += 1
+                upstream.stats.errors += 1
+                if len(self.all) == 1 and not upstream.stats.successes:
+                    raise
+                _LOG.error("%s; trying again in %g s", error, REFUSED_RETRY_S)
+                await asyncio.sleep(REFUSED_RETRY_S)
+
+    async def _follow(self, upstream: Upstream) -> None:
+        stats, relay = upstream.stats, self._relay
+        stats.attempts += 1
+        async for item in subscribe(upstream.url, self._options()):
+            if isinstance(item, Frame):
+                upstream.last_message_at = item.monotonic_ns / 1e9
+                relay.receive(upstream.name, item.data, binary=item.binary)
+            elif isinstance(item, Connected):
+                stats.successes += 1
+                upstream.connected = True
+                upstream.trouble = ""
+                _LOG.info("upstream connected", extra={"upstream": upstream.name})
+            elif isinstance(item, Disconnected):
+                self._disconnected(upstream, item)
+                stats.attempts += 1
+
+    def _disconnected(self, upstream: Upstream, item: Disconnected) -> None:
+        stats = upstream.stats
+        stats.errors += 1
+        if not upstream.connected:
+            stats.failures += 1
+        stats.ping_failures += "ping timeout" in item.reason
+        stats.silences += item.reason.startswith("no frame for")
+        upstream.connected = False
+        upstream.trouble = item.reason
+        _LOG.warning(
+            "upstream disconnected: %s; trying again in %.1f s",
+            item.reason,
+            item.retry_in_s,
+            extra={"upstream": upstream.name},
+        )
+
+    def _options(self) -> StreamOptions:
+        config = self._config
+        return StreamOptions(
+            headers=_headers(config.upstream_headers),
+            backoff=Backoff(maximum_s=config.subscriber_max_interval_s, stable_after_s=5.0),
+            connect_timeout_s=config.upstream_connect_timeout_s,
+            ping_interval_s=config.subscriber_ping_interval_s or None,
+            pong_timeout_s=config.subscriber_pong_timeout_s or None,
+            silence_timeout_s=config.upstream_stale_s or None,
+            max_size=config.max_message_size,
+            tls=self._tls,
+            resume=self._relay.resume_query if config.resume_upstream else None,
+        )
+
+    def fresh(self, now: float | None = None) -> bool:
+        """Whether some upstream is connected and has spoken lately: what /readyz says."""
+        now = time.monotonic() if now is None else now
+        limit = self._config.upstream_stale_s or float("inf")
+        return any(
+            upstream.connected
+            and upstream.last_message_at is not None
+            and now - upstream.last_message_at <= limit
+            for upstream in self.all
+        )
+
+
+def _headers(pairs: Sequence[tuple[str, str]]) -> Mapping[str, str] | None:
+    return dict(pairs) or None
+
+
+def _names(urls: Sequence[str]) -> list[str]:
+    """Printable names; two that look alike once their secrets are gone get a number."""
+    names: list[str] = []
+    for url in urls:
+        shown = mask_url(url)
+        names.append(shown if shown not in names else f"{shown}#{len(names)}")
+    return names
+
+
+def client_tls(ca: Path | None) -> ssl.SSLContext | None:
+    """A context that trusts the given authority beside the system's.
+
+    Raises:
+        IoError: If the file cannot be read, or is no certificate.
+    """
+    if ca is None:
+        return None
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cafile=str(ca))
+    except (OSError, ssl.SSLError) as error:
+        raise IoError(f"certificate authority {ca}: {getattr(error, 'strerror', None) or error}") from None
+    return context
