@@ -1,0 +1,483 @@
+"""The embedded chain: blocks in a tree, a canonical branch through it, and the state after every block.
+
+    import_block   a block from outside: executed, compared with its header, kept
+    insert         a block that this process executed itself (the builder's): kept as it is
+    set_head       names the canonical branch and tells listeners what changed
+
+A block that is kept is not canonical until `set_head` says so, as the Engine API has it: newPayload imports,
+forkchoiceUpdated chooses. Any kept block can be executed upon or asked about, canonical or not.
+
+Worlds of recent blocks share their trie nodes in memory (`evm.world`); older ones are opened from the
+store at their root, which costs one look-up for each node on the way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock, RLock
+from typing import Final, Generic, Protocol, TypeVar
+
+from flashctl.chain.genesis import Genesis
+from flashctl.chain.store import BlockRow, Heads, Store, StoreError
+from flashctl.errors import DataError, Failed
+from flashctl.eth.blocks import Block, Header
+from flashctl.eth.receipts import Receipt
+from flashctl.eth.transactions import decode_transaction
+from flashctl.evm.world import World
+from flashctl.op.config import ChainConfig
+from flashctl.op.envelope import TxEnvelope, recover_all
+
+__all__ = [
+    "Chain",
+    "ChainBlock",
+    "HeadChange",
+    "InvalidForkchoice",
+    "Sealed",
+    "UnknownBlock",
+]
+
+RECENT_BLOCKS: Final = 256
+"""Blocks kept decoded: what wallets, filters and `BLOCKHASH` look at."""
+
+RECENT_HEADERS: Final = 4096
+
+RECENT_WORLDS: Final = 64
+"""Worlds kept open. Reorganisations and payload jobs go back a few blocks; the rest is for `eth_call`."""
+
+WORLD_RENEWAL: Final = 1024
+"""Blocks after which a world is opened anew from the store. A lineage of worlds holds every node and code
+ever touched in memory; cutting it now and then keeps that bounded, for one block of cold look-ups."""
+
+BLOCK_HASH_WINDOW: Final = 256
+"""How far `BLOCKHASH` looks back."""
+
+NO_HASH: Final = bytes(32)
+"""What forkchoice sends for a head it does not name."""
+
+
+class UnknownBlock(DataError):
+    """A block that this chain does not have."""
+
+    hash: Final[bytes]
+
+    def __init__(self, block_hash: bytes, what: str = "block") -> None:
+        self.hash = block_hash
+        super().__init__(f"unknown {what} 0x{block_hash.hex()}")
+
+
+class InvalidForkchoice(Failed):
+    """Safe or finalized block not on the branch of the head."""
+
+
+class Sealed(Protocol):
+    """A block with what executing it yielded, as `op.execution` returns it."""
+
+    @property
+    def block(self) -> Block: ...
+
+    @property
+    def receipts(self) -> tuple[Receipt, ...]: ...
+
+    @property
+    def world(self) -> World: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChainBlock:
+    """A kept block with decoded transactions and their receipts."""
+
+    block: Block
+    envelopes: tuple[TxEnvelope, ...]
+    receipts: tuple[Receipt, ...]
+
+    @property
+    def header(self) -> Header:
+        """Of the block."""
+        return self.block.header
+
+    @property
+    def hash(self) -> bytes:
+        """Of the block."""
+        return self.block.header.hash
+
+    @property
+    def number(self) -> int:
+        """Of the block."""
+        return self.block.header.number
+
+
+@dataclass(frozen=True, slots=True)
+class HeadChange:
+    """What one `set_head` did to the canonical branch."""
+
+    old: tuple[ChainBlock, ...]
+    """Blocks no longer canonical, from the old head down."""
+
+    new: tuple[ChainBlock, ...]
+    """Blocks now canonical, up to the new head."""
+
+    head: Header
+    """The head now."""
+
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class _Recent(Generic[_K, _V]):
+    """The last few values by key; the one not asked for longest goes first.
+
+    Threads share it: between finding an entry and moving it another could drop it, hence the lock.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = Lock()
+        self._values: OrderedDict[_K, _V] = OrderedDict()
+
+    def get(self, key: _K) -> _V | None:
+        with self._lock:
+            value = self._values.get(key)
+            if value is not None:
+                self._values.move_to_end(key)
+            return value
+
+    def put(self, key: _K, value: _V) -> None:
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            if len(self._values) > self._size:
+                self._values.popitem(last=False)
+
+
+class Chain:
+    """One chain, in a directory or for the life of the process. Safe to use from several threads."""
+
+    def __init__(self, config: ChainConfig, store: Store, genesis: Header, heads: Heads) -> None:
+        self.config = config
+        self.genesis = genesis
+        self._store = store
+        self._lock = RLock()
+        self._headers: _Recent[bytes, Header] = _Recent(RECENT_HEADERS)
+        self._blocks: _Recent[bytes, ChainBlock] = _Recent(RECENT_BLOCKS)
+        self._worlds: _Recent[bytes, World] = _Recent(RECENT_WORLDS)
+        self._saved_codes: set[bytes] = set()
+        """Hashes of code that this process wrote; a lineage of worlds does not know what is saved."""
+        self._listeners: list[Callable[[HeadChange], None]] = []
+        self.head = self._known(heads.head)
+        """The last block of the canonical branch."""
+        self.safe = self._known(heads.safe)
+        """The last block that L1 data confirms."""
+        self.finalized = self._known(heads.finalized)
+        """The last block that cannot be reorganised away."""
+
+    @classmethod
+    def open(cls, genesis: Genesis, datadir: Path | None = None) -> Chain:
+        """The chain in a directory, started from `genesis` if the directory is new.
+
+        Args:
+            datadir: None for a chain that ends with the process.
+
+        Raises:
+            StoreError: If the directory cannot be used, is in use, or holds a chain of another genesis.
+        """
+        store = Store.open(datadir)
+        header = genesis.block.header
+        try:
+            kept = store.meta("genesis")
+            if kept is None:
+                _write_genesis(store, genesis)
+            elif kept != header.hash:
+                raise StoreError(f"{datadir}: chain of genesis 0x{kept.hex()}, not of 0x{header.hash.hex()}")
+            chain = cls(genesis.config, store, header, store.heads() or _heads_of(header))
+        except BaseException:
+            store.close()
+            raise
+        if chain.head.hash == header.hash:
+            # Loaded already; reading it back would only cost time.
+            chain._worlds.put(header.hash, genesis.world)
+            chain._saved_codes.update(genesis.world.created_codes)
+        return chain
+
+    def close(self) -> None:
+        """Give the database back."""
+        self._store.close()
+
+    # ---- reading --------------------------------------------------------------------------------
+
+    def header(self, block_hash: bytes) -> Header | None:
+        """The header of a kept block, canonical or not."""
+        header = self._headers.get(block_hash)
+        if header is None:
+            header = self._store.header(block_hash)
+            if header is not None:
+                self._headers.put(block_hash, header)
+        return header
+
+    def canonical_hash(self, number: int) -> bytes | None:
+        """The hash of the canonical block with a number."""
+        if number == self.head.number:
+            return self.head.hash
+        return self._store.canonical_hash(number) if 0 <= number < self.head.number else None
+
+    def header_by_number(self, number: int) -> Header | None:
+        """The header of the canonical block with a number."""
+        block_hash = self.canonical_hash(number)
+        return None if block_hash is None else self.header(block_hash)
+
+    def is_canonical(self, header: Header) -> bool:
+        """Whether a block is on the canonical branch."""
+        return self.canonical_hash(header.number) == header.hash
+
+    def block(self, block_hash: bytes) -> ChainBlock | None:
+        """A kept block, canonical or not."""
+        block = self._blocks.get(block_hash)
+        if block is None:
+            row = self._store.block(block_hash)
+            if row is not None:
+                block = _chain_block(row)
+                self._blocks.put(block_hash, block)
+        return block
+
+    def transaction(self, tx_hash: bytes) -> tuple[ChainBlock, int] | None:
+        """The canonical block with a transaction, and its position there."""
+        place = self._store.transaction_place(tx_hash)
+        if place is None:
+            return None
+        block = self.block(place.block_hash)
+        return None if block is None else (block, place.index)
+
+    def blooms(self, first: int, last: int) -> list[tuple[bytes, bytes]]:
+        """(hash, logs bloom) of the canonical blocks in a range that have any logs, by number."""
+        return self._store.blooms(first, last)
+
+    def world(self, block_hash: bytes) -> World:
+        """The state after a kept block.
+
+        Raises:
+            UnknownBlock: If there is no such block.
+        """
+        world = self._worlds.get(block_hash)
+        if world is None:
+            world = World.from_root(self._known(block_hash).state_root, self._store.node, self._store.code)
+            self._worlds.put(block_hash, world)
+        return world
+
+    def ancestor_hash(self, parent_hash: bytes) -> Callable[[int], bytes]:
+        """How a block upon `parent_hash` looks up the hash of an ancestor by number.
+
+        The returned function answers for the 256 numbers up to the parent's, and zeros for any other, as
+        `BLOCKHASH` does. It walks the branch, so it is right beside the canonical one too.
+
+        Raises:
+            UnknownBlock: If there is no such parent.
+        """
+        parent = self._known(parent_hash)
+        hashes = [parent_hash]
+        oldest = [parent]
+
+        def look_up(number: int) -> bytes:
+            back = parent.number - number
+            if not 0 <= back < BLOCK_HASH_WINDOW or number < 0:
+                return NO_HASH
+            while len(hashes) <= back:
+                above = oldest[0]
+                below = self.header(above.parent_hash)
+                if below is None:
+                    return NO_HASH
+                hashes.append(below.hash)
+                oldest[0] = below
+            return hashes[back]
+
+        return look_up
+
+    # ---- changing -------------------------------------------------------------------------------
+
+    def import_block(self, block: Block) -> ChainBlock:
+        """Execute a block upon its parent, compare the outcome with its header, and keep it.
+
+        A block that is kept already is returned as it is.
+
+        Raises:
+            UnknownBlock: If the parent is not kept.
+            InvalidBlock: If the block breaks a rule or its header says something else than execution.
+            StoreError: If it cannot be kept.
+        """
+        from flashctl.op.execution import execute_block
+
+        known = self.block(block.hash)
+        if known is not None:
+            return known
+        parent = self._known(block.header.parent_hash, "parent")
+        world = self.world(parent.hash)
+        sealed = execute_block(self.config, parent, block, world, self.ancestor_hash(parent.hash))
+        return self.insert(sealed)
+
+    def insert(self, sealed: Sealed, envelopes: Sequence[TxEnvelope] | None = None) -> ChainBlock:
+        """Keep a block that was executed upon its parent in this process.
+
+        Args:
+            envelopes: Its transactions decoded, where the caller has them; saves recovering the senders.
+
+        Raises:
+            UnknownBlock: If the parent is not kept.
+            StoreError: If it cannot be kept.
+        """
+        block = sealed.block
+        known = self.block(block.hash)
+        if known is not None:
+            return known
+        if envelopes is None:
+            envelopes = recover_all(block.transactions)
+        kept = ChainBlock(block, tuple(envelopes), tuple(sealed.receipts))
+        with self._lock:
+            parent_world = self.world(self._known(block.header.parent_hash, "parent").hash)
+            self._write(kept, sealed.world, parent_world)
+            self._headers.put(kept.hash, kept.header)
+            self._blocks.put(kept.hash, kept)
+            if kept.number % WORLD_RENEWAL:
+                self._worlds.put(kept.hash, sealed.world)
+        return kept
+
+    def _write(self, kept: ChainBlock, world: World, parent_world: World) -> None:
+        row = BlockRow(
+            kept.header,
+            kept.block.transactions,
+            tuple(envelope.sender for envelope in kept.envelopes),
+            kept.receipts,
+        )
+        nodes = world.new_nodes(parent_world)
+        codes = [(key, code) for key, code in world.created_codes.items() if key not in self._saved_codes]
+        with self._store.transaction():
+            self._store.add_state(nodes, codes)
+            self._store.add_block(row, [envelope.hash for envelope in kept.envelopes])
+        self._saved_codes.update(key for key, _ in codes)
+
+    def set_head(self, head: bytes, safe: bytes | None = None, finalized: bytes | None = None) -> HeadChange:
+        """Make the branch that ends in `head` canonical, and tell the listeners if that changed anything.
+
+        Args:
+            safe: Hash of the safe block; None or zeros keep the one there is, if it is still on the branch.
+            finalized: Likewise.
+
+        Raises:
+            UnknownBlock: If one of the blocks is not kept.
+            InvalidForkchoice: If safe or finalized is not on the branch of the head.
+            StoreError: If it cannot be written.
+        """
+        with self._lock:
+            target = self._known(head, "head")
+            old, new = self._branches(target)
+            fork_point = target.number - len(new)
+            new_safe = self._named(safe, self.safe, target, new, fork_point, "safe")
+            new_finalized = self._named(finalized, self.finalized, target, new, fork_point, "finalized")
+            with self._store.transaction():
+                self._store.set_canonical(fork_point + 1 if old else None, [header.hash for header in new])
+                self._store.set_heads(Heads(head, new_safe.hash, new_finalized.hash))
+            self.head, self.safe, self.finalized = target, new_safe, new_finalized
+            change = HeadChange(
+                tuple(self._kept_block(header) for header in old),
+                tuple(self._kept_block(header) for header in new),
+                target,
+            )
+        if old or new:
+            for listener in tuple(self._listeners):
+                listener(change)
+        return change
+
+    def subscribe(self, listener: Callable[[HeadChange], None]) -> Callable[[], None]:
+        """Call `listener` after every change of the canonical branch, until the returned function is called.
+
+        Listeners run in the thread of `set_head`, in order of subscription; they must not block.
+        """
+        self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return unsubscribe
+
+    # ---- inside ---------------------------------------------------------------------------------
+
+    def _branches(self, target: Header) -> tuple[list[Header], list[Header]]:
+        """Blocks that leave the canonical branch (from the head down) and that join it (upwards)."""
+        new: list[Header] = []
+        fork_point = target
+        while not self.is_canonical(fork_point):
+            new.append(fork_point)
+            fork_point = self._known(fork_point.parent_hash, "ancestor")
+        old: list[Header] = []
+        leaving = self.head
+        while leaving.number > fork_point.number:
+            old.append(leaving)
+            leaving = self._known(leaving.parent_hash, "ancestor")
+        return old, new[::-1]
+
+    def _named(
+        self,
+        block_hash: bytes | None,
+        present: Header,
+        target: Header,
+        new: list[Header],
+        fork_point: int,
+        what: str,
+    ) -> Header:
+        """The safe or finalized block after `set_head`."""
+
+        def on_branch(header: Header) -> bool:
+            if header.number > fork_point:
+                index = header.number - fork_point - 1
+                return index < len(new) and new[index].hash == header.hash
+            return self.is_canonical(header)
+
+        if block_hash is None or block_hash == NO_HASH:
+            return present if on_branch(present) else self.genesis
+        header = self._known(block_hash, f"{what} block")
+        if not on_branch(header):
+            raise InvalidForkchoice(
+                f"{what} block 0x{block_hash.hex()} is not an ancestor of head 0x{target.hash.hex()}"
+            )
+        return header
+
+    def _known(self, block_hash: bytes, what: str = "block") -> Header:
+        header = self.header(block_hash)
+        if header is None:
+            raise UnknownBlock(block_hash, what)
+        return header
+
+    def _kept_block(self, header: Header) -> ChainBlock:
+        block = self.block(header.hash)
+        if block is None:
+            raise UnknownBlock(header.hash)
+        return block
+
+
+def _heads_of(header: Header) -> Heads:
+    return Heads(header.hash, header.hash, header.hash)
+
+
+def _write_genesis(store: Store, genesis: Genesis) -> None:
+    header = genesis.block.header
+    with store.transaction():
+        store.add_state(genesis.world.new_nodes(World.empty()), genesis.world.created_codes.items())
+        store.add_block(BlockRow(header, (), (), ()), ())
+        store.set_canonical(None, (header.hash,))
+        store.set_heads(_heads_of(header))
+        store.set_meta("genesis", header.hash)
+
+
+def _chain_block(row: BlockRow) -> ChainBlock:
+    """A block read back; the senders were kept, so no signature has to be recovered again."""
+    withdrawals = None if row.header.withdrawals_root is None else ()
+    return ChainBlock(
+        Block(row.header, row.transactions, withdrawals),
+        tuple(
+            TxEnvelope(raw, decode_transaction(raw), sender)
+            for raw, sender in zip(row.transactions, row.senders, strict=True)
+        ),
+        row.receipts,
+    )

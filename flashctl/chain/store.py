@@ -1,0 +1,316 @@
+"""What a chain keeps: blocks, receipts, an index of transactions, trie nodes, code and the heads, in SQLite.
+
+One block is one transaction of the database, so a process that dies at any moment leaves the chain as it
+was after some block. Every block's state stays readable (nodes are only added), which makes a
+reorganisation a change of the `canonical` table and nothing else.
+
+Without a path the database is SQLite's private temporary one: a file that the system removes, so that a
+chain nobody keeps does not grow in memory either. One connection under one lock serves all threads: a
+look-up takes microseconds, and readers that hold trie nodes in memory come rarely.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Any, Final
+
+from flashctl.errors import IoError
+from flashctl.eth.blocks import Header, decode_header, encode_header
+from flashctl.eth.bloom import EMPTY_BLOOM
+from flashctl.eth.receipts import Receipt, decode_receipt, encode_receipt
+from flashctl.eth.rlp import decode_list, encode_bytes, join_list
+
+__all__ = ["DATABASE_NAME", "BlockRow", "Heads", "Store", "StoreError", "TransactionPlace"]
+
+DATABASE_NAME: Final = "chain.sqlite"
+
+SCHEMA_VERSION: Final = 1
+"""In the database's `user_version`; another number is another layout, which is refused."""
+
+CACHE_KIB: Final = 64 * 1024
+"""Pages that SQLite keeps in memory."""
+
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE blocks (
+    id INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    number INTEGER NOT NULL,
+    header BLOB NOT NULL,
+    bloom BLOB,
+    transactions BLOB NOT NULL,
+    senders BLOB NOT NULL,
+    receipts BLOB NOT NULL
+);
+CREATE TABLE canonical (number INTEGER PRIMARY KEY, block INTEGER NOT NULL REFERENCES blocks (id));
+CREATE TABLE transactions (
+    hash BLOB NOT NULL,
+    block INTEGER NOT NULL REFERENCES blocks (id),
+    position INTEGER NOT NULL,
+    PRIMARY KEY (hash, block)
+) WITHOUT ROWID;
+CREATE TABLE nodes (hash BLOB PRIMARY KEY, rlp BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE codes (hash BLOB PRIMARY KEY, code BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+_ADDRESS_SIZE: Final = 20
+
+
+class StoreError(IoError):
+    """The database cannot be opened, read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The blocks that forkchoice named last, by hash."""
+
+    head: bytes
+    safe: bytes
+    finalized: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    """One block as it is kept."""
+
+    header: Header
+    transactions: tuple[bytes, ...]
+    """Raw, EIP-2718."""
+    senders: tuple[bytes, ...]
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionPlace:
+    """Where the canonical chain has a transaction."""
+
+    block_hash: bytes
+    index: int
+
+
+class Store:
+    """The database of one chain. Close it when done."""
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._lock = RLock()
+
+    @classmethod
+    def open(cls, directory: Path | None) -> Store:
+        """The database in a directory, made if there is none; a temporary one for None.
+
+        Raises:
+            StoreError: If it cannot be opened, belongs to a running process, or has another layout.
+        """
+        name = str(directory / DATABASE_NAME) if directory is not None else ""
+        shown = name or "temporary database"
+        try:
+            if directory is not None:
+                directory.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{shown}: {error}") from None
+        store = cls(connection, shown)
+        try:
+            store._prepare(keep=directory is not None)
+        except BaseException:
+            connection.close()
+            raise
+        return store
+
+    def _prepare(self, *, keep: bool) -> None:
+        with self._translated():
+            run = self._connection.execute
+            run(f"PRAGMA cache_size = -{CACHE_KIB}")
+            if keep:
+                # Exclusive: a second process on the same data would see heads that it did not set.
+                run("PRAGMA locking_mode = EXCLUSIVE")
+                run("PRAGMA journal_mode = WAL")
+                # Survives the death of the process; the loss of power may cost the last blocks, never order.
+                run("PRAGMA synchronous = NORMAL")
+            else:
+                run("PRAGMA synchronous = OFF")
+            version = run("PRAGMA user_version").fetchone()[0]
+            if version == SCHEMA_VERSION:
+                return
+            if version != 0 or run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreError(
+                    f"{self._name}: layout {version}, this version reads layout {SCHEMA_VERSION}"
+                )
+            with self.transaction():
+                for statement in _SCHEMA.split(";\n"):
+                    run(statement)
+                run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Give the database back; using the store afterwards raises StoreError."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything written inside becomes visible and durable together, or not at all.
+
+        Raises:
+            StoreError: If writing fails; then nothing was written.
+        """
+        with self._lock, self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    # ---- writing, inside a transaction ----------------------------------------------------------
+
+    def add_block(self, row: BlockRow, hashes: Iterable[bytes]) -> None:
+        """Keep a block; one that is there already stays.
+
+        Args:
+            hashes: Of its transactions, in order.
+        """
+        header = row.header
+        known = self._connection.execute("SELECT 1 FROM blocks WHERE hash = ?", (header.hash,)).fetchone()
+        if known:
+            return
+        inserted = self._connection.execute(
+            "INSERT INTO blocks (hash, number, header, bloom, transactions, senders, receipts)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                header.hash,
+                header.number,
+                encode_header(header),
+                None if header.logs_bloom == EMPTY_BLOOM else header.logs_bloom,
+                join_list(encode_bytes(raw) for raw in row.transactions),
+                b"".join(row.senders),
+                join_list(encode_bytes(encode_receipt(receipt)) for receipt in row.receipts),
+            ),
+        )
+        block = inserted.lastrowid
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO transactions VALUES (?, ?, ?)",
+            ((tx_hash, block, position) for position, tx_hash in enumerate(hashes)),
+        )
+
+    def add_state(self, nodes: Iterable[tuple[bytes, bytes]], codes: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep trie nodes and code by their hashes."""
+        self._connection.executemany("INSERT OR IGNORE INTO nodes VALUES (?, ?)", nodes)
+        self._connection.executemany("INSERT OR IGNORE INTO codes VALUES (?, ?)", codes)
+
+    def set_canonical(self, removed_from: int | None, added: Iterable[bytes]) -> None:
+        """Change which block of a number is canonical.
+
+        Args:
+            removed_from: The numbers from this one on lose their block first.
+            added: Hashes of kept blocks that become canonical at their numbers.
+        """
+        if removed_from is not None:
+            self._connection.execute("DELETE FROM canonical WHERE number >= ?", (removed_from,))
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO canonical SELECT number, id FROM blocks WHERE hash = ?",
+            ((block_hash,) for block_hash in added),
+        )
+
+    def set_heads(self, heads: Heads) -> None:
+        """Keep the heads."""
+        self.set_meta("heads", heads.head + heads.safe + heads.finalized)
+
+    def set_meta(self, key: str, value: bytes) -> None:
+        """Keep one value under a name."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    # ---- reading --------------------------------------------------------------------------------
+
+    def meta(self, key: str) -> bytes | None:
+        """The value under a name."""
+        row = self._one("SELECT value FROM meta WHERE key = ?", key)
+        return None if row is None else row[0]
+
+    def heads(self) -> Heads | None:
+        """The heads; None in a new database."""
+        value = self.meta("heads")
+        return None if value is None else Heads(value[:32], value[32:64], value[64:96])
+
+    def header(self, block_hash: bytes) -> Header | None:
+        """The header of a kept block."""
+        row = self._one("SELECT header FROM blocks WHERE hash = ?", block_hash)
+        return None if row is None else decode_header(row[0])
+
+    def block(self, block_hash: bytes) -> BlockRow | None:
+        """A kept block with everything of it."""
+        row = self._one(
+            "SELECT header, transactions, senders, receipts FROM blocks WHERE hash = ?", block_hash
+        )
+        if row is None:
+            return None
+        header, transactions, senders, receipts = row
+        return BlockRow(
+            decode_header(header),
+            _byte_strings(transactions),
+            tuple(senders[start : start + _ADDRESS_SIZE] for start in range(0, len(senders), _ADDRESS_SIZE)),
+            tuple(decode_receipt(raw) for raw in _byte_strings(receipts)),
+        )
+
+    def canonical_hash(self, number: int) -> bytes | None:
+        """The hash of the canonical block with a number."""
+        row = self._one(
+            "SELECT b.hash FROM canonical c JOIN blocks b ON b.id = c.block WHERE c.number = ?", number
+        )
+        return None if row is None else row[0]
+
+    def blooms(self, first: int, last: int) -> list[tuple[bytes, bytes]]:
+        """(hash, logs bloom) of the canonical blocks in a range that have any logs, by number."""
+        return self._all(
+            "SELECT b.hash, b.bloom FROM canonical c JOIN blocks b ON b.id = c.block"
+            " WHERE c.number BETWEEN ? AND ? AND b.bloom IS NOT NULL ORDER BY c.number",
+            first,
+            last,
+        )
+
+    def transaction_place(self, tx_hash: bytes) -> TransactionPlace | None:
+        """Where the canonical chain has a transaction."""
+        row = self._one(
+            "SELECT b.hash, t.position FROM transactions t JOIN blocks b ON b.id = t.block"
+            " JOIN canonical c ON c.block = b.id WHERE t.hash = ?",
+            tx_hash,
+        )
+        return None if row is None else TransactionPlace(*row)
+
+    def node(self, node_hash: bytes) -> bytes | None:
+        """A trie node."""
+        row = self._one("SELECT rlp FROM nodes WHERE hash = ?", node_hash)
+        return None if row is None else row[0]
+
+    def code(self, code_hash: bytes) -> bytes | None:
+        """Code of a contract."""
+        row = self._one("SELECT code FROM codes WHERE hash = ?", code_hash)
+        return None if row is None else row[0]
+
+    def _one(self, query: str, *parameters: Any) -> Any:
+        with self._lock, self._translated():
+            return self._connection.execute(query, parameters).fetchone()
+
+    def _all(self, query: str, *parameters: Any) -> list[Any]:
+        with self._lock, self._translated():
+            return self._connection.execute(query, parameters).fetchall()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """SQLite's errors in one line that names the file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            reason = "in use by another process" if "locked" in str(error) else str(error)
+            raise StoreError(f"{self._name}: {reason}") from None
+
+
+def _byte_strings(encoded: bytes) -> tuple[bytes, ...]:
+    return tuple(item for item in decode_list(encoded) if isinstance(item, bytes))
