@@ -20,9 +20,9 @@ import typer.main
 from flashctl.cli.options import ROLES
 from flashctl.errors import ExitCode, FlashctlError, exit_code_for
 
-__all__ = ["main"]
+__all__ = ["COMPLETE_VARIABLE", "main"]
 
-_COMPLETE = "_FLASHCTL_COMPLETE"
+COMPLETE_VARIABLE = "_FLASHCTL_COMPLETE"
 """The variable with which a shell's completion script calls; its value says what is asked."""
 
 
@@ -98,8 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(_app)
-    if os.environ.get(_COMPLETE):
-        command.main(args=arguments, prog_name="flashctl", complete_var=_COMPLETE)
+    if os.environ.get(COMPLETE_VARIABLE):
+        command.main(args=arguments, prog_name="flashctl", complete_var=COMPLETE_VARIABLE)
     try:
         # Not `command.main()`: it ends with exit code 1 when the reader of stdout has gone away.
         with command.make_context("flashctl", arguments) as context:

@@ -102,7 +102,7 @@ class _JsonFormatter(logging.Formatter):
     """One object a line; `ts`, `level`, `target` and `msg` first, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        import orjson
+        import json
 
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         entry: dict[str, Any] = {
@@ -114,7 +114,7 @@ class _JsonFormatter(logging.Formatter):
         entry.update((name, value) for name, value in _fields(record).items() if name not in entry)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=_json_value, option=orjson.OPT_NON_STR_KEYS).decode()
+        return json.dumps(entry, default=_json_value, separators=(",", ":"))  # all of it ASCII
 
 
 def _shown(value: object) -> str:

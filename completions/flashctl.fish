@@ -1,0 +1,1 @@
+complete --command flashctl --no-files --arguments "(env _FLASHCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) flashctl)" --condition "env _FLASHCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) flashctl"

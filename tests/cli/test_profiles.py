@@ -1,0 +1,50 @@
+"""The profiles that come with flashctl are valid for every role they speak to, and settings follow one
+precedence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from flashctl.cli.options import ROLES
+from flashctl.core.profile import load_profile
+
+PROFILES = Path(__file__).resolve().parents[2] / "profiles"
+NAMES = (
+    "devnet",
+    "base-mainnet",
+    "base-sepolia",
+    "unichain-mainnet",
+    "unichain-sepolia",
+    "op-mainnet",
+    "op-sepolia",
+)
+
+
+def test_the_promised_profiles_exist() -> None:
+    assert sorted(NAMES) == sorted(path.stem for path in PROFILES.glob("*.toml"))
+    assert all(load_profile(name).description for name in NAMES)
+
+
+PAIRS = [(name, role) for name in NAMES for role in load_profile(name).tables]
+
+
+@pytest.mark.parametrize(("name", "role"), PAIRS)
+def test_every_key_is_a_flag_of_its_role(name: str, role: str, tmp_path: Path) -> None:
+    """`--save-profile` parses everything and runs nothing, so it shows what a profile amounts to."""
+    assert role in ROLES
+    saved = tmp_path / "saved.toml"
+    result = subprocess.run(
+        [sys.executable, "-m", "flashctl", role, "--profile", name, "--save-profile", str(saved)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert result.returncode == 0, result.stderr
+    effective = tomllib.loads(saved.read_text())[role]
+    for key, value in load_profile(name).tables[role].items():
+        assert effective[key] == value
