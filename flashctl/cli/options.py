@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import typer
-from typer.models import ArgumentInfo, OptionInfo
+from typer.models import ParameterInfo
 
 from flashctl.errors import ExitCode, UsageError
 
@@ -138,11 +138,7 @@ def _wrap(function: Callable[..., Any], role: str, *, service: bool) -> Any:
         if hints.get(parameter.name) is not Common
     ]
     wants_common = [name for name, hint in hints.items() if hint is Common]
-    keys = frozenset(
-        parameter.name
-        for parameter in own
-        if not _is_context(parameter.annotation) and not _is_argument(parameter.annotation)
-    )
+    keys = frozenset(parameter.name for parameter in own if not _is_context(parameter.annotation))
     shared = _shared_parameters(role, keys, service=service)
 
     @functools.wraps(function)
@@ -164,19 +160,15 @@ def _wrap(function: Callable[..., Any], role: str, *, service: bool) -> Any:
 
 def _with_environment(hint: Any, parameter: inspect.Parameter, role: str) -> Any:
     """The annotation of a flag with the environment variable of its role added."""
-    if _is_context(hint) or _is_argument(hint):
+    if _is_context(hint):
         return hint
     kind, *notes = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
-    info = next((copy(note) for note in notes if isinstance(note, OptionInfo)), None) or typer.Option()
+    info = next((copy(note) for note in notes if isinstance(note, ParameterInfo)), None) or typer.Option()
     declared = [info.envvar] if isinstance(info.envvar, str) else list(info.envvar or ())
     info.envvar = [environment_name(role, parameter.name), *declared]
     info.show_envvar = False
-    others = [note for note in notes if not isinstance(note, OptionInfo)]
+    others = [note for note in notes if not isinstance(note, ParameterInfo)]
     return Annotated[kind, *others, info]  # type: ignore[misc, unused-ignore]
-
-
-def _is_argument(hint: Any) -> bool:
-    return any(isinstance(note, ArgumentInfo) for note in getattr(hint, "__metadata__", ()))
 
 
 def _is_context(hint: Any) -> bool:
