@@ -14,7 +14,7 @@ store at their root, which costs one look-up for each node on the way.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
@@ -28,7 +28,8 @@ from flashctl.eth.receipts import Receipt
 from flashctl.eth.transactions import decode_transaction
 from flashctl.evm.world import World
 from flashctl.op.config import ChainConfig
-from flashctl.op.envelope import TxEnvelope, recover_all
+from flashctl.op.envelope import TxEnvelope
+from flashctl.op.execution import execute_block
 
 __all__ = [
     "Chain",
@@ -73,16 +74,22 @@ class InvalidForkchoice(Failed):
 
 
 class Sealed(Protocol):
-    """A block with what executing it yielded, as `op.execution` returns it."""
+    """What is kept of `op.execution.SealedBlock`."""
 
     @property
     def block(self) -> Block: ...
+
+    @property
+    def envelopes(self) -> tuple[TxEnvelope, ...]: ...
 
     @property
     def receipts(self) -> tuple[Receipt, ...]: ...
 
     @property
     def world(self) -> World: ...
+
+    @property
+    def new_codes(self) -> Mapping[bytes, bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +171,6 @@ class Chain:
         self._headers: _Recent[bytes, Header] = _Recent(RECENT_HEADERS)
         self._blocks: _Recent[bytes, ChainBlock] = _Recent(RECENT_BLOCKS)
         self._worlds: _Recent[bytes, World] = _Recent(RECENT_WORLDS)
-        self._saved_codes: set[bytes] = set()
-        """Hashes of code that this process wrote; a lineage of worlds does not know what is saved."""
         self._listeners: list[Callable[[HeadChange], None]] = []
         self.head = self._known(heads.head)
         """The last block of the canonical branch."""
@@ -199,7 +204,6 @@ class Chain:
         if chain.head.hash == header.hash:
             # Loaded already; reading it back would only cost time.
             chain._worlds.put(header.hash, genesis.world)
-            chain._saved_codes.update(genesis.world.created_codes)
         return chain
 
     def close(self) -> None:
@@ -306,8 +310,6 @@ class Chain:
             InvalidBlock: If the block breaks a rule or its header says something else than execution.
             StoreError: If it cannot be kept.
         """
-        from flashctl.op.execution import execute_block
-
         known = self.block(block.hash)
         if known is not None:
             return known
@@ -316,11 +318,8 @@ class Chain:
         sealed = execute_block(self.config, parent, block, world, self.ancestor_hash(parent.hash))
         return self.insert(sealed)
 
-    def insert(self, sealed: Sealed, envelopes: Sequence[TxEnvelope] | None = None) -> ChainBlock:
+    def insert(self, sealed: Sealed) -> ChainBlock:
         """Keep a block that was executed upon its parent in this process.
-
-        Args:
-            envelopes: Its transactions decoded, where the caller has them; saves recovering the senders.
 
         Raises:
             UnknownBlock: If the parent is not kept.
@@ -330,31 +329,23 @@ class Chain:
         known = self.block(block.hash)
         if known is not None:
             return known
-        if envelopes is None:
-            envelopes = recover_all(block.transactions)
-        kept = ChainBlock(block, tuple(envelopes), tuple(sealed.receipts))
+        kept = ChainBlock(block, sealed.envelopes, sealed.receipts)
         with self._lock:
             parent_world = self.world(self._known(block.header.parent_hash, "parent").hash)
-            self._write(kept, sealed.world, parent_world)
+            self._write(kept, sealed, parent_world)
             self._headers.put(kept.hash, kept.header)
             self._blocks.put(kept.hash, kept)
             if kept.number % WORLD_RENEWAL:
                 self._worlds.put(kept.hash, sealed.world)
         return kept
 
-    def _write(self, kept: ChainBlock, world: World, parent_world: World) -> None:
-        row = BlockRow(
-            kept.header,
-            kept.block.transactions,
-            tuple(envelope.sender for envelope in kept.envelopes),
-            kept.receipts,
-        )
-        nodes = world.new_nodes(parent_world)
-        codes = [(key, code) for key, code in world.created_codes.items() if key not in self._saved_codes]
+    def _write(self, kept: ChainBlock, sealed: Sealed, parent_world: World) -> None:
+        senders = tuple(envelope.sender for envelope in kept.envelopes)
+        row = BlockRow(kept.header, kept.block.transactions, senders, kept.receipts)
+        nodes = sealed.world.new_nodes(parent_world)
         with self._store.transaction():
-            self._store.add_state(nodes, codes)
+            self._store.add_state(nodes, sealed.new_codes.items())
             self._store.add_block(row, [envelope.hash for envelope in kept.envelopes])
-        self._saved_codes.update(key for key, _ in codes)
 
     def set_head(self, head: bytes, safe: bytes | None = None, finalized: bytes | None = None) -> HeadChange:
         """Make the branch that ends in `head` canonical, and tell the listeners if that changed anything.
@@ -461,9 +452,10 @@ def _heads_of(header: Header) -> Heads:
 
 
 def _write_genesis(store: Store, genesis: Genesis) -> None:
-    header = genesis.block.header
+    header, world = genesis.block.header, genesis.world
+    codes = world.new_codes(stored.account.code_hash for stored in world.accounts())
     with store.transaction():
-        store.add_state(genesis.world.new_nodes(World.empty()), genesis.world.created_codes.items())
+        store.add_state(world.new_nodes(World.empty()), codes.items())
         store.add_block(BlockRow(header, (), (), ()), ())
         store.set_canonical(None, (header.hash,))
         store.set_heads(_heads_of(header))

@@ -18,7 +18,7 @@ Nodes and code can come from anywhere (SQLite, a witness, an RPC node) through t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -300,11 +300,6 @@ class World:
             if isinstance(node, Leaf) and isinstance(node.value, _StorageLeaf):
                 old = since._accounts.get(bytes.fromhex(prefix + node.path))
                 yield from node.value.storage.new_nodes(since._storage_of(old))
-
-    @property
-    def created_codes(self) -> Mapping[bytes, bytes]:
-        """Code that execution in this lineage created, by hash: what a store may not have yet."""
-        return self._shared.codes
 
     def new_codes(self, hashes: Iterable[bytes]) -> dict[bytes, bytes]:
         """Those of `hashes` that execution in this lineage created, with their code."""

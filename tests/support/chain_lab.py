@@ -20,6 +20,7 @@ from flashctl.eth.transactions import FeeMarketTx, encode_transaction
 from flashctl.eth.trie import ordered_root
 from flashctl.evm.state import EMPTY_ACCOUNT, StateDiff
 from flashctl.evm.world import World
+from flashctl.op.envelope import TxEnvelope, recover_all
 
 GENESIS = build_genesis(devnet_genesis(timestamp=1_700_000_000))
 COUNTER = 0xC0DE
@@ -31,8 +32,10 @@ class LabBlock:
     """A sealed block as execution would return it."""
 
     block: Block
+    envelopes: tuple[TxEnvelope, ...]
     receipts: tuple[Receipt, ...]
     world: World
+    new_codes: dict[bytes, bytes]
 
     @property
     def hash(self) -> bytes:
@@ -83,7 +86,7 @@ def next_block(
         logs_bloom=logs_bloom(log for receipt in receipts for log in receipt.logs),
         gas_used=21_000 * len(raws),
     )
-    return LabBlock(Block(header, tuple(raws)), receipts, after)
+    return LabBlock(Block(header, tuple(raws)), tuple(recover_all(raws)), receipts, after, codes or {})
 
 
 def grow(chain: Chain, count: int, *, parent: Header | None = None, salt: int = 0) -> list[LabBlock]:
