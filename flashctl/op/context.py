@@ -1,0 +1,102 @@
+"""What is known of a block before any of its transactions has run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flashctl.eth.blocks import Header
+from flashctl.evm.message import BlockEnv
+from flashctl.op.attributes import PayloadAttributes, check_attributes
+from flashctl.op.base_fee import next_base_fee
+from flashctl.op.config import ChainConfig
+from flashctl.op.extra_data import encode_extra_data
+
+__all__ = ["AncestorHash", "BlockContext"]
+
+AncestorHash = Callable[[int], bytes]
+"""Hash of an ancestor by number; asked only for the 256 blocks before the one that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockContext:
+    """The part of a header that does not depend on the block's transactions."""
+
+    number: int
+    timestamp: int
+    """Seconds since the epoch."""
+
+    parent_hash: bytes
+    gas_limit: int
+    base_fee: int
+    """Wei per gas."""
+
+    fee_recipient: bytes
+    """Receiver of priority fees (20 bytes)."""
+
+    prev_randao: bytes
+    """RANDAO of the L1 origin (32 bytes)."""
+
+    parent_beacon_block_root: bytes | None
+    """Of the L1 origin, from Ecotone."""
+
+    extra_data: bytes
+    """EIP-1559 parameters for the next block, from Holocene."""
+
+    @classmethod
+    def from_attributes(
+        cls, config: ChainConfig, parent: Header, attributes: PayloadAttributes
+    ) -> BlockContext:
+        """The block that payload attributes ask for on top of a parent.
+
+        Raises:
+            InvalidAttributes: If an OP field is missing or out of place.
+            InvalidFeeParameters: If the EIP-1559 parameters, the attributes' or the parent's, are not valid.
+        """
+        check_attributes(config, attributes)
+        return cls(
+            number=parent.number + 1,
+            timestamp=attributes.timestamp,
+            parent_hash=parent.hash,
+            gas_limit=attributes.gas_limit or 0,
+            base_fee=next_base_fee(config, parent, attributes.timestamp),
+            fee_recipient=attributes.fee_recipient,
+            prev_randao=attributes.prev_randao,
+            parent_beacon_block_root=attributes.parent_beacon_block_root,
+            extra_data=encode_extra_data(
+                config, attributes.timestamp, attributes.eip1559_params, attributes.min_base_fee
+            ),
+        )
+
+    @classmethod
+    def from_header(cls, header: Header) -> BlockContext:
+        """The context of a block that exists, as its header states it; nothing is checked."""
+        return cls(
+            number=header.number,
+            timestamp=header.timestamp,
+            parent_hash=header.parent_hash,
+            gas_limit=header.gas_limit,
+            base_fee=header.base_fee_per_gas or 0,
+            fee_recipient=header.fee_recipient,
+            prev_randao=header.prev_randao,
+            parent_beacon_block_root=header.parent_beacon_block_root,
+            extra_data=header.extra_data,
+        )
+
+    def environment(self, config: ChainConfig, ancestor_hash: AncestorHash) -> BlockEnv:
+        """What contracts see of the block."""
+
+        def block_hash(number: int) -> int:
+            found = self.parent_hash if number == self.number - 1 else ancestor_hash(number)
+            return int.from_bytes(found, "big")
+
+        return BlockEnv(
+            number=self.number,
+            timestamp=self.timestamp,
+            gas_limit=self.gas_limit,
+            base_fee=self.base_fee,
+            coinbase=int.from_bytes(self.fee_recipient, "big"),
+            prev_randao=int.from_bytes(self.prev_randao, "big"),
+            chain_id=config.chain_id,
+            block_hash=block_hash,
+        )

@@ -1,0 +1,395 @@
+"""Blocks: execute transactions one by one, seal as often as wanted, or check a block that someone else made.
+
+A builder opens a `BlockExecution`, adds transactions for a while, seals a flashblock, adds more, seals again.
+Each seal is a complete block of everything so far; tries, bloom and state root grow from the seal before, so
+ten seals cost little more than one. `execute_block` runs the same code over a finished block and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from flashctl.eth.blocks import (
+    EMPTY_OMMERS_HASH,
+    EMPTY_REQUESTS_HASH,
+    EMPTY_TRIE_ROOT,
+    Block,
+    Header,
+)
+from flashctl.eth.receipts import Log, Receipt, encode_receipt
+from flashctl.eth.signatures import InvalidSignature
+from flashctl.eth.transactions import DepositTx, InvalidTransaction
+from flashctl.eth.trie import OrderedTrie
+from flashctl.evm.calls import create_address
+from flashctl.evm.message import BlockEnv, Deadline
+from flashctl.evm.state import JournaledState, LogEntry, StateDiff
+from flashctl.evm.world import World
+from flashctl.op.config import ChainConfig
+from flashctl.op.context import AncestorHash, BlockContext
+from flashctl.op.envelope import TxEnvelope, recover_all
+from flashctl.op.fees import L1FeeParameters, da_footprint_scalar_or_default
+from flashctl.op.forks import OpFork, rules_for
+from flashctl.op.header_checks import InvalidBlock, check_header, check_seal
+from flashctl.op.l1_attributes import InvalidL1Attributes, decode_l1_attributes
+from flashctl.op.system_calls import begin_block
+from flashctl.op.transaction import Applied, Rejection, TransactionProcessor, TransactionRejected
+
+__all__ = [
+    "BlockContext",
+    "BlockExecution",
+    "InvalidBlock",
+    "Rejection",
+    "SealedBlock",
+    "TransactionRejected",
+    "TransactionResult",
+    "execute_block",
+]
+
+MESSAGE_PASSER: Final = 0x4200000000000000000000000000000000000016
+"""L2ToL1MessagePasser, whose storage root is the header's withdrawals root from Isthmus."""
+
+_DEPOSIT_RECEIPT_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionResult:
+    """What one transaction of a block did."""
+
+    receipt: Receipt
+    gas_used: int
+    """By this transaction alone."""
+
+    effective_gas_price: int
+    """Wei per gas; zero for a deposit."""
+
+    l1_fee: int
+    """L1 data fee in wei."""
+
+    operator_fee: int
+    """Operator fee in wei."""
+
+    tip: int
+    """Priority fee in total, in wei: what the block gains by including the transaction."""
+
+    output: bytes
+    """Returned data, or the reason of a revert."""
+
+    contract_address: bytes | None
+    """Of a creation, succeeded or not, as receipts report it."""
+
+    halt_reason: str | None
+    """None for success and for a revert."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBlock:
+    """A block with everything that executing it brought to light."""
+
+    block: Block
+    envelopes: tuple[TxEnvelope, ...]
+    results: tuple[TransactionResult, ...]
+    world: World
+    """The state after the block."""
+
+    diff: StateDiff
+    """What changed since the seal before this one; since the parent for a first seal."""
+
+    new_codes: Mapping[bytes, bytes]
+    """Code of every contract the block deployed, by hash."""
+
+    fee_parameters: L1FeeParameters | None
+    """What L1 and operator fees were computed from; None for a block of deposits."""
+
+    @property
+    def hash(self) -> bytes:
+        """The block hash."""
+        return self.block.header.hash
+
+    @property
+    def header(self) -> Header:
+        """The block's header."""
+        return self.block.header
+
+    @property
+    def receipts(self) -> tuple[Receipt, ...]:
+        """The receipts, in order."""
+        return tuple(result.receipt for result in self.results)
+
+
+class BlockExecution:
+    """A block that is being filled.
+
+    After construction the protocol's own calls have run. Then call `execute` for every transaction and `seal`
+    whenever a block is wanted; sealing ends nothing.
+    """
+
+    def __init__(
+        self,
+        config: ChainConfig,
+        parent: Header,
+        context: BlockContext,
+        world: World,
+        ancestor_hash: AncestorHash,
+    ) -> None:
+        """Open a block on top of `world`, the state after `parent`.
+
+        Raises:
+            UnsupportedFork: The block's time is before Canyon.
+            MissingNode: The state is partial and lacks what the block needs.
+        """
+        self.config: Final = config
+        self.parent: Final = parent
+        self.context: Final = context
+        self.fork: Final = config.fork_at(context.timestamp)
+        self.state: Final = JournaledState(world)
+        self.env: Final[BlockEnv] = context.environment(config, ancestor_hash)
+        self.gas_used = 0
+        """Gas of all transactions so far."""
+        self.da_footprint = 0
+        """Gas equivalent of their estimated data (Jovian); bounded by the gas limit like gas itself."""
+        self.tips = 0
+        """Priority fees so far, in wei."""
+        self.envelopes: Final[list[TxEnvelope]] = []
+        self.results: Final[list[TransactionResult]] = []
+        rules = rules_for(self.fork)
+        self._processor: Final = TransactionProcessor(self.state, self.fork, rules, self.env)
+        self._deposits_only: Final = any(
+            config.activates(fork, context.timestamp, parent.timestamp)
+            for fork in (OpFork.JOVIAN, OpFork.KARST)
+        )
+        self._da_scalar: int | None = None
+        self._world = world
+        self._transactions = OrderedTrie()
+        self._receipts = OrderedTrie()
+        self._encoded_receipts: list[bytes] = []
+        self._bloom = 0
+        self._new_codes: dict[bytes, bytes] = {}
+        self._sealed: SealedBlock | None = None
+        begin_block(self.state, config, rules, self.env, context, parent.timestamp)
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """The receipts so far."""
+        return [result.receipt for result in self.results]
+
+    @property
+    def gas_left(self) -> int:
+        """Gas that transactions may still ask for."""
+        return self.context.gas_limit - self.gas_used
+
+    @property
+    def fee_parameters(self) -> L1FeeParameters:
+        """L1 and operator fee parameters as the deposits so far left them."""
+        return self._processor.fee_parameters
+
+    def footprint_of(self, envelope: TxEnvelope) -> int:
+        """The DA footprint that a transaction would add; zero for deposits and before Jovian."""
+        if self.fork < OpFork.JOVIAN or envelope.is_deposit:
+            return 0
+        return envelope.da_size * self._footprint_scalar()
+
+    def execute(self, envelope: TxEnvelope, *, deadline: Deadline | None = None) -> TransactionResult:
+        """Append a transaction to the block.
+
+        Raises:
+            TransactionRejected: It cannot be included here; the block is as it was before.
+            ExecutionTimeout: The deadline passed; the block is as it was before.
+        """
+        tx = envelope.tx
+        if tx.gas_limit > self.gas_left:
+            raise TransactionRejected(
+                Rejection.BLOCK_GAS, f"transaction {tx.gas_limit}, block {self.gas_left}"
+            )
+        footprint = 0
+        if isinstance(tx, DepositTx):
+            applied = self._processor.apply_deposit(tx, deadline)
+        else:
+            if self._deposits_only:
+                raise TransactionRejected(Rejection.ACTIVATION_BLOCK)
+            footprint = self.footprint_of(envelope)
+            if self.da_footprint + footprint > self.context.gas_limit:
+                left = self.context.gas_limit - self.da_footprint
+                raise TransactionRejected(Rejection.DA_FOOTPRINT, f"transaction {footprint}, block {left}")
+            applied = self._processor.apply_signed(envelope, tx, deadline)
+        self.gas_used += applied.outcome.gas_used
+        self.da_footprint += footprint
+        self.tips += applied.tip
+        result = self._result(envelope, applied)
+        self.envelopes.append(envelope)
+        self.results.append(result)
+        self._sealed = None
+        return result
+
+    def seal(self) -> SealedBlock:
+        """The block of everything executed so far. Cheap to repeat; execution may go on afterwards.
+
+        Raises:
+            MissingNode: The state is partial and lacks a node that the new root depends on.
+        """
+        if self._sealed is None:
+            self._sealed = self._seal()
+        return self._sealed
+
+    def _seal(self) -> SealedBlock:
+        diff = self.state.take_changes()
+        self._world = self._world.apply(diff)
+        self._new_codes |= diff.codes
+        raws = [envelope.raw for envelope in self.envelopes]
+        self._transactions = self._transactions.extend(raws[self._transactions.size :])
+        self._receipts = self._receipts.extend(self._encoded_receipts[self._receipts.size :])
+        block = Block(self._header(), tuple(raws), () if self.fork >= OpFork.CANYON else None)
+        has_fees = any(not envelope.is_deposit for envelope in self.envelopes)
+        return SealedBlock(
+            block,
+            tuple(self.envelopes),
+            tuple(self.results),
+            self._world,
+            diff,
+            dict(self._new_codes),
+            self.fee_parameters if has_fees else None,
+        )
+
+    def _header(self) -> Header:
+        context, fork = self.context, self.fork
+        withdrawals_root: bytes | None = None
+        if fork >= OpFork.ISTHMUS:
+            withdrawals_root = self._world.storage_root(MESSAGE_PASSER)
+        elif fork >= OpFork.CANYON:
+            withdrawals_root = EMPTY_TRIE_ROOT
+        ecotone = fork >= OpFork.ECOTONE
+        return Header(
+            parent_hash=context.parent_hash,
+            ommers_hash=EMPTY_OMMERS_HASH,
+            fee_recipient=context.fee_recipient,
+            state_root=self._world.root,
+            transactions_root=self._transactions.root_hash,
+            receipts_root=self._receipts.root_hash,
+            logs_bloom=self._bloom.to_bytes(256, "big"),
+            difficulty=0,
+            number=context.number,
+            gas_limit=context.gas_limit,
+            gas_used=self.gas_used,
+            timestamp=context.timestamp,
+            extra_data=context.extra_data,
+            prev_randao=context.prev_randao,
+            nonce=bytes(8),
+            base_fee_per_gas=context.base_fee,
+            withdrawals_root=withdrawals_root,
+            blob_gas_used=self.da_footprint if ecotone else None,
+            excess_blob_gas=0 if ecotone else None,
+            parent_beacon_block_root=context.parent_beacon_block_root,
+            requests_hash=EMPTY_REQUESTS_HASH if fork >= OpFork.ISTHMUS else None,
+        )
+
+    def _result(self, envelope: TxEnvelope, applied: Applied) -> TransactionResult:
+        outcome, is_deposit = applied.outcome, applied.deposit_nonce is not None
+        receipt = Receipt(
+            envelope.tx.type_byte,
+            outcome.succeeded,
+            self.gas_used,
+            tuple(map(_log, outcome.logs)),
+            applied.deposit_nonce,
+            _DEPOSIT_RECEIPT_VERSION if is_deposit and self.fork >= OpFork.CANYON else None,
+        )
+        self._encoded_receipts.append(encode_receipt(receipt))
+        self._bloom |= int.from_bytes(receipt.bloom, "big")
+        return TransactionResult(
+            receipt,
+            outcome.gas_used,
+            applied.gas_price,
+            applied.l1_fee,
+            applied.operator_fee,
+            applied.tip,
+            outcome.output,
+            _contract_address(envelope, applied),
+            outcome.halt_reason,
+        )
+
+    def _footprint_scalar(self) -> int:
+        """Gas per estimated byte: from the calldata of the block's first transaction, else from the contract.
+
+        op-geth looks at the calldata only. The contract says the same once that transaction has run; asking
+        it serves blocks without L1 attributes, such as the one a simulation starts.
+        """
+        if self._da_scalar is None:
+            scalar = 0
+            first = self.envelopes[0].tx if self.envelopes else None
+            try:
+                _, attributes = decode_l1_attributes(first.data if first is not None else b"")
+                scalar = attributes.da_footprint_gas_scalar
+            except InvalidL1Attributes:
+                scalar = self.fee_parameters.da_footprint_gas_scalar
+            self._da_scalar = da_footprint_scalar_or_default(scalar)
+        return self._da_scalar
+
+
+def _log(entry: LogEntry) -> Log:
+    topics = tuple([topic.to_bytes(32, "big") for topic in entry.topics])
+    return Log(entry.address.to_bytes(20, "big"), topics, entry.data)
+
+
+def _contract_address(envelope: TxEnvelope, applied: Applied) -> bytes | None:
+    """Where a creation put or would have put its contract: a function of sender and nonce."""
+    tx = envelope.tx
+    if tx.to is not None:
+        return None
+    nonce = applied.deposit_nonce if isinstance(tx, DepositTx) else tx.nonce
+    return create_address(int.from_bytes(envelope.sender, "big"), nonce or 0).to_bytes(20, "big")
+
+
+def execute_block(
+    config: ChainConfig, parent: Header, block: Block, world: World, ancestor_hash: AncestorHash
+) -> SealedBlock:
+    """Execute a finished block on top of `world` and check every field of its header.
+
+    Args:
+        config: The chain's forks.
+        parent: Header of the block before.
+        block: The block to check.
+        world: The state after `parent`.
+        ancestor_hash: Hash of an ancestor by number.
+
+    Raises:
+        InvalidBlock: The block breaks a rule; the message names the field or transaction.
+        MissingNode: The state is partial and lacks what the block needs.
+    """
+    check_header(config, parent, block)
+    envelopes = _recover(block)
+    _check_shape(config, parent, block, envelopes)
+    execution = BlockExecution(config, parent, BlockContext.from_header(block.header), world, ancestor_hash)
+    for index, envelope in enumerate(envelopes):
+        try:
+            execution.execute(envelope)
+        except TransactionRejected as error:
+            raise InvalidBlock(f"transaction {index} (0x{envelope.hash.hex()}): {error}") from error
+    sealed = execution.seal()
+    check_seal(block.header, sealed.header)
+    return sealed
+
+
+def _recover(block: Block) -> list[TxEnvelope]:
+    try:
+        return recover_all(block.transactions)
+    except (InvalidTransaction, InvalidSignature) as error:
+        raise InvalidBlock(f"undecodable transaction: {error}") from error
+
+
+def _check_shape(config: ChainConfig, parent: Header, block: Block, envelopes: list[TxEnvelope]) -> None:
+    """From Jovian the DA footprint depends on the first transaction, so it must be the L1 attributes
+    deposit.
+    """
+    if not config.is_active(OpFork.JOVIAN, block.header.timestamp):
+        return
+    first = envelopes[0].tx if envelopes else None
+    if not isinstance(first, DepositTx):
+        raise InvalidBlock("a block must begin with the L1 attributes deposit")
+    if config.activates(OpFork.JOVIAN, block.header.timestamp, parent.timestamp):
+        return
+    try:
+        layout, _ = decode_l1_attributes(first.data)
+    except InvalidL1Attributes as error:
+        raise InvalidBlock(f"transaction 0: {error}") from None
+    if layout < OpFork.JOVIAN:
+        raise InvalidBlock(f"transaction 0: {layout.label} L1 attributes in a block after jovian's first")
