@@ -14,7 +14,7 @@ from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.evm.code import Code
 from flashctl.evm.forks import STACK_LIMIT, PrecompiledContract
 from flashctl.evm.frame import Context, Exit, Frame
-from flashctl.evm.halts import CodeRejected, OutOfGas, PrecompileError, WriteProtection
+from flashctl.evm.halts import CodeRejected, OutOfGas, WriteProtection
 from flashctl.evm.instructions import (
     ADDRESS_MASK,
     NEW_ACCOUNT,
@@ -25,6 +25,7 @@ from flashctl.evm.instructions import (
     read_memory,
 )
 from flashctl.evm.message import Status
+from flashctl.evm.precompiles import PrecompileError
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, JournaledState
 
 __all__ = [

@@ -17,7 +17,6 @@ __all__ = [
     "InvalidJump",
     "InvalidOpcode",
     "OutOfGas",
-    "PrecompileError",
     "ReturnDataOutOfBounds",
     "StackOverflow",
     "StackUnderflow",
@@ -77,12 +76,6 @@ class CodeRejected(Halt):
     """Creation returned code that starts with 0xEF (EIP-3541) or is too large (EIP-170)."""
 
     reason = "invalid contract code"
-
-
-class PrecompileError(Halt):
-    """A precompiled contract refused its input: the gas of the call is lost."""
-
-    reason = "precompile failure"
 
 
 class ExecutionTimeout(TimedOut):
