@@ -43,6 +43,7 @@ __all__ = [
     "forkchoice_version",
     "get_payload_version",
     "new_payload_version",
+    "new_payload_version_for",
     "payload_from_json",
     "payload_id_from_json",
     "payload_to_json",
@@ -197,6 +198,12 @@ def get_payload_version(fork: OpFork) -> int:
 def new_payload_version(fork: OpFork) -> int:
     """Which newPayload takes a payload of `fork`."""
     return 4 if fork >= OpFork.ISTHMUS else forkchoice_version(fork)
+
+
+def new_payload_version_for(get_payload: int) -> int:
+    """Which newPayload takes what getPayload of version `get_payload` returned: Osaka brought only the
+    former a new version."""
+    return min(get_payload, 4)
 
 
 def payload_id_from_json(value: Any) -> bytes:

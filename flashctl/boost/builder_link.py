@@ -1,0 +1,114 @@
+"""Engine calls to the builder, in order and out of the way of everything else.
+
+A builder may be slow, hung or gone, and the chain must not notice. So its newPayload and forkchoiceUpdated
+calls go through a queue of their own: one at a time, because a forkchoiceUpdated that overtakes the
+newPayload of its head is answered SYNCING and costs a block. The queue is short and forgets what has become
+pointless: a newer forkchoiceUpdated replaces one that waits, and a builder that missed blocks fetches them
+itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flashctl.core.engine_client import EngineClient
+from flashctl.errors import FlashctlError, UnavailableError
+
+__all__ = ["BuilderLink", "Replaced"]
+
+_LOG = logging.getLogger(__name__)
+
+MAX_WAITING = 16
+"""Calls that may wait: five 2 s blocks of a builder that answers nothing."""
+
+MAX_COPIES = 64
+"""Transactions on their way to the builder at once; beyond, copies are dropped and the fallback's pool
+still has them."""
+
+
+class Replaced(UnavailableError):
+    """The call waited for a slow builder until a newer one made it pointless."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    method: str
+    params: Sequence[Any]
+    result: asyncio.Future[Any]
+
+    @property
+    def is_forkchoice(self) -> bool:
+        return self.method.startswith("engine_forkchoiceUpdated")
+
+
+class BuilderLink:
+    """The way to one builder."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self.client = client
+        self.copies_dropped = 0
+        self._waiting: deque[_Call] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._copies: set[asyncio.Task[None]] = set()
+
+    def send(self, method: str, params: Sequence[Any]) -> asyncio.Future[Any]:
+        """Queue an engine call; the future ends with its result or error and need not be awaited."""
+        call = _Call(method, params, asyncio.get_running_loop().create_future())
+        # Nobody has to look at the outcome.
+        call.result.add_done_callback(lambda future: future.cancelled() or future.exception())
+        if call.is_forkchoice:
+            self._drop([waiting for waiting in self._waiting if waiting.is_forkchoice])
+        elif len(self._waiting) >= MAX_WAITING:
+            self._drop([self._waiting[0]])
+        self._waiting.append(call)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work(), name="builder link")
+        return call.result
+
+    def _drop(self, calls: Sequence[_Call]) -> None:
+        for call in calls:
+            self._waiting.remove(call)
+            if not call.result.done():
+                call.result.set_exception(Replaced(f"builder too slow for {call.method}"))
+
+    async def _work(self) -> None:
+        while self._waiting:
+            call = self._waiting.popleft()
+            try:
+                result = await self.client.call(call.method, call.params)
+            except FlashctlError as error:
+                _LOG.debug("builder: %s: %s", call.method, error)
+                if not call.result.done():
+                    call.result.set_exception(error)
+            else:
+                if not call.result.done():
+                    call.result.set_result(result)
+
+    def copy(self, request: bytes) -> None:
+        """Send a request whose answer nobody waits for; dropped when too many are under way."""
+        if len(self._copies) >= MAX_COPIES:
+            self.copies_dropped += 1
+            return
+        task = asyncio.create_task(self._post(request))
+        self._copies.add(task)
+        task.add_done_callback(self._copies.discard)
+
+    async def _post(self, request: bytes) -> None:
+        try:
+            await self.client.post_raw(request)
+        except FlashctlError as error:
+            _LOG.debug("builder: copy of a request: %s", error)
+
+    async def close(self) -> None:
+        """Give up on everything under way."""
+        tasks = [*self._copies, *([self._worker] if self._worker is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._drop(list(self._waiting))
+        await self.client.close()

@@ -1,0 +1,104 @@
+"""What boost is told: the effective settings, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flashctl.boost.modes import ExecutionMode, SelectionPolicy
+from flashctl.core import jwt
+from flashctl.core.http1 import Endpoint
+from flashctl.errors import UsageError
+
+__all__ = ["BoostConfig", "FlashblocksConfig", "Upstream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One execution client's engine port."""
+
+    url: str
+    jwt_secret: bytes = field(repr=False)
+    timeout_s: float = 1.0
+    """For each HTTP request."""
+
+    @classmethod
+    def load(cls, name: str, url: str, token: str | None, path: Path | None, timeout_ms: int) -> Upstream:
+        """Check the flags `--<name>-url`, `-jwt-token`, `-jwt-path` and `-timeout`; the token wins.
+
+        Raises:
+            UsageError: If one is wrong, or there is no secret.
+            IoError: If the file with the secret cannot be read.
+        """
+        endpoint = Endpoint.parse(url)
+        if timeout_ms <= 0:
+            raise UsageError(f"--{name}-timeout {timeout_ms} is not a time in milliseconds")
+        if token is not None:
+            secret = jwt.parse_secret(token)
+        elif path is not None:
+            secret = jwt.load_secret(path)
+        else:
+            raise UsageError(
+                f"Missing Client JWT secret for {endpoint.url}",
+                hint=f"--{name}-jwt-path FILE or --{name}-jwt-token HEX",
+            )
+        return cls(endpoint.url, secret, timeout_ms / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class FlashblocksConfig:
+    """Where flashblocks come from and go to."""
+
+    builder_url: str = "ws://127.0.0.1:1111"
+    host: str = "127.0.0.1"
+    port: int = 1112
+    initial_reconnect_ms: int = 10
+    max_reconnect_ms: int = 5000
+    """Longest pause before another attempt, and how long a connection must hold to count as stable."""
+
+    connect_timeout_ms: int = 5000
+    ping_interval_ms: int = 500
+    pong_timeout_ms: int = 1500
+
+    def __post_init__(self) -> None:
+        if urlsplit(self.builder_url).scheme not in ("ws", "wss"):
+            raise UsageError(f"--flashblocks-builder-url {self.builder_url!r} is not a ws:// or wss:// URL")
+        for name in (
+            "initial_reconnect",
+            "max_reconnect",
+            "connect_timeout",
+            "ping_interval",
+            "pong_timeout",
+        ):
+            if getattr(self, f"{name}_ms") <= 0:
+                flag = f"--flashblock-builder-ws-{name.replace('_', '-')}-ms"
+                raise UsageError(f"{flag} must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class BoostConfig:
+    """Everything `flashctl boost` runs on."""
+
+    builder: Upstream
+    l2: Upstream
+    flashblocks: FlashblocksConfig | None = field(default_factory=FlashblocksConfig)
+    """None: neither subscribed to nor published."""
+
+    execution_mode: ExecutionMode = ExecutionMode.ENABLED
+    policy: SelectionPolicy = SelectionPolicy.BUILDER
+    external_state_root: bool = False
+    ignore_unhealthy_builders: bool = False
+    health_check_interval_s: float = 60.0
+    max_unsafe_interval_s: float = 10.0
+    rpc_host: str = "127.0.0.1"
+    rpc_port: int = 8081
+    rpc_jwt_secret: bytes | None = field(default=None, repr=False)
+    """Asked of the consensus client; None asks nothing, as the reference does."""
+
+    debug_host: str = "127.0.0.1"
+    debug_port: int = 5555
+    metrics: bool = False
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 9090
+    decisions: Path | None = None

@@ -1,0 +1,113 @@
+"""The builder's stream: each flashblock judged by its round, and passed on as the bytes it came in.
+
+The follower never gives up. Whatever ends a connection, a wrong peer included, is worth another attempt: the
+builder behind the URL may be restarting, and the chain goes on without it meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from flashctl.boost.metrics import BoostMetrics
+from flashctl.boost.modes import ExecutionMode, ModeSwitch
+from flashctl.boost.rounds import Drop, DropReason, Incoming, Publish, Rounds, Verdict
+from flashctl.core import wire
+from flashctl.core.hub import Hub
+from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
+from flashctl.errors import FlashctlError
+
+__all__ = ["Follower"]
+
+_LOG = logging.getLogger(__name__)
+
+WRONG_PEER_PAUSE_S = 1.0
+"""Before trying again what the stream client considers hopeless."""
+
+_EXPECTED = frozenset(
+    {DropReason.DUPLICATE, DropReason.CLOSED, DropReason.NO_ROUND, DropReason.OTHER_PAYLOAD}
+)
+"""Reasons that say nothing bad about the builder: a replay after a reconnect, a tail after getPayload, a
+round that boost did not see begin."""
+
+
+class Follower:
+    """Takes frames from the builder, gives flashblocks to the hub."""
+
+    def __init__(self, rounds: Rounds, switch: ModeSwitch, metrics: BoostMetrics, hub: Hub | None) -> None:
+        """`hub` None: flashblocks are used for blocks, but nobody is told of them."""
+        self._rounds = rounds
+        self._switch = switch
+        self._metrics = metrics
+        self._hub = hub
+
+    async def follow(self, url: str, options: StreamOptions) -> None:
+        """Follow the stream at `url` for ever."""
+        while True:
+            try:
+                async for item in subscribe(url, options):
+                    self.handle(item)
+            except FlashctlError as error:
+                _LOG.error("builder stream: %s", error)
+                self._metrics.connected.set(0)
+                self._metrics.reconnects.inc()
+            await asyncio.sleep(WRONG_PEER_PAUSE_S)
+
+    def handle(self, item: Connected | Disconnected | Frame) -> None:
+        """React to one item of the stream."""
+        match item:
+            case Connected(url=url):
+                self._metrics.connected.set(1)
+                _LOG.info("builder stream connected", extra={"url": url})
+            case Disconnected(reason=reason, retry_in_s=delay):
+                self._metrics.connected.set(0)
+                self._metrics.reconnects.inc()
+                _LOG.warning("builder stream lost: %s", reason, extra={"retry_in_s": round(delay, 3)})
+            case Frame(data=data, binary=binary, monotonic_ns=now_ns):
+                self._metrics.received.inc()
+                self.receive(data, binary, now_ns)
+
+    def receive(self, data: bytes, binary: bool, now_ns: int) -> None:
+        """Judge one message; a bad one costs a log line."""
+        try:
+            flashblock = wire.decode(data, binary=binary)
+        except FlashctlError as error:
+            self._metrics.undecodable.inc()
+            _LOG.warning("builder stream: not a flashblock: %s", error, extra={"bytes": len(data)})
+            return
+        incoming = Incoming(flashblock, data, binary)
+        self.released(incoming, self._rounds.feed(incoming, now_ns))
+
+    def released(self, incoming: Incoming, verdict: Verdict) -> None:
+        """Act on a verdict: publish, count, say what is wrong."""
+        self._metrics.judged(verdict)
+        flashblock = incoming.flashblock
+        where = {
+            "block": flashblock.block_number,
+            "index": flashblock.index,
+            "payload_id": flashblock.payload_id,
+        }
+        match verdict:
+            case Publish(round=round_):
+                # Never from the middle of a block: subscribers could not use it.
+                if self._switch.mode is ExecutionMode.ENABLED and (round_.published or flashblock.index == 0):
+                    round_.published = True
+                    self._publish(incoming)
+                _LOG.debug("flashblock", extra={**where, "txs": len(flashblock.diff.transactions)})
+            case Drop(reason=reason, detail=detail):
+                level = logging.DEBUG if reason in _EXPECTED else logging.WARNING
+                _LOG.log(level, "flashblock dropped: %s", reason.value, extra={**where, "detail": detail})
+            case _:
+                _LOG.debug("flashblock waits for the builder's payload id", extra=where)
+
+    def _publish(self, incoming: Incoming) -> None:
+        self._metrics.published.inc()
+        if self._hub is not None:
+            flashblock = incoming.flashblock
+            self._hub.publish(
+                incoming.data,
+                binary=incoming.binary,
+                payload_id=flashblock.payload_id,
+                index=flashblock.index,
+                block_number=flashblock.block_number,
+            )

@@ -1,0 +1,87 @@
+"""Boost's health: separate facts about both sides, one status derived from them.
+
+The status is what op-conductor polls at /healthz: 200 leads, 206 leads without flashblocks, 503 must not
+lead. Each fact is set and cleared by its own evidence, so that one success does not hide another failure
+and one failure does not stick (the reference keeps one cell where the last writer wins):
+
+    fact             set by                                  cleared by
+    l2 failing       an engine call the fallback failed      the next one it answers
+    l2 stale         a probe: no or an old latest block      the next good probe
+    builder failing  a getPayload without a builder block    the next one with, or a good probe
+    builder stale    a probe                                 the next good probe
+
+A block that the sequencer asked for without the pool (noTxPool) says nothing about the builder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from flashctl.boost.modes import ExecutionMode
+
+__all__ = ["Health", "HealthStatus"]
+
+
+class HealthStatus(IntEnum):
+    """The HTTP status of /healthz."""
+
+    HEALTHY = 200
+    PARTIAL_CONTENT = 206
+    SERVICE_UNAVAILABLE = 503
+
+    @property
+    def phrase(self) -> str:
+        """The body of /healthz."""
+        return {200: "OK", 206: "Partial Content", 503: "Service Unavailable"}[int(self)]
+
+
+@dataclass(slots=True)
+class Health:
+    """The facts. Starts healthy: nothing is known against anybody."""
+
+    max_unsafe_interval_s: float
+    """Age of the latest block from which a side counts as stale."""
+
+    l2_failing: bool = False
+    l2_stale: bool = False
+    builder_failing: bool = False
+    builder_stale: bool = False
+
+    def l2_answered(self, ok: bool) -> None:
+        """The fallback answered an engine call, or failed to."""
+        self.l2_failing = not ok
+
+    def builder_delivered(self, ok: bool) -> None:
+        """A getPayload ended with or without a valid builder block."""
+        self.builder_failing = not ok
+
+    def l2_probed(self, head_age_s: float | None) -> None:
+        """The fallback's latest block is so old; None if it did not say."""
+        self.l2_stale = self._is_stale(head_age_s)
+
+    def builder_probed(self, head_age_s: float | None) -> None:
+        """The builder's latest block is so old; None if it did not say.
+
+        A builder at the head gets another chance: skipped builders deliver nothing that could clear
+        `builder_failing`.
+        """
+        self.builder_stale = self._is_stale(head_age_s)
+        if not self.builder_stale:
+            self.builder_failing = False
+
+    def _is_stale(self, head_age_s: float | None) -> bool:
+        return head_age_s is None or head_age_s > self.max_unsafe_interval_s
+
+    @property
+    def builder_ok(self) -> bool:
+        """Whether nothing is held against the builder."""
+        return not (self.builder_failing or self.builder_stale)
+
+    def status(self, mode: ExecutionMode) -> HealthStatus:
+        """What /healthz says."""
+        if self.l2_failing or self.l2_stale:
+            return HealthStatus.SERVICE_UNAVAILABLE
+        if mode is ExecutionMode.DISABLED or self.builder_ok:
+            return HealthStatus.HEALTHY
+        return HealthStatus.PARTIAL_CONTENT

@@ -1,0 +1,115 @@
+"""Boost's metrics, under the names the reference exports, so that its dashboards keep working.
+
+The reference's exporter appends no `_total` to counters and prometheus-client insists on it; so what the
+reference counts is a gauge here that only rises (`rate()` does not mind). Histograms the reference exports
+as summaries are histograms.
+"""
+
+from __future__ import annotations
+
+from flashctl.boost.modes import ExecutionMode
+from flashctl.boost.rounds import Drop, DropReason, Publish, Verdict
+from flashctl.core.metrics import Metrics
+
+__all__ = ["BoostMetrics"]
+
+
+class BoostMetrics:
+    """Everything boost counts."""
+
+    def __init__(self) -> None:
+        metrics = self.registry = Metrics("rollup_boost")
+        gauge = metrics.gauge
+        self.blocks_created = gauge(
+            "rpc_blocks_created", "Blocks returned to the consensus client.", ["source"]
+        )
+        self.mode = gauge("execution_mode", "3 enabled, 2 dry run, 1 disabled.")
+        # The reference doubled its prefix here; dashboards have the doubled name.
+        self._mode_doubled = gauge("rollup_boost_execution_mode", "The same as execution_mode.")
+        self.health = gauge("health_status", "What /healthz answers.")
+        self.reconnects = gauge("flashblocks_ws_inbound_reconnect_attempts", "Connections lost or not made.")
+        self.connected = gauge(
+            "flashblocks_ws_inbound_connection_status", "1 while connected to the builder."
+        )
+        self.received = gauge("flashblocks_ws_inbound_messages_received", "Messages of the builder's stream.")
+        self.undecodable = gauge(
+            "flashblocks_ws_inbound_invalid_messages", "Messages that are no flashblock."
+        )
+        service = "flashblocks_service"
+        self.processed = gauge(f"{service}_messages_processed", "Flashblocks judged.")
+        self.published = gauge(f"{service}_messages_published", "Flashblocks passed on to subscribers.")
+        self.extend_errors = gauge(
+            f"{service}_extend_payload_errors", "Flashblocks that do not fit their block."
+        )
+        self.mismatches = gauge(f"{service}_current_payload_id_mismatch", "Flashblocks of another payload.")
+        self.buffered = gauge(
+            f"{service}_pending_flashblocks_buffered", "Flashblocks that beat the payload id."
+        )
+        self.dropped = gauge(f"{service}_pending_flashblocks_dropped", "Dropped because too many waited.")
+        self.late = gauge(f"{service}_flashblocks_late", "Came after their block was taken.")
+        self.in_last_block = gauge(f"{service}_flashblocks_gauge", "Flashblocks in the last builder block.")
+        self.in_all_blocks = gauge(f"{service}_flashblocks_counter", "Flashblocks in builder blocks.")
+        self.missing = gauge(
+            f"{service}_flashblocks_missing_gauge", "Fewer than the most ever, in the last block."
+        )
+        self.broken_promises = gauge("broken_promises", "Blocks returned without a published flashblock.")
+        self.gas_delta = metrics.histogram(
+            "block_building_gas_delta", "Builder's gas minus the fallback's.", buckets=_DELTA_GAS
+        )
+        self.transaction_delta = metrics.histogram(
+            "block_building_tx_count_delta",
+            "Builder's transactions minus the fallback's.",
+            buckets=_DELTA_COUNT,
+        )
+        self.upstream_seconds = metrics.histogram(
+            "upstream_seconds", "Engine calls made, by side.", ["upstream", "method", "status"]
+        )
+        self._spans = {
+            span: metrics.histogram(f"{span}_duration", "Seconds to answer the consensus client.", ["status"])
+            for span in (
+                "fork_choice_updated_v3", "get_payload_v3", "get_payload_v4", "get_payload_v5",
+                "new_payload_v3", "new_payload_v4", "exchange_capabilities", "forward",
+            )
+        }  # fmt: skip
+        self._most_flashblocks = 0
+
+    def set_mode(self, mode: ExecutionMode) -> None:
+        """The execution mode changed."""
+        self.mode.set(mode.gauge)
+        self._mode_doubled.set(mode.gauge)
+
+    def answered(self, span: str, seconds: float, *, ok: bool) -> None:
+        """An incoming call was answered; calls without a span of their own are not timed."""
+        histogram = self._spans.get(span)
+        if histogram is not None:
+            histogram.labels("ok" if ok else "error").observe(seconds)
+
+    def judged(self, verdict: Verdict) -> None:
+        """A flashblock was judged."""
+        self.processed.inc()
+        match verdict:
+            case Publish():
+                pass
+            case Drop(reason=DropReason.OTHER_PAYLOAD | DropReason.NO_ROUND):
+                self.mismatches.inc()
+            case Drop(reason=DropReason.OVERFLOW):
+                self.dropped.inc()
+            case Drop(reason=DropReason.CLOSED):
+                self.late.inc()
+            case Drop(reason=DropReason.DUPLICATE):
+                pass
+            case Drop():
+                self.extend_errors.inc()
+            case _:
+                self.buffered.inc()
+
+    def used(self, flashblocks: int) -> None:
+        """A builder block of so many flashblocks was returned."""
+        self._most_flashblocks = max(self._most_flashblocks, flashblocks)
+        self.in_last_block.set(flashblocks)
+        self.in_all_blocks.inc(flashblocks)
+        self.missing.set(self._most_flashblocks - flashblocks)
+
+
+_DELTA_GAS = (-1e8, -1e7, -1e6, -1e5, 0.0, 1e5, 1e6, 1e7, 1e8)
+_DELTA_COUNT = (-1000.0, -100.0, -10.0, -1.0, 0.0, 1.0, 10.0, 100.0, 1000.0)

@@ -1,0 +1,243 @@
+"""The Engine API that the consensus client talks to: every call to the fallback, most of them to both.
+
+The fallback ("l2", the sequencer's own execution client) is the authority: what the consensus client hears
+is its answer, at its speed. The builder is asked beside it, through `BuilderLink`, and nothing waits for
+it except getPayload, up to the builder's time-out:
+
+    forkchoiceUpdated   both; the answer and the payload id are the fallback's
+    newPayload          both; the answer is the fallback's
+    getPayload          the builder's block if the fallback finds it valid, else the fallback's own
+    anything else       the fallback; transactions and miner settings are copied to the builder
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flashctl.boost.builder_link import BuilderLink
+from flashctl.boost.health import Health, HealthStatus
+from flashctl.boost.metrics import BoostMetrics
+from flashctl.boost.modes import ExecutionMode, ModeSwitch
+from flashctl.boost.payloads import PayloadService
+from flashctl.boost.rounds import Incoming, Round, Rounds, Verdict
+from flashctl.core.engine import ForkchoiceResult, ForkchoiceState, attributes_from_json, payload_id_from_json
+from flashctl.core.engine_client import EngineClient
+from flashctl.core.jsonrpc.methods import Handler, Methods, required
+from flashctl.errors import DataError, FlashctlError
+from flashctl.op.attributes import PayloadAttributes
+
+__all__ = ["COPIED_METHODS", "Multiplexer"]
+
+_LOG = logging.getLogger(__name__)
+
+COPIED_METHODS = frozenset(
+    {
+        "eth_sendRawTransaction",
+        "eth_sendRawTransactionConditional",
+        "miner_setExtra",
+        "miner_setGasPrice",
+        "miner_setGasLimit",
+        "miner_setMaxDASize",
+    }
+)
+"""Not engine calls, yet the builder needs them as much as the fallback: in every mode, so that its pool is
+warm when it is switched on."""
+
+PAYLOAD_VERSIONS = (3, 4, 5)
+"""getPayload versions a builder can answer: Ecotone on. Older ones are the fallback's alone."""
+
+
+class Multiplexer:
+    """Answers the consensus client."""
+
+    def __init__(
+        self,
+        l2: EngineClient,
+        builder: BuilderLink,
+        rounds: Rounds,
+        health: Health,
+        switch: ModeSwitch,
+        payloads: PayloadService,
+        metrics: BoostMetrics,
+        *,
+        ignore_unhealthy_builders: bool = False,
+        released: Callable[[Incoming, Verdict], None] = lambda incoming, verdict: None,
+    ) -> None:
+        """Args:
+        ignore_unhealthy_builders: make no engine calls to a builder that is stale or failed last time.
+        released: told of flashblocks that waited for the builder's payload id.
+        """
+        self._l2 = l2
+        self._builder = builder
+        self._rounds = rounds
+        self._health = health
+        self._switch = switch
+        self._payloads = payloads
+        self._metrics = metrics
+        self._ignore_unhealthy = ignore_unhealthy_builders
+        self._released = released
+
+    def methods(self) -> Methods:
+        """The table to serve; what it lacks is for `forward`."""
+        table = Methods()
+        for version in (1, 2, 3):
+            table.register(*self._timed(f"engine_forkchoiceUpdatedV{version}", self._forkchoice(version)))
+        for version in (1, 2, 3, 4, 5):
+            table.register(*self._timed(f"engine_newPayloadV{version}", self._new_payload(version)))
+        for version in PAYLOAD_VERSIONS:
+            table.register(*self._timed(f"engine_getPayloadV{version}", self._get_payload(version)))
+        return table
+
+    async def forward(self, method: str, request: bytes) -> bytes:
+        """Pass a request to the fallback as it is, and what the builder needs also to the builder."""
+        if method in COPIED_METHODS:
+            self._builder.copy(request)
+        started = time.monotonic()
+        ok = False
+        try:
+            reply = await self._l2.post_raw(request)
+            ok = True
+        finally:
+            span = "exchange_capabilities" if method == "engine_exchangeCapabilities" else "forward"
+            self._metrics.answered(span, time.monotonic() - started, ok=ok)
+        return reply
+
+    @property
+    def status(self) -> HealthStatus:
+        """What /healthz answers."""
+        return self._health.status(self._switch.mode)
+
+    def _timed(self, method: str, handler: Handler) -> tuple[str, Handler]:
+        span = _SPANS.get(method, "")
+
+        async def timed(params: list[Any]) -> Any:
+            started = time.monotonic()
+            ok = False
+            try:
+                result = await handler(params)
+                ok = True
+            finally:
+                self._metrics.answered(span, time.monotonic() - started, ok=ok)
+            return result
+
+        return method, timed
+
+    @property
+    def _builder_takes_part(self) -> bool:
+        if self._switch.mode is ExecutionMode.DISABLED:
+            return False
+        return not self._ignore_unhealthy or self._health.builder_ok
+
+    # --- forkchoiceUpdated ---
+
+    def _forkchoice(self, version: int) -> Handler:
+        method = f"engine_forkchoiceUpdatedV{version}"
+
+        async def forkchoice_updated(params: list[Any]) -> Any:
+            state = required(params, 0, "forkchoiceState")
+            attributes = params[1] if len(params) > 1 else None
+            round_ = self._begin(state, attributes) if version == 3 else None
+            if self._builder_takes_part:
+                future = self._builder.send(method, [state, attributes if round_ is not None else None])
+                if round_ is not None:
+                    self._payloads.expect_builder(round_, self._confirm(round_, future))
+            try:
+                answer = await self._ask_l2(method, params)
+            except FlashctlError:
+                if round_ is not None:
+                    self._rounds.cancel(round_)
+                raise
+            if round_ is not None:
+                self._rounds.l2_answered(round_, _payload_id(answer))
+                self._payloads.remember_request(round_, state, attributes)
+            return answer
+
+        return forkchoice_updated
+
+    def _begin(self, state: Any, attributes: Any) -> Round | None:
+        """The round that attributes open; None where the builder has no part in the block."""
+        if attributes is None:
+            return None
+        try:
+            head = ForkchoiceState.from_json(state).head
+            wanted: PayloadAttributes = attributes_from_json(attributes)
+        except DataError:
+            # Malformed or newer than this program: the fallback's to judge, and it builds alone.
+            self._rounds.supersede()
+            return None
+        if wanted.no_tx_pool or not self._builder_takes_part:
+            self._rounds.supersede()
+            return None
+        return self._rounds.begin(head, wanted)
+
+    async def _confirm(self, round_: Round, answer: asyncio.Future[Any]) -> None:
+        """Take the builder's answer to the call that opened a round, when it comes."""
+        identity, failure = None, ""
+        try:
+            result = ForkchoiceResult.from_json(await answer)
+            identity = result.payload_id
+            if identity is None:
+                failure = f"builder does not build: {result.status.status.value}"
+        except FlashctlError as error:
+            failure = f"builder did not start: {error}"
+        if failure:
+            _LOG.warning("%s", failure, extra={"builder": self._builder.client.url})
+        for incoming, verdict in self._rounds.builder_answered(
+            round_, identity, time.monotonic_ns(), failure
+        ):
+            self._released(incoming, verdict)
+
+    # --- newPayload and getPayload ---
+
+    def _new_payload(self, version: int) -> Handler:
+        method = f"engine_newPayloadV{version}"
+
+        async def new_payload(params: list[Any]) -> Any:
+            if self._builder_takes_part:
+                self._builder.send(method, params)
+            return await self._ask_l2(method, params)
+
+        return new_payload
+
+    def _get_payload(self, version: int) -> Handler:
+        async def get_payload(params: list[Any]) -> Any:
+            identity = payload_id_from_json(required(params, 0, "payloadId"))
+            return await self._payloads.get(identity, version)
+
+        return get_payload
+
+    async def _ask_l2(self, method: str, params: list[Any]) -> Any:
+        """An engine call to the fallback; whether it answered is what health knows of it."""
+        started = time.monotonic()
+        status = "error"
+        try:
+            answer = await self._l2.call(method, params)
+            status = "ok"
+        except FlashctlError as error:
+            self._health.l2_answered(False)
+            _LOG.error("fallback: %s: %s", method, error)
+            raise
+        finally:
+            self._metrics.upstream_seconds.labels("l2", method, status).observe(time.monotonic() - started)
+        self._health.l2_answered(True)
+        return answer
+
+
+_SPANS = {
+    "engine_forkchoiceUpdatedV3": "fork_choice_updated_v3",
+    "engine_newPayloadV3": "new_payload_v3",
+    "engine_newPayloadV4": "new_payload_v4",
+    **{f"engine_getPayloadV{version}": f"get_payload_v{version}" for version in PAYLOAD_VERSIONS},
+}
+
+
+def _payload_id(answer: Any) -> bytes | None:
+    """The fallback's payload id; None if it does not build."""
+    try:
+        return ForkchoiceResult.from_json(answer).payload_id
+    except DataError:
+        return None

@@ -1,0 +1,52 @@
+"""Background health checks: is each side at the head of the chain?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from flashctl.boost.health import Health
+from flashctl.boost.metrics import BoostMetrics
+from flashctl.boost.modes import ExecutionMode, ModeSwitch
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.errors import DataError, FlashctlError
+from flashctl.eth.hexdata import parse_quantity
+
+__all__ = ["head_age", "probe_forever"]
+
+_LOG = logging.getLogger(__name__)
+
+
+async def probe_forever(
+    l2: JsonRpcClient,
+    builder: JsonRpcClient,
+    health: Health,
+    switch: ModeSwitch,
+    metrics: BoostMetrics,
+    interval_s: float,
+) -> None:
+    """Probe both sides now and every `interval_s`; the builder only while it takes part."""
+    while True:
+        before = health.status(switch.mode)
+        if switch.mode is ExecutionMode.DISABLED:
+            health.l2_probed(await head_age(l2))
+        else:
+            l2_age, builder_age = await asyncio.gather(head_age(l2), head_age(builder))
+            health.l2_probed(l2_age)
+            health.builder_probed(builder_age)
+        status = health.status(switch.mode)
+        metrics.health.set(status)
+        if status is not before:
+            _LOG.warning("health %d -> %d", before, status, extra={"facts": str(health)})
+        await asyncio.sleep(interval_s)
+
+
+async def head_age(client: JsonRpcClient) -> float | None:
+    """Seconds since the latest block's timestamp; None if the side does not say."""
+    try:
+        block = await client.call("eth_getBlockByNumber", ["latest", False])
+        return time.time() - parse_quantity(block["timestamp"])
+    except (FlashctlError, DataError, TypeError, KeyError) as error:
+        _LOG.debug("%s: no latest block: %s", client.url, error)
+        return None

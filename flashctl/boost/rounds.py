@@ -1,0 +1,313 @@
+"""The builds under way, and the flashblocks that belong to each. No I/O, no clock.
+
+A round begins when the consensus client asks for a block with the pool, before anybody is called. Three
+things then arrive in any order: the fallback's payload id (the one the consensus client will ask for), the
+builder's payload id, and flashblocks that carry the builder's. A round belongs to a flashblock if
+
+- the builder named that id in its answer, or
+- the id equals the one computed from the attributes in all but the first byte. That byte is the version, 3
+  by the specification and 4 from op-reth (optimism#20226). So a flashblock that overtakes the builder's
+  answer is recognised at once, and one whose answer got lost is not lost (rollup-boost#409).
+
+Anything else waits, a bounded number of flashblocks, for the builder's answer.
+
+Only the newest round publishes, and only until getPayload has taken its block: a flashblock after that
+would promise what the block no longer holds. What was published stays: the same (payload, index) is never
+published twice, nor with other content.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from flashctl.core.sequence import Accepted, Assembler, Duplicate, Equivocation, Gap, Inconsistent, Payload
+from flashctl.core.wire import Base, Flashblock
+from flashctl.op.attributes import PayloadAttributes, payload_id
+
+__all__ = ["Drop", "DropReason", "Hold", "Incoming", "Publish", "Round", "RoundState", "Rounds", "Verdict"]
+
+MAX_ROUNDS = 64
+"""Rounds remembered: two minutes of 2 s blocks. A consensus client asks for the newest."""
+
+MAX_HELD = 1024
+"""Flashblocks that wait for the builder's answer; the reference's figure. One block has about ten."""
+
+MAX_HELD_BYTES = 64 * 1024 * 1024
+
+
+class RoundState(Enum):
+    """Whether a round still takes flashblocks."""
+
+    OPEN = "open"
+    SEALED = "sealed"
+    """getPayload has taken its block."""
+    SUPERSEDED = "superseded"
+    """A newer round began."""
+    CANCELLED = "cancelled"
+    """The fallback refused the build, so nobody will ask for its block."""
+
+
+class DropReason(Enum):
+    """Why a flashblock goes no further."""
+
+    NO_ROUND = "no build under way"
+    OTHER_PAYLOAD = "another payload id"
+    CLOSED = "its block is taken"
+    DUPLICATE = "duplicate"
+    EQUIVOCATION = "differs from one already published"
+    OUT_OF_SEQUENCE = "out of sequence"
+    NOT_AS_ASKED = "not what the attributes ask for"
+    OVERFLOW = "too many waiting for the builder's answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message of the builder's stream: decoded, and as it came."""
+
+    flashblock: Flashblock
+    data: bytes
+    binary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """The next flashblock of the newest round."""
+
+    round: Round
+    incoming: Incoming
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Kept until the builder names its payload id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Not used."""
+
+    reason: DropReason
+    detail: str = ""
+
+
+Verdict = Publish | Hold | Drop
+
+
+@dataclass(slots=True, eq=False)
+class Round:
+    """One build, from forkchoiceUpdated to getPayload."""
+
+    parent_hash: bytes
+    attributes: PayloadAttributes
+    expected_id: bytes
+    """What both sides should call it, by the specification."""
+
+    state: RoundState = RoundState.OPEN
+    l2_id: bytes | None = None
+    builder_id: bytes | None = None
+    builder_answered: bool = False
+    """Whether the builder's answer is in, be it a failure."""
+
+    builder_failure: str = ""
+    """Why the builder does not build, if it said so."""
+
+    trouble: str = ""
+    """The first thing wrong with its flashblocks; a replay without the hole clears it."""
+
+    equivocated: bool = False
+    """The builder said two things about one index: nothing after that is believed."""
+
+    flashblocks: list[Flashblock] = field(default_factory=list)
+    """Accepted so far, from index 0 without a hole."""
+
+    published: bool = False
+    """Whether subscribers have seen its flashblocks."""
+
+    answer: Any = None
+    """What getPayload was answered with. The same id never gets two different blocks."""
+
+    _assembler: Assembler = field(default_factory=Assembler)
+
+    @property
+    def payload(self) -> Payload | None:
+        """The block as far as its flashblocks tell."""
+        if not self.flashblocks:
+            return None
+        first = self.flashblocks[0]
+        assert first.base is not None
+        return Payload(first.payload_id, first.block_number, first.base, tuple(self.flashblocks))
+
+    def owns(self, identity: bytes) -> bool:
+        """Whether a flashblock with this payload id is of this round."""
+        if self.builder_id is not None:
+            return identity == self.builder_id
+        return identity[1:] == self.expected_id[1:]
+
+    def accept(self, incoming: Incoming, now_ns: int) -> Verdict:
+        """Judge a flashblock of this round."""
+        flashblock = incoming.flashblock
+        if self.state is not RoundState.OPEN:
+            return Drop(DropReason.CLOSED, self.state.value)
+        if self.equivocated:
+            return Drop(DropReason.EQUIVOCATION, "earlier in this round")
+        if self.builder_id is None:
+            self.builder_id = bytes.fromhex(flashblock.payload_id[2:])
+        if flashblock.index == 0 and (difference := _difference(flashblock, self)):
+            return self._refuse(DropReason.NOT_AS_ASKED, difference)
+        for event in self._assembler.feed(flashblock, now_ns):
+            match event:
+                case Accepted():
+                    return self._extend(incoming)
+                case Duplicate():
+                    return Drop(DropReason.DUPLICATE)
+                case Equivocation():
+                    return self._refuse(DropReason.EQUIVOCATION, f"index {flashblock.index}")
+                case Gap(missing=missing):
+                    return self._refuse(DropReason.OUT_OF_SEQUENCE, f"missing {[*missing[:5]]}")
+                case Inconsistent(reason=reason):
+                    return self._refuse(DropReason.OUT_OF_SEQUENCE, reason)
+                case _:
+                    continue
+        return self._refuse(DropReason.OUT_OF_SEQUENCE, f"index {flashblock.index} without its predecessor")
+
+    def _extend(self, incoming: Incoming) -> Verdict:
+        """Take what the assembler accepted; a builder that replays after a gap starts again at index 0."""
+        flashblock, index = incoming.flashblock, incoming.flashblock.index
+        if index < len(self.flashblocks):
+            published = self.flashblocks[index]
+            if published.diff == flashblock.diff and published.base == flashblock.base:
+                return Drop(DropReason.DUPLICATE)
+            return self._refuse(DropReason.EQUIVOCATION, f"index {index}")
+        self.flashblocks.append(flashblock)
+        self.trouble = ""
+        return Publish(self, incoming)
+
+    def _refuse(self, reason: DropReason, detail: str) -> Drop:
+        self.trouble = self.trouble or f"{reason.value}: {detail}"
+        self.equivocated = self.equivocated or reason is DropReason.EQUIVOCATION
+        return Drop(reason, detail)
+
+
+class Rounds:
+    """All rounds; the newest takes flashblocks."""
+
+    def __init__(self) -> None:
+        self._current: Round | None = None
+        self._by_l2_id: OrderedDict[bytes, Round] = OrderedDict()
+        self._held: list[Incoming] = []
+        self._held_bytes = 0
+
+    @property
+    def current(self) -> Round | None:
+        """The round begun last, whatever its state."""
+        return self._current
+
+    def begin(self, parent_hash: bytes, attributes: PayloadAttributes) -> Round:
+        """The consensus client asks for a block on `parent_hash`.
+
+        Asking again for the same continues the same round: a retried call must not lose what is published.
+        """
+        expected = payload_id(parent_hash, attributes)
+        current = self._current
+        if current is not None and current.expected_id == expected and current.state is RoundState.OPEN:
+            return current
+        self.supersede()
+        self._current = Round(parent_hash, attributes, expected)
+        return self._current
+
+    def supersede(self) -> None:
+        """The consensus client moves on to a block without the builder."""
+        if self._current is not None and self._current.state is RoundState.OPEN:
+            self._current.state = RoundState.SUPERSEDED
+        self._forget_held()
+
+    def l2_answered(self, round_: Round, identity: bytes | None) -> None:
+        """The fallback builds under `identity`; None if it does not build at all."""
+        if identity is None:
+            self.cancel(round_)
+            return
+        round_.l2_id = identity
+        self._by_l2_id[identity] = round_
+        self._by_l2_id.move_to_end(identity)
+        while len(self._by_l2_id) > MAX_ROUNDS:
+            self._by_l2_id.popitem(last=False)
+
+    def cancel(self, round_: Round) -> None:
+        """Nobody will ask for this round's block."""
+        if round_.state is RoundState.OPEN:
+            round_.state = RoundState.CANCELLED
+
+    def builder_answered(
+        self, round_: Round, identity: bytes | None, now_ns: int, failure: str = ""
+    ) -> list[tuple[Incoming, Verdict]]:
+        """The builder builds under `identity`, or does not; the verdicts on what waited for this.
+
+        Flashblocks that arrived under another id keep it: the builder's own stream is nearer to the truth
+        than an answer, and both are checked against the attributes.
+        """
+        round_.builder_answered = True
+        round_.builder_failure = failure
+        if round_ is not self._current:
+            return []
+        if identity is not None and not round_.flashblocks:
+            round_.builder_id = identity
+        held = sorted(self._held, key=lambda incoming: incoming.flashblock.index)
+        self._forget_held()
+        return [(incoming, self.feed(incoming, now_ns)) for incoming in held]
+
+    def feed(self, incoming: Incoming, now_ns: int) -> Verdict:
+        """Judge one message of the builder's stream, arrived at `now_ns` on a steady clock."""
+        round_ = self._current
+        if round_ is None:
+            return Drop(DropReason.NO_ROUND)
+        if round_.owns(bytes.fromhex(incoming.flashblock.payload_id[2:])):
+            return round_.accept(incoming, now_ns)
+        if round_.builder_answered or round_.builder_id is not None or round_.state is not RoundState.OPEN:
+            return Drop(DropReason.OTHER_PAYLOAD, incoming.flashblock.payload_id)
+        size = len(incoming.data)
+        if len(self._held) >= MAX_HELD or self._held_bytes + size > MAX_HELD_BYTES:
+            return Drop(DropReason.OVERFLOW)
+        self._held.append(incoming)
+        self._held_bytes += size
+        return Hold()
+
+    def find(self, l2_id: bytes) -> Round | None:
+        """The round whose block the consensus client asks for."""
+        return self._by_l2_id.get(l2_id)
+
+    def seal(self, round_: Round) -> None:
+        """getPayload takes the block now; flashblocks that come later are not part of it."""
+        if round_.state in (RoundState.OPEN, RoundState.SUPERSEDED):
+            round_.state = RoundState.SEALED
+
+    def _forget_held(self) -> None:
+        self._held = []
+        self._held_bytes = 0
+
+
+def _difference(first: Flashblock, round_: Round) -> str:
+    """How index 0 departs from what was asked for; empty if it does not."""
+    base = first.base
+    if base is None:
+        return "no base"
+    wanted = round_.attributes
+    for name, asked, given in _pairs(round_.parent_hash, wanted, base):
+        if asked is not None and asked != given:
+            return f"{name} differs"
+    if first.diff.transactions[: len(wanted.transactions)] != wanted.transactions:
+        return "forced transactions differ"
+    return ""
+
+
+def _pairs(parent_hash: bytes, wanted: PayloadAttributes, base: Base) -> list[tuple[str, Any, Any]]:
+    return [
+        ("parent hash", parent_hash, base.parent_hash),
+        ("timestamp", wanted.timestamp, base.timestamp),
+        ("gas limit", wanted.gas_limit, base.gas_limit),
+        ("prev randao", wanted.prev_randao, base.prev_randao),
+        ("fee recipient", wanted.fee_recipient, base.fee_recipient),
+        ("beacon root", wanted.parent_beacon_block_root, base.parent_beacon_block_root),
+    ]

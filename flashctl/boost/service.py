@@ -1,0 +1,178 @@
+"""Boost put together: clients, state, servers, tasks, for as long as the process lives."""
+
+from __future__ import annotations
+
+import logging
+
+from flashctl.boost.builder_link import BuilderLink
+from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
+from flashctl.boost.debug_api import debug_methods
+from flashctl.boost.decisions import DecisionLog
+from flashctl.boost.follower import Follower
+from flashctl.boost.health import Health
+from flashctl.boost.metrics import BoostMetrics
+from flashctl.boost.modes import ModeSwitch
+from flashctl.boost.multiplexer import Multiplexer
+from flashctl.boost.payloads import PayloadService
+from flashctl.boost.probe import probe_forever
+from flashctl.boost.rounds import Rounds
+from flashctl.core.engine_client import EngineClient
+from flashctl.core.hub import Hub
+from flashctl.core.hub import serve as serve_hub
+from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.server import serve
+from flashctl.core.service import Health as ReportedHealth
+from flashctl.core.service import Lifecycle, run_service, serve_status
+from flashctl.core.stream import Backoff, StreamOptions
+from flashctl.errors import ExitCode
+
+__all__ = ["ENGINE_LIMITS", "Boost", "run"]
+
+_LOG = logging.getLogger(__name__)
+
+ENGINE_LIMITS = ServerLimits(request_bytes=128 * 1024 * 1024)
+"""geth's limit on its engine port: a payload is hex, so twice the size of its block."""
+
+
+class Boost:
+    """One boost: built from a config, started inside a `Lifecycle`."""
+
+    def __init__(self, config: BoostConfig) -> None:
+        self.config = config
+        self.switch = ModeSwitch(config.execution_mode)
+        self.health = Health(config.max_unsafe_interval_s)
+        self.rounds = Rounds()
+        self.metrics = BoostMetrics()
+        self.metrics.set_mode(config.execution_mode)
+        self.hub = Hub()
+        self.decisions = DecisionLog(config.decisions)
+        self.follower = Follower(self.rounds, self.switch, self.metrics, self.hub)
+        self.l2 = _client(config.l2)
+        self.builder = BuilderLink(_client(config.builder))
+        self.payloads = PayloadService(
+            self.l2,
+            self.builder,
+            self.rounds,
+            self.health,
+            self.switch,
+            self.metrics,
+            self.decisions,
+            policy=config.policy,
+            external_state_root=config.external_state_root,
+        )
+        self.multiplexer = Multiplexer(
+            self.l2,
+            self.builder,
+            self.rounds,
+            self.health,
+            self.switch,
+            self.payloads,
+            self.metrics,
+            ignore_unhealthy_builders=config.ignore_unhealthy_builders,
+            released=self.follower.released,
+        )
+        self.rpc_url = ""
+        """The consensus client's end, once started."""
+        self.debug_url = ""
+        self.stream_url = ""
+
+    async def start(self, life: Lifecycle) -> None:
+        """Listen on every port, then follow the builder.
+
+        Raises:
+            FlashctlError: If a port is taken.
+        """
+        config = self.config
+        life.on_stop(self._close_clients, "clients")
+        if config.metrics:
+            status = await serve_status(
+                config.metrics_host, config.metrics_port, self.metrics.registry, self._reported_health
+            )
+            life.on_stop(status.close, "metrics")
+            _LOG.info("metrics on %s/metrics", status.url)
+        debug = await serve(
+            debug_methods(self.switch, self.health, self.rounds, self.metrics),
+            config.debug_host,
+            config.debug_port,
+        )
+        life.on_stop(debug.close, "debug API")
+        self.debug_url = debug.url
+        if config.flashblocks is not None:
+            await self._start_flashblocks(life, config.flashblocks)
+        rpc = await serve(
+            self.multiplexer.methods(),
+            config.rpc_host,
+            config.rpc_port,
+            jwt_secret=config.rpc_jwt_secret,
+            fallback=self.multiplexer.forward,
+            pages={
+                "/healthz": lambda: (self.multiplexer.status, self.multiplexer.status.phrase),
+                "/readyz": lambda: (200, "OK"),
+                "/livez": lambda: (200, "OK"),
+            },
+            limits=ENGINE_LIMITS,
+        )
+        life.on_stop(rpc.close, "engine API")
+        self.rpc_url = rpc.url
+        life.spawn(
+            probe_forever(
+                self.l2,
+                self.builder.client,
+                self.health,
+                self.switch,
+                self.metrics,
+                config.health_check_interval_s,
+            ),
+            "health probe",
+        )
+        _LOG.info(
+            "boost listens",
+            extra={"engine": rpc.url, "flashblocks": self.stream_url or "off", "debug": debug.url},
+        )
+
+    async def _start_flashblocks(self, life: Lifecycle, config: FlashblocksConfig) -> None:
+        server = await serve_hub(self.hub, config.host, config.port)
+        life.on_stop(server.close, "flashblocks")
+        self.stream_url = server.url
+        options = StreamOptions(
+            backoff=Backoff(
+                config.initial_reconnect_ms / 1000,
+                config.max_reconnect_ms / 1000,
+                stable_after_s=config.max_reconnect_ms / 1000,
+            ),
+            connect_timeout_s=config.connect_timeout_ms / 1000,
+            ping_interval_s=config.ping_interval_ms / 1000,
+            pong_timeout_s=config.pong_timeout_ms / 1000,
+            # A builder without a build has nothing to say, and pings tell whether it lives.
+            silence_timeout_s=None,
+        )
+        life.spawn(self.follower.follow(config.builder_url, options), "flashblocks")
+
+    def _reported_health(self) -> ReportedHealth:
+        status = self.multiplexer.status
+        return ReportedHealth(ready=status != 503, detail=status.phrase, degraded=status == 206)
+
+    async def _close_clients(self) -> None:
+        await self.payloads.close()
+        await self.builder.close()
+        await self.l2.close()
+        self.decisions.close()
+
+
+def _client(upstream: Upstream) -> EngineClient:
+    return EngineClient(upstream.url, jwt_secret=upstream.jwt_secret, timeout_s=upstream.timeout_s)
+
+
+def run(config: BoostConfig, *, ready_fd: int | None = None) -> ExitCode:
+    """Run boost until a signal.
+
+    Raises:
+        FlashctlError: If it cannot start.
+    """
+
+    async def main(life: Lifecycle) -> None:
+        await Boost(config).start(life)
+        life.ready()
+        await life.stopped()
+
+    return run_service(main, ready_fd=ready_fd)
