@@ -8,6 +8,7 @@ transactions.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from flashctl.eth.receipts import decode_receipt
 from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_transaction
 
 __all__ = [
+    "PriceMemory",
     "checked",
     "error_report",
     "report_block",
@@ -86,8 +88,29 @@ def _hex_transactions(values: Any) -> list[bytes]:
 # -- flashblocks ----------------------------------------------------------------------------------
 
 
-def report_flashblock(message: Mapping[str, Any], options: Options, base_fee: int | None = None) -> Report:
-    """A flashblock message; `base_fee` is that of its block when the message itself carries no base.
+_REMEMBERED_PAYLOADS = 16
+
+
+class PriceMemory:
+    """Base fee and L1 prices of the payloads seen last: only index 0 carries them, the rest is priced
+    alike."""
+
+    def __init__(self) -> None:
+        self._prices: OrderedDict[str, tuple[int, L1Pricing | None]] = OrderedDict()
+
+    def get(self, payload_id: str) -> tuple[int | None, L1Pricing | None]:
+        """What is known of a payload."""
+        return self._prices.get(payload_id, (None, None))
+
+    def put(self, payload_id: str, base_fee: int, l1: L1Pricing | None) -> None:
+        """Remember a payload, and forget the oldest beyond the limit."""
+        self._prices[payload_id] = (base_fee, l1)
+        while len(self._prices) > _REMEMBERED_PAYLOADS:
+            self._prices.popitem(last=False)
+
+
+def report_flashblock(message: Mapping[str, Any], options: Options, memory: PriceMemory) -> Report:
+    """A flashblock message; `memory` prices the later ones of a payload like its first.
 
     Raises:
         DataError: The object is no flashblock.
@@ -96,6 +119,10 @@ def report_flashblock(message: Mapping[str, Any], options: Options, base_fee: in
 
     flashblock = from_object(_snake(message))
     base, diff = flashblock.base, flashblock.diff
+    base_fee, l1 = memory.get(flashblock.payload_id)
+    priced = _priced(options, diff.transactions)
+    if priced.l1 is None and l1 is not None:
+        priced = replace(options, l1=l1)
     context = {
         "payloadId": flashblock.payload_id,
         "index": flashblock.index,
@@ -104,6 +131,7 @@ def report_flashblock(message: Mapping[str, Any], options: Options, base_fee: in
     report: Report = dict(context)
     if base is not None:
         base_fee = base.base_fee_per_gas
+        memory.put(flashblock.payload_id, base_fee, priced.l1)
         report |= {
             "parentHash": "0x" + base.parent_hash.hex(),
             "parentBeaconBlockRoot": "0x" + base.parent_beacon_block_root.hex(),
@@ -123,7 +151,7 @@ def report_flashblock(message: Mapping[str, Any], options: Options, base_fee: in
     }
     if diff.blob_gas_used is not None:
         report["blobGasUsed"] = hex(diff.blob_gas_used)
-    reports = _reports(diff.transactions, _priced(options, diff.transactions), context, base_fee)
+    reports = _reports(diff.transactions, priced, context, base_fee)
     _attach_receipts(reports, flashblock.metadata.receipts, options)
     extras: Report = {"kind": "flashblock"}
     if flashblock.metadata.prev_flashblock_id is not None:

@@ -7,13 +7,12 @@ seen the base of, so that later flashblocks of a stream are priced like the firs
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from flashctl.decode.containers import (
+    PriceMemory,
     checked,
     error_report,
     report_block,
@@ -40,8 +39,6 @@ __all__ = ["Engine", "Outcome", "outcome_of"]
 MAX_LINE_BYTES = 256 * 1024 * 1024
 """A line longer than this is refused; a block of 100 MB of transactions in hex fits."""
 
-_REMEMBERED_PAYLOADS = 16
-
 
 class Outcome(Enum):
     """What a report means for the exit code."""
@@ -64,16 +61,17 @@ def outcome_of(report: Mapping[str, Any]) -> Outcome:
     return worst
 
 
-@dataclass(slots=True)
 class Engine:
-    """Decodes documents one after the other."""
+    """Decodes documents one after the other.
 
-    options: Options
-    forced: Kind | None = None
-    """`--as`: what bytes are, whatever they look like."""
+    Args:
+        forced: `--as`: what bytes are, whatever they look like.
+    """
 
-    def __post_init__(self) -> None:
-        self._base_fees: OrderedDict[str, int] = OrderedDict()
+    def __init__(self, options: Options, forced: Kind | None = None) -> None:
+        self.options = options
+        self.forced = forced
+        self._memory = PriceMemory()
 
     def line(self, text: str, number: int | None = None) -> Iterator[Report]:
         """The reports of one line of text; `number` names it in errors."""
@@ -93,7 +91,7 @@ class Engine:
         except RecursionError:
             yield error_report(UnknownDocument("lists are nested too deeply to decode"), **(where or {}))
 
-    def bytes(self, raw: bytes) -> Iterator[Report]:
+    def blob(self, raw: bytes) -> Iterator[Report]:
         """The report of raw bytes, such as a binary file."""
         try:
             document = Document(self.forced or classify_bytes(raw), raw)
@@ -125,7 +123,7 @@ class Engine:
             return self._report_bytes(document.kind, value)
         match document.kind:
             case Kind.FLASHBLOCK:
-                return self._flashblock(value)
+                return report_flashblock(value, self.options, self._memory)
             case Kind.BLOCK:
                 return report_block_object(value, self.options)
             case Kind.PAYLOAD:
@@ -155,12 +153,3 @@ class Engine:
 
                 return report_item(raw, self.options)
         raise UnknownDocument(f"a {kind.value} is JSON, these are bytes")
-
-    def _flashblock(self, message: Mapping[str, Any]) -> Report:
-        payload_id = str(message.get("payload_id") or message.get("payloadId"))
-        report = report_flashblock(message, self.options, self._base_fees.get(payload_id))
-        if "baseFeePerGas" in report:
-            self._base_fees[payload_id] = int(report["baseFeePerGas"], 16)
-            while len(self._base_fees) > _REMEMBERED_PAYLOADS:
-                self._base_fees.popitem(last=False)
-        return report

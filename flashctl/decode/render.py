@@ -25,7 +25,8 @@ _GWEI = {
 }  # fmt: skip
 _NUMBERS = {
     "chainId", "nonce", "gas", "intrinsicGas", "floorGas", "gasUsed", "gasLimit", "cumulativeGasUsed",
-    "l1GasUsed", "timestamp", "blockNumber", "number", "blobGasUsed", "excessBlobGas", "size", "sequenceNumber",
+    "l1GasUsed", "timestamp", "blockNumber", "number", "blobGasUsed", "excessBlobGas", "size",
+    "sequenceNumber",
     "baseFeeScalar", "blobBaseFeeScalar", "operatorFeeScalar", "operatorFeeConstant", "daFootprintGasScalar",
     "l1FeeOverhead", "l1FeeScalar", "depositNonce", "depositReceiptVersion", "status", "v", "yParity",
     "difficulty",

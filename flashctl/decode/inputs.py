@@ -1,0 +1,147 @@
+"""Where the lines to decode come from: arguments, files, standard input.
+
+Hex and JSON arrive as lines. Two things are not lines: a binary file (its first bytes are not text), and
+one JSON document that is laid out over several lines. Compressed files are opened by their name.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from flashctl.decode.fields import FIELDS
+from flashctl.errors import IoError, UsageError
+
+__all__ = ["Source", "open_source", "read_pieces", "split_arguments"]
+
+MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
+"""Largest single document; a flashblock is 50 KB, a full L1 block in hex 20 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input: literal text, or something to read."""
+
+    text: str | None = None
+    path: Path | None = None
+    """None with `text` None is standard input."""
+
+
+def split_arguments(arguments: Sequence[str], *, stdin_is_terminal: bool) -> tuple[list[Source], str | None]:
+    """The sources and, when the last argument names one, the field to print.
+
+    Raises:
+        UsageError: An argument is neither hex, JSON, a file nor a field; or there is no input at all.
+    """
+    rest = list(arguments)
+    field = None
+    if rest and rest[-1] in FIELDS and not Path(rest[-1]).exists():
+        field = rest.pop()
+    if not rest:
+        if stdin_is_terminal:
+            raise UsageError("nothing to decode", hint="give hex, JSON or a file, or pipe it in; see --help")
+        return [Source()], field
+    return [_source(argument) for argument in rest], field
+
+
+def _source(argument: str) -> Source:
+    if argument == "-":
+        return Source()
+    stripped = argument.strip().strip("\"'")
+    if stripped[:2] in ("0x", "0X") or stripped[:1] in ("{", "["):
+        return Source(text=argument.strip())
+    if len(argument) < 4096 and "\n" not in argument and Path(argument).exists():
+        return Source(path=Path(argument))
+    if stripped and all(character in "0123456789abcdefABCDEF \n\r\t" for character in stripped):
+        return Source(text=stripped)
+    from flashctl.core.profile import suggestion
+
+    hint = (
+        suggestion(argument, FIELDS) or "give hex, JSON, a file, - for stdin, or end with the name of a field"
+    )
+    raise UsageError(f"{argument[:60]!r} is neither hex, JSON, a file nor a field", hint=hint)
+
+
+def open_source(source: Source) -> BinaryIO:
+    """The bytes of a source, decompressed when its name says so.
+
+    Raises:
+        IoError: The file cannot be opened or the library for it is missing.
+    """
+    if source.text is not None:
+        return io.BytesIO(source.text.encode())
+    if source.path is None:
+        return sys.stdin.buffer
+    try:
+        return _open(source.path)
+    except OSError as error:
+        raise IoError(f"cannot read {source.path}: {error.strerror}") from None
+
+
+def _open(path: Path) -> BinaryIO:
+    match path.suffix:
+        case ".gz":
+            import gzip
+
+            return cast(BinaryIO, gzip.open(path, "rb"))
+        case ".zst":
+            import zstandard
+
+            reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)
+            return io.BufferedReader(cast(io.RawIOBase, reader))
+        case ".br":
+            from flashctl.core.wire import unpack
+
+            return io.BytesIO(unpack(path.read_bytes(), binary=True, max_decompressed=MAX_DOCUMENT_BYTES))
+    return path.open("rb")
+
+
+def read_pieces(stream: BinaryIO) -> Iterator[tuple[int, str | bytes]]:
+    """What a stream holds, piece by piece, with line numbers: text of one line or document, or a binary blob.
+
+    Lines come out as they arrive, so that a live stream is decoded live.
+    """
+    number = 0
+    while line := stream.readline(MAX_DOCUMENT_BYTES):
+        number += 1
+        if number == 1:
+            if _is_binary(line):
+                yield 1, line + stream.read(MAX_DOCUMENT_BYTES)
+                return
+            if line.lstrip()[:1] in (b"{", b"[") and not _is_json(line):
+                yield from _document_or_lines(line + stream.read(MAX_DOCUMENT_BYTES))
+                return
+        if (text := line.decode("utf-8-sig", "replace").strip()) and not text.startswith("#"):
+            yield number, text
+
+
+def _document_or_lines(data: bytes) -> Iterator[tuple[int, str]]:
+    """One JSON document over many lines; where that fails, the lines for what they are."""
+    text = data.decode("utf-8", "replace")
+    if _is_json(data):
+        yield 1, text.strip()
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _is_binary(line: bytes) -> bool:
+    """Whether the input starts like raw RLP or a typed transaction instead of like text."""
+    head = line.removeprefix(b"\xef\xbb\xbf")[:64]
+    # 0x7e is printable, but no text to decode starts with a tilde: it is a deposit.
+    return head[:1] == b"~" or any(byte >= 0x7F or (byte < 0x20 and byte not in b"\t\r\n") for byte in head)
+
+
+def _is_json(data: bytes) -> bool:
+    import orjson
+
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,250 @@
+"""`flashctl decode`: reads, decodes, prints, and says with its exit code whether all went well.
+
+Errors of single lines go where the reader of the output looks: into the JSON stream as objects, else to
+stderr. A bad line never ends the batch; it makes the exit code 65.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from flashctl.core.output import Output, escape, wants_color
+from flashctl.decode.abi import Entry, entries_from_json, parse_signature
+from flashctl.decode.config import DecodeConfig
+from flashctl.decode.documents import Kind, parse_hex_text
+from flashctl.decode.engine import Engine, Outcome, outcome_of
+from flashctl.decode.facts import Options, Report
+from flashctl.decode.fields import check_fields
+from flashctl.decode.forms import read_transaction
+from flashctl.decode.inputs import Source, open_source, read_pieces, split_arguments
+from flashctl.decode.l1 import L1Pricing
+from flashctl.decode.present import FieldsPresenter, JsonPresenter, Presenter, TextPresenter
+from flashctl.decode.render import Style
+from flashctl.decode.signatures import SignatureBook
+from flashctl.errors import ExitCode, Failed, IoError, UsageError
+from flashctl.op.fees import L1FeeParameters
+from flashctl.op.forks import OpFork
+
+__all__ = ["build_options", "kind_named", "run"]
+
+
+def run(config: DecodeConfig, output: Output | None = None) -> ExitCode:
+    """Decode everything the configuration names.
+
+    Raises:
+        UsageError: Contradicting or unknown settings. IoError: A file cannot be read.
+    """
+    sources, field = split_arguments(config.inputs, stdin_is_terminal=sys.stdin.isatty())
+    fields = (*config.fields, field) if field is not None else tuple(config.fields)
+    check_fields(fields)
+    if fields and config.json:
+        raise UsageError("--json and fields exclude each other", hint="pipe --json into jq to pick fields")
+    engine = Engine(build_options(config), kind_named(config.kind))
+    session = _Session(config, engine, _presenter(config, fields), output or Output())
+    if (jobs := _jobs(config, sources, fields)) > 1:
+        from flashctl.decode.parallel import decode_in_parallel
+
+        outcome = decode_in_parallel(config, fields, sources, jobs, session.output)
+    else:
+        for source in sources:
+            session.consume(source)
+        outcome = session.finish()
+        if field is not None and session.reports == 1 and session.empty and outcome is not Outcome.FAILED:
+            raise Failed(f"there is no {field} in it")
+    if outcome is Outcome.FAILED:
+        return ExitCode.DATA
+    return ExitCode.FAILED if outcome is Outcome.PROBLEM and config.verify else ExitCode.OK
+
+
+class _Session:
+    """The loop of one process."""
+
+    def __init__(self, config: DecodeConfig, engine: Engine, presenter: Presenter, output: Output) -> None:
+        self.config = config
+        self.engine = engine
+        self.presenter = presenter
+        self.output = output
+        self.worst = Outcome.FINE
+        self.reports = 0
+        self.empty = True
+        """Whether every line of output was blank: the field asked for is in none of the reports."""
+        self.blobs = 0
+
+    def consume(self, source: Source) -> None:
+        """Decode one source to its end."""
+        try:
+            with open_source(source) as stream:
+                for number, piece in read_pieces(stream):
+                    self._piece(number if source.text is None else None, piece)
+        except (OSError, EOFError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise IoError(f"cannot read {source.path or 'stdin'}: {error}") from None
+
+    def _piece(self, number: int | None, piece: str | bytes) -> None:
+        reports = self.engine.blob(piece) if isinstance(piece, bytes) else self.engine.line(piece, number)
+        for report in reports:
+            self._show(report)
+        if self.config.blobs is not None and self.worst is not Outcome.FAILED:
+            raw = piece if isinstance(piece, bytes) else parse_hex_text(piece)
+            self.blobs = write_blobs(raw, self.config.blobs, self.blobs)
+
+    def _show(self, report: Report) -> None:
+        self.reports += 1
+        outcome = outcome_of(report)
+        if outcome.value > self.worst.value:
+            self.worst = outcome
+        if outcome is Outcome.FAILED and not self.config.json:
+            complain(report)
+        self._print(self.presenter.show(report))
+
+    def _print(self, lines: Iterator[str]) -> None:
+        for line in lines:
+            self.empty = self.empty and not line
+            self.output.line(line)
+
+    def finish(self) -> Outcome:
+        """Print what was held back; the worst of everything that was decoded."""
+        self._print(self.presenter.finish())
+        return self.worst
+
+
+def write_blobs(raw: bytes, folder: Path, first: int) -> int:
+    """Write the blobs that travel with a transaction as `blob-<n>.bin`, from `first` on; the next number.
+
+    Raises:
+        IoError: The folder cannot be written.
+    """
+    sidecar = read_transaction(raw).sidecar
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, blob in enumerate(sidecar.blobs if sidecar is not None else (), first):
+            (folder / f"blob-{number}.bin").write_bytes(blob)
+            first = number + 1
+    except OSError as error:
+        raise IoError(f"cannot write to {folder}: {error.strerror}") from None
+    return first
+
+
+def complain(report: Report) -> None:
+    """Say on stderr what could not be decoded."""
+    for member in (report, *(report.get("transactions") or ())):
+        if not isinstance(member, dict) or "error" not in member:
+            continue
+        details = member["error"]
+        if "line" in details:
+            where = f"line {details['line']}: "
+        elif "position" in details:
+            where = f"transaction {details['position']}: "
+        else:
+            where = ""
+        print(f"flashctl: error: {where}{escape(str(details['message']))}", file=sys.stderr)
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+def kind_named(name: str | None) -> Kind | None:
+    if name is None:
+        return None
+    try:
+        return Kind(name)
+    except ValueError:
+        raise UsageError(f"--as {name!r}: not a kind", hint=f"kinds: {', '.join(Kind)}") from None
+
+
+def build_options(config: DecodeConfig) -> Options:
+    """What the reports may draw on.
+
+    Raises:
+        UsageError: A signature, an ABI or a fork that cannot be understood.
+    """
+    return Options(
+        book=SignatureBook(_entries(config)),
+        senders=config.senders,
+        base_fee=config.base_fee,
+        chain_id=config.chain_id,
+        l1=_pricing(config),
+    )
+
+
+def _entries(config: DecodeConfig) -> list[Entry]:
+    entries = [parse_signature(text) for text in config.signatures]
+    for path in config.abi:
+        entries += entries_from_json(_read_json(path))
+    return entries
+
+
+def _read_json(path: Path) -> Any:
+    import orjson
+
+    try:
+        return orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise IoError(f"cannot read {path}: {error.strerror}") from None
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"--abi {path}: not JSON: {error}") from None
+
+
+def _pricing(config: DecodeConfig) -> L1Pricing | None:
+    if config.l1_base_fee is None:
+        return None
+    fork = _fork(config.fork)
+    if fork < OpFork.ECOTONE:
+        raise UsageError("--fork must be ecotone or later for an L1 fee from flags")
+    parameters = L1FeeParameters(
+        config.l1_base_fee,
+        config.blob_base_fee or 0,
+        config.base_fee_scalar or 0,
+        config.blob_base_fee_scalar or 0,
+    )
+    return L1Pricing(fork, parameters)
+
+
+def _fork(name: str | None) -> OpFork:
+    try:
+        return OpFork[(name or "jovian").upper()]
+    except KeyError:
+        known = ", ".join(fork.label for fork in OpFork)
+        raise UsageError(f"--fork {name!r}: not a fork", hint=f"forks: {known}") from None
+
+
+def _presenter(config: DecodeConfig, fields: Sequence[str]) -> Presenter:
+    if fields:
+        return FieldsPresenter(fields, config.decimal)
+    if config.json:
+        return JsonPresenter(whole=config.kind is not None, in_decimal=config.decimal)
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    return TextPresenter(Style(width, wants_color(sys.stdout, config.color)), full=config.full)
+
+
+_PARALLEL_FROM_BYTES = 2 * 1024 * 1024
+"""Input size from which worker processes pay for their start (80 ms each)."""
+
+
+def _jobs(config: DecodeConfig, sources: Sequence[Source], fields: Sequence[str]) -> int:
+    """How many processes to decode with: one for what is small, live or printed as text."""
+    if not (config.json or fields) or config.jobs == 1:
+        return 1
+    if config.jobs is not None:
+        return config.jobs
+    size = sum(_size(source) for source in sources)
+    return min(os.cpu_count() or 1, 8) if size >= _PARALLEL_FROM_BYTES else 1
+
+
+def _size(source: Source) -> int:
+    """Bytes of a regular file, on stdin too; 0 for what arrives as it is produced."""
+    if source.text is not None:
+        return 0
+    try:
+        status = os.stat(source.path) if source.path is not None else os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError):
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
