@@ -14,6 +14,7 @@ https://specs.optimism.io/protocol/deposits.html#execution
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -21,6 +22,8 @@ from flashctl.errors import DataError
 from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.eth.signatures import recover_authority
 from flashctl.eth.transactions import (
+    AccessListEntry,
+    Authorization,
     BlobTx,
     DepositTx,
     InvalidTransaction,
@@ -54,7 +57,15 @@ from flashctl.op.fees import (
 )
 from flashctl.op.forks import OpFork
 
-__all__ = ["Applied", "Rejection", "TransactionProcessor", "TransactionRejected", "parameters_of"]
+__all__ = [
+    "Applied",
+    "Rejection",
+    "TransactionProcessor",
+    "TransactionRejected",
+    "access_list_of",
+    "delegations_of",
+    "parameters_of",
+]
 
 _MAX_NONCE: Final = 2**64 - 1
 _DELEGATED_CODE_SIZE: Final = 23
@@ -249,22 +260,28 @@ def parameters_of(tx: SignedTransaction, sender: int, gas_price: int) -> TxParam
     to = None if tx.to is None else int.from_bytes(tx.to, "big")
     if isinstance(tx, LegacyTx):
         return TxParams(sender, to, tx.value, tx.data, tx.gas_limit, gas_price)
-    access_list = tuple(
+    authorizations = delegations_of(tx.authorizations) if isinstance(tx, SetCodeTx) else None
+    access_list = access_list_of(tx.access_list)
+    return TxParams(sender, to, tx.value, tx.data, tx.gas_limit, gas_price, access_list, authorizations)
+
+
+def access_list_of(entries: Iterable[AccessListEntry]) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """An access list in the EVM's terms."""
+    return tuple(
         (
             int.from_bytes(entry.address, "big"),
             tuple(int.from_bytes(key, "big") for key in entry.storage_keys),
         )
-        for entry in tx.access_list
+        for entry in entries
     )
-    authorizations = None
-    if isinstance(tx, SetCodeTx):
-        authorizations = tuple(
-            Delegation(
-                each.chain_id,
-                int.from_bytes(each.address, "big"),
-                each.nonce,
-                None if (authority := recover_authority(each)) is None else int.from_bytes(authority, "big"),
-            )
-            for each in tx.authorizations
-        )
-    return TxParams(sender, to, tx.value, tx.data, tx.gas_limit, gas_price, access_list, authorizations)
+
+
+def delegations_of(authorizations: Iterable[Authorization]) -> tuple[Delegation, ...]:
+    """Authorizations in the EVM's terms, their signatures checked."""
+    delegations = []
+    for each in authorizations:
+        authority = recover_authority(each)
+        signer = None if authority is None else int.from_bytes(authority, "big")
+        address = int.from_bytes(each.address, "big")
+        delegations.append(Delegation(each.chain_id, address, each.nonce, signer))
+    return tuple(delegations)

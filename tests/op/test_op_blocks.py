@@ -1,4 +1,4 @@
-"""Real blocks of OP Mainnet, OP Sepolia, Unichain and Celo Sepolia, executed from their witness to their hash."""
+"""Real blocks of four chains, executed from their witness to their hash."""
 
 from __future__ import annotations
 

@@ -1,0 +1,406 @@
+"""Executions that leave no trace: `eth_call`, `eth_estimateGas`, `eth_createAccessList`.
+
+They run on a state laid over a reader, which may be a world, a sealed block's state or the state of a block
+being built. No nonce is checked, no fee is paid unless a gas price is given, and L1 and operator fees never
+are: they belong to the signed transaction, which does not exist yet. EIP-7825's cap is a rule for
+transactions, not for calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from flashctl.errors import Failed
+from flashctl.eth.keccak import EMPTY_CODE_HASH
+from flashctl.eth.transactions import AccessListEntry, Authorization
+from flashctl.evm.forks import EvmRules
+from flashctl.evm.message import BlockEnv, Deadline
+from flashctl.evm.state import JournaledState, LogEntry, StateReader
+from flashctl.evm.transaction import (
+    ExecutionOutcome,
+    IntrinsicGasError,
+    TxParams,
+    run_transaction,
+)
+from flashctl.op.config import ChainConfig
+from flashctl.op.context import AncestorHash, BlockContext
+from flashctl.op.forks import rules_for
+from flashctl.op.overrides import BlockOverrides, StateOverrides, apply_overrides
+from flashctl.op.transaction import access_list_of, delegations_of
+
+__all__ = [
+    "CallRequest",
+    "CallResult",
+    "ExecutionFailed",
+    "ExecutionHalted",
+    "ExecutionReverted",
+    "create_access_list",
+    "estimate_gas",
+    "revert_reason",
+    "simulate_call",
+]
+
+DEFAULT_CALL_GAS: Final = 50_000_000
+"""Gas of a call that names none: geth's default for `--rpc.gascap`."""
+
+ESTIMATE_TOLERANCE: Final = 0.015
+"""An estimate may exceed the least sufficient gas by this share, which saves some ten of eighteen executions
+(as geth does).
+"""
+
+_CALL_STIPEND: Final = 2_300
+_TRANSFER_GAS: Final = 21_000
+_ERROR_SELECTOR: Final = bytes.fromhex("08c379a0")
+_PANIC_SELECTOR: Final = bytes.fromhex("4e487b71")
+_PANICS: Final = {
+    0x01: "assert(false)",
+    0x11: "arithmetic underflow or overflow",
+    0x12: "division or modulo by zero",
+    0x21: "enum overflow",
+    0x22: "invalid encoded storage byte array accessed",
+    0x31: "out-of-bounds array access; popping on an empty array",
+    0x32: "out-of-bounds access of an array or bytesN",
+    0x41: "out of memory",
+    0x51: "uninitialized function",
+}
+"""Panic codes of the Solidity compiler, in geth's words."""
+
+_ACCESS_LIST_ROUNDS: Final = 8
+"""A list changes gas, gas may change what is touched; it settles after two rounds in practice."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """A transaction that is only to be tried."""
+
+    sender: bytes = bytes(20)
+    to: bytes | None = None
+    """None creates a contract."""
+
+    gas: int | None = None
+    """Gas limit; None for the most that the caller of these functions allows."""
+
+    gas_price: int = 0
+    """Effective price in wei per gas. Zero asks for no fee and no check of funds for it."""
+
+    value: int = 0
+    """In wei."""
+
+    data: bytes = b""
+    access_list: tuple[AccessListEntry, ...] = ()
+    authorizations: tuple[Authorization, ...] | None = None
+    """Of a set-code transaction (EIP-7702)."""
+
+    blob_hashes: tuple[bytes, ...] = ()
+
+
+class ExecutionFailed(Failed):
+    """The call does not succeed; the answer to the question is this error."""
+
+
+class ExecutionReverted(ExecutionFailed):
+    """The contract reverted."""
+
+    data: Final[bytes]
+    """What it returned."""
+
+    def __init__(self, data: bytes) -> None:
+        reason = revert_reason(data)
+        super().__init__(f"execution reverted: {reason}" if reason else "execution reverted")
+        self.data = data
+
+
+class ExecutionHalted(ExecutionFailed):
+    """The EVM gave up: out of gas, an invalid opcode, a wrong jump, or no funds to begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """What a call came to."""
+
+    succeeded: bool
+    gas_used: int
+    """After refunds, intrinsic gas included."""
+
+    gas_spent: int
+    """Before refunds."""
+
+    output: bytes
+    """Returned data, or the reason of a revert."""
+
+    logs: tuple[LogEntry, ...]
+    created: bytes | None
+    halt_reason: str | None
+    """None for success and for a revert."""
+
+    def require_success(self) -> CallResult:
+        """This result, if the call succeeded.
+
+        Raises:
+            ExecutionReverted: If the contract reverted.
+            ExecutionHalted: If the EVM gave up.
+        """
+        if self.succeeded:
+            return self
+        if self.halt_reason is None:
+            raise ExecutionReverted(self.output)
+        raise ExecutionHalted(self.halt_reason)
+
+
+class _Ground(NamedTuple):
+    """Everything a trial runs on, overrides applied."""
+
+    state: JournaledState
+    env: BlockEnv
+    rules: EvmRules
+    context: BlockContext
+
+
+def simulate_call(
+    config: ChainConfig,
+    context: BlockContext,
+    state: StateReader,
+    request: CallRequest,
+    *,
+    ancestor_hash: AncestorHash,
+    overrides: StateOverrides | None = None,
+    block_overrides: BlockOverrides | None = None,
+    gas_cap: int = DEFAULT_CALL_GAS,
+    deadline: Deadline | None = None,
+) -> CallResult:
+    """Run a call on top of a state and forget its effects.
+
+    Args:
+        config: The chain's forks.
+        context: The block that the call believes to be in.
+        state: The state to start from; it is not changed.
+        request: What to run.
+        ancestor_hash: For BLOCKHASH.
+        overrides: Accounts that shall look different.
+        block_overrides: Fields of the block that shall look different.
+        gas_cap: Upper bound of the gas limit, and the limit itself where the request names none.
+        deadline: Wall budget.
+
+    Raises:
+        ExecutionHalted: If the call cannot begin: too little gas for the transaction itself, or no funds.
+        ExecutionTimeout: If the deadline passes.
+    """
+    ground = _prepare(config, context, state, ancestor_hash, overrides, block_overrides)
+    gas = gas_cap if request.gas is None else min(request.gas, gas_cap)
+    return _result(_run(ground, request, gas, deadline))
+
+
+def estimate_gas(
+    config: ChainConfig,
+    context: BlockContext,
+    state: StateReader,
+    request: CallRequest,
+    *,
+    ancestor_hash: AncestorHash,
+    overrides: StateOverrides | None = None,
+    block_overrides: BlockOverrides | None = None,
+    gas_cap: int = DEFAULT_CALL_GAS,
+    deadline: Deadline | None = None,
+) -> int:
+    """A gas limit with which the call succeeds, at most 1.5 % above the least.
+
+    Bisection, for no formula gives it: a contract may look at its gas, and a call passes on 63/64 of what is
+    left.
+
+    Raises:
+        ExecutionReverted: If the call reverts with all the gas it may have.
+        ExecutionHalted: If it fails otherwise, or needs more gas than is allowed or affordable.
+        ExecutionTimeout: If the deadline passes.
+    """
+    ground = _prepare(config, context, state, ancestor_hash, overrides, block_overrides)
+    highest = _gas_allowance(ground, request, gas_cap)
+
+    def trial(gas: int) -> ExecutionOutcome | None:
+        """The outcome; None if this gas does not even cover the transaction itself."""
+        try:
+            return _run(ground, request, gas, deadline)
+        except ExecutionHalted:
+            return None
+
+    if _is_plain_transfer(ground, request) and highest >= _TRANSFER_GAS:
+        outcome = trial(_TRANSFER_GAS)
+        if outcome is not None and outcome.succeeded:
+            return _TRANSFER_GAS
+    outcome = _run(ground, request, highest, deadline)
+    if not outcome.succeeded:
+        _raise_failure(outcome, highest)
+    return _bisect(trial, outcome, highest)
+
+
+def _bisect(trial: Callable[[int], ExecutionOutcome | None], outcome: ExecutionOutcome, highest: int) -> int:
+    lowest = outcome.gas_used - 1
+    # What was spent, with the stipend and the 64th that calls hold back, is nearly always enough.
+    likely = (outcome.gas_spent + _CALL_STIPEND) * 64 // 63
+    middle = likely if likely < highest else (lowest + highest) // 2
+    while lowest + 1 < highest and highest - lowest > ESTIMATE_TOLERANCE * highest:
+        attempt = trial(middle)
+        if attempt is not None and attempt.succeeded:
+            highest = middle
+        else:
+            lowest = middle
+        # Most estimates lie near the lower end: never look further up than its double.
+        middle = min((lowest + highest) // 2, lowest * 2)
+    return highest
+
+
+def create_access_list(
+    config: ChainConfig,
+    context: BlockContext,
+    state: StateReader,
+    request: CallRequest,
+    *,
+    ancestor_hash: AncestorHash,
+    overrides: StateOverrides | None = None,
+    block_overrides: BlockOverrides | None = None,
+    gas_cap: int = DEFAULT_CALL_GAS,
+    deadline: Deadline | None = None,
+) -> tuple[tuple[AccessListEntry, ...], CallResult]:
+    """The accounts and slots that a call touches, and its result with that list attached.
+
+    What only a reverted part of the call touched is left out: naming it would cost more than it saves.
+
+    Raises:
+        ExecutionHalted: If the call cannot begin.
+        ExecutionTimeout: If the deadline passes.
+    """
+    ground = _prepare(config, context, state, ancestor_hash, overrides, block_overrides)
+    gas = gas_cap if request.gas is None else min(request.gas, gas_cap)
+    for _ in range(_ACCESS_LIST_ROUNDS):
+        trial = ground._replace(state=ground.state.fork())
+        outcome = _execute(trial, request, gas, deadline)
+        found = _touched(trial, request)
+        if found == request.access_list:
+            break
+        request = replace(request, access_list=found)
+    return request.access_list, _result(outcome)
+
+
+def revert_reason(data: bytes) -> str | None:
+    """The text of `Error(string)` or `Panic(uint256)` in the data of a revert, or None."""
+    if data[:4] == _PANIC_SELECTOR and len(data) >= 36:
+        code = int.from_bytes(data[4:36], "big")
+        return _PANICS.get(code, f"unknown panic code: {code:#x}")
+    if data[:4] != _ERROR_SELECTOR or len(data) < 68:
+        return None
+    offset = int.from_bytes(data[4:36], "big") + 4
+    if offset + 32 > len(data):
+        return None
+    size = int.from_bytes(data[offset : offset + 32], "big")
+    text = data[offset + 32 : offset + 32 + size]
+    return text.decode(errors="replace") if len(text) == size else None
+
+
+def _prepare(
+    config: ChainConfig,
+    context: BlockContext,
+    reader: StateReader,
+    ancestor_hash: AncestorHash,
+    overrides: StateOverrides | None,
+    block_overrides: BlockOverrides | None,
+) -> _Ground:
+    if block_overrides is not None:
+        context = block_overrides.applied_to(context)
+    rules = rules_for(config.fork_at(context.timestamp))
+    state = JournaledState(reader)
+    if overrides:
+        rules = apply_overrides(state, rules, overrides)
+    return _Ground(state, context.environment(config, ancestor_hash), rules, context)
+
+
+def _run(ground: _Ground, request: CallRequest, gas: int, deadline: Deadline | None) -> ExecutionOutcome:
+    """One trial, which leaves the ground as it was."""
+    return _execute(ground._replace(state=ground.state.fork()), request, gas, deadline)
+
+
+def _execute(ground: _Ground, request: CallRequest, gas: int, deadline: Deadline | None) -> ExecutionOutcome:
+    state = ground.state
+    sender = int.from_bytes(request.sender, "big")
+    balance = state.get_account(sender).balance
+    cost = gas * request.gas_price
+    if balance < cost + request.value:
+        raise ExecutionHalted(
+            f"insufficient funds for gas * price + value: have {balance}, want {cost + request.value}"
+        )
+    if cost:
+        state.add_balance(sender, -cost)
+    params = _parameters(request, sender, gas)
+    try:
+        return run_transaction(state, ground.env, ground.rules, params, deadline=deadline)
+    except IntrinsicGasError as error:
+        raise ExecutionHalted(str(error)) from None
+
+
+def _parameters(request: CallRequest, sender: int, gas: int) -> TxParams:
+    return TxParams(
+        sender,
+        None if request.to is None else int.from_bytes(request.to, "big"),
+        request.value,
+        request.data,
+        gas,
+        request.gas_price,
+        access_list_of(request.access_list),
+        None if request.authorizations is None else delegations_of(request.authorizations),
+        tuple(int.from_bytes(each, "big") for each in request.blob_hashes),
+        is_gas_cap_exempt=True,
+    )
+
+
+def _result(outcome: ExecutionOutcome) -> CallResult:
+    return CallResult(
+        outcome.succeeded,
+        outcome.gas_used,
+        outcome.gas_spent,
+        outcome.output,
+        outcome.logs,
+        None if outcome.created is None else outcome.created.to_bytes(20, "big"),
+        outcome.halt_reason,
+    )
+
+
+def _gas_allowance(ground: _Ground, request: CallRequest, gas_cap: int) -> int:
+    """The most gas that the transaction could have: asked for, allowed by block and fork, affordable."""
+    bounds = [gas_cap, ground.context.gas_limit if request.gas is None else request.gas]
+    if ground.rules.transaction_gas_cap is not None:
+        bounds.append(ground.rules.transaction_gas_cap)
+    if request.gas_price:
+        balance = ground.state.get_account(int.from_bytes(request.sender, "big")).balance
+        if balance < request.value:
+            raise ExecutionHalted("insufficient funds for transfer")
+        bounds.append((balance - request.value) // request.gas_price)
+    return min(bounds)
+
+
+def _is_plain_transfer(ground: _Ground, request: CallRequest) -> bool:
+    if request.to is None or request.data or request.access_list or request.authorizations:
+        return False
+    address = int.from_bytes(request.to, "big")
+    is_contract = ground.state.get_account(address).code_hash != EMPTY_CODE_HASH
+    return not is_contract and address not in ground.rules.precompiles
+
+
+def _raise_failure(outcome: ExecutionOutcome, gas: int) -> None:
+    if outcome.halt_reason == "out of gas":
+        raise ExecutionHalted(f"gas required exceeds allowance ({gas})")
+    _result(outcome).require_success()
+
+
+def _touched(ground: _Ground, request: CallRequest) -> tuple[AccessListEntry, ...]:
+    """Warm accounts and slots after a run, without those that are warm anyway."""
+    state = ground.state
+    free = {int.from_bytes(request.sender, "big"), ground.env.coinbase, *ground.rules.precompiles}
+    if request.to is not None:
+        free.add(int.from_bytes(request.to, "big"))
+    entries = []
+    for address in sorted(state.warm):
+        slots = sorted(state.transaction_slots.get(address, ()))
+        if slots or address not in free:
+            keys = tuple(slot.to_bytes(32, "big") for slot in slots)
+            entries.append(AccessListEntry(address.to_bytes(20, "big"), keys))
+    return tuple(entries)
