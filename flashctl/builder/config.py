@@ -71,9 +71,6 @@ class BuilderConfig:
     max_tx_time_s: float = 0.5
     """Wall time after which a transaction is dropped from the block and the pool."""
 
-    max_gas_per_tx: int | None = None
-    """Transactions that use more gas are left out."""
-
     max_block_bytes: int | None = None
     """Uncompressed bytes of a block's transactions."""
 

@@ -1,0 +1,185 @@
+"""What the Engine API asks of an execution engine, without the JSON: judge blocks, follow the fork
+choice, build.
+
+    new_payload            a block from outside: known, built here, executable, or waiting for its parent
+    forkchoice_updated     the head; and, with attributes, a payload to build upon it
+    get_payload            the payload
+
+Blocks are executed in a thread, one at a time: the event loop goes on serving meanwhile. A block whose
+parent is unknown waits here, and whoever can fetch the parent is told (`on_gap`); the answer until then
+is SYNCING.
+
+Source: execution-apis src/engine, https://specs.optimism.io/protocol/exec-engine.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from flashctl.builder.job import ForcedTransactionFailed
+from flashctl.builder.payloads import Payloads
+from flashctl.chain.chain import Chain, ChainBlock, InvalidForkchoice, UnknownBlock
+from flashctl.core.engine import ForkchoiceResult, ForkchoiceState, PayloadStatus, Status
+from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.errors import DataError
+from flashctl.eth.blocks import Block
+from flashctl.op.attributes import PayloadAttributes
+from flashctl.op.execution import InvalidBlock, SealedBlock
+
+__all__ = ["MAX_WAITING_BLOCKS", "Node"]
+
+_LOG = logging.getLogger(__name__)
+
+MAX_WAITING_BLOCKS: Final = 64
+"""Blocks kept while their parent is missing: two minutes of a chain, long enough to fetch what is between."""
+
+MAX_INVALID_HASHES: Final = 256
+"""Blocks found invalid that are remembered, so that their children are refused without being looked at."""
+
+ZERO_HASH: Final = bytes(32)
+
+
+class Node:
+    """An execution engine over one chain."""
+
+    def __init__(self, chain: Chain, payloads: Payloads, on_gap: Callable[[], None] | None = None) -> None:
+        """Start from the chain's head.
+
+        Args:
+            on_gap: Called when a block or head arrives whose ancestors are unknown.
+        """
+        self.chain = chain
+        self.payloads = payloads
+        self._on_gap = on_gap
+        self._import = asyncio.Lock()
+        self._waiting: OrderedDict[bytes, Block] = OrderedDict()
+        self._invalid: OrderedDict[bytes, tuple[bytes | None, str]] = OrderedDict()
+        """Hash of an invalid block to its last valid ancestor and what is wrong with it."""
+
+    # ---- judging blocks -------------------------------------------------------------------------
+
+    async def new_payload(self, block: Block) -> PayloadStatus:
+        """What this engine makes of a block."""
+        known = self.chain.header(block.hash)
+        if known is not None:
+            return PayloadStatus(Status.VALID, block.hash)
+        parent_hash = block.header.parent_hash
+        verdict = self._invalid.get(block.hash) or self._invalid.get(parent_hash)
+        if verdict is not None:
+            self._refuse(block.hash, *verdict)
+            return PayloadStatus(Status.INVALID, *verdict)
+        if self.chain.header(parent_hash) is None:
+            self._waiting[block.hash] = block
+            if len(self._waiting) > MAX_WAITING_BLOCKS:
+                self._waiting.popitem(last=False)
+            self._report_gap()
+            return PayloadStatus(Status.SYNCING)
+        try:
+            await self.import_block(block)
+        except InvalidBlock as error:
+            _LOG.warning(
+                "invalid block: %s", error, extra={"block": block.number, "hash": "0x" + block.hash.hex()}
+            )
+            return PayloadStatus(Status.INVALID, parent_hash, str(error))
+        return PayloadStatus(Status.VALID, block.hash)
+
+    async def import_block(self, block: Block) -> ChainBlock:
+        """Keep a block whose parent is known, and then every waiting block that it was the ancestor of.
+
+        Raises:
+            UnknownBlock: The parent is not known.
+            InvalidBlock: The block breaks a rule.
+        """
+        kept = await self._keep(block)
+        while (child := self._waiting_child(kept.hash)) is not None:
+            try:
+                kept_child = await self._keep(child)
+            except InvalidBlock as error:
+                _LOG.warning("invalid block that waited for its parent: %s", error)
+                continue
+            kept = kept_child
+        return kept
+
+    async def _keep(self, block: Block) -> ChainBlock:
+        async with self._import:
+            self._waiting.pop(block.hash, None)
+            sealed = self.payloads.sealed(block.hash)
+            try:
+                if sealed is not None:
+                    return await asyncio.to_thread(self.chain.insert, sealed)
+                return await asyncio.to_thread(self.chain.import_block, block)
+            except InvalidBlock as error:
+                self._refuse(block.hash, block.header.parent_hash, str(error))
+                raise
+
+    def _waiting_child(self, parent_hash: bytes) -> Block | None:
+        return next(
+            (block for block in self._waiting.values() if block.header.parent_hash == parent_hash), None
+        )
+
+    def _refuse(self, block_hash: bytes, last_valid: bytes | None, reason: str) -> None:
+        self._invalid[block_hash] = (last_valid, reason)
+        if len(self._invalid) > MAX_INVALID_HASHES:
+            self._invalid.popitem(last=False)
+
+    def _report_gap(self) -> None:
+        if self._on_gap is not None:
+            self._on_gap()
+
+    # ---- following the fork choice --------------------------------------------------------------
+
+    async def forkchoice_updated(
+        self, state: ForkchoiceState, attributes: PayloadAttributes | None
+    ) -> ForkchoiceResult:
+        """Make a block the head, and start to build upon it if there are attributes.
+
+        Raises:
+            RpcError: -38002 for a safe or finalized block that is not of the head's branch; -38003 for
+            attributes that
+                cannot be built.
+        """
+        if state.head == ZERO_HASH:
+            return ForkchoiceResult(
+                PayloadStatus(Status.INVALID, None, "forkchoice requested update to zero hash")
+            )
+        if (verdict := self._invalid.get(state.head)) is not None:
+            return ForkchoiceResult(PayloadStatus(Status.INVALID, *verdict))
+        if self.chain.header(state.head) is None:
+            self._report_gap()
+            return ForkchoiceResult(PayloadStatus(Status.SYNCING))
+        try:
+            self.chain.set_head(state.head, state.safe, state.finalized)
+        except (UnknownBlock, InvalidForkchoice) as error:
+            raise RpcError(Code.INVALID_FORKCHOICE_STATE, "Invalid forkchoice state", str(error)) from None
+        valid = PayloadStatus(Status.VALID, state.head)
+        if attributes is None:
+            return ForkchoiceResult(valid)
+        return ForkchoiceResult(valid, await self._start(attributes))
+
+    async def _start(self, attributes: PayloadAttributes) -> bytes:
+        parent = self.chain.head
+        if attributes.timestamp <= parent.timestamp:
+            reason = f"timestamp {attributes.timestamp} is not after the parent's {parent.timestamp}"
+            raise RpcError(Code.INVALID_PAYLOAD_ATTRIBUTES, f"Invalid payload attributes: {reason}")
+        try:
+            return await self.payloads.start(parent, attributes)
+        except (DataError, ForcedTransactionFailed) as error:
+            raise RpcError(Code.INVALID_PAYLOAD_ATTRIBUTES, f"Invalid payload attributes: {error}") from None
+
+    # ---- handing payloads out -------------------------------------------------------------------
+
+    def get_payload(self, identity: bytes) -> SealedBlock:
+        """The block of a payload job, which stops building.
+
+        Raises:
+            RpcError: -38001 for an unknown id.
+        """
+        job = self.payloads.job(identity)
+        sealed = job.resolve() if job is not None else None
+        if sealed is None:
+            raise RpcError(Code.UNKNOWN_PAYLOAD, "Unknown payload")
+        return sealed

@@ -1,0 +1,60 @@
+"""What becomes of a flashblock that a job made: published, counted, logged."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from flashctl.builder.budget import Refusal
+from flashctl.builder.job import Ending, JobObserver, Made
+from flashctl.builder.publisher import Publisher
+from flashctl.core.metrics import Metrics
+
+__all__ = ["Observer"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class Observer(JobObserver):
+    """Publishes flashblocks and keeps the builder's metrics."""
+
+    def __init__(self, metrics: Metrics, publisher: Publisher | None) -> None:
+        self._publisher = publisher
+        self._flashblocks = metrics.counter("flashblocks", "Flashblocks sealed.")
+        self._transactions = metrics.counter("transactions", "Transactions built in, deposits included.")
+        self._gas = metrics.counter("gas", "Gas of blocks that were built.")
+        self._bytes = metrics.counter("flashblock_bytes", "Bytes of published flashblocks.")
+        self._refused = metrics.counter(
+            "transactions_left_out", "Transactions that did not fit a flashblock.", ["reason"]
+        )
+        self._ended = metrics.counter("payload_job_endings", "Payload jobs by how they ended.", ["reason"])
+        self._missing = metrics.counter("missing_flashblocks", "Planned flashblocks that were never built.")
+        self._offset = metrics.histogram(
+            "flashblock_to_slot_end_seconds",
+            "Time left until the block's timestamp when a flashblock is out.",
+        )
+
+    def made(self, made: Made) -> None:
+        header = made.sealed.header
+        if self._publisher is not None and made.publishes:
+            self._bytes.inc(self._publisher.publish(made))
+        self._flashblocks.inc()
+        self._transactions.inc(len(made.added))
+        self._offset.observe(max(0.0, header.timestamp - time.time()))
+        _LOG.debug(
+            "flashblock",
+            extra={
+                "payload_id": "0x" + made.payload_id.hex(),
+                "block": header.number,
+                "index": made.index,
+                "txs": len(made.added),
+                "gas": header.gas_used,
+            },
+        )
+
+    def refused(self, refusal: Refusal) -> None:
+        self._refused.labels(refusal.value).inc()
+
+    def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
+        self._ended.labels(ending.value).inc()
+        self._missing.inc(max(0, planned - flashblocks))

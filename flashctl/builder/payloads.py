@@ -1,0 +1,108 @@
+"""The payload jobs of a builder: start one, keep the last few, hand their blocks out.
+
+One job builds at a time. Asking for another payload ends the one before, which can still be fetched: a
+consensus client that changes its mind may have asked for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from flashctl.builder.admission import TransactionQueue
+from flashctl.builder.backend import Backend
+from flashctl.builder.job import JobLimits, JobObserver, PayloadJob
+from flashctl.builder.schedule import Schedule
+from flashctl.errors import FlashctlError
+from flashctl.eth.blocks import Header
+from flashctl.op.attributes import PayloadAttributes, payload_id
+from flashctl.op.execution import SealedBlock
+
+__all__ = ["KEPT_PAYLOADS", "Payloads"]
+
+_LOG = logging.getLogger(__name__)
+
+KEPT_PAYLOADS: Final = 10
+"""Payloads that can be fetched; as many as op-geth keeps."""
+
+
+class Payloads:
+    """Payload ids to jobs."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        queue: TransactionQueue,
+        schedule: Schedule,
+        limits: Callable[[], JobLimits],
+        observer: JobObserver,
+        spawn: Callable[[PayloadJob], asyncio.Task[None]],
+        *,
+        id_version: int = 3,
+    ) -> None:
+        """Nothing is built yet.
+
+        Args:
+            limits: Asked at the start of every job; operators change them at run time.
+            spawn: Runs a job beside the service.
+            id_version: First byte of payload ids.
+        """
+        self._backend = backend
+        self._queue = queue
+        self._schedule = schedule
+        self._limits = limits
+        self._observer = observer
+        self._spawn = spawn
+        self._id_version = id_version
+        self._jobs: OrderedDict[bytes, PayloadJob] = OrderedDict()
+        self._current: PayloadJob | None = None
+
+    @property
+    def current(self) -> PayloadJob | None:
+        """The job that was started last, whether it still builds or not."""
+        return self._current
+
+    async def start(self, parent: Header, attributes: PayloadAttributes) -> bytes:
+        """Build on `parent`; returns the payload id once there is something to fetch.
+
+        The same request again is the same payload, and goes on as it is.
+
+        Raises:
+            InvalidAttributes, InvalidFeeParameters: The attributes do not fit the fork of the block.
+            ForcedTransactionFailed: A forced transaction cannot be executed.
+        """
+        identity = payload_id(parent.hash, attributes, self._id_version)
+        if identity in self._jobs:
+            return identity
+        build = self._backend.build(parent, attributes)
+        if self._current is not None:
+            self._current.replace()
+        job = PayloadJob(
+            identity, build, attributes, self._queue, self._schedule, self._limits(), self._observer
+        )
+        self._current = job
+        try:
+            await job.open()
+        except FlashctlError:
+            job.fail()
+            raise
+        self._jobs[identity] = job
+        if len(self._jobs) > KEPT_PAYLOADS:
+            self._jobs.popitem(last=False)
+        self._spawn(job)
+        return identity
+
+    def job(self, identity: bytes) -> PayloadJob | None:
+        """The job of a payload id."""
+        return self._jobs.get(identity)
+
+    def sealed(self, block_hash: bytes) -> SealedBlock | None:
+        """A block that a kept job came to, by its hash: one need not execute it again."""
+        for job in reversed(self._jobs.values()):
+            sealed = job.sealed
+            if sealed is not None and sealed.hash == block_hash:
+                return sealed
+        return None

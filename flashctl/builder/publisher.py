@@ -1,0 +1,123 @@
+"""From a sealed flashblock to the message on the stream.
+
+The message carries what the block gained and the roots of all of it so far. Which metadata goes along is
+the dialect's choice: `op-rbuilder` sends receipts and balances, `base` the id of the message before, so
+that a reader notices a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flashctl.builder.job import Made
+from flashctl.core.hub import Hub
+from flashctl.core.wire import Base, Dialect, Diff, Flashblock, Metadata, encode
+from flashctl.eth.blocks import Header
+from flashctl.eth.hexdata import quantity, to_hex
+from flashctl.eth.receipts import Receipt
+
+__all__ = ["Publisher", "flashblock_of"]
+
+
+class Publisher:
+    """Publishes flashblocks through a hub, each encoded once for all subscribers."""
+
+    def __init__(self, hub: Hub, dialect: Dialect) -> None:
+        self._hub = hub
+        self._dialect: Dialect = dialect
+        self._previous: tuple[int, int] | None = None
+
+    def publish(self, made: Made) -> int:
+        """Send one flashblock to everybody; returns its size in bytes."""
+        flashblock = flashblock_of(made, self._previous)
+        data = encode(flashblock, self._dialect)
+        number = made.sealed.header.number
+        self._hub.publish(data, payload_id=flashblock.payload_id, index=made.index, block_number=number)
+        self._previous = (number, made.index)
+        return len(data)
+
+
+def flashblock_of(made: Made, previous: tuple[int, int] | None = None) -> Flashblock:
+    """The message of one flashblock.
+
+    Args:
+        previous: Block number and index of the message before it on this stream.
+    """
+    sealed = made.sealed
+    header = sealed.header
+    first = len(sealed.receipts) - len(made.added)
+    receipts = {
+        to_hex(envelope.hash): receipt_object(receipt)
+        for envelope, receipt in zip(made.added, sealed.receipts[first:], strict=True)
+    }
+    return Flashblock(
+        payload_id=to_hex(made.payload_id),
+        index=made.index,
+        base=_base(header) if made.index == 0 else None,
+        diff=_diff(header, tuple(envelope.raw for envelope in made.added)),
+        metadata=Metadata(
+            block_number=header.number,
+            new_account_balances=_balances(made),
+            receipts=receipts,
+            prev_flashblock_id=f"{previous[0]}-{previous[1]}" if previous is not None else "0-0",
+        ),
+    )
+
+
+def receipt_object(receipt: Receipt) -> Mapping[str, Any]:
+    """A receipt as op-rbuilder writes it: the consensus fields, with the type inside."""
+    written: dict[str, Any] = {
+        "type": quantity(receipt.tx_type),
+        "status": quantity(int(receipt.succeeded)),
+        "cumulativeGasUsed": quantity(receipt.cumulative_gas_used),
+        "logs": [
+            {
+                "address": to_hex(log.address),
+                "topics": [to_hex(topic) for topic in log.topics],
+                "data": to_hex(log.data),
+            }
+            for log in receipt.logs
+        ],
+    }
+    if receipt.deposit_nonce is not None:
+        written["depositNonce"] = quantity(receipt.deposit_nonce)
+    if receipt.deposit_receipt_version is not None:
+        written["depositReceiptVersion"] = quantity(receipt.deposit_receipt_version)
+    return written
+
+
+def _balances(made: Made) -> Mapping[str, str]:
+    """The balance of every account that the block has changed so far, as op-rbuilder sends them."""
+    balances: dict[str, str] = {}
+    for address in made.changed:
+        account = made.sealed.world.account(address)
+        balances[f"0x{address:040x}"] = quantity(account.balance if account is not None else 0)
+    return balances
+
+
+def _base(header: Header) -> Base:
+    return Base(
+        parent_beacon_block_root=header.parent_beacon_block_root or bytes(32),
+        parent_hash=header.parent_hash,
+        fee_recipient=header.fee_recipient,
+        prev_randao=header.prev_randao,
+        block_number=header.number,
+        gas_limit=header.gas_limit,
+        timestamp=header.timestamp,
+        extra_data=header.extra_data,
+        base_fee_per_gas=header.base_fee_per_gas or 0,
+    )
+
+
+def _diff(header: Header, transactions: tuple[bytes, ...]) -> Diff:
+    return Diff(
+        transactions=transactions,
+        gas_used=header.gas_used,
+        receipts_root=header.receipts_root,
+        logs_bloom=header.logs_bloom,
+        state_root=header.state_root,
+        block_hash=header.hash,
+        withdrawals_root=header.withdrawals_root or bytes(32),
+        blob_gas_used=header.blob_gas_used,
+    )

@@ -1,0 +1,239 @@
+"""The builder as a process: chain, pool, payload jobs and three ports.
+
+    engine port      Engine API with a JWT, and eth_* for the consensus client      --authrpc.*
+    user port        eth_*, net_*, web3_*, debug_*                                  --http.*
+    stream port      flashblocks over WebSocket                                     --flashblocks.*
+
+Without the stream (`--no-flashblocks`) this is the fallback engine of a pipeline: it follows the chain by
+newPayload, answers JSON-RPC, and builds a payload of its own for the day the builder does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+
+import orjson
+
+from flashctl.builder.admission import TransactionQueue
+from flashctl.builder.backend import EmbeddedBackend
+from flashctl.builder.config import BuilderConfig
+from flashctl.builder.engine_api import EngineApi
+from flashctl.builder.job import PayloadJob
+from flashctl.builder.limits import MinerApi
+from flashctl.builder.node import Node
+from flashctl.builder.observer import Observer
+from flashctl.builder.payloads import Payloads
+from flashctl.builder.publisher import Publisher
+from flashctl.builder.sync import CatchUp
+from flashctl.chain.chain import Chain, HeadChange
+from flashctl.chain.eth_api import EthApi
+from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis
+from flashctl.chain.providers import PendingBlock
+from flashctl.core.hub import Hub
+from flashctl.core.hub import serve as serve_stream
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.methods import Methods, required
+from flashctl.core.jsonrpc.server import serve as serve_rpc
+from flashctl.core.jwt import create_secret, load_secret
+from flashctl.core.metrics import Metrics
+from flashctl.core.service import Health, Lifecycle, run_service, serve_status
+from flashctl.errors import ExitCode, FlashctlError, IoError
+
+__all__ = ["Service", "run"]
+
+_LOG = logging.getLogger(__name__)
+
+ENGINE_LIMITS: Final = ServerLimits(request_bytes=128 * 1024 * 1024)
+"""A payload with its transactions in hex; the figure of op-geth's engine port."""
+
+
+def run(config: BuilderConfig, ready_fd: int | None = None) -> ExitCode:
+    """Serve until a signal; the exit code."""
+
+    async def main(life: Lifecycle) -> None:
+        await Service(config).start(life)
+        life.ready()
+        await life.stopped()
+
+    return run_service(main, ready_fd=ready_fd)
+
+
+class Service:
+    """One builder, from its configuration to open ports."""
+
+    def __init__(self, config: BuilderConfig) -> None:
+        """Open the chain; nothing listens yet.
+
+        Raises:
+            FlashctlError: The genesis, the data directory or the JWT secret is unusable.
+        """
+        self.config = config
+        self._secret = _jwt_secret(config)
+        self.chain = Chain.open(_genesis(config), config.datadir)
+        self.metrics = Metrics("flashctl_builder")
+        self.queue = TransactionQueue(self.chain, config.pool, min_tip=config.min_tip)
+        self.hub = Hub()
+        publisher = Publisher(self.hub, config.stream.dialect) if config.stream is not None else None
+        self.observer = Observer(self.metrics, publisher)
+        self.miner = MinerApi(config)
+        self.payloads = Payloads(
+            EmbeddedBackend(self.chain),
+            self.queue,
+            config.schedule,
+            self.miner.limits,
+            self.observer,
+            self._run_job,
+            id_version=config.payload_version,
+        )
+        self.catch_up: CatchUp | None = None
+        self.node = Node(self.chain, self.payloads, self._on_gap)
+        self.ports: dict[str, int] = {}
+        """Where each server really listens: `engine`, `http`, `stream`, `metrics`."""
+        self._life: Lifecycle | None = None
+
+    async def start(self, life: Lifecycle) -> None:
+        """Open every port and begin to follow.
+
+        Raises:
+            PortTaken, ListenFailed: An address cannot be bound.
+        """
+        self._life = life
+        config = self.config
+
+        async def close_chain() -> None:
+            self.chain.close()
+
+        life.on_stop(close_chain, "chain")
+        self.chain.subscribe(self._on_head)
+        if config.sync_rpc is not None:
+            peer = JsonRpcClient(config.sync_rpc, timeout_s=10.0)
+            life.on_stop(peer.close, "sync")
+            self.catch_up = CatchUp(self.chain, peer, self.node.import_block)
+            life.spawn(self.catch_up.run(), "catch-up")
+        await self._serve_stream(life)
+        await self._serve_rpc(life)
+        if config.metrics is not None:
+            status = await serve_status(
+                config.metrics.host, config.metrics.port, self.metrics, lambda: Health(True)
+            )
+            life.on_stop(status.close, "metrics")
+            self.ports["metrics"] = status.port
+        head = self.chain.head
+        _LOG.info(
+            "builder serves" if config.stream is not None else "execution engine serves",
+            extra={"head": head.number, "hash": "0x" + head.hash.hex(), **self.ports},
+        )
+
+    async def _serve_stream(self, life: Lifecycle) -> None:
+        stream = self.config.stream
+        if stream is None:
+            return
+        server = await serve_stream(
+            self.hub, stream.endpoint.host, stream.endpoint.port, subscriber_limit=stream.subscriber_limit
+        )
+        life.on_stop(server.close, "stream")
+        self.ports["stream"] = server.port
+
+    async def _serve_rpc(self, life: Lifecycle) -> None:
+        config = self.config
+        user, engine = Methods(), Methods()
+        api = EthApi(self.chain, self.queue, self._pending)
+        for methods in (user, engine):
+            api.register(methods)
+            self.miner.register(methods)
+            self._forward_transactions(methods, life)
+        EngineApi(self.node).register(engine)
+        pages = {"/healthz": lambda: (200, "OK")}
+        engine_server = await serve_rpc(
+            engine, config.engine.host, config.engine.port, jwt_secret=self._secret, limits=ENGINE_LIMITS
+        )
+        life.on_stop(engine_server.close, "engine API")
+        user_server = await serve_rpc(user, config.http.host, config.http.port, cors=("*",), pages=pages)
+        life.on_stop(user_server.close, "JSON-RPC")
+        self.ports |= {"engine": engine_server.port, "http": user_server.port}
+
+    def _forward_transactions(self, methods: Methods, life: Lifecycle) -> None:
+        """With a sequencer configured, its answer to a raw transaction is ours; the pool here takes a
+        copy.
+        """
+        local = methods.find("eth_sendRawTransaction")
+        if self.config.sequencer is None or local is None:
+            return
+        sequencer = JsonRpcClient(self.config.sequencer, timeout_s=10.0)
+        life.on_stop(sequencer.close, "sequencer")
+
+        async def forward(params: list[Any]) -> Any:
+            result = await sequencer.call("eth_sendRawTransaction", [required(params, 0, "data")])
+            try:
+                await local(params)
+            except FlashctlError as error:
+                _LOG.debug("forwarded transaction not pooled: %s", error)
+            return result
+
+        methods.register("eth_sendRawTransaction", forward)
+
+    def _run_job(self, job: PayloadJob) -> asyncio.Task[None]:
+        """A job beside the service. Its failure ends the job, not the builder."""
+
+        async def supervised() -> None:
+            try:
+                await job.run()
+            except FlashctlError as error:
+                _LOG.error("payload job failed: %s", error, extra={"payload_id": "0x" + job.payload_id.hex()})
+                job.fail()
+
+        assert self._life is not None
+        return self._life.spawn(supervised(), "payload job")
+
+    def _pending(self) -> PendingBlock | None:
+        """The block under construction, if it is upon the head."""
+        job = self.payloads.current
+        sealed = job.sealed if job is not None else None
+        if sealed is None or sealed.header.parent_hash != self.chain.head.hash:
+            return None
+        return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
+
+    def _on_head(self, change: HeadChange) -> None:
+        returned = {envelope.hash for block in change.new for envelope in block.envelopes}
+        abandoned = [
+            envelope
+            for block in reversed(change.old)
+            for envelope in block.envelopes
+            if envelope.hash not in returned
+        ]
+        self.queue.follow(abandoned)
+        if change.old:
+            _LOG.info("reorganised", extra={"dropped": len(change.old), "head": change.head.number})
+
+    def _on_gap(self) -> None:
+        if self.catch_up is not None:
+            self.catch_up.request()
+
+
+def _genesis(config: BuilderConfig) -> Genesis:
+    """The chain's beginning. That of a devnet holds the time it was made, so it is kept beside the chain."""
+    if config.genesis is not None:
+        return load_genesis(config.genesis)
+    if config.datadir is None:
+        return build_genesis(devnet_genesis(timestamp=int(time.time())))
+    kept = config.datadir / "genesis.json"
+    if not kept.exists():
+        try:
+            config.datadir.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(orjson.dumps(devnet_genesis(timestamp=int(time.time()))))
+        except OSError as error:
+            raise IoError(f"cannot write {kept}: {error.strerror}") from None
+    return load_genesis(kept)
+
+
+def _jwt_secret(config: BuilderConfig) -> bytes | None:
+    path = config.jwt_secret
+    if path is None:
+        _LOG.warning("no --authrpc.jwtsecret: whoever reaches the engine port can drive this engine")
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return load_secret(path) if path.exists() else create_secret(path)

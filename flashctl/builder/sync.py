@@ -1,0 +1,112 @@
+"""Catching up: fetch from a peer's JSON-RPC the blocks that were sealed while this engine was away.
+
+A builder that was killed comes back with the chain it had. The consensus client then names a head that it
+has never seen, and gets SYNCING until the blocks between are here. They come from any node with
+`debug_getRawBlock`, in order, and are executed like every other block: the peer is trusted for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from flashctl.chain.chain import Chain, ChainBlock
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.errors import FlashctlError, ProtocolError
+from flashctl.eth.blocks import Block, decode_block
+from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity
+
+__all__ = ["CatchUp"]
+
+_LOG = logging.getLogger(__name__)
+
+BATCH: Final = 16
+"""Blocks of one request. At 1 MB a block that is 32 MB of hex, within any node's limits."""
+
+RETRY_S: Final = 1.0
+"""Pause after a peer did not answer: half a block time, so that its return is noticed within a block."""
+
+MAX_STEP_BACK: Final = 4096
+"""How far the peer's branch is searched for a block that is known here."""
+
+
+class CatchUp:
+    """Follows a peer's head whenever it is told that blocks are missing."""
+
+    def __init__(
+        self, chain: Chain, peer: JsonRpcClient, import_block: Callable[[Block], Awaitable[ChainBlock]]
+    ) -> None:
+        self._chain = chain
+        self._peer = peer
+        self._import = import_block
+        self._wanted = asyncio.Event()
+        # A restart is the usual reason to be behind, so the first look needs no prompting.
+        self._wanted.set()
+
+    def request(self) -> None:
+        """Ancestors of a block are missing: look for them."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Fetch whenever asked, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                fetched = await self._follow()
+            except FlashctlError as error:
+                _LOG.info("cannot catch up: %s", error)
+                await asyncio.sleep(RETRY_S)
+                continue
+            if fetched:
+                _LOG.info("caught up", extra={"blocks": fetched, "head": self._chain.head.number})
+
+    async def _follow(self) -> int:
+        """Import what the peer has beyond the last block known here; returns the number of blocks."""
+        head = parse_quantity(await self._peer.call("eth_blockNumber"))
+        next_number = await self._first_unknown(head)
+        fetched = 0
+        last: ChainBlock | None = None
+        while next_number <= head:
+            numbers = range(next_number, min(head + 1, next_number + BATCH))
+            for block in await self._blocks(numbers):
+                last = await self._import(block)
+                fetched += 1
+            next_number = numbers.stop
+        if last is not None and last.number > self._chain.head.number:
+            self._chain.set_head(last.hash)
+        return fetched
+
+    async def _first_unknown(self, head: int) -> int:
+        """The number after the newest block that both sides have."""
+        number = min(head, self._chain.head.number)
+        for _ in range(MAX_STEP_BACK):
+            if number <= 0:
+                return 1
+            block_hash = await self._hash_of(number)
+            if self._chain.header(block_hash) is not None:
+                break
+            number -= 1
+        else:
+            raise ProtocolError(
+                f"{self._peer.url} shares none of the last {MAX_STEP_BACK} blocks with this chain"
+            )
+        # Blocks beyond the head may be here already: imported, but not yet chosen.
+        return number + 1
+
+    async def _hash_of(self, number: int) -> bytes:
+        header: Any = await self._peer.call("eth_getBlockByNumber", [quantity(number), False])
+        if not isinstance(header, dict):
+            raise ProtocolError(f"{self._peer.url} has no block {number} below its own head")
+        return parse_hex(header.get("hash", ""), size=32)
+
+    async def _blocks(self, numbers: range) -> list[Block]:
+        replies = await self._peer.batch([("debug_getRawBlock", [quantity(number)]) for number in numbers])
+        blocks: list[Block] = []
+        for reply in replies:
+            if isinstance(reply, FlashctlError):
+                raise reply
+            blocks.append(decode_block(parse_hex(reply)))
+        return blocks

@@ -1,0 +1,230 @@
+"""`flashctl builder`: flags to a `BuilderConfig`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flashctl.cli.options import Common, command, new_app
+from flashctl.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from flashctl.builder.config import Endpoint
+
+app = new_app()
+
+_DIALECTS = ("op-rbuilder", "base", "subblocks", "full")
+
+
+@command(
+    app,
+    "builder",
+    service=True,
+    example="flashctl builder --datadir ./chain --authrpc.jwtsecret ./jwt.hex\n"
+    "flashctl builder --no-flashblocks --genesis genesis.json      # a plain execution engine",
+)
+def builder(
+    genesis: Annotated[
+        Path | None,
+        typer.Option(
+            "--genesis",
+            "--chain",
+            help="op-geth style genesis.json; default: a devnet's.",
+        ),
+    ] = None,
+    datadir: Annotated[
+        Path | None, typer.Option("--datadir", help="Keep the chain here; default: in memory.")
+    ] = None,
+    chain_block_time: Annotated[
+        int,
+        typer.Option(
+            "--rollup.chain-block-time",
+            envvar="CHAIN_BLOCK_TIME",
+            metavar="MS",
+            min=100,
+            help="Between blocks.",
+        ),
+    ] = 2000,
+    sync_rpc: Annotated[
+        str | None,
+        typer.Option(
+            "--sync-rpc",
+            metavar="URL",
+            help="JSON-RPC of a node to fetch missing blocks from.",
+        ),
+    ] = None,
+    sequencer: Annotated[
+        str | None,
+        typer.Option(
+            "--rollup.sequencer",
+            "--rollup.sequencer-http",
+            metavar="URL",
+            help="Forward raw transactions here.",
+        ),
+    ] = None,
+    payload_version: Annotated[
+        int,
+        typer.Option(
+            "--payload-version",
+            metavar="BYTE",
+            help="First byte of payload ids: 3, or 4 as op-reth's.",
+        ),
+    ] = 3,
+    http_addr: Annotated[str, typer.Option("--http.addr", help="JSON-RPC for users.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option("--http.port", min=0, max=65_535)] = 8545,
+    authrpc_addr: Annotated[str, typer.Option("--authrpc.addr", help="Engine API.")] = "127.0.0.1",
+    authrpc_port: Annotated[int, typer.Option("--authrpc.port", min=0, max=65_535)] = 8551,
+    authrpc_jwtsecret: Annotated[
+        Path | None,
+        typer.Option(
+            "--authrpc.jwtsecret",
+            metavar="FILE",
+            help="Created if absent; default: DATADIR/jwt.hex.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", metavar="HOST:PORT", help="/metrics and /healthz.")
+    ] = None,
+    flashblocks: Annotated[
+        bool,
+        typer.Option(
+            "--flashblocks/--no-flashblocks",
+            help="Publish flashblocks, or be a plain execution engine.",
+        ),
+    ] = True,
+    flashblocks_addr: Annotated[
+        str, typer.Option("--flashblocks.addr", envvar="FLASHBLOCKS_WS_ADDR", help="WebSocket address.")
+    ] = "127.0.0.1",
+    flashblocks_port: Annotated[
+        int,
+        typer.Option(
+            "--flashblocks.port",
+            envvar="FLASHBLOCKS_WS_PORT",
+            min=0,
+            max=65_535,
+        ),
+    ] = 1111,
+    flashblocks_block_time: Annotated[
+        int,
+        typer.Option(
+            "--flashblocks.block-time",
+            envvar="FLASHBLOCK_BLOCK_TIME",
+            metavar="MS",
+            help="Between flashblocks.",
+        ),
+    ] = 200,
+    flashblocks_send_offset_ms: Annotated[
+        int,
+        typer.Option(
+            "--flashblocks.send-offset-ms",
+            envvar="FLASHBLOCK_SEND_OFFSET_MS",
+            metavar="MS",
+            help="Move all flashblocks; negative is earlier.",
+        ),
+    ] = 0,
+    flashblocks_end_buffer_ms: Annotated[
+        int,
+        typer.Option(
+            "--flashblocks.end-buffer-ms",
+            "--flashblocks.leeway-time",
+            envvar=["FLASHBLOCK_END_BUFFER_MS", "FLASHBLOCK_LEEWAY_TIME"],
+            metavar="MS",
+            help="How long before the slot's end the last one is built.",
+        ),
+    ] = 100,
+    flashblocks_ws_subscriber_limit: Annotated[
+        int,
+        typer.Option(
+            "--flashblocks.ws-subscriber-limit",
+            envvar="FLASHBLOCK_WS_SUBSCRIBER_LIMIT",
+            min=1,
+        ),
+    ] = 256,
+    flashblocks_dialect: Annotated[
+        str,
+        typer.Option(
+            "--flashblocks.dialect",
+            help=f"Metadata: {', '.join(_DIALECTS)}.",
+        ),
+    ] = "op-rbuilder",
+    max_transactions: Annotated[
+        int, typer.Option("--txpool.max-transactions", min=1, help="In the pool.")
+    ] = 10_000,
+    max_account_slots: Annotated[
+        int, typer.Option("--txpool.max-account-slots", min=1, help="In the pool, of one sender.")
+    ] = 1_024,
+    min_tip: Annotated[int, typer.Option("--txpool.minimal-priority-fee", min=0, metavar="WEI")] = 0,
+    max_tx_time: Annotated[
+        float,
+        typer.Option(
+            "--builder.max-tx-time",
+            metavar="SECONDS",
+            help="A transaction that runs longer is dropped.",
+        ),
+    ] = 0.5,
+    max_uncompressed_block_size: Annotated[
+        int | None,
+        typer.Option(
+            "--builder.max-uncompressed-block-size",
+            min=1,
+            metavar="BYTES",
+        ),
+    ] = None,
+    *,
+    common: Common,
+) -> ExitCode:
+    """Build blocks as a series of flashblocks and publish them.
+
+    An execution engine with an embedded chain: Engine API for the consensus client, JSON-RPC for users, and a
+    WebSocket stream with a new part of the block every few hundred milliseconds.
+    """
+    from flashctl.builder.config import BuilderConfig, Endpoint, StreamConfig
+    from flashctl.builder.pool import PoolLimits
+    from flashctl.builder.schedule import Schedule
+    from flashctl.builder.service import run
+
+    match flashblocks_dialect:
+        case "op-rbuilder" | "base" | "subblocks" | "full":
+            dialect = flashblocks_dialect
+        case _:
+            raise UsageError(
+                f"--flashblocks.dialect {flashblocks_dialect} does not exist",
+                hint=f"one of {', '.join(_DIALECTS)}",
+            )
+    stream = StreamConfig(
+        Endpoint(flashblocks_addr, flashblocks_port), flashblocks_ws_subscriber_limit, dialect
+    )
+    secret = authrpc_jwtsecret or (datadir / "jwt.hex" if datadir is not None else None)
+    # Unpublished flashblocks only cost seals: a plain engine refreshes its payload four times a block.
+    interval = flashblocks_block_time if flashblocks else max(1, chain_block_time // 4)
+    config = BuilderConfig(
+        genesis=genesis,
+        datadir=datadir,
+        http=Endpoint(http_addr, http_port),
+        engine=Endpoint(authrpc_addr, authrpc_port),
+        jwt_secret=secret,
+        schedule=Schedule(chain_block_time, interval, flashblocks_send_offset_ms, flashblocks_end_buffer_ms),
+        stream=stream if flashblocks else None,
+        metrics=_endpoint(metrics),
+        pool=PoolLimits(max_transactions, max_account_slots),
+        sync_rpc=sync_rpc,
+        sequencer=sequencer,
+        payload_version=payload_version,
+        max_tx_time_s=max_tx_time,
+        max_block_bytes=max_uncompressed_block_size,
+        min_tip=min_tip,
+    )
+    return run(config, common.ready_fd)
+
+
+def _endpoint(text: str | None) -> Endpoint | None:
+    from flashctl.builder.config import Endpoint
+
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not port.isdigit():
+        raise UsageError(f"--metrics {text}: expected HOST:PORT")
+    return Endpoint(host.strip("[]") or "127.0.0.1", int(port))
