@@ -112,6 +112,8 @@ def begin_call(
         elif code is None:
             state.touch(to)
     if precompile is not None:
+        if frame.context.deadline is not None:
+            frame.context.deadline.check()
         status, left, output = run_precompile(precompile, data, sent)
         if status is not Status.SUCCEEDED:
             state.revert(snapshot)

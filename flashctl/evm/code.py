@@ -97,6 +97,7 @@ class Code:
         "branches",
         "delegate",
         "instructions",
+        "loop_heads",
         "padded",
         "policy",
         "raw",
@@ -115,6 +116,8 @@ class Code:
         """Jumps that arrived at a place while it was interpreted."""
         self.branches: dict[int, bool] = {}
         """Whether the JUMPI at a place was last taken: the compiler lays out its traces along it."""
+        self.loop_heads: set[int] = set()
+        """Places whose trace is a loop: no other trace goes through them."""
         self.delegate: int | None = None
         """Address whose code runs instead, if this is a delegation designator (EIP-7702)."""
         if len(raw) == 23 and raw.startswith(DELEGATION_PREFIX):

@@ -21,7 +21,7 @@ __all__ = ["interpret"]
 
 Handler: TypeAlias = Callable[[Frame, list[int]], None]
 
-JUMPS_PER_TURN: Final = 512
+JUMPS_PER_TURN: Final = 128
 """Taken jumps before the machine looks at the clock again."""
 
 

@@ -21,6 +21,7 @@ from flashctl.evm.calls import (
     settle,
 )
 from flashctl.evm.code import CodeCache, TierPolicy, shared_cache
+from flashctl.evm.compiler import compile_trace
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.frame import Context, Exit, Frame
 from flashctl.evm.halts import ExecutionTimeout, Halt
@@ -28,9 +29,9 @@ from flashctl.evm.interpreter import interpret
 from flashctl.evm.message import BlockEnv, Deadline, Message, MessageResult, Status, TxEnv
 from flashctl.evm.state import JournaledState
 
-__all__ = ["default_codes", "default_policy", "execute_message", "interpreter_policy"]
+__all__ = ["compiler_policy", "default_codes", "default_policy", "execute_message", "interpreter_policy"]
 
-TRACES_PER_TURN: Final = range(256)
+TRACES_PER_TURN: Final = range(64)
 """Between two looks at the clock (50 ns). A trace takes 1-50 us, a few milliseconds at worst."""
 
 
@@ -41,9 +42,15 @@ def interpreter_policy() -> TierPolicy:
 
 
 @cache
+def compiler_policy() -> TierPolicy:
+    """Compiles everything at first sight: for tests, and for contracts known to be hot."""
+    return TierPolicy(interpret, compile_trace, hot_after=0)
+
+
+@cache
 def default_policy() -> TierPolicy:
     """Interprets what is new and compiles what is hot."""
-    return TierPolicy(interpret, None)
+    return TierPolicy(interpret, compile_trace)
 
 
 def default_codes(rules: EvmRules) -> CodeCache:

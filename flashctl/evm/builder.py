@@ -1,0 +1,377 @@
+"""Follows one trace through the bytecode and writes the lines of its function.
+
+`TraceBuilder` knows the stack, the gas, the memory and the ways out; what single instructions do is in
+`emitters`, how the text becomes a function in `compiler`, which also tells the whole idea.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from flashctl.evm.code import Code
+from flashctl.evm.forks import STACK_LIMIT
+from flashctl.evm.opcodes import INVALID, JUMP, JUMPDEST, JUMPI
+from flashctl.evm.symbols import WORD_BITS, Symbol, constant, variable
+
+__all__ = ["TraceBuilder"]
+
+MAX_INSTRUCTIONS: Final = 400
+"""Of one trace. Longer ones save few dispatches (0.1 us each) and take longer to compile than they win."""
+
+MAX_VISITS: Final = 2
+"""Times one trace goes through the same place: internal functions called twice are worth it, unrolled loops
+not."""
+
+LOOK_AHEAD: Final = 24
+"""Instructions searched for a REVERT when nothing else tells which way a JUMPI goes."""
+
+
+class _Way:
+    """A place where the trace is left: rendered last, when it is known which inputs a loop overwrites."""
+
+    __slots__ = ("indent", "is_side", "owed", "stack", "taken", "target")
+
+    def __init__(
+        self, indent: str, stack: list[Symbol], taken: int, owed: int, target: str, is_side: bool
+    ) -> None:
+        self.indent = indent
+        self.stack = stack
+        self.taken = taken
+        self.owed = owed
+        self.target = target
+        self.is_side = is_side
+
+
+class TraceBuilder:
+    """Walks the bytecode of one trace and collects the lines of its function.
+
+    `emitters` fill in what single instructions do; this class knows the stack, the gas, the memory and the
+    ways out.
+    """
+
+    def __init__(self, code: Code, start: int) -> None:
+        self.code = code
+        self.start = start
+        self.pc = start
+        self.lines: list[str | _Way] = []
+        self.stack: list[Symbol] = []
+        """Values above the part of the real stack that has not been looked at; the top is last."""
+        self.inputs: list[Symbol] = []
+        """Items of the real stack in use, the top of the stack first."""
+        self.defaults: dict[str, object] = {}
+        self.owed = 0
+        """Static gas since the trace began that has not been paid."""
+        self.memory_size = 0
+        """Memory is known to hold so many bytes."""
+        self.words: dict[int, Symbol] = {}
+        """Memory words with a known content, by offset."""
+        self.done = False
+        self.loops = False
+        self.overwritten: set[int] = set()
+        """Inputs, by depth, that hold a new value in the next round of the loop."""
+        self._names = 0
+        self._height = 0
+        self._locals: set[str] = set()
+
+    # -- the symbolic stack
+
+    def pop(self) -> Symbol:
+        """Take the top of the stack."""
+        if not self.stack:
+            self._reach(1)
+        return self.stack.pop()
+
+    def peek(self, depth: int) -> Symbol:
+        """The item at this depth, 1 being the top."""
+        self._reach(depth)
+        return self.stack[-depth]
+
+    def push(self, symbol: Symbol) -> None:
+        """Put a symbol on the stack."""
+        self.stack.append(symbol)
+        height = len(self.stack) - len(self.inputs)
+        if height > self._height:
+            self._height = height
+
+    def swap(self, depth: int) -> None:
+        """Exchange the top with the item `depth` below it."""
+        self._reach(depth + 1)
+        stack = self.stack
+        stack[-1], stack[-1 - depth] = stack[-1 - depth], stack[-1]
+
+    def _reach(self, count: int) -> None:
+        while len(self.stack) < count:
+            symbol = variable(f"i{len(self.inputs)}", WORD_BITS)
+            self.inputs.append(symbol)
+            self.stack.insert(0, symbol)
+
+    # -- emitting
+
+    def emit(self, line: str) -> None:
+        """Add a line of Python."""
+        self.lines.append(line)
+
+    def assign(self, expression: str, bits: int = WORD_BITS) -> Symbol:
+        """Give an expression a name."""
+        self._names += 1
+        name = f"v{self._names}"
+        self.lines.append(f"{name}={expression}")
+        return variable(name, bits)
+
+    def compute(self, expression: str, bits: int = WORD_BITS) -> None:
+        """Push the value of an expression."""
+        self.push(self.assign(expression, bits))
+
+    def text(self, symbol: Symbol) -> str:
+        """A symbol as an operand; conditions become words here, once."""
+        if not symbol.text:
+            symbol.text = self.assign(symbol.expression, 1).text
+        return symbol.text
+
+    def operand(self) -> str:
+        """Take the top of the stack as an operand."""
+        return self.text(self.pop())
+
+    def local(self, name: str, expression: str) -> str:
+        """A local for something that stays the same during the trace, loaded at its first use."""
+        if name not in self._locals:
+            self._locals.add(name)
+            self.emit(f"{name}={expression}")
+        return name
+
+    def default(self, value: object) -> str:
+        """A constant that is no integer, passed as a default argument."""
+        name = f"k{len(self.defaults)}"
+        self.defaults[name] = value
+        return name
+
+    def jumpdests(self) -> str:
+        """The set of jump destinations, as a name."""
+        self.defaults["jumpdests"] = self.code.jumpdests
+        return "jumpdests"
+
+    # -- memory
+
+    def hold(self, end: int) -> None:
+        """Make sure that memory holds `end` bytes."""
+        if end > self.memory_size:
+            self.emit(f"if len(mem)<{end}: expand(f,{end})")
+            self.memory_size = end
+
+    def hold_word(self, offset: str) -> str:
+        """Make sure that memory holds the word at a computed offset; returns the name of its end."""
+        self.emit(f"e={offset}+32")
+        self.emit("if e>len(mem): expand(f,e)")
+        return "e"
+
+    def remember(self, offset: int, symbol: Symbol) -> None:
+        """The word at `offset` is known; what it overlaps no longer is."""
+        for other in [o for o in self.words if -32 < o - offset < 32]:
+            del self.words[other]
+        self.words[offset] = symbol
+
+    def forget_memory(self) -> None:
+        """Something was written to a place that is not known."""
+        self.words.clear()
+
+    # -- leaving
+
+    def pay(self) -> None:
+        """Pay the gas owed so far, in the middle of the trace."""
+        if self.owed:
+            self.emit(f"f.gas-={self.owed}")
+            self.emit("if f.gas<0: raise OutOfGas")
+            self.owed = 0
+
+    def leave(self, target: str) -> None:
+        """End the trace: write the stack, pay, and return `target`."""
+        self.lines.append(_Way("", list(self.stack), len(self.inputs), self.owed, target, False))
+        self.done = True
+
+    def leave_if(self, test: str, target: str, check: str = "") -> None:
+        """A side exit."""
+        self.emit(f"if {test}:")
+        if check:
+            self.emit(" " + check)
+        self.lines.append(_Way(" ", list(self.stack), len(self.inputs), self.owed, target, True))
+
+    def fail(self, error: str) -> None:
+        """End the trace in an exceptional halt."""
+        self.emit(f"raise {error}")
+        self.done = True
+
+    # -- the way through the code
+
+    def build(self, emitters: Mapping[int, Callable[[TraceBuilder, int], None]]) -> None:
+        """Follow the code from the start to the end of the trace."""
+        padded = self.code.padded
+        opcodes = self.code.instructions.opcodes
+        gas = self.code.instructions.gas
+        visits: dict[int, int] = {self.start: 1}
+        for count in range(MAX_INSTRUCTIONS + 1):
+            pc = self.pc
+            opcode = padded[pc]
+            if opcode == JUMPDEST and count and self._ends_at(pc, visits):
+                return
+            if count == MAX_INSTRUCTIONS:
+                self.leave(str(pc))
+                return
+            if opcode not in opcodes:
+                self.fail("InvalidOpcode")
+                return
+            self.owed += gas[opcode]
+            if opcode == JUMP:
+                self._jump()
+            elif opcode == JUMPI:
+                self._jump_if(pc)
+            elif 0x60 <= opcode < 0x80:
+                self.pc = pc + opcode - 0x5E
+                self.push(constant(int.from_bytes(padded[pc + 1 : self.pc], "big")))
+            else:
+                self.pc = pc + 1
+                emitters[opcode](self, opcode)
+            if self.done:
+                return
+
+    def _ends_at(self, pc: int, visits: dict[int, int]) -> bool:
+        """Arriving at a JUMPDEST: go round, go on, or leave the rest to another trace."""
+        if pc == self.start and len(self.stack) == len(self.inputs):
+            self._go_round()
+            return True
+        visits[pc] = visits.get(pc, 0) + 1
+        if visits[pc] > MAX_VISITS or pc in self.code.loop_heads or pc == self.start:
+            self.leave(str(pc))
+            return True
+        return False
+
+    def _go_round(self) -> None:
+        """Close a loop: the inputs take the values that the next round starts with."""
+        self.loops = True
+        self.pay()
+        depth = len(self.inputs)
+        targets, values = [], []
+        for place, symbol in enumerate(self.stack):
+            wanted = self.inputs[depth - 1 - place]
+            if symbol is not wanted:
+                self.overwritten.add(depth - 1 - place)
+                targets.append(wanted.text)
+                values.append(symbol.expression)
+        if targets:
+            self.emit(f"{','.join(targets)}={','.join(values)}")
+        self.done = True
+
+    def _jump(self) -> None:
+        target = self.pop()
+        if target.value is None:
+            self.emit(f"if {target.text or self.text(target)} not in {self.jumpdests()}: raise InvalidJump")
+            self.leave(target.text)
+        elif target.value in self.code.jumpdests:
+            self.pc = target.value
+        else:
+            self.fail("InvalidJump")
+
+    def _jump_if(self, pc: int) -> None:
+        target, test = self.pop(), self.pop()
+        if test.value is not None:
+            self.pc = pc + 1
+            if test.value:
+                self.push(target)
+                self._jump()
+            return
+        if target.value is None:
+            name = self.text(target)
+            check = f"if {name} not in {self.jumpdests()}: raise InvalidJump"
+            self.leave_if(test.is_true, name, check)
+            self.pc = pc + 1
+        elif target.value not in self.code.jumpdests:
+            self.emit(f"if {test.is_true}: raise InvalidJump")
+            self.pc = pc + 1
+        elif self._is_likely(pc):
+            self.leave_if(test.is_false, str(pc + 1))
+            self.pc = target.value
+        else:
+            self.leave_if(test.is_true, str(target.value))
+            self.pc = pc + 1
+
+    def _is_likely(self, pc: int) -> bool:
+        """Whether the JUMPI here is usually taken: as it was last time, else if not jumping leads to a
+        revert."""
+        seen = self.code.branches.get(pc)
+        if seen is not None:
+            return seen
+        padded = self.code.padded
+        at = pc + 1
+        for _ in range(LOOK_AHEAD):
+            opcode = padded[at] if at < len(padded) else 0
+            if opcode in (0xFD, INVALID):
+                return True
+            if opcode in (0x00, JUMP, JUMPI, JUMPDEST, 0xF3):
+                return False
+            at += opcode - 0x5E if 0x60 <= opcode < 0x80 else 1
+        return False
+
+    # -- the function
+
+    def source(self) -> str:
+        """The text of the function, named `trace`."""
+        need, room = len(self.inputs), STACK_LIMIT - max(self._height, 0)
+        guard = []
+        if need:
+            guard.append(f"len(st)<{need}")
+        if room < STACK_LIMIT:
+            guard.append(f"len(st)>{room}")
+        parameters = "".join(f",{name}={name}" for name in self.defaults)
+        out = [f"def trace(f,st,mem{parameters}):"]
+        if guard:
+            out.append(f" if {' or '.join(guard)}: return interpret({self.start},f,st,mem)")
+        out += [f" {symbol.text}=st[{-1 - depth}]" for depth, symbol in enumerate(self.inputs)]
+        indent = " "
+        if self.loops:
+            out.append(" for _ in TURNS:")
+            indent = "  "
+        for line in self.lines:
+            if isinstance(line, _Way):
+                out += [indent + text for text in self._render(line)]
+            else:
+                out.append(indent + line)
+        if self.loops:
+            end = _Way("", list(reversed(self.inputs)), len(self.inputs), 0, str(self.start), False)
+            out += [" " + text for text in self._render(end)]
+        return "\n".join(out) + "\n"
+
+    def _render(self, way: _Way) -> list[str]:
+        lines = self._stack_lines(way.stack, way.taken)
+        if way.is_side:
+            lines.append(f"return leave(f,{way.owed},{way.target})")
+        else:
+            if way.owed:
+                lines += [f"f.gas-={way.owed}", "if f.gas<0: raise OutOfGas"]
+            lines.append(f"return {way.target}")
+        return [way.indent + line for line in lines]
+
+    def _stack_lines(self, stack: list[Symbol], taken: int) -> list[str]:
+        """Bring the real stack, whose top `taken` items are inputs, to what the symbolic one holds.
+
+        In a loop, inputs that later parts of the trace use may have been overwritten below `taken`: `taken`
+        is then widened to all of them.
+        """
+        if self.loops and taken < len(self.inputs):
+            stack = list(reversed(self.inputs[taken:])) + stack
+            taken = len(self.inputs)
+        keep = 0
+        while keep < taken and keep < len(stack):
+            depth = taken - 1 - keep
+            if stack[keep] is not self.inputs[depth] or depth in self.overwritten:
+                break
+            keep += 1
+        dead, live = taken - keep, [symbol.expression for symbol in stack[keep:]]
+        if not dead:
+            if not live:
+                return []
+            return [f"st.append({live[0]})"] if len(live) == 1 else [f"st+=({','.join(live)})"]
+        if not live:
+            return ["st.pop()"] if dead == 1 else [f"del st[{-dead}:]"]
+        if dead == len(live) == 1:
+            return [f"st[-1]={live[0]}"]
+        return [f"st[{-dead}:]=({','.join(live)},)"]

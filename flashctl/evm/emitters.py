@@ -1,0 +1,508 @@
+"""What each instruction becomes in a trace: one emitter per opcode, or per family of them.
+
+An emitter takes symbols off the builder's stack, adds lines, and puts symbols back. Constants are folded,
+masks that the operands' sizes make superfluous are left out, comparisons stay conditions until a word is
+needed, and memory words just stored are not loaded again (Solidity reads its free-memory pointer all the
+time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from flashctl.evm.builder import TraceBuilder
+from flashctl.evm.frame import Exit
+from flashctl.evm.instructions import (
+    EXPONENT_BYTE,
+    MODULUS,
+    WORD_HASH,
+    WORD_MASK,
+    shift_right_signed,
+    sign_extend,
+    signed_divide,
+    signed_modulo,
+)
+from flashctl.evm.symbols import Symbol, condition, constant, negated
+
+__all__ = ["EMITTERS"]
+
+Emitter: TypeAlias = Callable[[TraceBuilder, int], None]
+
+NEAR: Final = 1 << 24
+"""Memory offsets below this are handled as constants; beyond, the price of the memory ends the frame
+anyway."""
+
+_FOLD: Final[dict[int, Callable[[int, int], int]]] = {
+    0x01: lambda a, b: (a + b) & WORD_MASK,
+    0x02: lambda a, b: (a * b) & WORD_MASK,
+    0x03: lambda a, b: (a - b) & WORD_MASK,
+    0x04: lambda a, b: a // b if b else 0,
+    0x05: signed_divide,
+    0x06: lambda a, b: a % b if b else 0,
+    0x07: signed_modulo,
+    0x0B: sign_extend,
+    0x10: lambda a, b: int(a < b),
+    0x11: lambda a, b: int(a > b),
+    0x14: lambda a, b: int(a == b),
+    0x16: lambda a, b: a & b,
+    0x17: lambda a, b: a | b,
+    0x18: lambda a, b: a ^ b,
+    0x1A: lambda a, b: (b >> (248 - 8 * a)) & 0xFF if a < 32 else 0,
+    0x1B: lambda a, b: (b << a) & WORD_MASK if a < 256 else 0,
+    0x1C: lambda a, b: b >> a if a < 256 else 0,
+    0x1D: shift_right_signed,
+}
+"""Operations on two constants, the top of the stack first."""
+
+
+def _binary(builder: TraceBuilder, opcode: int) -> None:
+    """Any instruction with two operands and no side effect."""
+    a, b = builder.pop(), builder.pop()
+    if a.value is not None and b.value is not None and opcode in _FOLD:
+        builder.push(constant(_FOLD[opcode](a.value, b.value)))
+        return
+    simple = _simplified(opcode, a, b)
+    if simple is not None:
+        builder.push(simple)
+        return
+    x, y = builder.text(a), builder.text(b)
+    if opcode in _COMPARE:
+        builder.push(_comparison(opcode, a, b, x, y))
+        return
+    expression, bits = _EXPRESSIONS[opcode](x, y, a, b)
+    builder.compute(expression, bits)
+
+
+def _simplified(opcode: int, a: Symbol, b: Symbol) -> Symbol | None:
+    """The result, where it is one of the operands or a constant."""
+    match opcode:
+        case 0x01 | 0x17 | 0x18:  # ADD, OR, XOR with zero
+            if a.value == 0:
+                return b
+            return a if b.value == 0 else None
+        case 0x03:  # SUB of zero
+            return a if b.value == 0 else None
+        case 0x16:  # AND with a mask that the value fits into
+            for mask, other in ((a, b), (b, a)):
+                if mask.value is not None and mask.value & (mask.value + 1) == 0 and other.bits <= mask.bits:
+                    return other
+            return constant(0) if 0 in (a.value, b.value) else None
+        case 0x14:  # EQ with zero
+            if a.value == 0:
+                return negated(b)
+            return negated(a) if b.value == 0 else None
+        case 0x02 | 0x04:  # MUL, DIV by one
+            if b.value == 1:
+                return a
+            return b if opcode == 0x02 and a.value == 1 else None
+        case 0x1B | 0x1C | 0x1D:  # shifts by nothing, or by everything
+            if a.value == 0:
+                return b
+            if (
+                a.value is not None
+                and opcode != 0x1D
+                and (a.value > 255 or (opcode == 0x1C and a.value >= b.bits))
+            ):
+                return constant(0)
+    return None
+
+
+_COMPARE: Final = {
+    0x10: ("<", ">="),
+    0x11: (">", "<="),
+    0x12: ("<", ">="),
+    0x13: (">", "<="),
+    0x14: ("==", "!="),
+}
+
+
+def _comparison(opcode: int, a: Symbol, b: Symbol, x: str, y: str) -> Symbol:
+    operator, opposite = _COMPARE[opcode]
+    if opcode in (0x12, 0x13) and (a.bits == 256 or b.bits == 256):
+        x, y = f"{x}^S", f"{y}^S"
+    return condition(f"{x}{operator}{y}", f"{x}{opposite}{y}")
+
+
+def _add(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
+    bits = max(a.bits, b.bits) + 1
+    return (f"{x}+{y}", bits) if bits <= 256 else (f"({x}+{y})&M", 256)
+
+
+def _mul(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
+    bits = a.bits + b.bits
+    return (f"{x}*{y}", bits) if bits <= 256 else (f"({x}*{y})&M", 256)
+
+
+def _div(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
+    if b.value:
+        if b.value & (b.value - 1) == 0:
+            return f"{x}>>{b.bits - 1}", max(a.bits - b.bits + 1, 0)
+        return f"{x}//{y}", a.bits
+    return f"{x}//{y} if {y} else 0", a.bits
+
+
+def _mod(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
+    return (f"{x}%{y}" if b.value else f"{x}%{y} if {y} else 0"), min(a.bits, b.bits)
+
+
+def _byte(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
+    if a.value is not None:
+        return (f"({y}>>{248 - 8 * a.value})&255", 8) if a.value < 32 else ("0", 0)
+    return f"({y}>>(248-8*{x}))&255 if {x}<32 else 0", 8
+
+
+def _shl(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
+    if a.value is None:
+        return f"({y}<<{x})&M if {x}<256 else 0", 256
+    bits = a.value + b.bits
+    return (f"{y}<<{x}", bits) if bits <= 256 else (f"({y}<<{x})&M", 256)
+
+
+def _shr(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
+    if a.value is None:
+        return f"{y}>>{x} if {x}<256 else 0", b.bits
+    return f"{y}>>{x}", b.bits - a.value
+
+
+def _sar(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
+    if b.bits < 256:
+        return f"{y}>>({x} if {x}<256 else 256)", b.bits
+    return f"shift_right_signed({x},{y})", 256
+
+
+_EXPRESSIONS: Final[dict[int, Callable[[str, str, Symbol, Symbol], tuple[str, int]]]] = {
+    0x01: _add,
+    0x02: _mul,
+    0x03: lambda x, y, a, b: (f"({x}-{y})&M", 256),
+    0x04: _div,
+    0x05: lambda x, y, a, b: (f"signed_divide({x},{y})", 256),
+    0x06: _mod,
+    0x07: lambda x, y, a, b: (f"signed_modulo({x},{y})", 256),
+    0x0B: lambda x, y, a, b: (f"sign_extend({x},{y})", 256),
+    0x16: lambda x, y, a, b: (f"{x}&{y}", min(a.bits, b.bits)),
+    0x17: lambda x, y, a, b: (f"{x}|{y}", max(a.bits, b.bits)),
+    0x18: lambda x, y, a, b: (f"{x}^{y}", max(a.bits, b.bits)),
+    0x1A: _byte,
+    0x1B: _shl,
+    0x1C: _shr,
+    0x1D: _sar,
+}
+
+
+def _is_zero(builder: TraceBuilder, opcode: int) -> None:
+    builder.push(negated(builder.pop()))
+
+
+def _not(builder: TraceBuilder, opcode: int) -> None:
+    symbol = builder.pop()
+    if symbol.value is not None:
+        builder.push(constant(symbol.value ^ WORD_MASK))
+    else:
+        builder.compute(f"{builder.text(symbol)}^M")
+
+
+def _count_leading_zeros(builder: TraceBuilder, opcode: int) -> None:
+    symbol = builder.pop()
+    if symbol.value is not None:
+        builder.push(constant(256 - symbol.bits))
+    else:
+        builder.compute(f"256-{builder.text(symbol)}.bit_length()", 9)
+
+
+def _modular(builder: TraceBuilder, opcode: int) -> None:
+    """ADDMOD, MULMOD."""
+    x, y, modulus = builder.operand(), builder.operand(), builder.operand()
+    operator = "+" if opcode == 0x08 else "*"
+    builder.compute(f"({x}{operator}{y})%{modulus} if {modulus} else 0")
+
+
+def _exponentiate(builder: TraceBuilder, opcode: int) -> None:
+    base, exponent = builder.pop(), builder.pop()
+    if exponent.value is None:
+        builder.compute(f"exponentiate(f,{builder.text(base)},{builder.text(exponent)})")
+        return
+    builder.owed += EXPONENT_BYTE * ((exponent.bits + 7) >> 3)
+    if base.value is not None:
+        builder.push(constant(pow(base.value, exponent.value, MODULUS)))
+    else:
+        builder.compute(f"pow({builder.text(base)},{exponent.text},W)")
+
+
+# -- what surrounds the frame
+
+_SURROUNDINGS: Final[dict[int, tuple[str, int]]] = {
+    0x30: ("f.address", 160),
+    0x32: ("f.tx.origin", 160),
+    0x33: ("f.caller", 160),
+    0x34: ("f.value", 256),
+    0x36: ("len(f.data)", 64),
+    0x3A: ("f.tx.gas_price", 256),
+    0x3D: ("len(f.returned)", 64),
+    0x41: ("f.block.coinbase", 160),
+    0x42: ("f.block.timestamp", 256),
+    0x43: ("f.block.number", 256),
+    0x44: ("f.block.prev_randao", 256),
+    0x45: ("f.block.gas_limit", 256),
+    0x46: ("f.block.chain_id", 256),
+    0x47: ("self_balance(f)", 256),
+    0x48: ("f.block.base_fee", 256),
+    0x4A: ("f.block.blob_base_fee", 256),
+    0x59: ("len(mem)", 64),
+}
+
+
+def _surroundings(builder: TraceBuilder, opcode: int) -> None:
+    builder.compute(*_SURROUNDINGS[opcode])
+
+
+def _constant(builder: TraceBuilder, opcode: int) -> None:
+    """CODESIZE, PC, PUSH0: known when compiling."""
+    value = {0x38: len(builder.code.raw), 0x58: builder.pc - 1, 0x5F: 0}[opcode]
+    builder.push(constant(value))
+
+
+def _gas(builder: TraceBuilder, opcode: int) -> None:
+    builder.pay()
+    builder.compute("f.gas")
+
+
+def _keccak(builder: TraceBuilder, opcode: int) -> None:
+    offset, size = builder.pop(), builder.pop()
+    if (
+        offset.value is not None
+        and size.value is not None
+        and 0 < size.value <= NEAR
+        and offset.value <= NEAR
+    ):
+        end = offset.value + size.value
+        builder.owed += WORD_HASH * ((size.value + 31) >> 5)
+        builder.hold(end)
+        builder.compute(f"keccak_word(bytes(mem[{offset.value}:{end}]))")
+    else:
+        builder.compute(f"keccak_memory(f,{builder.text(offset)},{builder.text(size)})")
+
+
+def _load_data(builder: TraceBuilder, opcode: int) -> None:
+    """CALLDATALOAD."""
+    offset = builder.pop()
+    data = builder.local("data", "f.data")
+    if offset.value is not None and offset.value < NEAR:
+        start, end = offset.value, offset.value + 32
+        whole = f"fb({data}[{start}:{end}],'big')"
+        builder.compute(f"{whole} if len({data})>={end} else load_word({data},{start})")
+    else:
+        builder.compute(f"load_word({data},{builder.text(offset)})")
+
+
+_COPIED: Final = {0x37: "f.data", 0x39: "f.code.raw"}
+
+
+def _copy(builder: TraceBuilder, opcode: int) -> None:
+    """CALLDATACOPY, CODECOPY, RETURNDATACOPY, MCOPY."""
+    operands = ",".join((builder.operand(), builder.operand(), builder.operand()))
+    if opcode == 0x3E:
+        builder.emit(f"copy_return_data(f,{operands})")
+    elif opcode == 0x5E:
+        builder.emit(f"copy_memory(f,{operands})")
+    else:
+        builder.emit(f"copy_to_memory(f,{operands},{_COPIED[opcode]})")
+    builder.forget_memory()
+
+
+def _account(builder: TraceBuilder, opcode: int) -> None:
+    """BALANCE, EXTCODESIZE, EXTCODEHASH."""
+    symbol = builder.pop()
+    address = builder.text(symbol) if symbol.bits <= 160 else f"{builder.text(symbol)}&A"
+    match opcode:
+        case 0x31:
+            builder.compute(f"access_account(f,{address},{builder.owed})[1]")
+        case 0x3B:
+            builder.compute(f"len(access_code(f,{address},{builder.owed}))", 64)
+        case _:
+            builder.compute(f"code_hash_of(f,{address},{builder.owed})")
+
+
+def _copy_account_code(builder: TraceBuilder, opcode: int) -> None:
+    """EXTCODECOPY."""
+    address = builder.operand()
+    operands = ",".join((builder.operand(), builder.operand(), builder.operand()))
+    builder.emit(f"copy_to_memory(f,{operands},access_code(f,{address}&A,{builder.owed}))")
+    builder.forget_memory()
+
+
+def _block_hash(builder: TraceBuilder, opcode: int) -> None:
+    builder.compute(f"block_hash(f,{builder.operand()})")
+
+
+def _blob_hash(builder: TraceBuilder, opcode: int) -> None:
+    index = builder.operand()
+    hashes = builder.local("blobs", "f.tx.blob_hashes")
+    builder.compute(f"{hashes}[{index}] if {index}<len({hashes}) else 0")
+
+
+# -- memory and storage
+
+
+def _pop(builder: TraceBuilder, opcode: int) -> None:
+    builder.pop()
+
+
+def _nothing(builder: TraceBuilder, opcode: int) -> None:
+    """JUMPDEST."""
+
+
+def _memory_load(builder: TraceBuilder, opcode: int) -> None:
+    offset = builder.pop()
+    if offset.value is None or offset.value > NEAR:
+        start = builder.text(offset)
+        end = builder.hold_word(start)
+        builder.compute(f"fb(mem[{start}:{end}],'big')")
+        return
+    known = builder.words.get(offset.value)
+    if known is None:
+        builder.hold(offset.value + 32)
+        known = builder.assign(f"fb(mem[{offset.value}:{offset.value + 32}],'big')")
+        builder.words[offset.value] = known
+    builder.push(known)
+
+
+def _memory_store(builder: TraceBuilder, opcode: int) -> None:
+    offset, symbol = builder.pop(), builder.pop()
+    if symbol.value is not None:
+        content = builder.default(symbol.value.to_bytes(32, "big"))
+    else:
+        content = f"{builder.text(symbol)}.to_bytes(32,'big')"
+    if offset.value is None or offset.value > NEAR:
+        start = builder.text(offset)
+        end = builder.hold_word(start)
+        builder.emit(f"mem[{start}:{end}]={content}")
+        builder.forget_memory()
+        return
+    builder.hold(offset.value + 32)
+    builder.emit(f"mem[{offset.value}:{offset.value + 32}]={content}")
+    builder.remember(offset.value, symbol)
+
+
+def _memory_store_byte(builder: TraceBuilder, opcode: int) -> None:
+    start, value = builder.operand(), builder.operand()
+    builder.emit(f"if {start}>=len(mem): expand(f,{start}+1)")
+    builder.emit(f"mem[{start}]={value}&255")
+    builder.forget_memory()
+
+
+def _storage_load(builder: TraceBuilder, opcode: int) -> None:
+    slot = builder.operand()
+    slots = builder.local("slots", "f.slots")
+    value = builder.assign(f"{slots}.get({slot})")
+    builder.emit(f"if {value.text} is None: {value.text}=warm_slot(f,{slot},{builder.owed})")
+    builder.push(value)
+
+
+def _storage_store(builder: TraceBuilder, opcode: int) -> None:
+    slot, value = builder.operand(), builder.operand()
+    builder.emit(f"store_slot(f,{slot},{value},{builder.owed})")
+
+
+def _transient_load(builder: TraceBuilder, opcode: int) -> None:
+    builder.compute(f"f.state.transient.get((f.address,{builder.operand()}),0)")
+
+
+def _transient_store(builder: TraceBuilder, opcode: int) -> None:
+    slot, value = builder.operand(), builder.operand()
+    builder.emit(f"store_transient(f,{slot},{value})")
+
+
+def _duplicate(builder: TraceBuilder, opcode: int) -> None:
+    builder.push(builder.peek(opcode - 0x7F))
+
+
+def _swap(builder: TraceBuilder, opcode: int) -> None:
+    builder.swap(opcode - 0x8F)
+
+
+def _log(builder: TraceBuilder, opcode: int) -> None:
+    operands = ",".join(builder.operand() for _ in range(opcode - 0xA0 + 2))
+    builder.emit(f"log(f,{operands})")
+
+
+# -- the end of a trace
+
+
+def _stop(builder: TraceBuilder, opcode: int) -> None:
+    builder.stack = list(reversed(builder.inputs))
+    builder.leave(str(int(Exit.DONE)))
+
+
+def _return(builder: TraceBuilder, opcode: int) -> None:
+    """RETURN, REVERT."""
+    offset, size = builder.operand(), builder.operand()
+    builder.emit(f"f.output=read_memory(f,{offset},{size})")
+    builder.stack = list(reversed(builder.inputs))
+    builder.leave(str(int(Exit.DONE if opcode == 0xF3 else Exit.REVERTED)))
+
+
+def _self_destruct(builder: TraceBuilder, opcode: int) -> None:
+    builder.emit(f"self_destruct(f,{builder.operand()}&A,{builder.owed})")
+    builder.stack = list(reversed(builder.inputs))
+    builder.leave(str(int(Exit.DONE)))
+
+
+def _call(builder: TraceBuilder, opcode: int) -> None:
+    """The four calls: the callee's result is waiting when the code goes on, in another trace."""
+    count = 7 if opcode in (0xF1, 0xF2) else 6
+    operands = [builder.operand() for _ in range(count)]
+    if count == 6:
+        operands.insert(2, "0")
+    builder.pay()
+    builder.leave(f"begin_call(f,{opcode},{','.join(operands)},{builder.pc})")
+
+
+def _create(builder: TraceBuilder, opcode: int) -> None:
+    operands = [builder.operand() for _ in range(3 if opcode == 0xF0 else 4)]
+    if opcode == 0xF0:
+        operands.append("None")
+    builder.pay()
+    builder.leave(f"begin_create(f,{','.join(operands)},{builder.pc})")
+
+
+EMITTERS: Final[dict[int, Emitter]] = {
+    0x00: _stop,
+    **dict.fromkeys(_EXPRESSIONS, _binary),
+    **dict.fromkeys(_COMPARE, _binary),
+    0x08: _modular,
+    0x09: _modular,
+    0x0A: _exponentiate,
+    0x15: _is_zero,
+    0x19: _not,
+    0x1E: _count_leading_zeros,
+    0x20: _keccak,
+    **dict.fromkeys(_SURROUNDINGS, _surroundings),
+    **dict.fromkeys((0x31, 0x3B, 0x3F), _account),
+    0x35: _load_data,
+    **dict.fromkeys((0x37, 0x39, 0x3E, 0x5E), _copy),
+    **dict.fromkeys((0x38, 0x58, 0x5F), _constant),
+    0x3C: _copy_account_code,
+    0x40: _block_hash,
+    0x49: _blob_hash,
+    0x50: _pop,
+    0x51: _memory_load,
+    0x52: _memory_store,
+    0x53: _memory_store_byte,
+    0x54: _storage_load,
+    0x55: _storage_store,
+    0x5A: _gas,
+    0x5B: _nothing,
+    0x5C: _transient_load,
+    0x5D: _transient_store,
+    **dict.fromkeys(range(0x80, 0x90), _duplicate),
+    **dict.fromkeys(range(0x90, 0xA0), _swap),
+    **dict.fromkeys(range(0xA0, 0xA5), _log),
+    0xF0: _create,
+    **dict.fromkeys((0xF1, 0xF2, 0xF4, 0xFA), _call),
+    0xF3: _return,
+    0xF5: _create,
+    0xFD: _return,
+    0xFF: _self_destruct,
+}
+"""By opcode; JUMP, JUMPI and PUSH1 to PUSH32 are the builder's own."""
