@@ -1,0 +1,278 @@
+"""Payload jobs over a real chain: what each flashblock holds, and what a payload holds afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+from support.chains import ask, memory_chain, transfer
+
+from flashctl.builder.admission import TransactionQueue
+from flashctl.builder.backend import EmbeddedBackend
+from flashctl.builder.budget import Refusal
+from flashctl.builder.job import Ending, ForcedTransactionFailed, JobLimits, JobObserver, Made, PayloadJob
+from flashctl.builder.publisher import flashblock_of
+from flashctl.builder.schedule import Schedule
+from flashctl.chain.chain import Chain
+from flashctl.core.wire import Flashblock, decode, encode
+from flashctl.eth.transactions import DepositTx, encode_transaction
+from flashctl.evm.world import World
+from flashctl.op.attributes import PayloadAttributes
+from flashctl.op.execution import execute_block
+
+FAST = Schedule(block_time_ms=200, interval_ms=40)
+"""Five flashblocks in a fifth of a second: the same shape as ten in two."""
+
+
+@dataclass
+class Recorder(JobObserver):
+    """Keeps everything a job reports."""
+
+    flashblocks: list[Made] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
+    on_made: Callable[[Made], None] | None = None
+
+    def made(self, made: Made) -> None:
+        self.flashblocks.append(made)
+        if self.on_made is not None:
+            self.on_made(made)
+
+    def refused(self, refusal: Refusal) -> None:
+        self.refusals.append(refusal)
+
+    def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
+        self.endings.append(ending)
+
+
+@dataclass
+class Bench:
+    """A chain, its pool, and jobs on them."""
+
+    chain: Chain = field(default_factory=memory_chain)
+    recorder: Recorder = field(default_factory=Recorder)
+
+    def __post_init__(self) -> None:
+        self.queue = TransactionQueue(self.chain)
+
+    def job(self, attributes: PayloadAttributes | None = None, limits: JobLimits | None = None) -> PayloadJob:
+        attributes = attributes or ask(self.chain)
+        build = EmbeddedBackend(self.chain).build(self.chain.head, attributes)
+        # The chain's time stands still in 2023, so the clock is moved to the start of the slot.
+        shift = attributes.timestamp - FAST.block_time_ms / 1000 - time.time()
+        return PayloadJob(
+            b"\x03" + bytes(7),
+            build,
+            attributes,
+            self.queue,
+            FAST,
+            limits or JobLimits(),
+            self.recorder,
+            clock=lambda: time.time() + shift,
+        )
+
+    def run(self, job: PayloadJob) -> None:
+        async def whole() -> None:
+            await job.open()
+            await job.run()
+
+        asyncio.run(whole())
+
+    def executed_again(self, made: Made) -> World:
+        """The state that an independent execution of a flashblock's block comes to."""
+        chain = self.chain
+        parent = chain.head
+        block = made.sealed.block
+        sealed = execute_block(
+            chain.config, parent, block, chain.world(parent.hash), chain.ancestor_hash(parent.hash)
+        )
+        assert sealed.hash == made.sealed.hash
+        return sealed.world
+
+
+def test_index_zero_holds_the_forced_transactions_alone() -> None:
+    bench = Bench()
+    bench.queue.add(transfer())
+    job = bench.job()
+    sealed = asyncio.run(job.open())
+    assert [envelope.is_deposit for envelope in sealed.envelopes] == [True]
+    assert [made.index for made in bench.recorder.flashblocks] == [0]
+    assert job.sealed is sealed
+
+
+def test_every_flashblock_is_a_valid_block_that_extends_the_one_before() -> None:
+    bench = Bench()
+    late = [transfer(1, nonce) for nonce in range(3)]
+
+    def arrive(made: Made) -> None:
+        if made.index in (1, 2, 3):
+            bench.queue.add(late[made.index - 1])
+
+    bench.recorder.on_made = arrive
+    for nonce in range(5):
+        bench.queue.add(transfer(0, nonce))
+    bench.run(bench.job())
+    flashblocks = bench.recorder.flashblocks
+    assert [made.index for made in flashblocks] == [0, 1, 2, 3, 4, 5]
+    assert [len(made.added) for made in flashblocks] == [1, 5, 1, 1, 1, 0]
+    raws: tuple[bytes, ...] = ()
+    for made in flashblocks:
+        raws += tuple(envelope.raw for envelope in made.added)
+        assert made.sealed.block.transactions == raws
+        assert bench.executed_again(made).root == made.sealed.header.state_root
+    assert bench.recorder.endings == [Ending.COMPLETE]
+
+
+def test_messages_carry_base_once_and_totals_always() -> None:
+    bench = Bench()
+    bench.queue.add(transfer())
+    bench.run(bench.job())
+    messages = [decode(encode(flashblock_of(made))) for made in bench.recorder.flashblocks]
+    assert [message.base is not None for message in messages] == [True] + [False] * 5
+    assert [message.index for message in messages] == list(range(6))
+    base, last = messages[0].base, messages[-1]
+    assert base is not None
+    header = bench.recorder.flashblocks[-1].sealed.header
+    assert (base.parent_hash, base.block_number, base.timestamp) == (
+        header.parent_hash,
+        header.number,
+        header.timestamp,
+    )
+    assert (last.diff.block_hash, last.diff.state_root, last.diff.receipts_root) == (
+        header.hash,
+        header.state_root,
+        header.receipts_root,
+    )
+    assert (last.diff.gas_used, last.diff.blob_gas_used) == (header.gas_used, header.blob_gas_used)
+    check_metadata(messages)
+
+
+def check_metadata(messages: list[Flashblock]) -> None:
+    receipts = messages[1].metadata.receipts
+    assert receipts is not None
+    (receipt,) = receipts.values()
+    assert (receipt["type"], receipt["status"], receipt["logs"]) == ("0x2", "0x1", [])
+    balances = messages[1].metadata.new_account_balances
+    assert balances is not None
+    assert balances["0x" + "77" * 20] == "0x1"
+
+
+def test_gas_opens_in_equal_steps() -> None:
+    bench = Bench()
+    gas = 5_000_000
+    for nonce in range(60):
+        bench.queue.add(transfer(0, nonce, gas_limit=90_000))
+    bench.run(bench.job(ask(bench.chain, gas_limit=gas, da_footprint_gas_scalar=1)))
+    for made in bench.recorder.flashblocks[1:]:
+        assert made.sealed.header.gas_used + 90_000 - 21_000 <= gas * made.index // 5
+    assert Refusal.GAS in bench.recorder.refusals
+    assert len(bench.recorder.flashblocks[1].added) > 0
+
+
+def test_data_limit_of_the_operator_counts_across_the_block() -> None:
+    bench = Bench()
+    for nonce in range(8):
+        bench.queue.add(transfer(0, nonce))
+    bench.run(bench.job(limits=JobLimits(block_da_bytes=500)))
+    assert sum(len(made.added) for made in bench.recorder.flashblocks[1:]) == 5
+    assert Refusal.BLOCK_DA_SIZE in bench.recorder.refusals
+
+
+def test_getpayload_ends_the_job_with_what_was_published() -> None:
+    bench = Bench()
+    bench.queue.add(transfer())
+
+    async def scenario() -> None:
+        job = bench.job()
+        await job.open()
+        running = asyncio.create_task(job.run())
+        third = asyncio.Event()
+        bench.recorder.on_made = lambda made: third.set() if made.index == 2 else None
+        await third.wait()
+        sealed = job.resolve()
+        await running
+        assert sealed is bench.recorder.flashblocks[-1].sealed
+        assert len(bench.recorder.flashblocks) == 3
+
+    asyncio.run(scenario())
+    assert bench.recorder.endings == [Ending.RESOLVED]
+
+
+def test_a_forced_transaction_that_cannot_run_fails_the_payload() -> None:
+    bench = Bench()
+    attributes = ask(bench.chain)
+    too_early = transfer(0, nonce=5).raw
+    job = bench.job(replace(attributes, transactions=(*attributes.transactions, too_early)))
+    with pytest.raises(ForcedTransactionFailed, match="failed to force-include tx 1: nonce too high"):
+        asyncio.run(job.open())
+    with pytest.raises(ForcedTransactionFailed, match="unknown transaction type"):
+        asyncio.run(bench.job(replace(attributes, transactions=(b"\x05\xc0",))).open())
+    assert bench.recorder.flashblocks == []
+
+
+def test_without_the_pool_the_block_is_the_forced_list_and_nothing_is_published() -> None:
+    bench = Bench()
+    bench.queue.add(transfer())
+    attributes = ask(bench.chain)
+    forced = (*attributes.transactions, transfer(2).raw)
+    bench.run(bench.job(replace(attributes, transactions=forced, no_tx_pool=True)))
+    (made,) = bench.recorder.flashblocks
+    assert not made.publishes
+    assert made.sealed.block.transactions == forced
+
+
+def test_a_late_request_has_fewer_flashblocks() -> None:
+    bench = Bench()
+    job = bench.job()
+    start = time.time()
+    job._clock = lambda: job.attributes.timestamp - 0.09 + (time.time() - start)
+    bench.run(job)
+    assert [made.index for made in bench.recorder.flashblocks] == [0, 1, 2, 3]
+
+
+def test_a_transaction_that_runs_too_long_is_dropped_for_good() -> None:
+    bench = Bench()
+    # JUMPDEST PUSH0 JUMP: runs until its gas is gone.
+    endless = transfer(0, to=None, data=b"\x5b\x5f\x56", gas_limit=25_000_000)
+    bench.queue.add(endless)
+    bench.queue.add(transfer(1))
+    bench.run(bench.job(limits=JobLimits(tx_time_s=0.02)))
+    last = bench.recorder.flashblocks[-1].sealed
+    assert endless.hash not in {envelope.hash for envelope in last.envelopes}
+    assert len(last.envelopes) == 2
+    assert bench.queue.get(endless.hash) is None
+
+
+def test_nonce_chains_flow_through_the_flashblocks_in_order_of_tip() -> None:
+    bench = Bench()
+    for nonce in range(3):
+        bench.queue.add(transfer(0, nonce, tip=(nonce + 1) * 10**9))
+    bench.queue.add(transfer(1, 0, tip=2 * 10**9))
+    bench.run(bench.job())
+    added = bench.recorder.flashblocks[1].added
+    assert [(envelope.sender[:2], envelope.tx.nonce) for envelope in added if not_deposit(envelope.tx)] == [
+        (bench_sender(1), 0),
+        (bench_sender(0), 0),
+        (bench_sender(0), 1),
+        (bench_sender(0), 2),
+    ]
+
+
+def not_deposit(tx: object) -> bool:
+    return not isinstance(tx, DepositTx)
+
+
+def bench_sender(account: int) -> bytes:
+    return transfer(account).sender[:2]
+
+
+def test_deposits_are_never_taken_from_the_pool() -> None:
+    deposit = DepositTx(bytes(32), b"\x01" * 20, b"\x02" * 20, 0, 0, 21_000, False, b"")
+    from flashctl.builder.pool import PoolRefusal
+    from flashctl.op.envelope import TxEnvelope
+
+    with pytest.raises(PoolRefusal, match="transaction type not supported"):
+        Bench().queue.add(TxEnvelope(encode_transaction(deposit), deposit, deposit.sender))
