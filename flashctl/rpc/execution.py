@@ -1,0 +1,246 @@
+"""Executing one streamed flashblock after the other, with whatever part of the state is at hand.
+
+`FlashblockRun` executes the transactions of one flashblock on a pending state. When something is missing it
+keeps the transactions before the first one affected, goes on with the rest only to find out what else will
+be needed, and starts again from there when the caller has fetched it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from flashctl.core.wire import Base, Flashblock
+from flashctl.core.wire import Diff as WireDiff
+from flashctl.errors import DataError
+from flashctl.eth.receipts import Log, Receipt
+from flashctl.eth.transactions import DepositTx, LegacyTx
+from flashctl.evm.message import Deadline
+from flashctl.evm.state import NO_CHANGES, JournaledState, LogEntry, StateDiff
+from flashctl.op.config import ChainConfig
+from flashctl.op.context import BlockContext
+from flashctl.op.envelope import TxEnvelope, recover_all
+from flashctl.op.forks import OpFork, rules_for
+from flashctl.op.system_calls import begin_block
+from flashctl.op.transaction import Applied, TransactionProcessor, TransactionRejected
+from flashctl.rpc.state import Missing, PendingState, StateView, merge_diffs
+
+__all__ = ["Diverged", "FlashblockRun", "PendingBlock", "block_context", "open_block"]
+
+MAX_EXECUTION_S: Final = 5.0
+"""Wall time for one flashblock. A builder fits it into 200 ms of compiled code; beyond 5 s of ours the
+block is sealed before we are done."""
+
+_DEPOSIT_RECEIPT_VERSION: Final = 1
+
+
+class Diverged(DataError):
+    """A streamed transaction cannot be executed, though its builder did: our state or our rules differ."""
+
+    def __init__(self, index: int, envelope: TxEnvelope, reason: str) -> None:
+        self.index = index
+        self.transaction_hash = envelope.hash
+        super().__init__(f"transaction {index} (0x{envelope.hash.hex()}) does not execute: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBlock:
+    """A block of the stream as far as it has been executed."""
+
+    payload_id: str
+    config: ChainConfig
+    context: BlockContext
+    parent_timestamp: int
+    index: int
+    """Of the last flashblock executed; -1 before the first."""
+    totals: WireDiff
+    """The diff of that flashblock, whose roots and gas are those of the block so far."""
+    envelopes: tuple[TxEnvelope, ...]
+    receipts: tuple[Receipt, ...]
+    positions: dict[bytes, int]
+    """Transaction hash to index."""
+    changes: StateDiff
+    """What this block changed so far."""
+    state: PendingState
+    """The state after it."""
+
+    @property
+    def fork(self) -> OpFork:
+        """Whose rules the block follows."""
+        return self.config.fork_at(self.context.timestamp)
+
+    @property
+    def number(self) -> int:
+        """The block number."""
+        return self.context.number
+
+    @property
+    def gas_used(self) -> int:
+        """Gas of all transactions executed, by our count."""
+        return self.receipts[-1].cumulative_gas_used if self.receipts else 0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether our gas and logs are those the builder announced; the cheap part of a receipts root."""
+        bloom = 0
+        for receipt in self.receipts:
+            bloom |= int.from_bytes(receipt.bloom, "big")
+        return self.gas_used == self.totals.gas_used and bloom == int.from_bytes(
+            self.totals.logs_bloom, "big"
+        )
+
+
+def block_context(base: Base) -> BlockContext:
+    """The context that index 0 announces."""
+    return BlockContext(
+        number=base.block_number,
+        timestamp=base.timestamp,
+        parent_hash=base.parent_hash,
+        gas_limit=base.gas_limit,
+        base_fee=base.base_fee_per_gas,
+        fee_recipient=base.fee_recipient,
+        prev_randao=base.prev_randao,
+        parent_beacon_block_root=base.parent_beacon_block_root,
+        extra_data=base.extra_data,
+    )
+
+
+def open_block(
+    payload_id: str, base: Base, config: ChainConfig, parent_timestamp: int, state: PendingState
+) -> PendingBlock:
+    """A block of which nothing has been executed, on top of `state`."""
+    totals = WireDiff(transactions=(), gas_used=0)
+    context = block_context(base)
+    return PendingBlock(
+        payload_id, config, context, parent_timestamp, -1, totals, (), (), {}, NO_CHANGES, state
+    )
+
+
+class FlashblockRun:
+    """The execution of one flashblock on top of a block.
+
+    run = FlashblockRun(block, flashblock)
+    while missing := run.advance():
+        ...fetch into block.state.canonical...
+    block = run.result()
+    """
+
+    def __init__(self, block: PendingBlock, flashblock: Flashblock) -> None:
+        """Decodes the transactions.
+
+        Raises:
+            InvalidTransaction, InvalidSignature: If one of them is none.
+        """
+        self._block = block
+        self._flashblock = flashblock
+        self._envelopes = recover_all(flashblock.diff.transactions)
+        self._receipts: list[Receipt] = []
+        self._changes = NO_CHANGES
+        self._begun = block.index >= 0
+        """Whether the protocol's calls before the first transaction have been made."""
+        self._announced = False
+
+    def advance(self) -> Missing:
+        """Execute what is left; what it lacked, nothing if it is done.
+
+        Raises:
+            Diverged: If a transaction is refused although nothing was missing.
+            ExecutionTimeout: If it takes longer than MAX_EXECUTION_S.
+        """
+        if not self._announced:
+            # Senders and receivers are needed for certain: one round for all of them instead of a guess each.
+            self._announced = True
+            missing = self._certain()
+            if missing:
+                return missing
+        view = StateView(self._block.state.apply(self._changes))
+        state = JournaledState(view)
+        block = self._block
+        fork, rules = block.fork, rules_for(block.fork)
+        env = block.context.environment(block.config, view.ancestor_hash)
+        deadline = Deadline(MAX_EXECUTION_S)
+        if not self._begun:
+            begin_block(state, block.config, rules, env, block.context, block.parent_timestamp)
+            if not view.missing:
+                self._begun = True
+                self._keep(state)
+        processor = TransactionProcessor(state, fork, rules, env)
+        for envelope in self._envelopes[len(self._receipts) :]:
+            self._execute(envelope, processor, state, view.missing, deadline)
+        return view.missing
+
+    def result(self) -> PendingBlock:
+        """The block with this flashblock in it; call it when `advance` has nothing missing."""
+        block, start = self._block, len(self._block.envelopes)
+        positions = {envelope.hash: start + offset for offset, envelope in enumerate(self._envelopes)}
+        return replace(
+            block,
+            index=self._flashblock.index,
+            totals=self._flashblock.diff,
+            envelopes=(*block.envelopes, *self._envelopes),
+            receipts=(*block.receipts, *self._receipts),
+            positions=block.positions | positions,
+            changes=merge_diffs(block.changes, self._changes),
+            state=block.state.apply(self._changes),
+        )
+
+    def _certain(self) -> Missing:
+        view = StateView(self._block.state)
+        for address in _addresses(self._envelopes):
+            view.account(address)
+        for envelope in self._envelopes:
+            if isinstance(envelope.tx, DepositTx | LegacyTx):
+                continue
+            for entry in envelope.tx.access_list:
+                for key in entry.storage_keys:
+                    view.storage(int.from_bytes(entry.address, "big"), int.from_bytes(key, "big"))
+        return view.missing
+
+    def _execute(
+        self,
+        envelope: TxEnvelope,
+        processor: TransactionProcessor,
+        state: JournaledState,
+        missing: Missing,
+        deadline: Deadline,
+    ) -> None:
+        tx = envelope.tx
+        try:
+            if isinstance(tx, DepositTx):
+                applied = processor.apply_deposit(tx, deadline)
+            else:
+                applied = processor.apply_signed(envelope, tx, deadline)
+        except TransactionRejected as error:
+            if missing:
+                return  # a sender that is not loaded owns nothing
+            raise Diverged(len(self._block.envelopes) + len(self._receipts), envelope, str(error)) from None
+        if not missing:
+            self._receipts.append(self._receipt(envelope, applied))
+            self._keep(state)
+
+    def _keep(self, state: JournaledState) -> None:
+        self._changes = merge_diffs(self._changes, state.take_changes())
+
+    def _receipt(self, envelope: TxEnvelope, applied: Applied) -> Receipt:
+        gas_before = self._receipts[-1].cumulative_gas_used if self._receipts else self._block.gas_used
+        is_deposit = applied.deposit_nonce is not None
+        return Receipt(
+            envelope.tx.type_byte,
+            applied.outcome.succeeded,
+            gas_before + applied.outcome.gas_used,
+            tuple(map(_log, applied.outcome.logs)),
+            applied.deposit_nonce,
+            _DEPOSIT_RECEIPT_VERSION if is_deposit and self._block.fork >= OpFork.CANYON else None,
+        )
+
+
+def _addresses(envelopes: Iterable[TxEnvelope]) -> set[int]:
+    addresses = {envelope.sender for envelope in envelopes}
+    addresses |= {envelope.tx.to for envelope in envelopes if envelope.tx.to is not None}
+    return {int.from_bytes(address, "big") for address in addresses}
+
+
+def _log(entry: LogEntry) -> Log:
+    topics = tuple([topic.to_bytes(32, "big") for topic in entry.topics])
+    return Log(entry.address.to_bytes(20, "big"), topics, entry.data)

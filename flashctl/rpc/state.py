@@ -1,0 +1,190 @@
+"""Pending state: what streamed transactions changed, on top of a canonical state that is fetched piece by
+piece.
+
+The overlay has no state database. It executes on three layers:
+
+    StateDiff         what the pending blocks changed so far, known exactly
+    CanonicalState    the part of the state after one canonical block that somebody needed before
+    the node          asked for the rest, pinned to that block's hash
+
+Execution cannot wait for a network in mid-transaction, so a read that no layer answers is noted in a
+`Missing` and answered with nothing; whoever executes throws the result away, has everything that was
+missing fetched in one batch, and executes again until nothing is missing. Reads of a transaction depend on
+one another only a few levels deep, so this takes one to four rounds, and hardly any after the first blocks:
+what a block did not change stays valid for the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from flashctl.evm.state import NO_CHANGES, Account, StateDiff
+
+__all__ = ["CanonicalBlock", "CanonicalState", "Missing", "PendingState", "StateView", "merge_diffs"]
+
+MAX_CACHED_ENTRIES: Final = 300_000
+"""Accounts and slots kept from block to block, about 60 MB; beyond it the next block starts with an empty
+cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalBlock:
+    """What the node says about a block of its chain."""
+
+    number: int
+    hash: bytes
+    parent_hash: bytes
+    timestamp: int
+    receipts_root: bytes
+    transactions: tuple[bytes, ...]
+    """Hashes, in order."""
+
+
+@dataclass(slots=True)
+class Missing:
+    """What an execution wanted to read and could not."""
+
+    accounts: set[int] = field(default_factory=set)
+    slots: set[tuple[int, int]] = field(default_factory=set)
+    hashes: set[int] = field(default_factory=set)
+    """Numbers of blocks whose hash was asked for (BLOCKHASH)."""
+
+    def __bool__(self) -> bool:
+        return bool(self.accounts or self.slots or self.hashes)
+
+    def __len__(self) -> int:
+        return len(self.accounts) + len(self.slots) + len(self.hashes)
+
+
+class CanonicalState:
+    """What is known of the state after `block`. Grows as things are fetched; what is in it never changes.
+
+    Shared between threads: every entry is written once and whole, which dictionaries do atomically.
+    """
+
+    __slots__ = ("accounts", "block", "codes", "hashes", "storage")
+
+    def __init__(self, block: CanonicalBlock, codes: dict[bytes, bytes] | None = None) -> None:
+        self.block: Final = block
+        self.accounts: dict[int, Account | None] = {}
+        self.storage: dict[int, dict[int, int]] = {}
+        self.codes: dict[bytes, bytes] = codes if codes is not None else {}
+        """By hash, so valid at every block."""
+        self.hashes: dict[int, bytes] = {block.number: block.hash, block.number - 1: block.parent_hash}
+        """Ancestors by number."""
+
+    def add_account(self, address: int, account: Account | None, code: bytes) -> None:
+        """Take in a fetched account and its code."""
+        if account is not None and code:
+            self.codes[account.code_hash] = code
+        self.accounts[address] = account
+
+    def add_slot(self, address: int, slot: int, value: int) -> None:
+        """Take in a fetched storage word."""
+        self.storage.setdefault(address, {})[slot] = value
+
+    def advanced(self, block: CanonicalBlock, diff: StateDiff) -> CanonicalState:
+        """The state after `block`, a child of this one's block that made exactly the changes of `diff`."""
+        following = CanonicalState(block, self.codes)
+        following.hashes |= {
+            number: known for number, known in self.hashes.items() if number > block.number - 256
+        }
+        size = len(self.accounts) + sum(map(len, self.storage.values()))
+        if size > MAX_CACHED_ENTRIES:
+            return following
+        following.accounts = {**self.accounts, **diff.accounts}
+        following.storage = {address: dict(slots) for address, slots in self.storage.items()}
+        for address in _emptied(diff):
+            following.storage.pop(address, None)
+        for address, slots in diff.storage.items():
+            following.storage.setdefault(address, {}).update(slots)
+        self.codes.update(diff.codes)
+        return following
+
+
+def _emptied(diff: StateDiff) -> set[int]:
+    """Addresses whose earlier storage is void: cleared, or gone with the account."""
+    return diff.cleared | {address for address, account in diff.accounts.items() if account is None}
+
+
+def merge_diffs(first: StateDiff, second: StateDiff) -> StateDiff:
+    """What `first` and then `second` change together; neither is touched."""
+    emptied = _emptied(second)
+    storage = {address: slots for address, slots in first.storage.items() if address not in emptied}
+    for address, slots in second.storage.items():
+        earlier = storage.get(address)
+        storage[address] = slots if earlier is None else {**earlier, **slots}
+    return StateDiff(
+        {**first.accounts, **second.accounts},
+        storage,
+        {**first.codes, **second.codes},
+        first.cleared | emptied,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PendingState:
+    """The state after some pending transactions; immutable, so that calls may run on it while the stream
+    goes on."""
+
+    canonical: CanonicalState
+    diff: StateDiff = NO_CHANGES
+    """Everything that changed since `canonical.block`."""
+
+    def apply(self, diff: StateDiff) -> PendingState:
+        """The state after further changes."""
+        return PendingState(self.canonical, merge_diffs(self.diff, diff))
+
+
+class StateView:
+    """A `StateReader` of one pending state for one execution; notes what it could not answer in `missing`."""
+
+    __slots__ = ("_accounts", "_canonical", "_cleared", "_codes", "_storage", "missing")
+
+    def __init__(self, state: PendingState) -> None:
+        self.missing: Final = Missing()
+        self._canonical = state.canonical
+        self._accounts: Mapping[int, Account | None] = state.diff.accounts
+        self._storage = state.diff.storage
+        self._codes = state.diff.codes
+        self._cleared = _emptied(state.diff)
+
+    def account(self, address: int) -> Account | None:
+        if address in self._accounts:
+            return self._accounts[address]
+        known = self._canonical.accounts
+        if address in known:
+            return known[address]
+        self.missing.accounts.add(address)
+        return None
+
+    def storage(self, address: int, slot: int) -> int:
+        slots = self._storage.get(address)
+        if slots is not None and slot in slots:
+            return slots[slot]
+        if address in self._cleared:
+            return 0
+        known = self._canonical.storage.get(address)
+        if known is not None and slot in known:
+            return known[slot]
+        self.missing.slots.add((address, slot))
+        return 0
+
+    def code(self, code_hash: bytes) -> bytes:
+        code = self._codes.get(code_hash)
+        return self._canonical.codes.get(code_hash, b"") if code is None else code
+
+    def has_storage(self, address: int) -> bool:
+        """Only of what is known: no RPC method tells, and no account of an L2 has storage without code or
+        nonce."""
+        return any(self._storage.get(address, {}).values())
+
+    def ancestor_hash(self, number: int) -> bytes:
+        """The hash of a canonical block, for BLOCKHASH."""
+        known = self._canonical.hashes.get(number)
+        if known is None:
+            self.missing.hashes.add(number)
+            return bytes(32)
+        return known
