@@ -1,0 +1,199 @@
+"""Blocks, transactions and receipts over JSON-RPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flashctl.chain.blocktag import BlockHash
+from flashctl.chain.params import bool_param, hash_param, quantity_param
+from flashctl.chain.providers import TransactionPool
+from flashctl.chain.resolve import BlockView, Resolver
+from flashctl.chain.views import (
+    ReceiptContext,
+    TxPosition,
+    block_json,
+    block_receipts_json,
+    fee_parameters_of,
+    header_json,
+    receipt_json,
+    transaction_json,
+)
+from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.methods import Handler
+from flashctl.eth.blocks import Block, encode_block, encode_header
+from flashctl.eth.hexdata import quantity, to_hex
+from flashctl.eth.receipts import encode_receipt
+from flashctl.op.envelope import TxEnvelope
+
+__all__ = ["BlockApi"]
+
+
+class BlockApi:
+    """Methods that read blocks and what is in them."""
+
+    def __init__(self, resolver: Resolver, pool: TransactionPool | None) -> None:
+        self._blocks = resolver
+        self._chain = resolver.chain
+        self._pool = pool
+
+    def handlers(self) -> Iterator[tuple[str, Handler]]:
+        """Names and handlers."""
+        yield "eth_blockNumber", self.block_number
+        yield "eth_getBlockByNumber", self.block_by_number
+        yield "eth_getBlockByHash", self.block_by_hash
+        yield "eth_getHeaderByNumber", self.header_by_number
+        yield "eth_getHeaderByHash", self.header_by_hash
+        yield "eth_getBlockTransactionCountByNumber", self.count_by_number
+        yield "eth_getBlockTransactionCountByHash", self.count_by_hash
+        yield "eth_getUncleCountByBlockNumber", self.uncles_by_number
+        yield "eth_getUncleCountByBlockHash", self.uncles_by_hash
+        yield "eth_getBlockReceipts", self.block_receipts
+        yield "eth_getTransactionByHash", self.transaction_by_hash
+        yield "eth_getTransactionByBlockNumberAndIndex", self.transaction_by_number
+        yield "eth_getTransactionByBlockHashAndIndex", self.transaction_by_block_hash
+        yield "eth_getRawTransactionByHash", self.raw_transaction
+        yield "eth_getTransactionReceipt", self.transaction_receipt
+        yield "debug_getRawBlock", self.raw_block
+        yield "debug_getRawHeader", self.raw_header
+        yield "debug_getRawReceipts", self.raw_receipts
+        yield "debug_getRawTransaction", self.raw_transaction
+
+    async def block_number(self, params: list[Any]) -> str:
+        return quantity(self._chain.head.number)
+
+    async def block_by_number(self, params: list[Any]) -> Any:
+        return _block(self._blocks.number_param(params, 0), bool_param(params, 1, False))
+
+    async def block_by_hash(self, params: list[Any]) -> Any:
+        return _block(self._by_hash(params), bool_param(params, 1, False))
+
+    async def header_by_number(self, params: list[Any]) -> Any:
+        view = self._blocks.number_param(params, 0)
+        return None if view is None else header_json(view.header)
+
+    async def header_by_hash(self, params: list[Any]) -> Any:
+        view = self._by_hash(params)
+        return None if view is None else header_json(view.header)
+
+    async def count_by_number(self, params: list[Any]) -> str | None:
+        view = self._blocks.number_param(params, 0)
+        return None if view is None else quantity(len(view.envelopes))
+
+    async def count_by_hash(self, params: list[Any]) -> str | None:
+        view = self._by_hash(params)
+        return None if view is None else quantity(len(view.envelopes))
+
+    async def uncles_by_number(self, params: list[Any]) -> str | None:
+        return None if self._blocks.number_param(params, 0) is None else "0x0"
+
+    async def uncles_by_hash(self, params: list[Any]) -> str | None:
+        return None if self._by_hash(params) is None else "0x0"
+
+    async def block_receipts(self, params: list[Any]) -> Any:
+        view = self._blocks.ref_param(params, 0)
+        if view is None:
+            return None
+        fork = self._chain.config.fork_at(view.header.timestamp)
+        return block_receipts_json(fork, view.header, view.envelopes, view.receipts)
+
+    async def transaction_by_hash(self, params: list[Any]) -> Any:
+        tx_hash = hash_param(params, 0)
+        found = self.find(tx_hash)
+        if found is not None:
+            return _transaction(*found)
+        waiting = self._pool.get(tx_hash) if self._pool is not None else None
+        return None if waiting is None else transaction_json(waiting)
+
+    async def transaction_by_number(self, params: list[Any]) -> Any:
+        return _transaction_at(self._blocks.number_param(params, 0), quantity_param(params, 1, "index"))
+
+    async def transaction_by_block_hash(self, params: list[Any]) -> Any:
+        return _transaction_at(self._by_hash(params), quantity_param(params, 1, "index"))
+
+    async def raw_transaction(self, params: list[Any]) -> str:
+        envelope = self._envelope(hash_param(params, 0))
+        return "0x" if envelope is None else to_hex(envelope.raw)
+
+    async def transaction_receipt(self, params: list[Any]) -> Any:
+        found = self.find(hash_param(params, 0))
+        return None if found is None else self.receipt(*found)
+
+    async def raw_block(self, params: list[Any]) -> str:
+        view = self._existing(params)
+        raws = tuple(envelope.raw for envelope in view.envelopes)
+        withdrawals = None if view.header.withdrawals_root is None else ()
+        return to_hex(encode_block(Block(view.header, raws, withdrawals)))
+
+    async def raw_header(self, params: list[Any]) -> str:
+        return to_hex(encode_header(self._existing(params).header))
+
+    async def raw_receipts(self, params: list[Any]) -> list[str]:
+        return [to_hex(encode_receipt(receipt)) for receipt in self._existing(params).receipts]
+
+    # ---- shared with the methods that wait for a receipt ------------------------------------------
+
+    def find(self, tx_hash: bytes) -> tuple[BlockView, int] | None:
+        """The block with a transaction, sealed or being built, and its position there."""
+        sealed = self._chain.transaction(tx_hash)
+        if sealed is not None:
+            block, index = sealed
+            return BlockView(block.header, block.envelopes, block.receipts), index
+        pending = self._blocks.pending()
+        if pending is not None:
+            for index, envelope in enumerate(pending.envelopes):
+                if envelope.hash == tx_hash:
+                    return BlockView(pending.header, pending.envelopes, pending.receipts, True), index
+        return None
+
+    def receipt(self, view: BlockView, index: int) -> dict[str, Any]:
+        """The receipt object of one transaction of a block."""
+        header, receipts = view.header, view.receipts
+        context = ReceiptContext(
+            self._chain.config.fork_at(header.timestamp),
+            header.base_fee_per_gas or 0,
+            fee_parameters_of(view.envelopes),
+        )
+        gas_before = receipts[index - 1].cumulative_gas_used if index else 0
+        return receipt_json(
+            view.envelopes[index],
+            receipts[index],
+            TxPosition(header.hash, header.number, header.timestamp, index),
+            context,
+            gas_used=receipts[index].cumulative_gas_used - gas_before,
+            first_log_index=sum(len(receipt.logs) for receipt in receipts[:index]),
+        )
+
+    def _envelope(self, tx_hash: bytes) -> TxEnvelope | None:
+        found = self.find(tx_hash)
+        if found is not None:
+            view, index = found
+            return view.envelopes[index]
+        return self._pool.get(tx_hash) if self._pool is not None else None
+
+    def _by_hash(self, params: list[Any]) -> BlockView | None:
+        return self._blocks.view(BlockHash(hash_param(params, 0)))
+
+    def _existing(self, params: list[Any]) -> BlockView:
+        view = self._blocks.ref_param(params, 0)
+        if view is None:
+            raise RpcError(Code.SERVER_ERROR, "block not found")
+        return view
+
+
+def _block(view: BlockView | None, full: bool) -> Any:
+    if view is None:
+        return None
+    return block_json(view.header, view.envelopes, view.receipts, full=full)
+
+
+def _transaction(view: BlockView, index: int) -> dict[str, Any]:
+    header = view.header
+    position = TxPosition(header.hash, header.number, header.timestamp, index)
+    return transaction_json(view.envelopes[index], position, header.base_fee_per_gas, view.receipts[index])
+
+
+def _transaction_at(view: BlockView | None, index: int) -> Any:
+    if view is None or index >= len(view.envelopes):
+        return None
+    return _transaction(view, index)

@@ -1,0 +1,239 @@
+"""The transaction object and the override objects of `eth_call` and its relatives, from JSON.
+
+Pure: a node with a chain and an overlay without one read the same objects. Refusals are worded as geth does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from flashctl.errors import DataError
+from flashctl.eth.hexdata import InvalidHex, parse_hex, parse_quantity
+from flashctl.eth.transactions import AccessListEntry, Authorization
+from flashctl.op.call import CallRequest
+from flashctl.op.overrides import AccountOverride, BlockOverrides
+
+__all__ = ["InvalidCall", "block_overrides", "call_request", "state_overrides"]
+
+MAX_OVERRIDDEN_ACCOUNTS: Final = 1_000
+MAX_OVERRIDDEN_SLOTS: Final = 100_000
+MAX_LIST_ENTRIES: Final = 10_000
+"""Bounds on what one call brings along, far above what tools send."""
+
+_ADDRESS: Final = 20
+_WORD: Final = 32
+
+_T = TypeVar("_T")
+
+
+class InvalidCall(DataError):
+    """A call or override object that makes no sense; the text is the message of the JSON-RPC error."""
+
+
+def call_request(fields: object, *, base_fee: int, chain_id: int) -> CallRequest:
+    """Read a transaction object.
+
+    Args:
+        fields: The parameter as JSON.
+        base_fee: Of the block that the call runs in, in wei; fee caps are measured against it.
+        chain_id: Of the chain; an object that names another is refused.
+
+    Raises:
+        InvalidCall: If a field is malformed or two contradict each other.
+    """
+    if not isinstance(fields, Mapping):
+        raise InvalidCall("invalid argument 0: a transaction is an object")
+    named = _quantity(fields, "chainId")
+    if named is not None and named != chain_id:
+        raise InvalidCall(f"chainId does not match node's (have={named}, want={chain_id})")
+    to = fields.get("to")
+    data = _data(fields)
+    authorizations = fields.get("authorizationList")
+    if to is None and not data:
+        raise InvalidCall("contract creation without any data provided")
+    if to is None and authorizations is not None:
+        raise InvalidCall("a set-code transaction cannot create a contract")
+    return CallRequest(
+        sender=_bytes(fields, "from", _ADDRESS) or bytes(_ADDRESS),
+        to=_bytes(fields, "to", _ADDRESS),
+        gas=_quantity(fields, "gas"),
+        gas_price=_gas_price(fields, base_fee),
+        value=_quantity(fields, "value") or 0,
+        data=data,
+        access_list=_entries(fields, "accessList", _access_entry) or (),
+        authorizations=_entries(fields, "authorizationList", _authorization),
+        blob_hashes=_entries(fields, "blobVersionedHashes", _blob_hash) or (),
+    )
+
+
+def state_overrides(fields: object) -> dict[int, AccountOverride]:
+    """Read a state override set: accounts by address.
+
+    Raises:
+        InvalidCall: If it is malformed or too large.
+    """
+    if fields is None:
+        return {}
+    if not isinstance(fields, Mapping):
+        raise InvalidCall("state overrides are an object")
+    if len(fields) > MAX_OVERRIDDEN_ACCOUNTS:
+        raise InvalidCall(f"too many overridden accounts: max {MAX_OVERRIDDEN_ACCOUNTS}, got {len(fields)}")
+    return {_address(address): _account_override(account) for address, account in fields.items()}
+
+
+def block_overrides(fields: object) -> BlockOverrides | None:
+    """Read a block override object; None if there is none.
+
+    Raises:
+        InvalidCall: If it is malformed.
+    """
+    if fields is None:
+        return None
+    if not isinstance(fields, Mapping):
+        raise InvalidCall("block overrides are an object")
+    return BlockOverrides(
+        number=_quantity(fields, "number"),
+        timestamp=_quantity(fields, "time"),
+        gas_limit=_quantity(fields, "gasLimit"),
+        base_fee=_quantity(fields, "baseFeePerGas"),
+        fee_recipient=_bytes(fields, "feeRecipient", _ADDRESS),
+        prev_randao=_bytes(fields, "prevRandao", _WORD),
+    )
+
+
+def _account_override(fields: object) -> AccountOverride:
+    if not isinstance(fields, Mapping):
+        raise InvalidCall("an account override is an object")
+    moved = _bytes(fields, "movePrecompileToAddress", _ADDRESS)
+    return AccountOverride(
+        balance=_quantity(fields, "balance"),
+        nonce=_quantity(fields, "nonce"),
+        code=_bytes(fields, "code"),
+        state=_slots(fields, "state"),
+        state_diff=_slots(fields, "stateDiff"),
+        move_precompile_to=None if moved is None else int.from_bytes(moved, "big"),
+    )
+
+
+def _slots(fields: Mapping[str, Any], key: str) -> dict[int, int] | None:
+    slots = fields.get(key)
+    if slots is None:
+        return None
+    if not isinstance(slots, Mapping) or len(slots) > MAX_OVERRIDDEN_SLOTS:
+        raise InvalidCall(f"{key} is not an object of at most {MAX_OVERRIDDEN_SLOTS} slots")
+    try:
+        return {parse_quantity(slot): parse_quantity(value) for slot, value in slots.items()}
+    except InvalidHex as error:
+        raise InvalidCall(f"{key}: {error}") from None
+
+
+def _gas_price(fields: Mapping[str, Any], base_fee: int) -> int:
+    """What the call pays per gas in wei; zero where it names no fee."""
+    price = _quantity(fields, "gasPrice")
+    cap, tip = _quantity(fields, "maxFeePerGas"), _quantity(fields, "maxPriorityFeePerGas")
+    if price is not None:
+        if cap is not None or tip is not None:
+            raise InvalidCall("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified")
+        if 0 < price < base_fee:
+            raise InvalidCall(
+                f"max fee per gas less than block base fee: maxFeePerGas: {price}, baseFee: {base_fee}"
+            )
+        return price
+    if not cap and not tip:
+        return 0
+    if cap is None:
+        cap = base_fee * 2 + (tip or 0)
+    if cap < (tip or 0):
+        raise InvalidCall(f"maxFeePerGas ({cap}) < maxPriorityFeePerGas ({tip})")
+    if cap < base_fee:
+        raise InvalidCall(
+            f"max fee per gas less than block base fee: maxFeePerGas: {cap}, baseFee: {base_fee}"
+        )
+    return min(cap, base_fee + (tip or 0))
+
+
+def _data(fields: Mapping[str, Any]) -> bytes:
+    data, given = _bytes(fields, "data"), _bytes(fields, "input")
+    if data is not None and given is not None and data != given:
+        raise InvalidCall(
+            'both "data" and "input" are set and not equal. Please use "input" to pass transaction call data'
+        )
+    return given if given is not None else data or b""
+
+
+def _entries(fields: Mapping[str, Any], key: str, read: Callable[[Any], _T]) -> tuple[_T, ...] | None:
+    entries = fields.get(key)
+    if entries is None:
+        return None
+    if not isinstance(entries, list) or len(entries) > MAX_LIST_ENTRIES:
+        raise InvalidCall(f"{key} is not a list of at most {MAX_LIST_ENTRIES} entries")
+    return tuple(read(entry) for entry in entries)
+
+
+def _access_entry(entry: Any) -> AccessListEntry:
+    if not isinstance(entry, Mapping):
+        raise InvalidCall("an access list entry is an object")
+    keys = entry.get("storageKeys") or []
+    if not isinstance(keys, list) or len(keys) > MAX_LIST_ENTRIES:
+        raise InvalidCall(f"storageKeys is not a list of at most {MAX_LIST_ENTRIES} keys")
+    address = _bytes(entry, "address", _ADDRESS)
+    if address is None:
+        raise InvalidCall("an access list entry without address")
+    return AccessListEntry(address, tuple(_word(key) for key in keys))
+
+
+def _authorization(entry: Any) -> Authorization:
+    if not isinstance(entry, Mapping):
+        raise InvalidCall("an authorization is an object")
+    address = _bytes(entry, "address", _ADDRESS)
+    numbers = {key: _quantity(entry, key) for key in ("chainId", "nonce", "yParity", "r", "s")}
+    missing = [key for key, number in numbers.items() if number is None]
+    if address is None or missing:
+        raise InvalidCall(f"an authorization without {missing[0] if missing else 'address'}")
+    return Authorization(
+        numbers["chainId"] or 0,
+        address,
+        numbers["nonce"] or 0,
+        numbers["yParity"] or 0,
+        numbers["r"] or 0,
+        numbers["s"] or 0,
+    )
+
+
+def _blob_hash(value: Any) -> bytes:
+    return _word(value)
+
+
+def _word(value: Any) -> bytes:
+    try:
+        return parse_hex(value, size=_WORD)
+    except InvalidHex as error:
+        raise InvalidCall(str(error)) from None
+
+
+def _address(value: Any) -> int:
+    try:
+        return int.from_bytes(parse_hex(value, size=_ADDRESS), "big")
+    except InvalidHex as error:
+        raise InvalidCall(str(error)) from None
+
+
+def _bytes(fields: Mapping[str, Any], key: str, size: int | None = None) -> bytes | None:
+    value = fields.get(key)
+    if value is None:
+        return None
+    try:
+        return parse_hex(value, size=size)
+    except InvalidHex as error:
+        raise InvalidCall(f"{key}: {error}") from None
+
+
+def _quantity(fields: Mapping[str, Any], key: str) -> int | None:
+    value = fields.get(key)
+    if value is None:
+        return None
+    try:
+        return parse_quantity(value)
+    except InvalidHex as error:
+        raise InvalidCall(f"{key}: {error}") from None

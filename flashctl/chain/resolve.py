@@ -1,0 +1,113 @@
+"""From the name of a block to the block: what `latest`, `safe` or `pending` mean on a chain right now.
+
+`pending` is the block being built where somebody builds one, otherwise the latest. Both look alike to the
+methods above, as a `BlockView`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flashctl.chain.blocktag import BlockHash, BlockRef, Tag, parse_block_number, parse_block_ref
+from flashctl.chain.chain import Chain
+from flashctl.chain.providers import PendingBlock, PendingProvider
+from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.methods import required
+from flashctl.eth.blocks import Header
+from flashctl.eth.receipts import Receipt
+from flashctl.evm.world import World
+from flashctl.op.envelope import TxEnvelope
+
+__all__ = ["BlockView", "Resolver"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockView:
+    """A block to look at, sealed or being built."""
+
+    header: Header
+    envelopes: Sequence[TxEnvelope]
+    receipts: Sequence[Receipt]
+    is_pending: bool = False
+
+
+class Resolver:
+    """Finds blocks, headers and states by their names."""
+
+    def __init__(self, chain: Chain, pending: PendingProvider | None = None) -> None:
+        self.chain = chain
+        self._pending = pending
+
+    def pending(self) -> PendingBlock | None:
+        """The block being built; None if there is none upon the present head."""
+        block = self._pending() if self._pending is not None else None
+        if block is None or block.header.number <= self.chain.head.number:
+            return None
+        return block
+
+    def header(self, ref: BlockRef) -> Header | None:
+        """The header a reference names; None if there is no such block.
+
+        Raises:
+            RpcError: -32000 if the reference asks for a canonical block and it is not.
+        """
+        chain = self.chain
+        match ref:
+            case Tag.LATEST:
+                return chain.head
+            case Tag.PENDING:
+                pending = self.pending()
+                return chain.head if pending is None else pending.header
+            case Tag.SAFE:
+                return chain.safe
+            case Tag.FINALIZED:
+                return chain.finalized
+            case Tag.EARLIEST:
+                return chain.genesis
+            case BlockHash():
+                header = chain.header(ref.hash)
+                if header is not None and ref.require_canonical and not chain.is_canonical(header):
+                    raise RpcError(Code.SERVER_ERROR, "hash is not currently canonical")
+                return header
+            case _:
+                return chain.header_by_number(ref)
+
+    def view(self, ref: BlockRef) -> BlockView | None:
+        """The block a reference names, with transactions and receipts."""
+        if ref is Tag.PENDING:
+            pending = self.pending()
+            if pending is not None:
+                return BlockView(pending.header, pending.envelopes, pending.receipts, True)
+        header = self.header(ref)
+        block = None if header is None else self.chain.block(header.hash)
+        return None if block is None else BlockView(block.header, block.envelopes, block.receipts)
+
+    def state(self, ref: BlockRef) -> tuple[Header, World]:
+        """The state after the block a reference names, with its header.
+
+        Raises:
+            RpcError: -32000 if there is no such block.
+        """
+        if ref is Tag.PENDING:
+            pending = self.pending()
+            if pending is not None:
+                return pending.header, pending.world
+        header = self.header(ref)
+        if header is None:
+            missing = "header for hash not found" if isinstance(ref, BlockHash) else "header not found"
+            raise RpcError(Code.SERVER_ERROR, missing)
+        return header, self.chain.world(header.hash)
+
+    def state_param(self, params: list[Any], index: int) -> tuple[Header, World]:
+        """The state that an optional block parameter names; the latest without it."""
+        return self.state(parse_block_ref(params[index] if index < len(params) else None, index=index))
+
+    def number_param(self, params: list[Any], index: int) -> BlockView | None:
+        """The block that a required tag or number names."""
+        return self.view(parse_block_number(required(params, index, "block number"), index=index))
+
+    def ref_param(self, params: list[Any], index: int) -> BlockView | None:
+        """The block that a required reference names."""
+        return self.view(parse_block_ref(required(params, index, "block"), index=index))
