@@ -103,8 +103,10 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if isinstance(peer, tuple) else "local"
-        # Any byte the kernel does not take at once means the client is behind; the ring keeps its messages.
-        self.transport.set_write_buffer_limits(high=0)
+        if not self.server.secure:
+            # Any byte the kernel does not take at once means the client is behind; the ring keeps its
+            # messages. A TLS transport holds records of its own and would never report that it drained.
+            self.transport.set_write_buffer_limits(high=0)
         self._head = HeadParser(self.address)
         self.server.arrived(self)
 

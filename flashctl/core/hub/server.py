@@ -145,6 +145,7 @@ class HubServer:
             ListenFailed: If the address cannot be bound.
         """
         loop = asyncio.get_running_loop()
+        self.secure = tls is not None
         try:
             self._server = await loop.create_server(
                 lambda: Connection(self),
@@ -158,7 +159,6 @@ class HubServer:
             raise ListenFailed(host, port, error) from None
         self.host = host
         self.port = self._server.sockets[0].getsockname()[1]
-        self.secure = tls is not None
         self._sweeper = loop.create_task(self._sweep_forever())
 
     async def close(self, reason: str = "server shutting down", *, timeout_s: float = 2.0) -> None:
