@@ -14,6 +14,7 @@ from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.budget import Refusal
 from flashctl.builder.job import Ending, ForcedTransactionFailed, JobLimits, JobObserver, Made, PayloadJob
+from flashctl.builder.pool import PoolRefusal
 from flashctl.builder.publisher import flashblock_of
 from flashctl.builder.schedule import Schedule
 from flashctl.chain.chain import Chain
@@ -21,6 +22,7 @@ from flashctl.core.wire import Flashblock, decode, encode
 from flashctl.eth.transactions import DepositTx, encode_transaction
 from flashctl.evm.world import World
 from flashctl.op.attributes import PayloadAttributes
+from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import execute_block
 
 FAST = Schedule(block_time_ms=200, interval_ms=40)
@@ -271,8 +273,5 @@ def bench_sender(account: int) -> bytes:
 
 def test_deposits_are_never_taken_from_the_pool() -> None:
     deposit = DepositTx(bytes(32), b"\x01" * 20, b"\x02" * 20, 0, 0, 21_000, False, b"")
-    from flashctl.builder.pool import PoolRefusal
-    from flashctl.op.envelope import TxEnvelope
-
     with pytest.raises(PoolRefusal, match="transaction type not supported"):
         Bench().queue.add(TxEnvelope(encode_transaction(deposit), deposit, deposit.sender))
