@@ -77,7 +77,7 @@ def execute_message(
     Raises:
         ExecutionTimeout: The deadline passed; the caller reverts the state to before the message.
     """
-    context = Context(state, block, tx, rules, codes or default_codes(rules), deadline)
+    context = Context(state, block, tx, rules, default_codes(rules) if codes is None else codes, deadline)
     if message.to is None:
         nonce = state.get_account(message.caller).nonce
         return execute_creation(context, message, create_address(message.caller, nonce))

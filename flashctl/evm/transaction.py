@@ -162,7 +162,7 @@ def run_transaction(
             block,
             TxEnv(params.sender, params.gas_price, params.blob_hashes),
             rules,
-            codes or default_codes(rules),
+            default_codes(rules) if codes is None else codes,
             deadline,
         )
         return _execute(context, params, floor)
