@@ -1,0 +1,229 @@
+"""The small decisions: which block, which health, which mode, what a candidate is worth, which settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.engines import DEPOSIT, Build, ToyBuilder, attributes_after, genesis
+from support.flashblocks import derived_blocks
+
+from flashctl.boost.candidate import Unusable, from_envelope, from_flashblocks, keeps_promises
+from flashctl.boost.config import FlashblocksConfig, Upstream
+from flashctl.boost.decisions import DecisionLog
+from flashctl.boost.health import Health, HealthStatus
+from flashctl.boost.modes import ExecutionMode, SelectionPolicy
+from flashctl.boost.selection import Choice, Offer, Source, choose
+from flashctl.core import wire
+from flashctl.core.engine import envelope_to_json, payload_from_json
+from flashctl.core.sequence import Payload
+from flashctl.errors import IoError, UsageError
+from flashctl.eth.blocks import EMPTY_TRIE_ROOT
+from flashctl.eth.hexdata import parse_hex
+
+FULL, TENTH, LESS, NONE = Offer(1000, 10), Offer(100, 10), Offer(99, 10), Offer(0, 0)
+ON, DRY = ExecutionMode.ENABLED, ExecutionMode.DRY_RUN
+BUILDER, GAS = SelectionPolicy.BUILDER, SelectionPolicy.GAS_USED
+
+
+class TestSelection:
+    @pytest.mark.parametrize(
+        ("builder", "l2", "mode", "policy", "source"),
+        [
+            (FULL, FULL, ON, BUILDER, Source.BUILDER),
+            (NONE, FULL, ON, BUILDER, Source.BUILDER),
+            (None, FULL, ON, BUILDER, Source.L2),
+            (FULL, FULL, DRY, BUILDER, Source.L2),
+            (TENTH, FULL, ON, GAS, Source.BUILDER),
+            (LESS, FULL, ON, GAS, Source.L2),
+            (NONE, NONE, ON, GAS, Source.BUILDER),
+            (FULL, None, ON, BUILDER, Source.BUILDER),
+            (FULL, None, DRY, BUILDER, None),
+            (None, None, ON, BUILDER, None),
+        ],
+    )
+    def test_table(
+        self,
+        builder: Offer | None,
+        l2: Offer | None,
+        mode: ExecutionMode,
+        policy: SelectionPolicy,
+        source: Source | None,
+    ) -> None:
+        choice = choose(builder, l2, mode, policy, "why not")
+        assert (choice and choice.source) == source
+
+    def test_reason_is_the_failure(self) -> None:
+        assert choose(None, FULL, ON, BUILDER, "builder is down") == Choice(Source.L2, "builder is down")
+
+
+class TestHealth:
+    def test_starts_healthy(self) -> None:
+        assert Health(10).status(ON) is HealthStatus.HEALTHY
+
+    @pytest.mark.parametrize(
+        ("l2_age", "builder_age", "mode", "status"),
+        [
+            (1.0, 1.0, ON, 200),
+            (-1.0, 10.0, ON, 200),
+            (1.0, 10.1, ON, 206),
+            (1.0, None, ON, 206),
+            (1.0, None, DRY, 206),
+            (1.0, None, ExecutionMode.DISABLED, 200),
+            (10.1, 1.0, ON, 503),
+            (None, 1.0, ON, 503),
+            (None, None, ExecutionMode.DISABLED, 503),
+        ],
+    )
+    def test_probes(
+        self, l2_age: float | None, builder_age: float | None, mode: ExecutionMode, status: int
+    ) -> None:
+        health = Health(10)
+        health.l2_probed(l2_age)
+        health.builder_probed(builder_age)
+        assert health.status(mode) == status
+
+    def test_facts_do_not_hide_each_other(self) -> None:
+        health = Health(10)
+        health.builder_delivered(False)
+        health.l2_answered(False)
+        assert health.status(ON) == 503
+        health.l2_answered(True)
+        assert health.status(ON) == 206
+        health.l2_probed(1)
+        assert health.status(ON) == 206
+        health.builder_delivered(True)
+        assert health.status(ON) == 200
+
+    def test_builder_at_the_head_gets_another_chance(self) -> None:
+        health = Health(10)
+        health.builder_delivered(False)
+        health.builder_probed(None)
+        assert not health.builder_ok
+        health.builder_probed(1)
+        assert health.builder_ok
+
+    def test_phrases(self) -> None:
+        assert [status.phrase for status in HealthStatus] == ["OK", "Partial Content", "Service Unavailable"]
+
+
+class TestModes:
+    @pytest.mark.parametrize("text", ["dry-run", "dry_run", " Dry-Run "])
+    def test_names(self, text: str) -> None:
+        assert ExecutionMode.parse(text) is DRY
+
+    def test_unknown(self) -> None:
+        with pytest.raises(UsageError, match="unknown execution mode 'fast'") as caught:
+            ExecutionMode.parse("fast")
+        assert caught.value.hint == "enabled, dry-run or disabled"
+
+    def test_gauges(self) -> None:
+        assert [mode.gauge for mode in ExecutionMode] == [3, 2, 1]
+
+
+def payload(**changes: Any) -> Payload:
+    """Two flashblocks of a toy block; changes go into the last diff."""
+    builder, identity, parent = ToyBuilder(genesis()), bytes(8), genesis()
+    build = builder.builds[identity] = Build(parent, attributes_after(parent), [DEPOSIT])
+    first = builder.flashblock(identity, [])
+    build.published, build.transactions = 1, [DEPOSIT, b"\x02\xc0"]
+    second = builder.flashblock(identity, [b"\x02\xc0"])
+    second = replace(second, diff=replace(second.diff, **changes))
+    assert first.base is not None
+    return Payload(first.payload_id, first.block_number, first.base, (first, second))
+
+
+class TestCandidate:
+    def test_from_flashblocks(self) -> None:
+        candidate = from_flashblocks(payload(), 4)
+        assert (candidate.via, candidate.offer) == ("flashblocks", Offer(42_000, 2))
+        assert (candidate.block_number, candidate.timestamp) == (1, payload().base.timestamp)
+        assert candidate.envelope["executionRequests"] == []
+        assert keeps_promises(candidate, payload())
+
+    @pytest.mark.parametrize(
+        ("change", "version", "reason"),
+        [
+            ({"block_hash": bytes(32)}, 4, "no block hash"),
+            ({"block_hash": b"\x01" * 32}, 4, "builder announced 0x0101"),
+            ({"gas_used": 1}, 4, "flashblocks make block"),
+            ({}, 3, "another fork than getPayloadV3"),
+        ],
+    )
+    def test_unusable(self, change: dict[str, Any], version: int, reason: str) -> None:
+        with pytest.raises(Unusable, match=reason):
+            from_flashblocks(payload(**change), version)
+
+    def test_none(self) -> None:
+        with pytest.raises(Unusable, match="no flashblocks"):
+            from_flashblocks(None, 4)
+
+    def test_real_blocks_in_flashblocks(self) -> None:
+        count = 0
+        for recorded in derived_blocks():
+            flashblocks = tuple(wire.from_object(message) for message in recorded["flashblocks"])
+            first = flashblocks[0]
+            assert first.base is not None
+            made = Payload(first.payload_id, first.block_number, first.base, flashblocks)
+            isthmus = made.diff.withdrawals_root not in (bytes(32), EMPTY_TRIE_ROOT)
+            candidate = from_flashblocks(made, 4 if isthmus else 3)
+            root = parse_hex(candidate.envelope["parentBeaconBlockRoot"])
+            block = payload_from_json(candidate.payload, root, requests=[] if isthmus else None)
+            assert block.hash == made.diff.block_hash
+            count += 1
+        assert count > 5
+
+    def test_promises(self) -> None:
+        promised = payload()
+        for transactions, kept in (
+            ([DEPOSIT, b"\x02\xc0", b"\x02\xc1"], True),
+            ([DEPOSIT], False),
+            ([b"\x02\xc0", DEPOSIT], False),
+        ):
+            envelope = {"executionPayload": {"transactions": ["0x" + raw.hex() for raw in transactions]}}
+            assert keeps_promises(from_envelope(envelope, ""), promised) is kept
+        assert keeps_promises(from_envelope({"executionPayload": {}}, ""), None)
+        assert not keeps_promises(from_envelope({"executionPayload": {}}, ""), promised)
+
+    def test_payload_of_nonsense_is_nobody(self) -> None:
+        candidate = from_envelope({"executionPayload": {"gasUsed": 5, "transactions": "x"}}, "getPayload")
+        assert (candidate.offer, candidate.timestamp) == (Offer(0, 0), 0)
+        build = Build(genesis(), attributes_after(genesis()), [DEPOSIT])
+        assert from_envelope(envelope_to_json(build.block), "").offer == Offer(21_000, 1)
+
+
+class TestSettings:
+    def test_token_wins_over_path(self, tmp_path: Path) -> None:
+        upstream = Upstream.load("l2", "127.0.0.1:8551", "0x" + "ab" * 32, tmp_path / "absent", 250)
+        assert (upstream.url, upstream.jwt_secret) == ("http://127.0.0.1:8551", b"\xab" * 32)
+        assert upstream.timeout_s == 0.25
+        assert "abab" not in repr(upstream)
+
+    def test_secret_from_file(self, tmp_path: Path) -> None:
+        (tmp_path / "jwt").write_text("cd" * 32 + "\n")
+        assert Upstream.load("l2", "http://x", None, tmp_path / "jwt", 1).jwt_secret == b"\xcd" * 32
+
+    @pytest.mark.parametrize(
+        ("url", "token", "timeout", "reason"),
+        [
+            ("http://x", None, 1, "Missing Client JWT secret"),
+            ("http://x", "12", 1, "64 digits. 2 digits key provided"),
+            ("ftp://x", "ab" * 32, 1, "not an http or https URL"),
+            ("http://x", "ab" * 32, 0, "--l2-timeout 0"),
+        ],
+    )
+    def test_refused(self, url: str, token: str | None, timeout: int, reason: str) -> None:
+        with pytest.raises(UsageError, match=reason):
+            Upstream.load("l2", url, token, None, timeout)
+
+    def test_flashblocks(self) -> None:
+        with pytest.raises(UsageError, match="not a ws:// or wss:// URL"):
+            FlashblocksConfig("http://x")
+        with pytest.raises(UsageError, match="--flashblock-builder-ws-ping-interval-ms must be above 0"):
+            FlashblocksConfig(ping_interval_ms=0)
+
+    def test_decisions_file_that_cannot_be(self, tmp_path: Path) -> None:
+        with pytest.raises(IoError, match="cannot write decisions"):
+            DecisionLog(tmp_path / "no" / "such" / "folder")

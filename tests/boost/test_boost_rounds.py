@@ -1,0 +1,244 @@
+"""Which flashblocks belong to which build: the state machine on its own, without sockets or sleeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.engines import DEPOSIT, Build, ToyBuilder, attributes_after, genesis
+
+from flashctl.boost.rounds import (
+    MAX_HELD,
+    MAX_ROUNDS,
+    Drop,
+    DropReason,
+    Hold,
+    Incoming,
+    Publish,
+    Round,
+    Rounds,
+    RoundState,
+    Verdict,
+)
+from flashctl.core.wire import Flashblock
+from flashctl.op.attributes import payload_id
+
+PARENT = genesis()
+ATTRIBUTES = attributes_after(PARENT)
+SPEC_ID = payload_id(PARENT.hash, ATTRIBUTES)
+RETH_ID = b"\x04" + SPEC_ID[1:]
+OWN_ID = b"\x0a" * 8
+L2_ID = SPEC_ID
+TX = b"\x02\xc0"
+
+
+def sequence(identity: bytes, count: int, marker: int = 0) -> list[Flashblock]:
+    """The first `count` flashblocks of a build; another `marker`, other transactions."""
+    builder = ToyBuilder(PARENT)
+    builder.builds[identity] = build = Build(PARENT, ATTRIBUTES, [DEPOSIT])
+    made = []
+    for index in range(count):
+        added = [] if index == 0 else [TX + bytes([marker, index])]
+        build.transactions += added
+        made.append(builder.flashblock(identity, added))
+        build.published += 1
+    return made
+
+
+def feed(rounds: Rounds, flashblocks: Sequence[Flashblock]) -> list[Verdict]:
+    return [rounds.feed(Incoming(flashblock, b"{}"), 0) for flashblock in flashblocks]
+
+
+def reasons(verdicts: Sequence[Verdict]) -> list[str]:
+    return [v.reason.name if isinstance(v, Drop) else type(v).__name__ for v in verdicts]
+
+
+def begun() -> tuple[Rounds, Round]:
+    rounds = Rounds()
+    return rounds, rounds.begin(PARENT.hash, ATTRIBUTES)
+
+
+class TestIdentity:
+    @pytest.mark.parametrize("identity", [SPEC_ID, RETH_ID])
+    def test_recognised_before_the_builder_answers(self, identity: bytes) -> None:
+        rounds, round_ = begun()
+        assert reasons(feed(rounds, sequence(identity, 3))) == ["Publish"] * 3
+        assert round_.builder_id == identity
+        assert rounds.builder_answered(round_, identity, 0) == []
+        assert len(round_.flashblocks) == 3
+
+    def test_nothing_under_way(self) -> None:
+        assert reasons(feed(Rounds(), sequence(SPEC_ID, 1))) == ["NO_ROUND"]
+
+    def test_own_id_waits_for_the_answer(self) -> None:
+        rounds, round_ = begun()
+        made = sequence(OWN_ID, 3)
+        assert reasons(feed(rounds, [made[2], made[0], made[1]])) == ["Hold"] * 3
+        verdicts = [verdict for _, verdict in rounds.builder_answered(round_, OWN_ID, 0)]
+        assert reasons(verdicts) == ["Publish"] * 3
+        assert round_.builder_id == OWN_ID
+
+    def test_failed_answer_leaves_the_expected_id(self) -> None:
+        rounds, round_ = begun()
+        assert rounds.builder_answered(round_, None, 0, "timed out") == []
+        assert reasons(feed(rounds, sequence(SPEC_ID, 2))) == ["Publish"] * 2
+        assert reasons(feed(rounds, sequence(OWN_ID, 1))) == ["OTHER_PAYLOAD"]
+        assert round_.builder_failure == "timed out"
+
+    def test_other_id_after_the_answer(self) -> None:
+        rounds, round_ = begun()
+        rounds.builder_answered(round_, SPEC_ID, 0)
+        assert reasons(feed(rounds, sequence(OWN_ID, 2))) == ["OTHER_PAYLOAD"] * 2
+
+    def test_held_flashblocks_are_bounded(self) -> None:
+        rounds, _ = begun()
+        (one,) = sequence(OWN_ID, 1)
+        verdicts = feed(rounds, [one] * (MAX_HELD + 2))
+        assert verdicts[:MAX_HELD] == [Hold()] * MAX_HELD
+        assert reasons(verdicts[MAX_HELD:]) == ["OVERFLOW"] * 2
+
+    def test_held_bytes_are_bounded(self) -> None:
+        rounds, _ = begun()
+        (one,) = sequence(OWN_ID, 1)
+        large = Incoming(one, bytes(40 * 1024 * 1024))
+        assert [type(rounds.feed(large, 0)) for _ in range(2)] == [Hold, Drop]
+
+
+class TestWhatIsAskedFor:
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            ({"parent_hash": b"\x01" * 32}, "parent hash"),
+            ({"timestamp": 1}, "timestamp"),
+            ({"gas_limit": 1}, "gas limit"),
+            ({"prev_randao": b"\x01" * 32}, "prev randao"),
+            ({"fee_recipient": b"\x01" * 20}, "fee recipient"),
+            ({"parent_beacon_block_root": b"\x01" * 32}, "beacon root"),
+        ],
+    )
+    def test_other_base(self, change: dict[str, Any], what: str) -> None:
+        rounds, round_ = begun()
+        first, second = sequence(SPEC_ID, 2)
+        assert first.base is not None
+        wrong = replace(first, base=replace(first.base, **change))
+        (verdict,) = feed(rounds, [wrong])
+        assert verdict == Drop(DropReason.NOT_AS_ASKED, f"{what} differs")
+        assert what in round_.trouble
+        # The right one is still welcome, what follows the wrong one is not.
+        assert reasons(feed(rounds, [second])) == ["OUT_OF_SEQUENCE"]
+        assert reasons(feed(rounds, [first, second])) == ["Publish", "Publish"]
+        assert not round_.trouble
+
+    def test_forced_transactions_come_first(self) -> None:
+        rounds, _ = begun()
+        (first,) = sequence(SPEC_ID, 1)
+        for transactions in ((), (TX, DEPOSIT)):
+            wrong = replace(first, diff=replace(first.diff, transactions=transactions))
+            assert reasons(feed(rounds, [wrong])) == ["NOT_AS_ASKED"]
+        more = replace(first, diff=replace(first.diff, transactions=(DEPOSIT, TX)))
+        assert reasons(feed(rounds, [more])) == ["Publish"]
+
+
+class TestSequence:
+    def test_duplicates_and_a_replay(self) -> None:
+        rounds, round_ = begun()
+        made = sequence(SPEC_ID, 3)
+        assert reasons(feed(rounds, [*made[:2], made[1], *made])) == [
+            *["Publish"] * 2,
+            *["DUPLICATE"] * 3,
+            "Publish",
+        ]
+        assert [flashblock.index for flashblock in round_.flashblocks] == [0, 1, 2]
+
+    def test_gap_then_a_replay_from_the_start(self) -> None:
+        rounds, round_ = begun()
+        made = sequence(SPEC_ID, 4)
+        assert reasons(feed(rounds, [made[0], made[2], made[3]])) == [
+            "Publish",
+            "OUT_OF_SEQUENCE",
+            "OUT_OF_SEQUENCE",
+        ]
+        assert round_.trouble == "out of sequence: missing [1]"
+        assert reasons(feed(rounds, made)) == ["DUPLICATE", "Publish", "Publish", "Publish"]
+        assert not round_.trouble
+
+    def test_joined_in_the_middle(self) -> None:
+        rounds, round_ = begun()
+        assert reasons(feed(rounds, sequence(SPEC_ID, 3)[1:])) == ["OUT_OF_SEQUENCE"] * 2
+        assert round_.payload is None
+
+    def test_equivocation_ends_the_trust(self) -> None:
+        rounds, round_ = begun()
+        made, other = sequence(SPEC_ID, 4), sequence(SPEC_ID, 4, marker=1)
+        assert reasons(feed(rounds, [*made[:2], other[1], made[2], *made])) == [
+            *["Publish"] * 2,
+            *["EQUIVOCATION"] * 6,
+        ]
+        assert round_.payload is not None
+        assert round_.payload.transactions == (DEPOSIT, TX + b"\x00\x01")
+
+    def test_equivocation_by_replay_after_a_gap(self) -> None:
+        rounds, _ = begun()
+        made, other = sequence(SPEC_ID, 4), sequence(SPEC_ID, 4, marker=1)
+        verdicts = feed(rounds, [made[0], made[1], made[3], *other])
+        assert reasons(verdicts)[3:] == ["DUPLICATE", "EQUIVOCATION", "EQUIVOCATION", "EQUIVOCATION"]
+
+    @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1)), max_size=20))
+    @settings(max_examples=200, deadline=None)
+    def test_whatever_arrives_what_is_published_is_one_sequence(self, picks: list[tuple[int, int]]) -> None:
+        rounds, round_ = begun()
+        variants = (sequence(SPEC_ID, 5), sequence(SPEC_ID, 5, marker=1))
+        verdicts = feed(rounds, [variants[marker][index] for index, marker in picks])
+        published = [v.incoming.flashblock for v in verdicts if isinstance(v, Publish)]
+        assert [flashblock.index for flashblock in published] == list(range(len(published)))
+        assert published == round_.flashblocks
+
+
+class TestLife:
+    def test_nothing_after_the_block_is_taken(self) -> None:
+        rounds, round_ = begun()
+        rounds.l2_answered(round_, L2_ID)
+        made = sequence(SPEC_ID, 3)
+        feed(rounds, made[:2])
+        assert rounds.find(L2_ID) is round_
+        rounds.seal(round_)
+        assert reasons(feed(rounds, [made[2], made[0]])) == ["CLOSED", "CLOSED"]
+
+    def test_newer_round_closes_the_older(self) -> None:
+        rounds, first = begun()
+        second = rounds.begin(PARENT.hash, replace(ATTRIBUTES, timestamp=ATTRIBUTES.timestamp + 2))
+        assert (first.state, second.state) == (RoundState.SUPERSEDED, RoundState.OPEN)
+        assert reasons(feed(rounds, sequence(SPEC_ID, 1))) == ["Hold"]
+        # A late answer for the old round changes nothing for the new one.
+        assert rounds.builder_answered(first, SPEC_ID, 0) == []
+        assert second.builder_id is None
+
+    def test_asking_again_goes_on(self) -> None:
+        rounds, round_ = begun()
+        feed(rounds, sequence(SPEC_ID, 2))
+        assert rounds.begin(PARENT.hash, ATTRIBUTES) is round_
+        rounds.seal(round_)
+        assert rounds.begin(PARENT.hash, ATTRIBUTES) is not round_
+
+    def test_fallback_that_does_not_build_cancels(self) -> None:
+        rounds, round_ = begun()
+        rounds.l2_answered(round_, None)
+        assert round_.state is RoundState.CANCELLED
+        assert reasons(feed(rounds, sequence(SPEC_ID, 1))) == ["CLOSED"]
+
+    def test_block_without_the_builder_closes_the_round(self) -> None:
+        rounds, round_ = begun()
+        rounds.supersede()
+        assert round_.state is RoundState.SUPERSEDED
+
+    def test_rounds_are_forgotten(self) -> None:
+        rounds = Rounds()
+        for number in range(MAX_ROUNDS + 3):
+            round_ = rounds.begin(PARENT.hash, replace(ATTRIBUTES, timestamp=number))
+            rounds.l2_answered(round_, number.to_bytes(8, "big"))
+        assert rounds.find((2).to_bytes(8, "big")) is None
+        assert rounds.find((3).to_bytes(8, "big")) is not None
