@@ -95,6 +95,16 @@ class Payloads:
         self._spawn(job)
         return identity
 
+    def head_moved(self, head: Header) -> None:
+        """End a job whose block number the chain has reached: what it would still publish belongs to no
+        branch.
+
+        Its payload stays, for a getPayload that is under way.
+        """
+        job = self._current
+        if job is not None and job.sealed is not None and job.sealed.header.number <= head.number:
+            job.replace()
+
     def job(self, identity: bytes) -> PayloadJob | None:
         """The job of a payload id."""
         return self._jobs.get(identity)

@@ -79,6 +79,12 @@ class Service:
         self.hub = Hub()
         publisher = Publisher(self.hub, config.stream.dialect) if config.stream is not None else None
         self.observer = Observer(self.metrics, publisher)
+        self.metrics.gauge("pool_transactions", "Transactions that wait.").set_function(
+            lambda: len(self.queue)
+        )
+        self.metrics.gauge("head_block", "Number of the newest block.").set_function(
+            lambda: self.chain.head.number
+        )
         self.miner = MinerApi(config)
         self.payloads = Payloads(
             EmbeddedBackend(self.chain),
@@ -198,14 +204,11 @@ class Service:
         return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
 
     def _on_head(self, change: HeadChange) -> None:
-        returned = {envelope.hash for block in change.new for envelope in block.envelopes}
-        abandoned = [
-            envelope
-            for block in reversed(change.old)
-            for envelope in block.envelopes
-            if envelope.hash not in returned
-        ]
-        self.queue.follow(abandoned)
+        settled = [envelope for block in change.new for envelope in block.envelopes]
+        hashes = {envelope.hash for envelope in settled}
+        undone = [envelope for block in reversed(change.old) for envelope in block.envelopes]
+        self.queue.follow(settled, [envelope for envelope in undone if envelope.hash not in hashes])
+        self.payloads.head_moved(change.head)
         if change.old:
             _LOG.info("reorganised", extra={"dropped": len(change.old), "head": change.head.number})
 

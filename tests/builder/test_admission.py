@@ -23,7 +23,8 @@ def following() -> tuple[Chain, TransactionQueue]:
     queue = TransactionQueue(chain)
 
     def follow(change: HeadChange) -> None:
-        queue.follow([envelope for block in change.old for envelope in block.envelopes])
+        settled = [envelope for block in change.new for envelope in block.envelopes]
+        queue.follow(settled, [envelope for block in change.old for envelope in block.envelopes])
 
     chain.subscribe(follow)
     return chain, queue
