@@ -7,14 +7,14 @@ one JSON document that is laid out over several lines. Compressed files are open
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
+from flashctl.core.files import open_for_reading
 from flashctl.decode.fields import FIELDS
-from flashctl.errors import IoError, UsageError
+from flashctl.errors import UsageError
 
 __all__ = ["Source", "open_source", "read_pieces", "split_arguments"]
 
@@ -70,34 +70,11 @@ def open_source(source: Source) -> BinaryIO:
     """The bytes of a source, decompressed when its name says so.
 
     Raises:
-        IoError: The file cannot be opened or the library for it is missing.
+        IoError: The file cannot be opened.
     """
     if source.text is not None:
         return io.BytesIO(source.text.encode())
-    if source.path is None:
-        return sys.stdin.buffer
-    try:
-        return _open(source.path)
-    except OSError as error:
-        raise IoError(f"cannot read {source.path}: {error.strerror}") from None
-
-
-def _open(path: Path) -> BinaryIO:
-    match path.suffix:
-        case ".gz":
-            import gzip
-
-            return cast(BinaryIO, gzip.open(path, "rb"))
-        case ".zst":
-            import zstandard
-
-            reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)
-            return io.BufferedReader(cast(io.RawIOBase, reader))
-        case ".br":
-            from flashctl.core.wire import unpack
-
-            return io.BytesIO(unpack(path.read_bytes(), binary=True, max_decompressed=MAX_DOCUMENT_BYTES))
-    return path.open("rb")
+    return open_for_reading(source.path)
 
 
 def read_pieces(stream: BinaryIO) -> Iterator[tuple[int, str | bytes]]:

@@ -1,0 +1,194 @@
+"""`flashctl watch`: tail, record, replay and measure a flashblocks stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flashctl.cli.options import Common, command
+from flashctl.errors import ExitCode
+
+__all__ = ["app"]
+
+app = typer.Typer(rich_markup_mode=None)
+
+_EXAMPLES = """
+  flashctl watch base                                     the live view of a profile
+  flashctl watch ws://127.0.0.1:1111 --json | jq -c 'select(.event=="gap")'
+  flashctl watch base -n 50 --stats -q                    a summary like ping's
+  flashctl watch base --tx HASH --timeout 10s && echo preconfirmed
+  flashctl watch base --record cap.ndjson.zst --duration 10m
+  flashctl watch --replay cap.ndjson.zst --serve 127.0.0.1:1111 --speed 1
+  flashctl watch --check base                             what is wrong with an endpoint
+"""
+
+
+def _complete_target(incomplete: str) -> list[str]:
+    from flashctl.core.profile import profile_names
+
+    return [name for name in profile_names() if name.startswith(incomplete)]
+
+
+def _complete_fields(incomplete: str) -> list[str]:
+    from flashctl.watch.lines import FIELDS
+
+    given, comma, last = incomplete.rpartition(",")
+    return [given + comma + name for name in FIELDS if name.startswith(last)]
+
+
+def _complete_event(incomplete: str) -> list[str]:
+    from flashctl.watch.events import EVENT_NAMES
+
+    return [name for name in EVENT_NAMES if name.startswith(incomplete)]
+
+
+def _complete_output(incomplete: str) -> list[str]:
+    forms = ("auto", "table", "line", "json", "raw", "stats")
+    return [form for form in forms if form.startswith(incomplete)]
+
+
+@command(app, "watch", example=_EXAMPLES)
+def watch(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[URL|PROFILE]", help="What to follow.", autocompletion=_complete_target),
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="The stream, where the argument is not given.")] = None,
+    source: Annotated[
+        str, typer.Option(help="auto, raw (a stream) or rpc (a node's eth_subscribe).")
+    ] = "auto",
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", autocompletion=_complete_output, help="auto, table, line, json, raw or stats."
+        ),
+    ] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Short for -o json: every event, lossless.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Short for -o raw: messages as received.")] = False,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", autocompletion=_complete_fields, help="Print these, tab-separated."),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", metavar="TEMPLATE", help=r"Such as '{block} {index} {ntx}\n'.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", min=1, help="Stop after N flashblocks.")
+    ] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, help="Stop after N payloads.")] = None,
+    duration: Annotated[str | None, typer.Option(help="Stop after 30s, 10m, 1h.")] = None,
+    until: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COND", help="tx:HASH, block:>=N, payload:ID or event:NAME; any ends it."),
+    ] = None,
+    timeout: Annotated[str | None, typer.Option(help="Give up after this, exit 124.")] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EVENT", autocompletion=_complete_event, help="Exit 1 if this happens."),
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Exit 65 at the first frame that is no flashblock.")] = False,
+    address: Annotated[
+        list[str] | None, typer.Option(help="Only from, to or logged by this address.")
+    ] = None,
+    sender: Annotated[list[str] | None, typer.Option("--from", help="Only from this address.")] = None,
+    to: Annotated[list[str] | None, typer.Option("--to", help="Only to this address.")] = None,
+    selector: Annotated[list[str] | None, typer.Option(help="Only calls of this function.")] = None,
+    topic: Annotated[list[str] | None, typer.Option(help="Only with this log topic.")] = None,
+    type: Annotated[list[str] | None, typer.Option("--type", help="Only of this type: 0x2, deposit.")] = None,
+    min_value: Annotated[int | None, typer.Option(metavar="WEI", help="Only worth at least this.")] = None,
+    no_deposits: Annotated[bool, typer.Option("--no-deposits", help="Leave deposits out.")] = False,
+    index: Annotated[str | None, typer.Option(metavar="N..M", help="Only these indices.")] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="A summary at the end.")] = False,
+    stats_every: Annotated[str | None, typer.Option(help="A summary every 5s.")] = None,
+    interval: Annotated[str, typer.Option(help="The builder's; jitter is measured against it.")] = "200ms",
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep what arrives; .zst, .gz and .br compress.")
+    ] = None,
+    record_raw: Annotated[bool, typer.Option("--record-raw", help="Keep frames bit by bit.")] = False,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Follow a recording; - is stdin.")
+    ] = None,
+    speed: Annotated[str | None, typer.Option(help="Of a replay: 1, 10 or max.")] = None,
+    serve: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Publish what arrives as a stream again.")
+    ] = None,
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'K: V'")] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sent as Authorization: Bearer.")
+    ] = None,
+    reconnect: Annotated[bool, typer.Option(help="Come back after a disconnect.")] = True,
+    ping_interval: Annotated[str, typer.Option(help="0 for none.")] = "5s",
+    pong_timeout: Annotated[str, typer.Option()] = "5s",
+    silence: Annotated[str, typer.Option(help="Without data this long the connection is dead.")] = "15s",
+    color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto",
+    *,
+    common: Common,
+) -> ExitCode:
+    """Tail, record and measure a flashblocks stream.
+
+    On a terminal, a live view grouped by payload: space pauses, / filters, q quits. Elsewhere one line per
+    flashblock. Gaps, duplicates, restarts and truncated blocks are marked as they happen. Ctrl-C ends it
+    with success.
+
+    Exit codes: 0 ended as asked; 1 --fail-on happened, or the answer is no; 2 usage; 65 --strict; 69
+    unreachable; 74 file; 76 not a stream; 77 refused; 124 --timeout.
+    """
+    from flashctl.watch.conditions import parse_duration
+    from flashctl.watch.config import FilterConfig, WatchConfig
+    from flashctl.watch.run import run
+    from flashctl.watch.targets import parse_headers, resolve_stream
+
+    def seconds(text: str | None) -> float | None:
+        return None if text is None else parse_duration(text)
+
+    stream = resolve_stream(
+        target,
+        url,
+        needed=replay is None,
+        source=source,
+        headers=parse_headers(header or (), api_key_file),
+        reconnect=reconnect,
+        ping_interval_s=parse_duration(ping_interval),
+        pong_timeout_s=parse_duration(pong_timeout),
+        silence_s=parse_duration(silence),
+    )
+    names = tuple(name for part in fields or () for name in part.split(",") if name)
+    settings: dict[str, Any] = {"output": "json" if json else "raw" if raw else output}
+    return run(
+        WatchConfig(
+            stream=stream.config,
+            filters=FilterConfig(
+                addresses=address or (),
+                senders=sender or (),
+                targets=to or (),
+                selectors=selector or (),
+                topics=topic or (),
+                types=type or (),
+                min_value=min_value,
+                no_deposits=no_deposits,
+                indices=index,
+            ),
+            fields=names,
+            template=None if format is None else format.replace("\\n", "\n").replace("\\t", "\t"),
+            count=count,
+            blocks=blocks,
+            duration_s=seconds(duration),
+            until=until or (),
+            timeout_s=seconds(timeout),
+            fail_on=fail_on or (),
+            strict=strict,
+            stats=stats,
+            stats_every_s=seconds(stats_every),
+            interval_ms=parse_duration(interval) * 1000,
+            record=record,
+            record_raw=record_raw,
+            replay=replay,
+            speed=None if speed is None else 0.0 if speed == "max" else float(speed),
+            serve=serve,
+            color=color,
+            quiet=common.verbosity < 0,
+            **settings,
+        )
+    )

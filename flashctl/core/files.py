@@ -1,0 +1,141 @@
+"""Files that may be compressed, by the ending of their name: .gz, .zst, .br.
+
+What flashctl reads and writes in bulk (recorded streams, batches of transactions) is text that shrinks to a
+third; nobody should need a pipe for that.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol, cast
+
+from flashctl.errors import IoError
+
+__all__ = ["MAX_BROTLI_FILE_BYTES", "LineWriter", "open_for_reading", "open_for_writing"]
+
+MAX_BROTLI_FILE_BYTES: Final = 1024 * 1024 * 1024
+"""Brotli files are unpacked in memory, since the format has no streaming reader in Python; the others
+stream."""
+
+
+class LineWriter(Protocol):
+    """Where a recording goes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Append bytes."""
+        ...
+
+    def flush(self) -> object:
+        """Make what was written readable by others: a crash afterwards does not lose it."""
+        ...
+
+    def close(self) -> object:
+        """Finish the file."""
+        ...
+
+
+def open_for_reading(path: Path | None) -> BinaryIO:
+    """The decompressed bytes of a file; of standard input for None.
+
+    Raises:
+        IoError: If it cannot be opened.
+    """
+    if path is None:
+        return sys.stdin.buffer
+    try:
+        return _reader(path)
+    except OSError as error:
+        raise IoError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _reader(path: Path) -> BinaryIO:
+    match path.suffix:
+        case ".gz":
+            import gzip
+
+            return cast(BinaryIO, gzip.open(path, "rb"))
+        case ".zst":
+            import zstandard
+
+            # A recording that was cut off, or appended to, is several frames or an unfinished one.
+            reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)
+            return io.BufferedReader(cast(io.RawIOBase, reader))
+        case ".br":
+            from flashctl.core.wire import unpack
+
+            text = unpack(path.read_bytes(), binary=True, max_decompressed=MAX_BROTLI_FILE_BYTES)
+            return io.BytesIO(text)
+    return path.open("rb")
+
+
+def open_for_writing(path: Path) -> LineWriter:
+    """A new file, compressed when its name says so.
+
+    Raises:
+        IoError: If it cannot be created.
+    """
+    try:
+        return _writer(path)
+    except OSError as error:
+        raise IoError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _writer(path: Path) -> LineWriter:
+    match path.suffix:
+        case ".gz":
+            import gzip
+
+            return cast(LineWriter, gzip.open(path, "wb", compresslevel=6))
+        case ".zst":
+            import zstandard
+
+            return _ZstdFile(zstandard.ZstdCompressor(level=3), path)
+        case ".br":
+            return _BrotliFile(path)
+    return cast(LineWriter, path.open("wb"))
+
+
+class _ZstdFile:
+    """Zstandard with a block per flush, so that `tail -f | zstdcat` works and a crash loses little."""
+
+    def __init__(self, compressor: object, path: Path) -> None:
+        import zstandard
+
+        assert isinstance(compressor, zstandard.ZstdCompressor)
+        self._file = path.open("wb")
+        self._chunker = compressor.compressobj()
+        self._block = zstandard.COMPRESSOBJ_FLUSH_BLOCK
+
+    def write(self, data: bytes, /) -> None:
+        self._file.write(self._chunker.compress(data))
+
+    def flush(self) -> None:
+        self._file.write(self._chunker.flush(self._block))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.write(self._chunker.flush())
+        self._file.close()
+
+
+class _BrotliFile:
+    """Brotli, flushed the same way."""
+
+    def __init__(self, path: Path) -> None:
+        import brotli
+
+        self._file = path.open("wb")
+        self._compressor = brotli.Compressor(quality=5)
+
+    def write(self, data: bytes, /) -> None:
+        self._file.write(self._compressor.process(data))
+
+    def flush(self) -> None:
+        self._file.write(self._compressor.flush())
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.write(self._compressor.finish())
+        self._file.close()

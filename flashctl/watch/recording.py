@@ -1,0 +1,240 @@
+"""Recorded streams: one JSON object a line, each message with the two clocks at which it arrived.
+
+    {"flashctl":1,"url":"wss://...","started":1700000000000000000}
+    {"t":1700000000123456789,"m":123456789,"enc":"br","n":14213,"d":{...the message...}}
+    {"t":...,"m":...,"enc":"br","raw":"base64 of the frame"}          with --record-raw
+
+`t` is wall time and `m` a steady clock, in nanoseconds; `enc` tells how the message was encoded on the wire
+and `n` how many bytes it took there. Messages without times (one JSON object a line, or one array) are read
+as well; they are given times 200 ms apart.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from flashctl.core.files import LineWriter, open_for_reading, open_for_writing
+from flashctl.core.wire import unpack
+from flashctl.errors import DataError, IoError
+from flashctl.eth.hexdata import parse_quantity
+from flashctl.watch.events import Arrival
+
+__all__ = ["Recorder", "Replay", "line_of_arrival"]
+
+MAX_LINE_BYTES: Final = 64 * 1024 * 1024
+"""A message of 32 MB, the limit of the wire, as base64."""
+
+_UNTIMED_STEP_NS: Final = 200_000_000
+"""Between messages without times: the interval of every public stream."""
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def line_of_arrival(arrival: Arrival, *, raw: bool = False, text: bytes | None = None) -> bytes:
+    """The line of one message.
+
+    Args:
+        raw: Keep the frame bit by bit instead of the JSON in it.
+        text: The decompressed message, where the caller has it.
+    """
+    head = b'{"t":%d,"m":%d,"enc":"%s"' % (arrival.received_ns, arrival.monotonic_ns, _encoding(arrival))
+    if raw:
+        return head + b',"raw":"' + base64.b64encode(arrival.data) + b'"}\n'
+    body = unpack(arrival.data, binary=arrival.binary) if text is None else text
+    # The message as received: nothing is parsed and written again, so nothing can change. A line holds no
+    # line breaks, and JSON may have them only between tokens.
+    return (
+        head
+        + b',"n":%d,"d":' % len(arrival.data)
+        + body.strip().replace(b"\n", b" ").replace(b"\r", b" ")
+        + b"}\n"
+    )
+
+
+def _encoding(arrival: Arrival) -> bytes:
+    if not arrival.binary or arrival.data.lstrip()[:1] == b"{":
+        return b"json"
+    return b"zst" if arrival.data.startswith(_ZSTD_MAGIC) else b"br"
+
+
+class Recorder:
+    """Writes arrivals to a file, flushed once per block so that a crash loses at most one."""
+
+    def __init__(self, path: Path, url: str, *, raw: bool = False) -> None:
+        self.path = path
+        self._raw = raw
+        self._file: LineWriter = open_for_writing(path)
+        self._payload_id: str | None = None
+        self._write(b'{"flashctl":1,"url":"%s","started":%d}\n' % (_quoted(url), time.time_ns()))
+        self.lines = 0
+
+    def record(self, arrival: Arrival, text: bytes | None = None, payload_id: str | None = None) -> None:
+        """Append one message.
+
+        Raises:
+            IoError: The disk refuses.
+        """
+        try:
+            line = line_of_arrival(arrival, raw=self._raw or text is None, text=text)
+        except DataError:
+            return
+        self._write(line, flush=payload_id != self._payload_id)
+        self._payload_id = payload_id
+        self.lines += 1
+
+    def close(self) -> None:
+        """Finish the file."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise IoError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def _write(self, line: bytes, *, flush: bool = True) -> None:
+        try:
+            self._file.write(line)
+            if flush:
+                self._file.flush()
+        except OSError as error:
+            raise IoError(f"cannot write {self.path}: {error.strerror}") from None
+
+
+def _quoted(url: str) -> bytes:
+    return url.replace("\\", "\\\\").replace('"', '\\"').encode()
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+class Replay:
+    """The messages of a recording, or of a file of messages, one by one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.url = ""
+        """Where it was recorded, if it says so."""
+        self.untimed = 0
+        """Messages whose arrival times had to be made up."""
+        self._epoch_ns: int | None = None
+
+    def __iter__(self) -> Iterator[Arrival]:
+        """Read on.
+
+        Raises:
+            IoError: The file cannot be read. DataError: A line is no message.
+        """
+        try:
+            with open_for_reading(self._path) as stream:
+                for number, line in enumerate(_lines(stream), 1):
+                    if (text := line.strip()) and (arrival := self._arrival(text, number)) is not None:
+                        yield arrival
+        except (OSError, EOFError) as error:
+            raise IoError(f"cannot read {self._path or 'stdin'}: {error}") from None
+
+    def _arrival(self, text: bytes, number: int) -> Arrival | None:
+        try:
+            if text.startswith(b'{"t":') and (cut := text.find(b',"d":')) > 0:
+                return _verbatim(text, cut)
+            return self._other(text, _json_object(text))
+        except DataError as error:
+            raise DataError(f"{self._path or 'stdin'}, line {number}: {error}") from None
+
+    def _other(self, text: bytes, value: dict[str, Any]) -> Arrival | None:
+        """A line that does not have the form that `line_of_arrival` writes."""
+        import orjson
+
+        if "flashctl" in value and "t" not in value:
+            self.url = str(value.get("url", ""))
+            return None
+        if "t" in value:
+            return _timed(value)
+        if "v" in value and "event" in value:  # a line of `watch --json`
+            if value["event"] != "flashblock" or not isinstance(value.get("data"), dict):
+                return None
+            stamp = _nanoseconds(value, "recv_ns")
+            return Arrival(orjson.dumps(value["data"]), False, stamp, stamp)
+        self.untimed += 1
+        stamp = self._made_up(value)
+        return Arrival(text, False, stamp, stamp)
+
+    def _made_up(self, value: dict[str, Any]) -> int:
+        """A time for a message that has none: within the slot of the first block, then at a steady pace."""
+        if self._epoch_ns is None:
+            base = value.get("base")
+            timestamp = base.get("timestamp") if isinstance(base, dict) else None
+            seconds = parse_quantity(timestamp) - 2 if isinstance(timestamp, str) else 0
+            self._epoch_ns = max(0, seconds) * 1_000_000_000
+        return self._epoch_ns + self.untimed * _UNTIMED_STEP_NS
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    import orjson
+
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError("not a JSON object")
+    return value
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of the file; of a JSON array, its members."""
+    import orjson
+
+    first = stream.readline(MAX_LINE_BYTES)
+    head = first.lstrip()[:1]
+    if head == b"[" or (head == b"{" and not first.rstrip().endswith(b"}")):
+        try:
+            value = orjson.loads(first + stream.read(MAX_LINE_BYTES))
+        except orjson.JSONDecodeError as error:
+            raise DataError(f"not a recording: {error}") from None
+        for member in value if isinstance(value, list) else [value]:
+            yield orjson.dumps(member)
+        return
+    yield first
+    while line := stream.readline(MAX_LINE_BYTES):
+        yield line
+
+
+def _verbatim(text: bytes, cut: int) -> Arrival:
+    """A line as this module writes it: the message is cut out, so that it replays byte by byte."""
+    head = _json_object(text[:cut] + b"}")
+    size = head.get("n")
+    return Arrival(
+        text[cut + 5 : -1],
+        False,
+        _nanoseconds(head, "t"),
+        _nanoseconds(head, "m"),
+        recorded_bytes=size if isinstance(size, int) else None,
+    )
+
+
+def _timed(value: dict[str, Any]) -> Arrival:
+    import orjson
+
+    wall = _nanoseconds(value, "t")
+    steady = _nanoseconds(value, "m") if "m" in value else wall
+    if "raw" in value:
+        try:
+            data = base64.b64decode(value["raw"], validate=True)
+        except (binascii.Error, TypeError, ValueError):
+            raise DataError("raw is not base64") from None
+        return Arrival(data, value.get("enc") != "json", wall, steady)
+    if not isinstance(value.get("d"), dict):
+        raise DataError("a recorded line without d or raw")
+    return Arrival(orjson.dumps(value["d"]), False, wall, steady)
+
+
+def _nanoseconds(value: dict[str, Any], name: str) -> int:
+    stamp = value.get(name)
+    if not isinstance(stamp, int) or isinstance(stamp, bool) or stamp < 0:
+        raise DataError(f"{name} is not a time in nanoseconds")
+    return stamp

@@ -1,0 +1,246 @@
+"""Where arrivals come from: a stream, a node's subscription, a recording.
+
+Each source is an async iterator of `Arrival`, `Connected` and `Disconnected`, so the rest of watch cannot
+tell a replay from the real thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from flashctl.core.stream import (
+    Backoff,
+    Connected,
+    Disconnected,
+    Frame,
+    NotAStream,
+    StreamOptions,
+    mask_url,
+    subscribe,
+)
+from flashctl.core.wire import InvalidFlashblock, parse_object, unpack
+from flashctl.errors import ProtocolError
+from flashctl.watch.config import StreamConfig
+from flashctl.watch.events import Arrival
+from flashctl.watch.recording import Replay
+
+__all__ = ["Item", "live", "node_subscription", "probe_node", "replayed"]
+
+_LOG = logging.getLogger(__name__)
+
+Item = Arrival | Connected | Disconnected
+
+QUIET_BEFORE_PROBE_S: Final = 3.0
+"""Silence after which a stream is suspected to be something else; every public stream speaks five times a
+second."""
+
+_MAX_WAIT_S: Final = 3_600.0
+"""Longest pause of a replay: a recording across a night must not sleep through it."""
+
+_SUBSCRIPTION: Final = "newFlashblocks"
+
+
+def stream_options(config: StreamConfig) -> StreamOptions:
+    """The settings of the connection."""
+    return StreamOptions(
+        headers=dict(config.headers),
+        ping_interval_s=config.ping_interval_s or None,
+        pong_timeout_s=config.pong_timeout_s or None,
+        silence_timeout_s=config.silence_s or None,
+        max_size=config.max_frame,
+        reconnect=config.reconnect,
+    )
+
+
+async def live(config: StreamConfig, note: Callable[[str], None]) -> AsyncIterator[Item]:
+    """The items of `config.url`: a raw stream, or a node's subscription when it is one.
+
+    Args:
+        note: Told what was found out about the endpoint.
+
+    Raises:
+        FlashctlError: What trying again cannot mend: not a stream, wrong protocol, refused credentials.
+    """
+    assert config.url is not None
+    if config.source == "rpc":
+        async for item in node_subscription(config.url, config):
+            yield item
+        return
+    stream = subscribe(config.url, stream_options(config)).__aiter__()
+    if config.source == "auto":
+        verdict = await _first_items(stream, config)
+        for item in verdict.items:
+            yield item
+        if verdict.is_node:
+            note(f"{mask_url(config.url)} is a node: following its {_SUBSCRIPTION} subscription")
+            async for item in node_subscription(config.url, config):
+                yield item
+            return
+        if verdict.pending is not None:
+            yield _item(await verdict.pending)
+    async for received in stream:
+        yield _item(received)
+
+
+def _item(received: Connected | Disconnected | Frame) -> Item:
+    if isinstance(received, Frame):
+        return Arrival(
+            received.data, received.binary, received.received_ns, received.monotonic_ns, received.url
+        )
+    return received
+
+
+class _Verdict:
+    """What the first moments of a connection tell."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.is_node = False
+        self.pending: asyncio.Task[Any] | None = None
+        """The read that was under way when the verdict fell."""
+
+
+async def _first_items(stream: AsyncIterator[Any], config: StreamConfig) -> _Verdict:
+    """Read until the first frame, and find out what a silent or JSON-RPC speaking endpoint is."""
+    verdict = _Verdict()
+    probed = False
+    while True:
+        read = asyncio.ensure_future(anext(stream))
+        limit = None if probed or not verdict.items else QUIET_BEFORE_PROBE_S
+        done, _ = await asyncio.wait({read}, timeout=limit)
+        if not done:
+            probed = True
+            assert config.url is not None
+            if await probe_node(config.url, config):
+                read.cancel()
+                await asyncio.gather(read, return_exceptions=True)
+                verdict.is_node = True
+                return verdict
+            verdict.pending = read
+            return verdict
+        item = _item(read.result())
+        verdict.items.append(item)
+        if isinstance(item, Arrival):
+            verdict.is_node = _speaks_json_rpc(item)
+            if verdict.is_node:
+                verdict.items.pop()
+            return verdict
+        if isinstance(item, Disconnected):
+            return verdict
+
+
+def _speaks_json_rpc(arrival: Arrival) -> bool:
+    """Whether a first frame is a JSON-RPC message that holds no flashblock."""
+    try:
+        parse_object(unpack(arrival.data, binary=arrival.binary))
+    except InvalidFlashblock as error:
+        return error.hint is not None and "JSON-RPC" in error.hint
+    return False
+
+
+# -- nodes ----------------------------------------------------------------------------------------
+
+
+async def probe_node(url: str, config: StreamConfig) -> bool:
+    """Whether the endpoint answers JSON-RPC; a raw stream is never sent anything else than this."""
+    import orjson
+    from websockets.asyncio.client import connect
+
+    try:
+        async with asyncio.timeout(5), connect(url, additional_headers=dict(config.headers)) as connection:
+            await connection.send('{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}')
+            while True:
+                message = orjson.loads(await connection.recv())
+                return isinstance(message, dict) and "jsonrpc" in message and message.get("id") == 1
+    except Exception as error:  # a probe has no other answer than no, whatever the endpoint does to it
+        _LOG.debug("probe: %s", error)
+        return False
+
+
+async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Item]:
+    """The messages of a node's `eth_subscribe` to flashblocks, with reconnects.
+
+    Raises:
+        ProtocolError: The node refuses the subscription.
+    """
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import InvalidStatus, WebSocketException
+
+    shown, backoff, attempt = mask_url(url), Backoff(), 0
+    while True:
+        try:
+            async with connect(
+                url, additional_headers=dict(config.headers), max_size=config.max_frame, compression=None
+            ) as connection:
+                yield Connected(shown)
+                attempt = 0
+                await connection.send(
+                    f'{{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["{_SUBSCRIPTION}"]}}'
+                )
+                _check_subscription(await connection.recv(), shown)
+                async for message in connection:
+                    data = message.encode() if isinstance(message, str) else message
+                    yield Arrival(
+                        data, isinstance(message, bytes), time.time_ns(), time.monotonic_ns(), shown
+                    )
+                reason = "closed by the server"
+        except InvalidStatus as error:
+            raise NotAStream(f"{shown} is no WebSocket endpoint: HTTP {error.response.status_code}") from None
+        except (OSError, TimeoutError, WebSocketException) as error:
+            reason = str(error) or type(error).__name__
+        if not config.reconnect:
+            yield Disconnected(shown, reason, 0.0)
+            return
+        delay = backoff.delay(attempt, random.random())
+        attempt += 1
+        yield Disconnected(shown, reason, delay)
+        await asyncio.sleep(delay)
+
+
+def _check_subscription(reply: str | bytes, shown: str) -> None:
+    import orjson
+
+    try:
+        answer = orjson.loads(reply)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict) or "result" not in answer:
+        error = answer.get("error") if isinstance(answer, dict) else None
+        text = error.get("message") if isinstance(error, Mapping) else "no JSON-RPC answer"
+        raise ProtocolError(
+            f"{shown} refuses eth_subscribe {_SUBSCRIPTION}: {text}",
+            hint="the node needs flashblocks enabled; a raw stream is followed with --source raw",
+        )
+
+
+# -- recordings -----------------------------------------------------------------------------------
+
+
+async def replayed(path: Path | None, speed: float, note: Callable[[str], None]) -> AsyncIterator[Item]:
+    """The messages of a recording at `speed` times their pace; 0 is as fast as they can be read.
+
+    Raises:
+        IoError: The file cannot be read. DataError: It is no recording.
+    """
+    replay = Replay(path)
+    first_ns: int | None = None
+    started = time.monotonic()
+    for number, arrival in enumerate(replay):
+        if first_ns is None:
+            first_ns = arrival.monotonic_ns
+            yield Connected(replay.url or str(path or "stdin"))
+            if replay.untimed:
+                note("the recording has no receive times: assuming one message every 200 ms")
+        if speed > 0:
+            due = started + (arrival.monotonic_ns - first_ns) / 1e9 / speed
+            if (wait := due - time.monotonic()) > 0:
+                await asyncio.sleep(min(wait, _MAX_WAIT_S))
+        elif number % 64 == 0:
+            await asyncio.sleep(0)  # signals and other tasks get their turn
+        yield arrival
