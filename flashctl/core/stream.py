@@ -25,7 +25,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -154,7 +154,7 @@ def mask_url(url: str) -> str:
     return urlunsplit((parts.scheme, host + port, path, query, ""))
 
 
-async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncIterator[StreamItem]:
+async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncGenerator[StreamItem, None]:
     """The items of the stream at `url`, for as long as the caller iterates.
 
     Raises:
@@ -190,7 +190,9 @@ async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncIter
         await asyncio.sleep(delay)
 
 
-async def _frames(connection: ClientConnection, shown: str, settings: StreamOptions) -> AsyncIterator[Frame]:
+async def _frames(
+    connection: ClientConnection, shown: str, settings: StreamOptions
+) -> AsyncGenerator[Frame, None]:
     """The frames of one connection until it closes.
 
     Raises:

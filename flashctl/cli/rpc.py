@@ -1,0 +1,141 @@
+"""`flashctl rpc`: flags to RpcConfig. Names are those of Base's node and op-reth where they mean the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flashctl.cli.options import Common, command, new_app
+from flashctl.errors import ExitCode, UsageError
+
+__all__ = ["app"]
+
+app = new_app()
+
+
+@command(
+    app,
+    "rpc",
+    service=True,
+    example="flashctl rpc --flashblocks-url ws://127.0.0.1:8547/ws --upstream-rpc http://127.0.0.1:8745\n"
+    "flashctl rpc --profile base-sepolia --http.port 8545",
+)
+def rpc(
+    flashblocks_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--flashblocks-url",
+            "--websocket-url",
+            metavar="URL",
+            envvar=["RETH_FB_WEBSOCKET_URL", "FLASHBLOCKS_URL"],
+            help="Flashblocks stream; repeat it for several that carry the same chain.",
+        ),
+    ] = None,
+    upstream_rpc: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream-rpc",
+            metavar="URL",
+            help="Canonical node: any standard JSON-RPC endpoint that can batch.",
+        ),
+    ] = None,
+    sequencer: Annotated[
+        str | None,
+        typer.Option(
+            "--rollup.sequencer",
+            "--rollup.sequencer-http",
+            "--sequencer",
+            metavar="URL",
+            help="Where transactions are sent; the canonical node if left out.",
+        ),
+    ] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Rules to execute with; by default those of the node's chain id."),
+    ] = None,
+    genesis: Annotated[
+        Path | None, typer.Option(help="op-geth style genesis.json whose rules to execute with.")
+    ] = None,
+    http_addr: Annotated[
+        str, typer.Option("--http.addr", "--host", help="Address to listen on.")
+    ] = "127.0.0.1",
+    http_port: Annotated[
+        int, typer.Option("--http.port", "--port", min=0, max=65535, help="HTTP and WebSocket; 0 takes any.")
+    ] = 8545,
+    http_corsdomain: Annotated[
+        list[str],
+        typer.Option("--http.corsdomain", metavar="ORIGIN", help="Whose web pages may call; * for all."),
+    ] = ["*"],  # noqa: B006  typer copies it
+    max_pending_blocks_depth: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Pending blocks above the node's head; with more, it lags too far."
+        ),
+    ] = 3,
+    stale_after_ms: Annotated[
+        int,
+        typer.Option(min=100, metavar="MS", help="Silence of the stream after which pending means latest."),
+    ] = 6000,
+    poll_interval_ms: Annotated[
+        int, typer.Option(min=10, metavar="MS", help="Between looks at the node's head.")
+    ] = 200,
+    upstream_timeout_ms: Annotated[
+        int, typer.Option(min=1, metavar="MS", help="For one request to the node or the sequencer.")
+    ] = 10_000,
+    sync_timeout_max_ms: Annotated[
+        int, typer.Option(min=1, metavar="MS", help="Longest wait of eth_sendRawTransactionSync.")
+    ] = 6000,
+    rpc_gascap: Annotated[
+        int, typer.Option("--rpc.gascap", min=21_000, metavar="GAS", help="Most gas of an eth_call.")
+    ] = 50_000_000,
+    rpc_evmtimeout_ms: Annotated[
+        int,
+        typer.Option("--rpc.evmtimeout-ms", min=1, metavar="MS", help="Longest wall time of an eth_call."),
+    ] = 5000,
+    calls_at_once: Annotated[int, typer.Option(min=1, metavar="N", help="eth_calls executing together.")] = 4,
+    pending_nonce_includes_pool: Annotated[
+        bool, typer.Option(help="Count what waits in the node's pool in the pending nonce.")
+    ] = True,
+    metrics_addr: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="A status page beside the one on the JSON-RPC port."),
+    ] = None,
+    *,
+    common: Common,
+) -> ExitCode:
+    """Serve JSON-RPC with preconfirmed pending state.
+
+    Executes the transactions of a flashblocks stream on the state of a canonical node and answers questions
+    about `pending`, preconfirmed transactions and subscriptions; everything else is passed on to the node.
+    """
+    if not flashblocks_url:
+        raise UsageError("no flashblocks stream", hint="--flashblocks-url ws://HOST:PORT, or --profile NAME")
+    if not upstream_rpc:
+        raise UsageError("no canonical node", hint="--upstream-rpc http://HOST:PORT, or --profile NAME")
+    from flashctl.rpc.config import RpcConfig, chain_config, split_address
+    from flashctl.rpc.service import run
+
+    metrics_host, metrics_port = split_address(metrics_addr) if metrics_addr else ("127.0.0.1", None)
+    config = RpcConfig(
+        flashblocks_urls=tuple(flashblocks_url),
+        upstream_url=upstream_rpc,
+        sequencer_url=sequencer,
+        host=http_addr,
+        port=http_port,
+        cors=tuple(http_corsdomain),
+        chain=chain_config(chain, genesis),
+        max_depth=max_pending_blocks_depth,
+        stale_after_s=stale_after_ms / 1000,
+        poll_interval_s=poll_interval_ms / 1000,
+        upstream_timeout_s=upstream_timeout_ms / 1000,
+        sync_timeout_ms=sync_timeout_max_ms,
+        call_gas=rpc_gascap,
+        call_timeout_s=rpc_evmtimeout_ms / 1000,
+        calls_at_once=calls_at_once,
+        nonce_includes_pool=pending_nonce_includes_pool,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+    )
+    return run(config, ready_fd=common.ready_fd)

@@ -1,0 +1,294 @@
+"""The methods the overlay answers itself; all others go to the canonical node as they are.
+
+Each has the same plan: asked about `pending` and something is pending, answer from it; else ask the node,
+with `pending` read as `latest`, so that nobody ever gets null or an error because a stream paused
+(base/base#178). What is named by a transaction hash is looked for among the preconfirmed first, then at the
+node, then among blocks that were pending a moment ago.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Final
+
+from flashctl.chain.blocktag import Tag, parse_block_ref
+from flashctl.chain.call_params import block_overrides, call_request, state_overrides
+from flashctl.chain.filters import LogFilter
+from flashctl.chain.params import address_param, bool_param, hash_param, quantity_param, slot_param
+from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
+from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
+from flashctl.evm.message import Deadline
+from flashctl.op.call import create_access_list, estimate_gas, simulate_call
+from flashctl.rpc.execution import PendingBlock
+from flashctl.rpc.node import Node
+from flashctl.rpc.overlay import Overlay, PendingView
+from flashctl.rpc.pending_calls import PendingCalls
+from flashctl.rpc.state import StateView
+from flashctl.rpc.views import (
+    pending_block_json,
+    pending_block_receipts_json,
+    pending_logs_json,
+    pending_receipt_json,
+    pending_transaction_json,
+)
+
+__all__ = ["PendingApi"]
+
+_ZERO_HASH: Final = "0x" + "00" * 32
+
+
+class PendingApi:
+    """See the module docstring."""
+
+    def __init__(
+        self, overlay: Overlay, node: Node, calls: PendingCalls, *, call_gas: int, nonce_includes_pool: bool
+    ) -> None:
+        self._overlay = overlay
+        self._node = node
+        self._calls = calls
+        self._call_gas = call_gas
+        self._nonce_includes_pool = nonce_includes_pool
+
+    def register(self, methods: Methods) -> None:
+        """Add the methods to a table."""
+        methods.register_all(self._handlers())
+
+    def _handlers(self) -> Iterator[tuple[str, Handler]]:
+        yield "eth_getBlockByNumber", self.block_by_number
+        yield "eth_getBlockByHash", self.block_by_hash
+        yield "eth_getBlockTransactionCountByNumber", self.transaction_count_of_block
+        yield "eth_getBlockReceipts", self.block_receipts
+        yield "eth_getTransactionByBlockNumberAndIndex", self.transaction_by_index
+        yield "eth_getTransactionByHash", self.transaction
+        yield "eth_getTransactionReceipt", self.receipt
+        yield "eth_getBalance", self.balance
+        yield "eth_getTransactionCount", self.nonce
+        yield "eth_getCode", self.code
+        yield "eth_getStorageAt", self.storage_at
+        yield "eth_call", self.call
+        yield "eth_estimateGas", self.estimate
+        yield "eth_createAccessList", self.access_list
+        yield "eth_getLogs", self.logs
+
+    # --- blocks ---
+
+    async def block_by_number(self, params: list[Any]) -> Any:
+        view = self._pending(params, 0)
+        if view is None:
+            return await self._ask("eth_getBlockByNumber", params, 0)
+        return pending_block_json(view.latest, full=bool_param(params, 1, False))
+
+    async def block_by_hash(self, params: list[Any]) -> Any:
+        """Receipts of preconfirmed transactions name a block of hash zero, and clients look it up
+        (viem#3873)."""
+        view = self._overlay.view
+        if required(params, 0, "block hash") != _ZERO_HASH or view is None:
+            return await self._node.client.call("eth_getBlockByHash", params)
+        return pending_block_json(view.latest, full=bool_param(params, 1, False))
+
+    async def transaction_count_of_block(self, params: list[Any]) -> Any:
+        view = self._pending(params, 0)
+        if view is None:
+            return await self._ask("eth_getBlockTransactionCountByNumber", params, 0)
+        return quantity(len(view.latest.envelopes))
+
+    async def block_receipts(self, params: list[Any]) -> Any:
+        view = self._pending(params, 0)
+        if view is None:
+            return await self._ask("eth_getBlockReceipts", params, 0)
+        return pending_block_receipts_json(view.latest)
+
+    async def transaction_by_index(self, params: list[Any]) -> Any:
+        view = self._pending(params, 0)
+        if view is None:
+            return await self._ask("eth_getTransactionByBlockNumberAndIndex", params, 0)
+        index = quantity_param(params, 1, "index")
+        return pending_transaction_json(view.latest, index) if index < len(view.latest.envelopes) else None
+
+    # --- transactions ---
+
+    async def transaction(self, params: list[Any]) -> Any:
+        found = self._preconfirmed(wanted := hash_param(params, 0))
+        if found is not None:
+            return pending_transaction_json(*found)
+        answer = await self._node.client.call("eth_getTransactionByHash", params)
+        if isinstance(answer, dict) and answer.get("blockNumber") is not None:
+            return answer
+        # In a mempool, says the node; but it may have been preconfirmed meanwhile, or just now been sealed.
+        found = self._preconfirmed(wanted) or self._overlay.recent(wanted)
+        return answer if found is None else pending_transaction_json(*found)
+
+    async def receipt(self, params: list[Any]) -> Any:
+        return await self.receipt_of(hash_param(params, 0))
+
+    async def receipt_of(self, transaction_hash: bytes) -> dict[str, Any] | None:
+        """The receipt of a preconfirmed or sealed transaction."""
+        found = self._preconfirmed(transaction_hash)
+        if found is not None:
+            return pending_receipt_json(*found)
+        answer = await self._node.client.call("eth_getTransactionReceipt", [to_hex(transaction_hash)])
+        if isinstance(answer, dict):
+            return answer
+        found = self._preconfirmed(transaction_hash) or self._overlay.recent(transaction_hash)
+        return None if found is None else pending_receipt_json(*found)
+
+    def _preconfirmed(self, transaction_hash: bytes) -> tuple[PendingBlock, int] | None:
+        view = self._overlay.view
+        return None if view is None else view.find(transaction_hash)
+
+    # --- state ---
+
+    async def balance(self, params: list[Any]) -> Any:
+        address = address_param(params, 0)
+        view = self._pending(params, 1)
+        if view is None:
+            return await self._ask("eth_getBalance", params, 1)
+        return quantity((await self._calls.account(view.latest, _int(address))).balance)
+
+    async def nonce(self, params: list[Any]) -> Any:
+        address = address_param(params, 0)
+        view = self._pending(params, 1)
+        if view is None:
+            return await self._node.client.call("eth_getTransactionCount", params)
+        account = self._calls.account(view.latest, _int(address))
+        if not self._nonce_includes_pool:
+            return quantity((await account).nonce)
+        # A wallet signs behind what waits in the pool too, or it replaces its own transaction
+        # (xlayer-reth#256).
+        pool = self._node.client.call("eth_getTransactionCount", [to_hex(address), Tag.PENDING.value])
+        ours, theirs = await asyncio.gather(account, pool)
+        return quantity(max(ours.nonce, parse_quantity(theirs)))
+
+    async def code(self, params: list[Any]) -> Any:
+        address = address_param(params, 0)
+        view = self._pending(params, 1)
+        if view is None:
+            return await self._ask("eth_getCode", params, 1)
+
+        def read(state: StateView) -> bytes:
+            account = state.account(_int(address))
+            return b"" if account is None else state.code(account.code_hash)
+
+        return to_hex(await self._calls.read(view.latest, read))
+
+    async def storage_at(self, params: list[Any]) -> Any:
+        address, slot = address_param(params, 0), slot_param(params, 1)
+        view = self._pending(params, 2)
+        if view is None:
+            return await self._ask("eth_getStorageAt", params, 2)
+        value = await self._calls.read(view.latest, lambda state: state.storage(_int(address), slot))
+        return to_hex(value.to_bytes(32, "big"))
+
+    # --- executions ---
+
+    async def call(self, params: list[Any]) -> Any:
+        view = self._pending(params, 1)
+        if view is None:
+            return await self._ask("eth_call", params, 1)
+        arguments = self._arguments(view.latest, params)
+
+        def work(state: StateView, deadline: Deadline) -> bytes:
+            run = simulate_call(
+                state=state, ancestor_hash=state.ancestor_hash, deadline=deadline, **arguments
+            )
+            return run.require_success().output
+
+        return to_hex(await self._calls.execute(view.latest, work))
+
+    async def estimate(self, params: list[Any]) -> Any:
+        view = self._pending(params, 1)
+        if view is None:
+            return await self._ask("eth_estimateGas", params, 1)
+        arguments = self._arguments(view.latest, params)
+
+        def work(state: StateView, deadline: Deadline) -> int:
+            return estimate_gas(
+                state=state, ancestor_hash=state.ancestor_hash, deadline=deadline, **arguments
+            )
+
+        return quantity(await self._calls.execute(view.latest, work))
+
+    async def access_list(self, params: list[Any]) -> Any:
+        view = self._pending(params, 1)
+        if view is None:
+            return await self._ask("eth_createAccessList", params, 1)
+        arguments = self._arguments(view.latest, params)
+
+        def work(state: StateView, deadline: Deadline) -> dict[str, Any]:
+            entries, result = create_access_list(
+                state=state, ancestor_hash=state.ancestor_hash, deadline=deadline, **arguments
+            )
+            shown: dict[str, Any] = {
+                "accessList": [
+                    {
+                        "address": to_hex(entry.address),
+                        "storageKeys": [to_hex(key) for key in entry.storage_keys],
+                    }
+                    for entry in entries
+                ],
+                "gasUsed": quantity(result.gas_used),
+            }
+            return (
+                shown if result.succeeded else shown | {"error": result.halt_reason or "execution reverted"}
+            )
+
+        return await self._calls.execute(view.latest, work)
+
+    def _arguments(self, block: PendingBlock, params: list[Any]) -> dict[str, Any]:
+        """Of `op.call`'s functions: the block that a call believes to be in is the pending one."""
+        context, config = block.context, block.config
+        fields = required(params, 0, "transaction")
+        return {
+            "config": config,
+            "context": context,
+            "request": call_request(fields, base_fee=context.base_fee, chain_id=config.chain_id),
+            "overrides": state_overrides(optional(params, 2)),
+            "block_overrides": block_overrides(optional(params, 3)),
+            "gas_cap": self._call_gas,
+        }
+
+    # --- logs ---
+
+    async def logs(self, params: list[Any]) -> Any:
+        """Sealed logs from the node, then those of all pending blocks when the range ends in `pending`."""
+        fields = required(params, 0, "filter")
+        wanted = LogFilter.parse(fields)
+        view = self._overlay.view
+        if wanted.to_block is not Tag.PENDING and wanted.from_block is not Tag.PENDING:
+            return await self._node.client.call("eth_getLogs", params)
+        if view is None:
+            return await self._node.client.call("eth_getLogs", [_without_pending(fields)])
+        pending = [log for block in view.blocks for log in pending_logs_json(block, wanted)]
+        head = view.canonical.block.number
+        if wanted.from_block is Tag.PENDING or (
+            isinstance(wanted.from_block, int) and wanted.from_block > head
+        ):
+            lowest = wanted.from_block if isinstance(wanted.from_block, int) else head + 1
+            return [log for log in pending if parse_quantity(log["blockNumber"]) >= lowest]
+        sealed = await self._node.client.call("eth_getLogs", [_without_pending(fields)])
+        # The node may have sealed a block since the view was taken: what it reports is not repeated.
+        known = {(log["blockNumber"], log["logIndex"]) for log in sealed}
+        return [*sealed, *(log for log in pending if (log["blockNumber"], log["logIndex"]) not in known)]
+
+    # --- the rest ---
+
+    def _pending(self, params: list[Any], index: int) -> PendingView | None:
+        """What is pending, if that is what the block parameter asks about."""
+        value = params[index] if index < len(params) else None
+        return self._overlay.view if parse_block_ref(value, index=index) is Tag.PENDING else None
+
+    async def _ask(self, method: str, params: list[Any], index: int) -> Any:
+        """The node's answer, with `pending` read as `latest`: its own pending block is not the stream's."""
+        value = params[index] if index < len(params) else None
+        if value is not None and parse_block_ref(value, index=index) is Tag.PENDING:
+            params = [*params[:index], Tag.LATEST.value, *params[index + 1 :]]
+        return await self._node.client.call(method, params)
+
+
+def _without_pending(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: Tag.LATEST.value if value == Tag.PENDING.value else value for name, value in fields.items()}
+
+
+def _int(address: bytes) -> int:
+    return int.from_bytes(address, "big")

@@ -1,0 +1,59 @@
+"""Which rules apply to a stream: those of a known chain, or those that its messages show."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flashctl.core.sequence import Payload
+from flashctl.eth.transactions import InvalidTransaction, decode_transaction
+from flashctl.op.config import ChainConfig
+from flashctl.op.forks import OpFork
+from flashctl.op.l1_attributes import InvalidL1Attributes, decode_l1_attributes
+from flashctl.op.registry import chain_by_id
+
+__all__ = ["ChainRules", "inferred_fork"]
+
+_HOLOCENE_EXTRA_DATA: Final = 9
+_JOVIAN_EXTRA_DATA: Final = 17
+
+
+class ChainRules:
+    """Answers the overlay's question for the configuration of a payload's chain."""
+
+    def __init__(self, configured: ChainConfig | None = None) -> None:
+        self._config = configured
+        self.chain_id: int | None = None if configured is None else configured.chain_id
+
+    def connected(self, chain_id: int) -> None:
+        """The node says which chain it follows."""
+        self.chain_id = chain_id
+        if self._config is None:
+            self._config = chain_by_id(chain_id)
+
+    def __call__(self, payload: Payload) -> ChainConfig:
+        """The configuration to execute `payload` with."""
+        if self._config is not None:
+            return self._config
+        fork = inferred_fork(payload)
+        schedule = tuple((each, 0) for each in OpFork if OpFork.BEDROCK < each <= fork)
+        return ChainConfig(self.chain_id or 0, schedule)
+
+
+def inferred_fork(payload: Payload) -> OpFork:
+    """The fork whose marks a block shows: the layout of its L1 attributes and the length of its extraData.
+
+    For chains that nobody has told us of. The block that activates a fork still has the old layout, so it
+    is taken for one of the fork before; its successor is not.
+    """
+    extra = len(payload.base.extra_data)
+    if extra == _JOVIAN_EXTRA_DATA:
+        return OpFork.JOVIAN
+    layout = OpFork.ISTHMUS
+    for raw in payload.flashblocks[0].diff.transactions[:1]:
+        try:
+            layout, _ = decode_l1_attributes(decode_transaction(raw).data)
+        except (InvalidTransaction, InvalidL1Attributes):
+            continue
+    if extra == _HOLOCENE_EXTRA_DATA:
+        return max(layout, OpFork.HOLOCENE)
+    return min(max(layout, OpFork.ECOTONE), OpFork.GRANITE)

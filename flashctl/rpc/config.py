@@ -1,0 +1,85 @@
+"""Settings of `flashctl rpc`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flashctl.errors import DataError, IoError, UsageError
+from flashctl.op.config import ChainConfig
+from flashctl.op.registry import chain_by_name
+
+__all__ = ["RpcConfig", "chain_config", "split_address"]
+
+MAX_GENESIS_BYTES: Final = 256 * 1024 * 1024
+"""The largest published genesis files are some 10 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class RpcConfig:
+    """Everything one overlay node needs to know."""
+
+    flashblocks_urls: tuple[str, ...]
+    upstream_url: str
+    sequencer_url: str | None = None
+    """Where transactions go; None: to the upstream."""
+    host: str = "127.0.0.1"
+    port: int = 8545
+    cors: tuple[str, ...] = ("*",)
+    chain: ChainConfig | None = None
+    """None: known by the upstream's chain id, else inferred from the stream."""
+    max_depth: int = 3
+    stale_after_s: float = 6.0
+    """Silence of the stream after which nothing is pending."""
+    poll_interval_s: float = 0.2
+    """Between looks at the upstream's head."""
+    upstream_timeout_s: float = 10.0
+    sync_timeout_ms: int = 6000
+    """Longest wait of eth_sendRawTransactionSync; three blocks, as on Base."""
+    call_gas: int = 50_000_000
+    call_timeout_s: float = 5.0
+    calls_at_once: int = 4
+    nonce_includes_pool: bool = True
+    """Whether the pending nonce counts what waits in the upstream's pool."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """None: no separate status page; /readyz, /healthz and /metrics are on the JSON-RPC port in any case."""
+
+
+def chain_config(name: str | None, genesis: Path | None) -> ChainConfig | None:
+    """The configuration of a named chain or of a genesis file; None if neither is given.
+
+    Raises:
+        UsageError: If both are given, or nothing has that name.
+        IoError, DataError: If the file cannot be read or is no genesis.
+    """
+    if name is not None and genesis is not None:
+        raise UsageError("--chain and --genesis both name the rules", hint="give one of them")
+    if name is not None:
+        return chain_by_name(name)
+    if genesis is None:
+        return None
+    try:
+        with genesis.open("rb") as file:
+            document = json.loads(file.read(MAX_GENESIS_BYTES))
+    except OSError as error:
+        raise IoError(f"cannot read {genesis}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{genesis} is not JSON: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
+        raise DataError(f"{genesis} has no `config` object: not a genesis file")
+    return ChainConfig.from_genesis_config(document["config"])
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`.
+
+    Raises:
+        UsageError: If it is anything else.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"{address!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,127 @@
+"""The canonical node: its head, pieces of its state, and whatever else callers ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.errors import DataError, ProtocolError
+from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
+from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
+from flashctl.evm.state import Account
+from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing
+
+__all__ = ["Node", "parse_block"]
+
+BATCH_CALLS: Final = 90
+"""Calls of one batch: below the hundred that hosted nodes allow, and thirty accounts."""
+
+BATCHES_AT_ONCE: Final = 4
+
+
+class Node:
+    """A standard Ethereum JSON-RPC endpoint."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self.client: Final = JsonRpcClient(url, timeout_s=timeout_s)
+        self._turns = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        await self.client.close()
+
+    async def chain_id(self) -> int:
+        """The chain it follows."""
+        return parse_quantity(await self.client.call("eth_chainId"))
+
+    async def head(self) -> dict[str, Any]:
+        """The latest block, with transaction hashes.
+
+        Raises:
+            ProtocolError: If the node says it has none.
+        """
+        return await self._block("latest")
+
+    async def block(self, number: int) -> dict[str, Any]:
+        """A block of the canonical chain, with transaction hashes."""
+        return await self._block(quantity(number))
+
+    async def _block(self, name: str) -> dict[str, Any]:
+        block = await self.client.call("eth_getBlockByNumber", [name, False])
+        if not isinstance(block, dict):
+            raise ProtocolError(f"the node knows no block {name!r}")
+        return block
+
+    async def load(self, state: CanonicalState, missing: Missing) -> None:
+        """Fetch everything in `missing` at the block of `state`, and put it there.
+
+        Raises:
+            RpcError: If the node has not got the state (any more).
+            FlashctlError: If it cannot be reached or answers nonsense.
+        """
+        at = {"blockHash": to_hex(state.block.hash)}
+        accounts, slots = sorted(missing.accounts), sorted(missing.slots)
+        calls: list[tuple[str, list[Any]]] = []
+        for address in accounts:
+            shown = to_hex(address.to_bytes(20, "big"))
+            calls.append(("eth_getBalance", [shown, at]))
+            calls.append(("eth_getTransactionCount", [shown, at]))
+            calls.append(("eth_getCode", [shown, at]))
+        for address, slot in slots:
+            shown = to_hex(address.to_bytes(20, "big"))
+            calls.append(("eth_getStorageAt", [shown, to_hex(slot.to_bytes(32, "big")), at]))
+        calls += [("eth_getBlockByNumber", [quantity(number), False]) for number in sorted(missing.hashes)]
+        answers = iter(await self._batches(calls))
+        for address in accounts:
+            balance, nonce = parse_quantity(next(answers)), parse_quantity(next(answers))
+            state.add_account(address, *_account(nonce, balance, parse_hex(next(answers))))
+        for address, slot in slots:
+            state.add_slot(address, slot, int.from_bytes(parse_hex(next(answers)), "big"))
+        for number in sorted(missing.hashes):
+            block = next(answers)
+            known = isinstance(block, dict) and isinstance(block.get("hash"), str)
+            state.hashes[number] = parse_hex(block["hash"], size=32) if known else bytes(32)
+
+    async def _batches(self, calls: Sequence[tuple[str, list[Any]]]) -> list[Any]:
+        parts = [calls[start : start + BATCH_CALLS] for start in range(0, len(calls), BATCH_CALLS)]
+        answers = [answer for part in await asyncio.gather(*map(self._batch, parts)) for answer in part]
+        for answer in answers:
+            if isinstance(answer, RpcError):
+                raise answer
+        return answers
+
+    async def _batch(self, calls: Sequence[tuple[str, list[Any]]]) -> list[Any]:
+        async with self._turns:
+            return await self.client.batch(list(calls))
+
+
+def _account(nonce: int, balance: int, code: bytes) -> tuple[Account | None, bytes]:
+    """An account as the state holds it. RPC cannot tell an empty one from none, and neither can a
+    transaction."""
+    if not nonce and not balance and not code:
+        return None, b""
+    return Account(nonce, balance, keccak256(code) if code else EMPTY_CODE_HASH), code
+
+
+def parse_block(block: dict[str, Any]) -> CanonicalBlock:
+    """What the overlay needs of a block object.
+
+    Raises:
+        DataError: If it is not one.
+    """
+    try:
+        transactions = block["transactions"]
+        hashes = [item if isinstance(item, str) else item["hash"] for item in transactions]
+        return CanonicalBlock(
+            number=parse_quantity(block["number"]),
+            hash=parse_hex(block["hash"], size=32),
+            parent_hash=parse_hex(block["parentHash"], size=32),
+            timestamp=parse_quantity(block["timestamp"]),
+            receipts_root=parse_hex(block["receiptsRoot"], size=32),
+            transactions=tuple(parse_hex(item, size=32) for item in hashes),
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(f"not a block object: {error}") from None
