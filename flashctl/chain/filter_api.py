@@ -116,7 +116,8 @@ class FilterApi:
     def _install(self, logs: LogFilter | None = None, sequence: int | None = None) -> str:
         now = asyncio.get_running_loop().time()
         self._expire(now)
-        name = "0x" + secrets.token_hex(16)
+        # The top bit is set: an id is a quantity and must not begin with a zero.
+        name = hex(secrets.randbits(128) | 1 << 127)
         self._filters[name] = _Filter(now, self._chain.head, logs, sequence)
         if len(self._filters) > MAX_FILTERS:
             self._filters.popitem(last=False)

@@ -33,10 +33,11 @@ def schema() -> Any:
     return module.Validator()
 
 
-OP_FIELDS = frozenset(
-    "l1GasPrice l1GasUsed l1Fee l1FeeScalar l1BaseFeeScalar l1BlobBaseFee l1BlobBaseFeeScalar "
-    "operatorFeeScalar operatorFeeConstant daFootprintGasScalar depositNonce depositReceiptVersion".split()
-)
+OP_FIELDS = (
+    "l1GasPrice", "l1GasUsed", "l1Fee", "l1FeeScalar", "l1BaseFeeScalar", "l1BlobBaseFee",
+    "l1BlobBaseFeeScalar", "operatorFeeScalar", "operatorFeeConstant", "daFootprintGasScalar",
+    "depositNonce", "depositReceiptVersion",
+)  # fmt: skip
 
 
 def as_ethereum(value: Any) -> Any:
