@@ -40,6 +40,8 @@ class Follower:
         self._switch = switch
         self._metrics = metrics
         self._hub = hub
+        self._lost_because: str | None = None
+        """Why there is no connection; None while there is one."""
 
     async def follow(self, url: str, options: StreamOptions) -> None:
         """Follow the stream at `url` for ever."""
@@ -58,11 +60,15 @@ class Follower:
         match item:
             case Connected(url=url):
                 self._metrics.connected.set(1)
+                self._lost_because = None
                 _LOG.info("builder stream connected", extra={"url": url})
             case Disconnected(reason=reason, retry_in_s=delay):
                 self._metrics.connected.set(0)
                 self._metrics.reconnects.inc()
-                _LOG.warning("builder stream lost: %s", reason, extra={"retry_in_s": round(delay, 3)})
+                # The loss is news, attempts that meet the same wall are not.
+                level = logging.DEBUG if reason == self._lost_because else logging.WARNING
+                self._lost_because = reason
+                _LOG.log(level, "builder stream: %s", reason, extra={"retry_in_s": round(delay, 3)})
             case Frame(data=data, binary=binary, monotonic_ns=now_ns):
                 self._metrics.received.inc()
                 self.receive(data, binary, now_ns)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from flashctl.boost.health import Health
+from flashctl.boost.health import Health, HealthStatus
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -17,6 +17,10 @@ __all__ = ["head_age", "probe_forever"]
 
 _LOG = logging.getLogger(__name__)
 
+UNHEALTHY_INTERVAL_S = 2.0
+"""Between probes while something is wrong: a leader election should not wait a minute to learn that it is
+over."""
+
 
 async def probe_forever(
     l2: JsonRpcClient,
@@ -26,7 +30,8 @@ async def probe_forever(
     metrics: BoostMetrics,
     interval_s: float,
 ) -> None:
-    """Probe both sides now and every `interval_s`; the builder only while it takes part."""
+    """Probe both sides now and every `interval_s`, more often while something is wrong; the builder only
+    while it takes part."""
     while True:
         before = health.status(switch.mode)
         if switch.mode is ExecutionMode.DISABLED:
@@ -39,7 +44,9 @@ async def probe_forever(
         metrics.health.set(status)
         if status is not before:
             _LOG.warning("health %d -> %d", before, status, extra={"facts": str(health)})
-        await asyncio.sleep(interval_s)
+        await asyncio.sleep(
+            interval_s if status == HealthStatus.HEALTHY else min(interval_s, UNHEALTHY_INTERVAL_S)
+        )
 
 
 async def head_age(client: JsonRpcClient) -> float | None:

@@ -19,7 +19,7 @@ from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, Request
 from flashctl.core.hub.hub import Hub
-from flashctl.errors import UnavailableError
+from flashctl.errors import ExitCode, UnavailableError
 
 __all__ = ["Admit", "HubServer", "ListenFailed", "Pages", "ServerLimits", "serve"]
 
@@ -36,6 +36,8 @@ Pages = Callable[[Request], HttpResponse | None]
 
 class ListenFailed(UnavailableError):
     """The address is taken, or is not ours."""
+
+    exit_code = ExitCode.FAILED
 
     def __init__(self, host: str, port: int, error: OSError) -> None:
         self.host = host
