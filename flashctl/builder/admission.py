@@ -220,9 +220,7 @@ def _sender_state(sender: bytes, world: World) -> SenderState:
 
 
 def _priced_part(tx: SignedTransaction) -> TxParams:
-    """As much of a transaction as its intrinsic gas depends on; contents of lists do not matter, lengths
-    do.
-    """
+    """As much of a transaction as its intrinsic gas depends on: of lists, the lengths."""
     listed = () if isinstance(tx, LegacyTx) else tx.access_list
     authorizations = tx.authorizations if isinstance(tx, SetCodeTx) else None
     return TxParams(

@@ -1,9 +1,8 @@
 """What executes blocks for the builder, as one small protocol, and the embedded chain behind it.
 
-    Backend.build(parent, attributes) -> BlockBuild      one block that grows
-    BlockBuild.execute(envelope)                         a transaction at its end, or a refusal that
-    changes nothing BlockBuild.seal()                                    everything so far as a complete,
-    valid block
+    Backend.build(parent, attributes)    one block that grows
+    BlockBuild.execute(envelope)         a transaction at its end, or a refusal that changes nothing
+    BlockBuild.seal()                    everything so far as a complete, valid block
 
 Sealing does not end a build: a flashblock is a seal, and the next one goes on from there. The job,
 schedule, pool and publisher know only this, so that another engine can take the chain's place.

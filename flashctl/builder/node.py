@@ -1,5 +1,4 @@
-"""What the Engine API asks of an execution engine, without the JSON: judge blocks, follow the fork
-choice, build.
+"""What the Engine API asks of an execution engine, without the JSON.
 
     new_payload            a block from outside: known, built here, executable, or waiting for its parent
     forkchoice_updated     the head; and, with attributes, a payload to build upon it

@@ -96,10 +96,9 @@ class Payloads:
         return identity
 
     def head_moved(self, head: Header) -> None:
-        """End a job whose block number the chain has reached: what it would still publish belongs to no
-        branch.
+        """End a job whose block number the chain has reached.
 
-        Its payload stays, for a getPayload that is under way.
+        What it would still publish belongs to no branch. Its payload stays, for a getPayload under way.
         """
         job = self._current
         if job is not None and job.sealed is not None and job.sealed.header.number <= head.number:

@@ -163,9 +163,7 @@ class Service:
         self.ports |= {"engine": engine_server.port, "http": user_server.port}
 
     def _forward_transactions(self, methods: Methods, life: Lifecycle) -> None:
-        """With a sequencer configured, its answer to a raw transaction is ours; the pool here takes a
-        copy.
-        """
+        """With a sequencer, its answer to a raw transaction is ours, and the pool here takes a copy."""
         local = methods.find("eth_sendRawTransaction")
         if self.config.sequencer is None or local is None:
             return

@@ -95,9 +95,7 @@ def authorization_hash(chain_id: int, address: bytes, nonce: int) -> bytes:
 
 
 def recover_authority(auth: Authorization) -> bytes | None:
-    """The account that an authorization speaks for; None when its signature is invalid, and execution
-    skips it.
-    """
+    """The account that an authorization speaks for; None for an invalid signature, which execution skips."""
     try:
         message_hash = authorization_hash(auth.chain_id, auth.address, auth.nonce)
         return recover_public_address(message_hash, auth.y_parity, auth.r, auth.s)
@@ -106,9 +104,7 @@ def recover_authority(auth: Authorization) -> bytes | None:
 
 
 def sign_hash(message_hash: bytes, secret: bytes) -> tuple[int, int, int]:
-    """Sign 32 bytes with a secret key: (y parity, r, s), with the low s and RFC 6979's deterministic
-    nonce.
-    """
+    """Sign 32 bytes with a secret key: (y parity, r, s), low s, the nonce deterministic (RFC 6979)."""
     from coincurve import PrivateKey
 
     signature: bytes = PrivateKey(secret).sign_recoverable(message_hash, hasher=None)

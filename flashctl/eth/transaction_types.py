@@ -1,5 +1,4 @@
-"""The transaction types of the OP Stack as data: one frozen dataclass each, fields in the order of the
-encoding.
+"""The transaction types of the OP Stack as data, fields in the order of the encoding.
 
 Addresses and hashes are `bytes`, amounts are wei as `int`. `transactions.py` turns them into bytes and back,
 `signatures.py` finds and makes their signatures.

@@ -141,9 +141,7 @@ def transaction_hash(tx: Transaction) -> bytes:
 
 
 def signing_hash(tx: SignedTransaction) -> bytes:
-    """What the sender signs: everything but the signature (EIP-155 for a legacy transaction that names a
-    chain).
-    """
+    """What the sender signs: all but the signature; with the chain id, if a legacy one names it (EIP-155)."""
     fields = _common(tx)
     if isinstance(tx, LegacyTx):
         if tx.chain_id is not None:
@@ -164,9 +162,7 @@ def max_fee(tx: Transaction) -> int:
 
 
 def priority_fee(tx: Transaction, base_fee: int) -> int:
-    """What is left per gas for the fee recipient at `base_fee`; negative when the transaction does not
-    cover it.
-    """
+    """What is left per gas for the fee recipient; negative when the transaction does not cover `base_fee`."""
     match tx:
         case LegacyTx() | AccessListTx():
             return tx.gas_price - base_fee

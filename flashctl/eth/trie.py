@@ -113,9 +113,7 @@ class Trie:
         return self._with_root(root)
 
     def prove(self, key: bytes) -> list[bytes]:
-        """The encoded nodes from the root towards a key: they prove its value, or that it has none
-        (EIP-1186).
-        """
+        """The encoded nodes from the root towards a key; they prove its value or absence (EIP-1186)."""
         path = key.hex()
         proof: list[bytes] = []
         position = 0
@@ -418,10 +416,9 @@ def _prefixed(path: str, node: Node | None) -> Node | None:
 
 
 class OrderedTrie:
-    """The trie of a list (transactions, receipts), whose keys are the RLP of positions; grows without
-    rehashing.
+    """The trie of a list (transactions, receipts), whose keys are the RLP of positions.
 
-    A block that is sealed after each flashblock pays for the new entries only.
+    It grows without rehashing: a block that is sealed after each flashblock pays for the new entries only.
     """
 
     __slots__ = ("_trie", "size")

@@ -169,13 +169,14 @@ class _Shared:
     def storage(self, root: bytes) -> Trie:
         if root == EMPTY_ROOT:
             return _EMPTY_TRIE
-        trie = self._open.get(root)
+        # Blocks are imported in a thread beside calls on the event loop. Each step here is one atomic
+        # operation, and two tries of the same root are worth the same.
+        trie = self._open.pop(root, None)
         if trie is None:
-            trie = self._open[root] = Trie(root, self.nodes)
-            if len(self._open) > OPEN_STORAGE_TRIES:
-                self._open.popitem(last=False)
-        else:
-            self._open.move_to_end(root)
+            trie = Trie(root, self.nodes)
+        self._open[root] = trie
+        if len(self._open) > OPEN_STORAGE_TRIES:
+            self._open.popitem(last=False)
         return trie
 
 
