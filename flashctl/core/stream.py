@@ -295,6 +295,8 @@ def _reason(error: BaseException) -> str:
 
 
 def _closed(error: ConnectionClosed) -> str:
+    if error.rcvd is None and error.sent is not None:
+        return f"closed by us: {error.sent.reason or error.sent.code}"
     if error.rcvd is None:
         return str(error.__cause__ or "connection lost")
     return f"closed by the server: {error.rcvd.code} {error.rcvd.reason}".rstrip()

@@ -77,3 +77,7 @@ class Deduplicator:
         if len(indices) < MAX_INDICES:
             indices[index] = digest
         return Arrival.FRESH
+
+    def forget(self, payload_id: str, index: int) -> None:
+        """The message last judged FRESH was not forwarded after all."""
+        self._seen[payload_id].pop(index, None)

@@ -85,6 +85,8 @@ class Relay:
             stats.dropped[arrival.value] += 1
             return False
         if not self.validator.passes(message):
+            # Another upstream's copy under that name may be better.
+            self._dedupe.forget(placed.payload_id, placed.index)
             stats.dropped["invalid"] += 1
             return False
         self.last = placed

@@ -80,7 +80,10 @@ class Proxy:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         life.spawn(self.upstreams.run(), "upstreams")
         assert self.server is not None
-        _LOG.info("serving", extra={"url": f"{self.server.url}/ws"})
+        where = {"url": f"{self.server.url}/ws"}
+        if self.status_server is not None:
+            where["status"] = self.status_server.url.replace("ws:", "http:", 1)
+        _LOG.info("serving", extra=where)
         life.ready()
         await life.stopped()
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from flashctl.core.stream import (
     Backoff,
@@ -25,7 +26,7 @@ from flashctl.core.stream import (
     mask_url,
     subscribe,
 )
-from flashctl.errors import AuthError, IoError
+from flashctl.errors import AuthError, IoError, UsageError
 from flashctl.proxy.config import ProxyConfig
 from flashctl.proxy.relay import Relay
 
@@ -75,6 +76,8 @@ class Upstreams:
         self._config = config
         self._relay = relay
         self._tls = client_tls(config.upstream_ca)
+        for url in config.upstreams:
+            _check_url(url)
         self.all = [
             Upstream(url, name) for url, name in zip(config.upstreams, _names(config.upstreams), strict=True)
         ]
@@ -85,9 +88,13 @@ class Upstreams:
         Raises:
             AuthError, NotAStream: If the only upstream has never worked and never will.
         """
-        async with asyncio.TaskGroup() as group:
-            for upstream in self.all:
-                group.create_task(self._keep(upstream), name=f"upstream {upstream.name}")
+        # Not a TaskGroup: one error is to be reported as itself, not as a group of one.
+        tasks = [asyncio.ensure_future(self._keep(upstream)) for upstream in self.all]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _keep(self, upstream: Upstream) -> None:
         while True:
@@ -159,6 +166,16 @@ class Upstreams:
             and now - upstream.last_message_at <= limit
             for upstream in self.all
         )
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise UsageError("--upstream-ws: not a ws:// or wss:// URL", hint="ws://HOST:PORT/PATH")
 
 
 def _headers(pairs: Sequence[tuple[str, str]]) -> Mapping[str, str] | None:
