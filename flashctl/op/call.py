@@ -187,7 +187,7 @@ def simulate_call(
         ExecutionHalted: If the call cannot begin: too little gas for the transaction itself, or no funds.
         ExecutionTimeout: If the deadline passes.
     """
-    ground = _prepare(config, context, state, ancestor_hash, overrides, block_overrides)
+    ground = _prepare(config, context, state, request, ancestor_hash, overrides, block_overrides)
     gas = gas_cap if request.gas is None else min(request.gas, gas_cap)
     return _result(_run(ground, request, gas, deadline))
 
@@ -214,7 +214,7 @@ def estimate_gas(
         ExecutionHalted: If it fails otherwise, or needs more gas than is allowed or affordable.
         ExecutionTimeout: If the deadline passes.
     """
-    ground = _prepare(config, context, state, ancestor_hash, overrides, block_overrides)
+    ground = _prepare(config, context, state, request, ancestor_hash, overrides, block_overrides)
     highest = _gas_allowance(ground, request, gas_cap)
 
     def trial(gas: int) -> ExecutionOutcome | None:
@@ -270,7 +270,7 @@ def create_access_list(
         ExecutionHalted: If the call cannot begin.
         ExecutionTimeout: If the deadline passes.
     """
-    ground = _prepare(config, context, state, ancestor_hash, overrides, block_overrides)
+    ground = _prepare(config, context, state, request, ancestor_hash, overrides, block_overrides)
     gas = gas_cap if request.gas is None else min(request.gas, gas_cap)
     for _ in range(_ACCESS_LIST_ROUNDS):
         trial = ground._replace(state=ground.state.fork())
@@ -301,10 +301,14 @@ def _prepare(
     config: ChainConfig,
     context: BlockContext,
     reader: StateReader,
+    request: CallRequest,
     ancestor_hash: AncestorHash,
     overrides: StateOverrides | None,
     block_overrides: BlockOverrides | None,
 ) -> _Ground:
+    if not request.gas_price:
+        # Who pays nothing must not see a price: BASEFEE is zero, as in geth and in execution-apis' tests.
+        context = replace(context, base_fee=0)
     if block_overrides is not None:
         context = block_overrides.applied_to(context)
     rules = rules_for(config.fork_at(context.timestamp))
