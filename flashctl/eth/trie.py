@@ -88,8 +88,10 @@ class Trie:
             if isinstance(node, Branch):
                 if position == len(path):
                     return node.value or None
-                node = self._load_child(node, NIBBLE[path[position]])
+                index = NIBBLE[path[position]]
                 position += 1
+                child = node.children[index]
+                node = self._load_child(node, index) if isinstance(child, bytes) else child
             elif isinstance(node, Leaf):
                 return node.value if path[position:] == node.path else None
             else:
@@ -237,7 +239,12 @@ class Trie:
             old = children[index]
             if isinstance(old, bytes):
                 old = self._load_child(node, index)
-            new = self._update(old, batch[start:stop], depth + 1)
+            part = batch[start:stop]
+            new = (
+                self._update_branch(old, part, depth + 1)
+                if type(old) is Branch
+                else self._update(old, part, depth + 1)
+            )
             start = stop
             if new is not old:
                 changed = True
