@@ -40,10 +40,11 @@ __all__ = [
     "UnknownBlock",
 ]
 
-RECENT_BLOCKS: Final = 256
-"""Blocks kept decoded: what wallets, filters and `BLOCKHASH` look at."""
+RECENT_TRANSACTIONS: Final = 30_000
+"""Transactions of blocks kept decoded, about 60 MB: minutes of a busy chain, hours of a quiet one."""
 
 RECENT_HEADERS: Final = 4096
+"""A block without transactions weighs as much as one of these."""
 
 RECENT_WORLDS: Final = 64
 """Worlds kept open. Reorganisations and payload jobs go back a few blocks; the rest is for `eth_call`."""
@@ -135,29 +136,33 @@ _V = TypeVar("_V")
 
 
 class _Recent(Generic[_K, _V]):
-    """The last few values by key; the one not asked for longest goes first.
+    """The last few values by key, up to a total weight; the one not asked for longest goes first.
 
     Threads share it: between finding an entry and moving it another could drop it, hence the lock.
     """
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self._room = size
         self._lock = Lock()
-        self._values: OrderedDict[_K, _V] = OrderedDict()
+        self._values: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
 
     def get(self, key: _K) -> _V | None:
         with self._lock:
-            value = self._values.get(key)
-            if value is not None:
-                self._values.move_to_end(key)
-            return value
-
-    def put(self, key: _K, value: _V) -> None:
-        with self._lock:
-            self._values[key] = value
+            entry = self._values.get(key)
+            if entry is None:
+                return None
             self._values.move_to_end(key)
-            if len(self._values) > self._size:
-                self._values.popitem(last=False)
+            return entry[0]
+
+    def put(self, key: _K, value: _V, weight: int = 1) -> None:
+        with self._lock:
+            if key in self._values:
+                return
+            self._values[key] = value, weight
+            self._room -= weight
+            while self._room < 0 and len(self._values) > 1:
+                _, (_, freed) = self._values.popitem(last=False)
+                self._room += freed
 
 
 class Chain:
@@ -169,7 +174,7 @@ class Chain:
         self._store = store
         self._lock = RLock()
         self._headers: _Recent[bytes, Header] = _Recent(RECENT_HEADERS)
-        self._blocks: _Recent[bytes, ChainBlock] = _Recent(RECENT_BLOCKS)
+        self._blocks: _Recent[bytes, ChainBlock] = _Recent(RECENT_TRANSACTIONS)
         self._worlds: _Recent[bytes, World] = _Recent(RECENT_WORLDS)
         self._listeners: list[Callable[[HeadChange], None]] = []
         self.head = self._known(heads.head)
@@ -243,7 +248,7 @@ class Chain:
             row = self._store.block(block_hash)
             if row is not None:
                 block = _chain_block(row)
-                self._blocks.put(block_hash, block)
+                self._blocks.put(block_hash, block, _weight(block))
         return block
 
     def transaction(self, tx_hash: bytes) -> tuple[ChainBlock, int] | None:
@@ -334,7 +339,7 @@ class Chain:
             parent_world = self.world(self._known(block.header.parent_hash, "parent").hash)
             self._write(kept, sealed, parent_world)
             self._headers.put(kept.hash, kept.header)
-            self._blocks.put(kept.hash, kept)
+            self._blocks.put(kept.hash, kept, _weight(kept))
             if kept.number % WORLD_RENEWAL:
                 self._worlds.put(kept.hash, sealed.world)
         return kept
@@ -445,6 +450,11 @@ class Chain:
         if block is None:
             raise UnknownBlock(header.hash)
         return block
+
+
+def _weight(block: ChainBlock) -> int:
+    """What a decoded block takes in memory, in transactions."""
+    return len(block.envelopes) + 1
 
 
 def _heads_of(header: Header) -> Heads:

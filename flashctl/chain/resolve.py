@@ -43,7 +43,7 @@ class Resolver:
     def pending(self) -> PendingBlock | None:
         """The block being built; None if there is none upon the present head."""
         block = self._pending() if self._pending is not None else None
-        if block is None or block.header.number <= self.chain.head.number:
+        if block is None or block.header.parent_hash != self.chain.head.hash:
             return None
         return block
 
