@@ -254,6 +254,28 @@ class TestHttp:
 
         with_server(scenario, limits=ServerLimits(request_s=0.2))
 
+    def test_client_that_leaves_in_the_middle_of_a_body(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            body = b'{"id":1,"method":"fails","params":["bug"]}'
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n" + body)
+            await asyncio.sleep(0.02)
+            writer.close()
+            assert (await client.post("/", json={"id": 1, "method": "add"})).json()["result"] == 0
+
+        with_server(scenario)
+        assert not caplog.records
+
+    def test_slow_client_that_keeps_its_connection_is_served_again(self) -> None:
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            for _ in range(3):
+                assert (await client.post("/", json={"id": 1, "method": "add"})).json()["result"] == 0
+                await asyncio.sleep(0.15)
+            reply = await client.post("/", json={"id": 1, "method": "sleeps", "params": [0.3]})
+            assert reply.json()["result"] == "slept"
+
+        with_server(scenario, limits=ServerLimits(request_s=0.1))
+
     def test_too_many_connections(self) -> None:
         async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
             held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]

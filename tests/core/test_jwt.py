@@ -80,6 +80,10 @@ class TestRefusals:
         with pytest.raises(AuthError, match="stale"):
             jwt.verify(SECRET, _sign({"iat": math.nan}), NOW)
 
+    def test_issue_time_beyond_any_float(self) -> None:
+        with pytest.raises(AuthError, match="malformed"):
+            jwt.verify(SECRET, _sign({"iat": 10**400}), NOW)
+
     def test_expired(self) -> None:
         with pytest.raises(AuthError, match="expired"):
             jwt.verify(SECRET, signed_by_pyjwt({"iat": int(NOW), "exp": int(NOW) - 1}), NOW)

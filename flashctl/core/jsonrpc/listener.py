@@ -91,24 +91,32 @@ def bounded_protocol(limits: ServerLimits) -> type[asyncio.Protocol]:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self._head_bytes = 0
-            self._head_timer: asyncio.TimerHandle | None = None
+            self._receiving_since: float | None = None
+            """When the request now arriving began; None between requests and while one is answered."""
+            self._timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             if len(self.connections) > limits.connections:
                 self._refuse(503, "Service Unavailable", "too many connections")
                 return
-            self._await_head()
+            self._receiving_since = self.loop.time()
+            # One timer for the life of the connection, not one for each request: that costs 2 us each.
+            self._timer = self.loop.call_later(limits.request_s, self._check_progress)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._head_received()
+            self._stop_timer()
             super().connection_lost(exc)
+
+        def handle_websocket_upgrade(self) -> None:
+            self._stop_timer()
+            super().handle_websocket_upgrade()
 
         def on_message_begin(self) -> None:
             self._head_bytes = 0
+            if self._receiving_since is None:
+                self._receiving_since = self.loop.time()
             super().on_message_begin()
-            if self._head_timer is None:
-                self._await_head()
 
         def on_url(self, url: bytes) -> None:
             self._count_head(len(url))
@@ -118,21 +126,23 @@ def bounded_protocol(limits: ServerLimits) -> type[asyncio.Protocol]:
             self._count_head(len(name) + len(value) + 4)
             super().on_header(name, value)
 
-        def on_headers_complete(self) -> None:
-            self._head_received()
-            super().on_headers_complete()
+        def on_message_complete(self) -> None:
+            self._receiving_since = None
+            super().on_message_complete()
 
-        def _await_head(self) -> None:
-            self._head_timer = self.loop.call_later(limits.request_s, self._head_overdue)
+        def _check_progress(self) -> None:
+            now = self.loop.time()
+            since = now if self._receiving_since is None else self._receiving_since
+            due = since + limits.request_s
+            if now >= due:
+                self._refuse(408, "Request Timeout", "request not received in time")
+            else:
+                self._timer = self.loop.call_at(due, self._check_progress)
 
-        def _head_received(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-
-        def _head_overdue(self) -> None:
-            self._head_timer = None
-            self._refuse(408, "Request Timeout", "request head not received in time")
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
         def _count_head(self, size: int) -> None:
             self._head_bytes += size

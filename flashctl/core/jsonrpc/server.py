@@ -230,9 +230,6 @@ class _App:
             await _respond(send, 405, b"JSON-RPC is POST here\n", [_TEXT, (b"allow", b"POST, OPTIONS")])
         else:
             status, body = await self._post(headers, receive)
-            if status == 408:
-                # The rest of the body may still come; it must not be read as the next request.
-                extra = [*extra, (b"connection", b"close")]
             await _respond(send, status, body, [_JSON if status != 401 else _TEXT, *extra])
 
     async def _post(self, headers: _Head, receive: Receive) -> tuple[int, bytes]:
@@ -247,11 +244,7 @@ class _App:
         limit = self._limits.request_bytes
         if headers.content_length > limit:
             return 413, _plain_failure(Code.INVALID_REQUEST, f"request too large (limit {limit} bytes)")
-        try:
-            async with asyncio.timeout(self._limits.request_s):
-                body = await _read_body(receive, limit)
-        except TimeoutError:
-            return 408, _plain_failure(Code.INVALID_REQUEST, "request body not received in time")
+        body = await _read_body(receive, limit)
         if body is None:
             return 413, _plain_failure(Code.INVALID_REQUEST, f"request too large (limit {limit} bytes)")
         reply = await self._dispatcher.handle(body)
@@ -340,19 +333,25 @@ class _Head:
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes | None:
-    """The whole body, or None as soon as it passes `limit`."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body") and len(body) <= limit:
-        return body
-    chunks = [body]
-    size = len(body)
-    while message.get("more_body") and size <= limit:
+    """The whole body, or None as soon as it passes `limit`; the listener sees to it that it arrives in time.
+
+    Raises:
+        ConnectionError: If the client goes away first.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more and size <= limit:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError("client went away")
         chunk = message.get("body", b"")
         size += len(chunk)
         chunks.append(chunk)
-    return b"".join(chunks) if size <= limit else None
+        more = message.get("more_body", False)
+    if size > limit:
+        return None
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _read_messages(receive: Receive, session: Session) -> None:
