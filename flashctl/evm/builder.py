@@ -30,13 +30,16 @@ LOOK_AHEAD: Final = 24
 class _Way:
     """A place where the trace is left: rendered last, when it is known which inputs a loop overwrites."""
 
-    __slots__ = ("indent", "is_side", "owed", "stack", "taken", "target")
+    __slots__ = ("indent", "is_side", "owed", "stack", "taken", "target", "texts")
 
     def __init__(
         self, indent: str, stack: list[Symbol], taken: int, owed: int, target: str, is_side: bool
     ) -> None:
         self.indent = indent
         self.stack = stack
+        self.texts = [symbol.expression for symbol in stack]
+        """As they read here: a condition may get a name further on, which does not exist yet at this
+        place."""
         self.taken = taken
         self.owed = owed
         self.target = target
@@ -341,7 +344,7 @@ class TraceBuilder:
         return "\n".join(out) + "\n"
 
     def _render(self, way: _Way) -> list[str]:
-        lines = self._stack_lines(way.stack, way.taken)
+        lines = self._stack_lines(way.stack, way.texts, way.taken)
         if way.is_side:
             lines.append(f"return leave(f,{way.owed},{way.target})")
         else:
@@ -350,14 +353,15 @@ class TraceBuilder:
             lines.append(f"return {way.target}")
         return [way.indent + line for line in lines]
 
-    def _stack_lines(self, stack: list[Symbol], taken: int) -> list[str]:
+    def _stack_lines(self, stack: list[Symbol], texts: list[str], taken: int) -> list[str]:
         """Bring the real stack, whose top `taken` items are inputs, to what the symbolic one holds.
 
         In a loop, inputs that later parts of the trace use may have been overwritten below `taken`: `taken`
         is then widened to all of them.
         """
         if self.loops and taken < len(self.inputs):
-            stack = list(reversed(self.inputs[taken:])) + stack
+            deeper = list(reversed(self.inputs[taken:]))
+            stack, texts = deeper + stack, [symbol.text for symbol in deeper] + texts
             taken = len(self.inputs)
         keep = 0
         while keep < taken and keep < len(stack):
@@ -365,7 +369,7 @@ class TraceBuilder:
             if stack[keep] is not self.inputs[depth] or depth in self.overwritten:
                 break
             keep += 1
-        dead, live = taken - keep, [symbol.expression for symbol in stack[keep:]]
+        dead, live = taken - keep, texts[keep:]
         if not dead:
             if not live:
                 return []
