@@ -87,6 +87,7 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
         "--flashblocks-builder-url", f"ws://{host}:{ports.builder_stream}",
         "--flashblocks-host", host,
         "--flashblocks-port", str(ports.boost_stream),
+        "--flashblock-builder-ws-max-reconnect-ms", _RECONNECT_MS,
         "--debug-host", host,
         "--debug-server-port", str(ports.boost_debug),
     ]  # fmt: skip
@@ -95,6 +96,7 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
         "--upstream-ws", f"ws://{host}:{ports.boost_stream}",
         "--listen-addr", f"{host}:{ports.proxy}",
         "--metrics-addr", f"{host}:0",
+        "--subscriber-max-interval-ms", _RECONNECT_MS,
     ]  # fmt: skip
     rpc = [
         "rpc",
@@ -107,6 +109,9 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
     commands = {"builder": builder, "fallback": fallback, "boost": boost, "proxy": proxy, "rpc": rpc}
     return {name: [*arguments, *common] for name, arguments in commands.items()}
 
+
+_RECONNECT_MS = "100"
+"""Longest pause before a stream is dialled again: all roles start at the same time, so first dials fail."""
 
 _END_BUFFER_MS = 100
 """How long before the slot's end the last flashblock is built: the figure that op-rbuilder#467 settled on,

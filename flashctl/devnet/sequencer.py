@@ -45,6 +45,9 @@ _log = logging.getLogger(__name__)
 _SEAL_LEAD_S = 0.05
 """How long before the slot's end the payload is asked for: op-node's sealing duration."""
 
+_TOLERATED_SLOTS = 2
+"""How far a running chain may lag before slots are given up; a fallback block takes a moment longer."""
+
 _RETRY_S = 0.25
 """Pause after a slot that failed; short, because the chain stands still meanwhile."""
 
@@ -88,17 +91,18 @@ class SealedSlot:
     """Unix seconds at which it became the head."""
 
 
-def next_timestamp(parent_timestamp: int, now: float, block_time: int) -> int:
+def next_timestamp(parent_timestamp: int, now: float, block_time: int, *, tolerated_slots: int = 2) -> int:
     """The timestamp (Unix seconds) of the block after `parent_timestamp`.
 
-    One block time later, as every slot must be filled; a chain that lags by more than two slots, because it
-    was stopped or its engine was gone, jumps to the slot that is running: nobody waits for those between.
+    One block time later, as every slot must be filled. A chain that lags by more than `tolerated_slots`,
+    because it was stopped or its engine was gone, jumps to the slot that is running, which ends after `now`:
+    nobody waits for the blocks between.
     """
     after = parent_timestamp + block_time
     behind = int(now) - after
-    if behind <= 2 * block_time:
+    if behind < tolerated_slots * block_time:
         return after
-    return after + (behind // block_time) * block_time
+    return after + (behind // block_time + 1) * block_time
 
 
 def attributes_after(
@@ -163,6 +167,7 @@ class Sequencer:
         self._clock = clock
         self.head = head
         self.failed_slots = 0
+        self._tolerated_slots = 0  # the first block of a run starts in the running slot
 
     async def run(self) -> None:
         """Seal blocks until cancelled; a slot that fails is logged and tried again with a new timestamp."""
@@ -180,7 +185,12 @@ class Sequencer:
         Raises:
             FlashctlError: If the engine is unreachable, refuses, or finds its own payload invalid.
         """
-        timestamp = next_timestamp(self.head.timestamp, self._clock(), self._settings.block_time)
+        timestamp = next_timestamp(
+            self.head.timestamp,
+            self._clock(),
+            self._settings.block_time,
+            tolerated_slots=self._tolerated_slots,
+        )
         # A slot lasts one block time: a chain that is ahead of the clock waits for its slot to begin.
         await self._sleep_until(timestamp - self._settings.block_time)
         asked_at = self._clock()
@@ -188,6 +198,7 @@ class Sequencer:
         await self._sleep_until(timestamp - _SEAL_LEAD_S)
         block = await self._seal(payload_id, timestamp)
         self.head = block.header
+        self._tolerated_slots = _TOLERATED_SLOTS
         slot = SealedSlot(block, payload_id, asked_at, self._clock())
         self._on_sealed(slot)
         return slot

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from flashctl.chain.genesis import Genesis, devnet_genesis, load_genesis
@@ -67,12 +68,14 @@ class _Devnet:
         self._out = Output()
         self._flashblocks: Counter[str] = Counter()
         self._sealed = 0
+        self._drivers: list[asyncio.Task[None]] = []
+        """What talks to the children; ends before they do."""
 
     async def main(self, life: Lifecycle) -> None:
         """Everything, in the order in which it depends on each other."""
         genesis = self._prepare()
         family = Family(self._layout.logs)
-        life.on_stop(family.stop, "children")
+        life.on_stop(partial(self._stop, family), "children")
         try:
             commands = role_commands(self._config, self._layout, self._ports)
             await asyncio.gather(*(family.start(name, command) for name, command in commands.items()))
@@ -80,15 +83,20 @@ class _Devnet:
         except ChildDied as death:
             raise self._explain(death) from None
         life.spawn(self._watch_children(family), "children")
-        life.spawn(self._count_flashblocks(), "flashblock counter")
+        self._drivers.append(life.spawn(self._count_flashblocks(), "flashblock counter"))
         self._announce(genesis, family)
         life.ready()
         await self._start_sequencer(life, genesis)
         if self._config.tx_rate:
             client = JsonRpcClient(self._url("http", self._ports.rpc))
             traffic = Traffic(client, genesis.config.chain_id, self._config.tx_rate)
-            life.spawn(traffic.run(), "traffic")
+            self._drivers.append(life.spawn(traffic.run(), "traffic"))
         await life.stopped()
+
+    async def _stop(self, family: Family) -> None:
+        for driver in self._drivers:
+            driver.cancel()
+        await family.stop()
 
     def _prepare(self) -> Genesis:
         """Write what the children share, or find what an earlier run on this datadir wrote."""
@@ -126,7 +134,8 @@ class _Devnet:
                 life.stop()
 
         head = await self._head()
-        life.spawn(Sequencer(engine, genesis.config, head, settings, on_sealed).run(), "sequencer")
+        sequencer = Sequencer(engine, genesis.config, head, settings, on_sealed)
+        self._drivers.append(life.spawn(sequencer.run(), "sequencer"))
 
     async def _head(self) -> Header:
         """The head of the fallback node: the genesis, or where an earlier run on this datadir ended."""

@@ -7,13 +7,14 @@ are funded by the built-in genesis; on another genesis nobody can pay, which the
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from itertools import cycle
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
-from flashctl.errors import UsageError
+from flashctl.errors import FlashctlError, UsageError
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import address_of_secret, sign_transaction
@@ -24,12 +25,17 @@ __all__ = ["TRAFFIC_BALANCE", "Traffic", "TrafficAccount", "traffic_accounts"]
 TRAFFIC_BALANCE = 10**24
 """Wei that the built-in genesis gives every sender: at 50 transactions a second enough for years."""
 
+_log = logging.getLogger(__name__)
+
 _SENDERS = 16
 """Few enough to read in a block explorer, enough that no sender has more than 16 pending transactions, the
 per-account slots of common pools, at some hundred transactions a second."""
 
 _TICK_S = 0.05
 """Transactions go out in one batch per tick: steady within a flashblock, cheap at high rates."""
+
+_PAUSE_S = 1.0
+"""After the endpoint did not answer; a run that is stopping ends meanwhile."""
 
 _TRANSFER_GAS = 21_000
 _TIP = 1_000_000
@@ -74,7 +80,11 @@ class Traffic:
             batch = [next(senders) for _ in range(total - due)]
             due = total
             if batch:
-                await self._send(batch)
+                try:
+                    await self._send(batch)
+                except FlashctlError as error:
+                    _log.warning("traffic paused: %s", error)
+                    await asyncio.sleep(_PAUSE_S)
 
     async def _start(self) -> None:
         richest = 0
