@@ -99,7 +99,7 @@ class Access:
         self.stats = AccessStats()
         self._public = public
         self._default_encoding = default_encoding
-        self._shared = shared
+        self.shared = shared
 
     def admit(self, request: Request) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]:
         """Decide; raises InvalidRequest for a query that makes no sense."""
@@ -118,8 +118,8 @@ class Access:
         ticket = self.counts.acquire(self.limits, group, key.app if key else None, key.limit if key else None)
         if isinstance(ticket, Refused):
             return self._refuse(ticket, client)
-        if self._shared is not None:
-            return self._admit_shared(self._shared, ticket, key, selector, client, group)
+        if self.shared is not None:
+            return self._admit_shared(self.shared, ticket, key, selector, client, group)
         return self._welcome(ticket.release, key, selector)
 
     def _authorize(self, request: Request, route: Route) -> ApiKey | HttpResponse | None:

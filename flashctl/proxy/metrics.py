@@ -68,6 +68,7 @@ def render_metrics(proxy: Proxy) -> bytes:
     _access(writer, proxy)
     _upstreams(writer, proxy)
     _stream(writer, proxy)
+    _bus(writer, proxy)
     writer.add("gauge", "build_info", "Version of flashctl.", [({"version": __version__}, 1)])
     return ("\n".join(writer.lines) + "\n").encode()
 
@@ -152,6 +153,17 @@ def _upstreams(writer: _Writer, proxy: Proxy) -> None:
     writer.add(
         "counter", "upstream_first", "Messages this upstream was first with.", _by_upstream(proxy, "won")
     )
+
+
+def _bus(writer: _Writer, proxy: Proxy) -> None:
+    bus, limits = proxy.bus, proxy.shared_limits
+    if bus is None or limits is None:
+        return
+    writer.add("gauge", "bus_connected", "Whether the bus answers.", bus.connected)
+    writer.add("counter", "bus_reconnects", "Times the bus was lost.", bus.reconnects)
+    writer.add("counter", "bus_written", "Messages written to the bus.", bus.written)
+    writer.add("counter", "bus_given_up", "Messages the bus was away for too long for.", bus.given_up)
+    writer.add("gauge", "bus_limits_failing", "Whether limits are not shared now.", limits.failing)
 
 
 def _by_upstream(proxy: Proxy, field: str) -> Iterator[Sample]:

@@ -60,7 +60,7 @@ class Relay:
         self.stats = RelayStats()
         self.last: Placed | None = None
         """The newest flashblock forwarded: where an upstream resumes."""
-        self.sinks: list[Callable[[bytes, bool, Placed | None], None]] = []
+        self.sinks: list[Callable[[str, bytes, bool, Placed | None], None]] = []
         """Told of every forwarded message beside the hub: the bus."""
         self._dedupe = Deduplicator()
         self._clock = clock
@@ -117,7 +117,7 @@ class Relay:
                 block_number=placed.block_number,
             )
         for sink in self.sinks:
-            sink(data, binary, placed)
+            sink(source, data, binary, placed)
 
     def resume_query(self) -> Mapping[str, str]:
         """The query with which an upstream is asked for what comes after the last flashblock."""

@@ -31,14 +31,16 @@ from flashctl.core.service import Lifecycle, run_service
 from flashctl.errors import ExitCode, FlashctlError, IoError, UsageError
 from flashctl.proxy.access import Access
 from flashctl.proxy.addresses import ClientAddresses
+from flashctl.proxy.bus import Bus
 from flashctl.proxy.config import Compression, ProxyConfig, parse_address
 from flashctl.proxy.filters import FilterIndex
 from flashctl.proxy.keys import load_keys
 from flashctl.proxy.limits import ConnectionLimits
 from flashctl.proxy.metrics import render_metrics
 from flashctl.proxy.relay import Relay
+from flashctl.proxy.shared_limits import RedisLimits
 from flashctl.proxy.status import status_of
-from flashctl.proxy.upstreams import Upstreams
+from flashctl.proxy.upstreams import Upstream, Upstreams
 from flashctl.proxy.validation import Validator
 
 __all__ = ["Proxy", "run", "server_tls"]
@@ -70,6 +72,14 @@ class Proxy:
             public=config.public_access,
             default_encoding=_default_encoding(config),
         )
+        self.bus: Bus | None = None
+        self.shared_limits: RedisLimits | None = None
+        if config.bus is not None:
+            self.bus = Bus(config.bus, config.bus_prefix, self.relay, start_back_s=config.resume_buffer_s)
+            self.shared_limits = RedisLimits(
+                config.bus, config.bus_prefix, self.access.counts, config.bus_fail
+            )
+            self.access.shared = self.shared_limits
         self.server: HubServer | None = None
         self.status_server: HubServer | None = None
 
@@ -79,6 +89,9 @@ class Proxy:
         life.on_stop(self.close, "listeners")
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         life.spawn(self.upstreams.run(), "upstreams")
+        if self.bus is not None and self.shared_limits is not None:
+            life.spawn(self.bus.run(), "bus")
+            life.spawn(self.shared_limits.run(), "shared limits")
         assert self.server is not None
         where = {"url": f"{self.server.url}/ws"}
         if self.status_server is not None:
@@ -121,6 +134,21 @@ class Proxy:
         for server in (self.server, self.status_server):
             if server is not None:
                 await server.close()
+        for connection in (self.bus, self.shared_limits):
+            if connection is not None:
+                await connection.close()
+
+    def fresh(self) -> bool:
+        """Whether an upstream or the bus is connected and has spoken lately: what /readyz says."""
+        limit = self.config.upstream_stale_s or float("inf")
+        now = time.monotonic()
+        sources: list[Upstream | Bus] = [*self.upstreams.all]
+        if self.bus is not None:
+            sources.append(self.bus)
+        return any(
+            source.connected and source.last_message_at is not None and now - source.last_message_at <= limit
+            for source in sources
+        )
 
     def reload(self) -> None:
         """SIGHUP: read keys and limits again; a file that does not parse leaves everything as it was."""
@@ -163,9 +191,11 @@ class Proxy:
     def _readiness(self) -> HttpResponse:
         if self.hub.closing:
             return HttpResponse.text(503, "shutting down\n")
-        if self.upstreams.fresh():
+        if self.fresh():
             return HttpResponse.text(200, "OK\n")
-        connected = any(upstream.connected for upstream in self.upstreams.all)
+        connected = any(upstream.connected for upstream in self.upstreams.all) or (
+            self.bus is not None and self.bus.connected
+        )
         return HttpResponse.text(
             503, "no message from any upstream lately\n" if connected else "no upstream connected\n"
         )

@@ -22,7 +22,7 @@ def status_of(proxy: Proxy) -> dict[str, Any]:
     return {
         "version": __version__,
         "uptime_s": round(now - proxy.started_at, 1),
-        "ready": proxy.upstreams.fresh(now),
+        "ready": proxy.fresh(),
         "upstreams": [
             {
                 "url": upstream.name,
@@ -35,6 +35,7 @@ def status_of(proxy: Proxy) -> dict[str, Any]:
             }
             for upstream in proxy.upstreams.all
         ],
+        "bus": _bus(proxy, now),
         "stream": {
             "payload_id": last.payload_id if last else None,
             "index": last.index if last else None,
@@ -59,6 +60,21 @@ def status_of(proxy: Proxy) -> dict[str, Any]:
             "keys": len(access.keys),
         },
         "ring": {"messages": len(proxy.hub.ring), "bytes": proxy.hub.ring.size},
+    }
+
+
+def _bus(proxy: Proxy, now: float) -> dict[str, Any] | None:
+    bus = proxy.bus
+    if bus is None or proxy.shared_limits is None:
+        return None
+    return {
+        "url": bus.name,
+        "connected": bus.connected,
+        "last_message_age_s": _age(now, bus.last_message_at),
+        "written": bus.written,
+        "given_up": bus.given_up,
+        "limits_shared": not proxy.shared_limits.failing,
+        "trouble": bus.trouble or None,
     }
 
 

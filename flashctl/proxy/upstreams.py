@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,17 +153,6 @@ class Upstreams:
             max_size=config.max_message_size,
             tls=self._tls,
             resume=self._relay.resume_query if config.resume_upstream else None,
-        )
-
-    def fresh(self, now: float | None = None) -> bool:
-        """Whether some upstream is connected and has spoken lately: what /readyz says."""
-        now = time.monotonic() if now is None else now
-        limit = self._config.upstream_stale_s or float("inf")
-        return any(
-            upstream.connected
-            and upstream.last_message_at is not None
-            and now - upstream.last_message_at <= limit
-            for upstream in self.all
         )
 
 

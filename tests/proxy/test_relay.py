@@ -45,7 +45,7 @@ class Feed:
         self.hub = Hub(clock=lambda: self.now)
         self.relay = Relay(self.hub, Validator(mode, lambda: self.now), lambda: self.now)
         self.sent: list[bytes] = []
-        self.relay.sinks.append(lambda data, binary, placed: self.sent.append(data))
+        self.relay.sinks.append(lambda source, data, binary, placed: self.sent.append(data))
 
     def __call__(self, data: bytes, source: str = "a", *, binary: bool = False) -> bool:
         async def receive() -> bool:

@@ -93,7 +93,10 @@ async def running(
     urls = tuple(upstream.url if isinstance(upstream, UpstreamServer) else upstream for upstream in upstreams)
     proxy = Proxy(replace(FAST, upstreams=urls, **settings))
     await proxy.start()
-    following = asyncio.ensure_future(proxy.upstreams.run())
+    work = [proxy.upstreams.run()]
+    if proxy.bus is not None and proxy.shared_limits is not None:
+        work += [proxy.bus.run(), proxy.shared_limits.run()]
+    following = asyncio.gather(*work)
     try:
         if wait:
             await until(lambda: all(upstream.connected for upstream in proxy.upstreams.all))

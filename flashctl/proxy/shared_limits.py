@@ -1,0 +1,166 @@
+"""Connection limits shared by all proxies of a deployment, in Redis.
+
+For each address and each key there is a hash from instance to its number of connections. One script checks
+both limits and counts, so nothing comes between check and count; the sums leave out instances whose heartbeat
+has expired, so a crash gives its connections back within HEARTBEAT_TTL_S. Every key has a time to live. The
+heartbeat writes this instance's own counts anew: whatever Redis forgot or missed is right again a few seconds
+later.
+
+When Redis does not answer, `--bus-fail` decides: `open` lets the instance's own limits do, `closed` refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from flashctl.proxy.bus import connect_redis
+from flashctl.proxy.config import BusFailure
+from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
+
+__all__ = ["HEARTBEAT_TTL_S", "RedisLimits"]
+
+_LOG = logging.getLogger(__name__)
+
+HEARTBEAT_TTL_S = 15.0
+HEARTBEAT_INTERVAL_S = 4.0
+"""Three misses before an instance counts as gone."""
+
+ACQUIRE_TIMEOUT_S = 1.0
+"""A client waits this long for Redis at most."""
+
+_ACQUIRE = """
+local me, alive, ttl = ARGV[1], ARGV[2], ARGV[3]
+local function used(key)
+  local sum, all = 0, redis.call('HGETALL', key)
+  for i = 1, #all, 2 do
+    if all[i] == me or redis.call('EXISTS', alive .. all[i]) == 1 then sum = sum + tonumber(all[i + 1])
+    else redis.call('HDEL', key, all[i]) end
+  end
+  return sum
+end
+for i = 1, #KEYS do
+  local limit = tonumber(ARGV[3 + i])
+  if limit >= 0 and used(KEYS[i]) >= limit then return i end
+end
+redis.call('SET', alive .. me, '1', 'PX', ttl)
+for i = 1, #KEYS do
+  redis.call('HINCRBY', KEYS[i], me, 1)
+  redis.call('PEXPIRE', KEYS[i], ttl)
+end
+return 0
+"""
+
+_RELEASE = """
+for i = 1, #KEYS do
+  if redis.call('HEXISTS', KEYS[i], ARGV[1]) == 1 and redis.call('HINCRBY', KEYS[i], ARGV[1], -1) <= 0 then
+    redis.call('HDEL', KEYS[i], ARGV[1])
+  end
+end
+"""
+
+
+class RedisLimits:
+    """The shared half of the limits; `Counts` stays the truth about this instance."""
+
+    def __init__(self, url: str, prefix: str, counts: Counts, failure: BusFailure) -> None:
+        self.instance = uuid.uuid4().hex
+        self.failing = False
+        """Whether the last attempt found no Redis."""
+        self._redis = connect_redis(url)
+        self._prefix = prefix
+        self._alive = f"{prefix}:alive:"
+        self._counts = counts
+        self._failure = failure
+        self._touched: dict[str, Callable[[], int]] = {}
+        self._acquire = self._redis.register_script(_ACQUIRE)
+        self._release = self._redis.register_script(_RELEASE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def acquire(
+        self, limits: ConnectionLimits, address: str, app: str | None, app_limit: int | None
+    ) -> Ticket | Refused | None:
+        """Count a connection of this instance everywhere; None if Redis is away and that is let pass."""
+        keys = [f"{self._prefix}:ip:{address}"]
+        allowed = [limits.per_address or -1]
+        self._touched[keys[0]] = lambda: self._counts.by_address[address]
+        if app is not None:
+            keys.append(f"{self._prefix}:app:{app}")
+            allowed.append(-1 if app_limit is None else app_limit)
+            self._touched[keys[1]] = lambda: self._counts.by_app[app]
+        arguments: list[str | int] = [self.instance, self._alive, int(HEARTBEAT_TTL_S * 1000), *allowed]
+        try:
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+                refused = await self._acquire(keys=keys, args=arguments)
+        except self._errors() as error:
+            return self._unavailable(error)
+        self.failing = False
+        if refused:
+            return Refused(Limit.ADDRESS if refused == 1 else Limit.KEY, allowed[refused - 1])
+        return Ticket(lambda: self._release_soon(keys))
+
+    @staticmethod
+    def _errors() -> tuple[type[BaseException], ...]:
+        from redis.exceptions import RedisError
+
+        return (RedisError, OSError, TimeoutError)
+
+    def _unavailable(self, error: BaseException) -> Refused | None:
+        if not self.failing:
+            _LOG.warning("shared limits: %s; failing %s", str(error) or "timed out", self._failure.value)
+        self.failing = True
+        return None if self._failure is BusFailure.OPEN else Refused(Limit.BUS, 0)
+
+    def _release_soon(self, keys: list[str]) -> None:
+        try:
+            task = asyncio.get_running_loop().create_task(self._do_release(keys))
+        except RuntimeError:
+            return  # the loop has ended; the heartbeat's expiry gives the connection back
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _do_release(self, keys: list[str]) -> None:
+        try:
+            await self._release(keys=keys, args=[self.instance])
+        except self._errors():
+            pass  # the next heartbeat writes the true count
+
+    async def run(self) -> None:
+        """Keep this instance's counts alive and true until cancelled."""
+        while True:
+            try:
+                await self.beat()
+            except self._errors() as error:
+                self._unavailable(error)
+            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
+
+    async def beat(self) -> None:
+        """Write the heartbeat and every count of this instance."""
+        ttl = int(HEARTBEAT_TTL_S * 1000)
+        pipe: Any = self._redis.pipeline(transaction=False)
+        pipe.set(self._alive + self.instance, "1", px=ttl)
+        for key, count in tuple(self._touched.items()):
+            if now := count():
+                pipe.hset(key, self.instance, now)
+                pipe.pexpire(key, ttl)
+            else:
+                pipe.hdel(key, self.instance)
+                del self._touched[key]
+        await pipe.execute()
+        self.failing = False
+
+    async def close(self) -> None:
+        """Give everything back and disconnect."""
+        try:
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+                pipe: Any = self._redis.pipeline(transaction=False)
+                for key in self._touched:
+                    pipe.hdel(key, self.instance)
+                pipe.delete(self._alive + self.instance)
+                await pipe.execute()
+        except self._errors():
+            pass
+        await self._redis.aclose()

@@ -1,0 +1,272 @@
+"""Many proxies, one stream and one set of limits, over a real redis-server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from support.proxy_lab import UpstreamServer, port_of, run, running, until
+from support.raw_websocket import RawClient, http, upgrade_request
+from support.redis_server import RedisServer
+
+from flashctl.errors import UsageError
+from flashctl.proxy.bus import connect_redis
+from flashctl.proxy.config import BusFailure
+from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
+from flashctl.proxy.shared_limits import RedisLimits
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+async def upstream() -> UpstreamServer:
+    return await UpstreamServer().start()
+
+
+class TestStream:
+    def test_a_machine_without_upstreams_serves_what_another_writes(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            source = await upstream()
+            async with (
+                running(source, bus=redis.url) as writer,
+                running(bus=redis.url) as reader,
+                await RawClient.connect(port_of(reader)) as client,
+            ):
+                sent = [source.publish(7, index) for index in range(5)]
+                sent.append(source.publish(7, 5, binary=True))
+                assert await client.frames(6) == sent
+                await until(lambda: writer.relay.stats.dropped["duplicate"] == 6), "its own, read back"
+                assert reader.fresh()
+
+        run(test)
+
+    def test_several_writers_make_one_stream(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            first, second = await upstream(), await upstream()
+            async with (
+                running(first, bus=redis.url) as one,
+                running(second, bus=redis.url) as two,
+                running(bus=redis.url) as reader,
+                await RawClient.connect(port_of(reader)) as client,
+            ):
+                sent = []
+                for index in range(20):
+                    sent.append(first.publish(7, index))
+                    second.publish(7, index)
+                    await asyncio.sleep(0.005)
+                assert await client.frames(20) == sent
+                await until(lambda: one.bus.written == two.bus.written == 20 or one.bus.written > 0)
+                sent = [first.publish(8, 0)]
+                assert await client.frames(1) == sent, "nothing twice"
+                assert reader.relay.stats.forwarded == 21
+
+        run(test)
+
+    def test_one_that_starts_late_has_the_open_block(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            source = await upstream()
+            async with running(source, bus=redis.url) as writer:
+                sent = [source.publish(7, index) for index in range(4)]
+                await until(lambda: writer.bus.written == 4)
+                async with running(bus=redis.url) as late:
+                    await until(lambda: late.relay.stats.forwarded == 4)
+                    async with await RawClient.connect(port_of(late)) as client:
+                        assert await client.frames(4) == sent
+
+        run(test)
+
+    def test_redis_may_go_and_come_back(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            source = await upstream()
+            async with (
+                running(source, bus=redis.url) as writer,
+                running(bus=redis.url) as reader,
+                await RawClient.connect(port_of(writer)) as near,
+                await RawClient.connect(port_of(reader)) as far,
+            ):
+                sent = [source.publish(7, 0)]
+                assert await far.frames(1) == await near.frames(1) == sent
+                redis.stop()
+                # Whoever is at the writer notices nothing.
+                sent = [source.publish(7, 1), source.publish(7, 2)]
+                assert await near.frames(2) == sent
+                await until(lambda: not reader.bus.connected)
+                redis.start()
+                sent.append(source.publish(7, 3))
+                assert await far.frames(3) == sent
+                assert reader.bus.connected
+                assert writer.bus.given_up == 0
+
+        run(test)
+
+    def test_the_password_is_nowhere(self, redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("DEBUG", logger="flashctl")
+
+        async def test() -> None:
+            async with running(bus=redis.url) as proxy:
+                await until(lambda: proxy.bus.connected)
+                for page in ("/status", "/metrics"):
+                    request = f"GET {page} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+                    _, _, body = await http(proxy.status_server.port, request)
+                    assert b"s3cret" not in body
+                redis.stop()
+                await until(lambda: not proxy.bus.connected)
+
+        run(test)
+        assert "s3cret" not in caplog.text
+
+    def test_a_url_that_is_none(self) -> None:
+        pytest.importorskip("redis")
+        with pytest.raises(UsageError, match="redis://"):
+            connect_redis("http://x")
+
+
+LIMITS = ConnectionLimits(instance=0, per_address=3)
+
+
+def instance(redis: RedisServer, failure: BusFailure = BusFailure.CLOSED) -> tuple[Counts, RedisLimits]:
+    counts = Counts()
+    return counts, RedisLimits(redis.url, "t", counts, failure)
+
+
+async def acquire(
+    pair: tuple[Counts, RedisLimits], address: str = "a", app: str | None = None, app_limit: int | None = None
+) -> Ticket | Refused | None:
+    """As proxy.access does it: here first, then everywhere."""
+    counts, shared = pair
+    own = counts.acquire(LIMITS, address, app, app_limit)
+    assert isinstance(own, Ticket)
+    ticket = await shared.acquire(LIMITS, address, app, app_limit)
+    if isinstance(ticket, Ticket):
+        return Ticket(lambda: (own.release(), ticket.release()))
+    own.release()
+    return ticket
+
+
+class TestLimits:
+    def test_counted_across_instances(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            one, two = instance(redis), instance(redis)
+            held = [await acquire(one), await acquire(two), await acquire(one)]
+            assert await acquire(two) == Refused(Limit.ADDRESS, 3)
+            assert isinstance(await acquire(two, "2001:db8::/64"), Ticket), "others are not concerned"
+            held[0].release()
+            await until(lambda: not one[1]._tasks)
+            assert isinstance(await acquire(two), Ticket)
+
+        run(test)
+
+    def test_a_refusal_by_the_key_leaves_the_address_alone(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            one, two = instance(redis), instance(redis)
+            await acquire(two, app="x", app_limit=1)
+            for _ in range(5):
+                assert await acquire(one, app="x", app_limit=1) == Refused(Limit.KEY, 1)
+            assert isinstance(await acquire(one), Ticket)
+            assert isinstance(await acquire(one), Ticket)
+            assert await acquire(one) == Refused(Limit.ADDRESS, 3)
+
+        run(test)
+
+    def test_simultaneous_requests_never_exceed_a_limit(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            pairs = [instance(redis) for _ in range(4)]
+            tickets = await asyncio.gather(*(acquire(pair) for pair in pairs for _ in range(3)))
+            assert sum(isinstance(ticket, Ticket) for ticket in tickets) == 3
+
+        run(test)
+
+    def test_a_crashed_instance_gives_its_connections_back(
+        self, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flashctl.proxy.shared_limits.HEARTBEAT_TTL_S", 0.3)
+
+        async def test() -> None:
+            crashed, other = instance(redis), instance(redis)
+            for _ in range(3):
+                assert isinstance(await acquire(crashed), Ticket)
+            assert isinstance(await acquire(other), Refused)
+            while not isinstance(await acquire(other), Ticket):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            client = connect_redis(redis.url)
+            assert list(await client.hgetall("t:ip:a")) == [other[1].instance.encode()]
+            await client.aclose()
+
+        run(test)
+
+    def test_every_key_has_a_time_to_live(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            source = await upstream()
+            async with (
+                running(source, bus=redis.url, api_keys=("app:key:9",)) as proxy,
+                await RawClient.connect(port_of(proxy), "/ws/key"),
+            ):
+                source.publish(7, 0)
+                await until(lambda: proxy.bus.written == 1)
+                client = connect_redis(redis.url)
+                for key in await client.keys("*"):
+                    if not key.endswith(b":stream"):
+                        assert await client.pttl(key) > 0, key
+                await client.aclose()
+
+        run(test)
+
+    def test_the_heartbeat_repairs_what_redis_forgot(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            one, two = instance(redis), instance(redis)
+            for _ in range(3):
+                await acquire(one)
+            client = connect_redis(redis.url)
+            await client.flushall()
+            await client.aclose()
+            await one[1].beat()
+            assert await acquire(two) == Refused(Limit.ADDRESS, 3)
+
+        run(test)
+
+    def test_fail_open_or_closed(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            redis.stop()
+            assert await acquire(instance(redis, BusFailure.OPEN)) is None
+            assert await acquire(instance(redis, BusFailure.CLOSED)) == Refused(Limit.BUS, 0)
+
+        run(test)
+
+    def test_a_proxy_whose_bus_is_away(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            redis.stop()
+            source = await upstream()
+            async with (
+                running(source, bus=redis.url, per_ip_connection_limit=1) as proxy,
+                await RawClient.connect(port_of(proxy)) as client,
+            ):
+                sent = source.publish(7, 0)
+                assert await client.frames(1) == [sent]
+                assert (await http(port_of(proxy), upgrade_request()))[0] == 429, "its own limit holds"
+            async with running(source, bus=redis.url, bus_fail=BusFailure.CLOSED) as proxy:
+                status, headers, body = await http(port_of(proxy), upgrade_request())
+                assert status == 429
+                assert b"Shared limits unavailable" in body
+                assert headers["retry-after"] == "2"
+
+        run(test)
+
+    def test_two_proxies_share_a_limit(self, redis: RedisServer) -> None:
+        async def test() -> None:
+            settings = {"bus": redis.url, "per_ip_connection_limit": 2}
+            async with (
+                running(**settings) as one,
+                running(**settings) as two,
+                await RawClient.connect(port_of(one)),
+                await RawClient.connect(port_of(two)) as second,
+            ):
+                assert (await http(port_of(one), upgrade_request()))[0] == 429
+                second.close()
+                while (await http(port_of(one), upgrade_request("/ws?compression=x")))[0] == 429:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+
+        run(test)
