@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flashctl.cli.options import Common, command
-from flashctl.errors import ExitCode
+from flashctl.errors import ExitCode, UsageError
 
 __all__ = ["app"]
 
@@ -122,6 +122,39 @@ def watch(
     ping_interval: Annotated[str, typer.Option(help="0 for none.")] = "5s",
     pong_timeout: Annotated[str, typer.Option()] = "5s",
     silence: Annotated[str, typer.Option(help="Without data this long the connection is dead.")] = "15s",
+    tx: Annotated[str | None, typer.Option("--tx", metavar="HASH", help="Follow one transaction.")] = None,
+    send: Annotated[
+        str | None, typer.Option(metavar="RAW", help="Send a signed transaction and follow it.")
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Where --tx ends: preconfirmed, or sealed (needs a node).")
+    ] = None,
+    submitted_at: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="When it was sent, seconds since the epoch.")
+    ] = None,
+    rpc: Annotated[
+        str | None, typer.Option("--rpc", metavar="URL", help="The node to ask; a profile names one.")
+    ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Compare payloads with sealed blocks; needs a node.")
+    ] = False,
+    compare: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Race another endpoint; repeatable.")
+    ] = None,
+    execute: Annotated[
+        str | None, typer.Option("--exec", metavar="CMD", help="Run for each event named by --on.")
+    ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EVENT", autocompletion=_complete_event, help="Also: reorg, any."),
+    ] = None,
+    bell: Annotated[bool, typer.Option("--bell", help="Ring for each event named by --on.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw arrivals and sizes: .png, .svg, .pdf.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the endpoint and say what is wrong, with a fix.")
+    ] = False,
     color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto",
     *,
     common: Common,
@@ -135,7 +168,7 @@ def watch(
     Exit codes: 0 ended as asked; 1 --fail-on happened, or the answer is no; 2 usage; 65 --strict; 69
     unreachable; 74 file; 76 not a stream; 77 refused; 124 --timeout.
     """
-    from flashctl.watch.conditions import parse_duration
+    from flashctl.watch.conditions import parse_duration, parse_speed
     from flashctl.watch.config import FilterConfig, WatchConfig
     from flashctl.watch.run import run
     from flashctl.watch.targets import parse_headers, resolve_stream
@@ -154,6 +187,13 @@ def watch(
         pong_timeout_s=parse_duration(pong_timeout),
         silence_s=parse_duration(silence),
     )
+    node = rpc or stream.rpc_url
+    if check:
+        from flashctl.watch.doctor import run_check
+
+        return run_check(stream.config, node, as_json=json)
+    if confirm and node is None:
+        raise UsageError("--confirm needs a node", hint="name one with --rpc, or use a profile that has one")
     names = tuple(name for part in fields or () for name in part.split(",") if name)
     settings: dict[str, Any] = {"output": "json" if json else "raw" if raw else output}
     return run(
@@ -185,8 +225,20 @@ def watch(
             record=record,
             record_raw=record_raw,
             replay=replay,
-            speed=None if speed is None else 0.0 if speed == "max" else float(speed),
+            speed=None if speed is None else parse_speed(speed),
             serve=serve,
+            confirm=node if confirm else None,
+            compare=compare or (),
+            tx=tx,
+            send=send,
+            rpc=node,
+            send_rpc=rpc or stream.send_url,
+            stage=stage,
+            submitted_at=submitted_at,
+            execute=execute,
+            on=on or (),
+            bell=bell,
+            plot=plot,
             color=color,
             quiet=common.verbosity < 0,
             **settings,

@@ -14,7 +14,7 @@ from flashctl.errors import UsageError
 from flashctl.eth.keccak import keccak256
 from flashctl.watch.events import EVENT_NAMES, WatchEvent
 
-__all__ = ["Condition", "StopRule", "parse_condition", "parse_duration"]
+__all__ = ["Condition", "StopRule", "parse_condition", "parse_duration", "parse_speed"]
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?\Z")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -31,6 +31,23 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise UsageError(f"{text!r} is not a duration", hint="write 500ms, 30s, 10m or 1h")
     return float(match.group(1)) * _UNITS[match.group(2)]
+
+
+def parse_speed(text: str) -> float:
+    """`max` is 0, a number is that many times real time.
+
+    Raises:
+        UsageError: For anything else.
+    """
+    if text == "max":
+        return 0.0
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0.001 <= speed <= 1_000_000:
+        raise UsageError(f"--speed {text!r}: not a speed", hint="write max, 1, 10 or 0.5")
+    return speed
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,10 @@ class WatchConfig:
     send: str | None = None
     rpc: str | None = None
     """RPC URL for `tx`, `send` and `confirm`."""
-    stage: str = "sealed"
+    send_rpc: str | None = None
+    """RPC URL that takes transactions; None is `rpc`."""
+    stage: str | None = None
+    """`preconfirmed` or `sealed`; None is sealed where a node is known."""
     submitted_at: float | None = None
     execute: str | None = None
     on: Sequence[str] = ()

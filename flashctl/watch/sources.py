@@ -234,7 +234,6 @@ async def replayed(path: Path | None, speed: float, note: Callable[[str], None])
     for number, arrival in enumerate(replay):
         if first_ns is None:
             first_ns = arrival.monotonic_ns
-            yield Connected(replay.url or str(path or "stdin"))
             if replay.untimed:
                 note("the recording has no receive times: assuming one message every 200 ms")
         if speed > 0:

@@ -20,6 +20,8 @@ class Target:
 
     config: StreamConfig
     rpc_url: str | None = None
+    send_url: str | None = None
+    """Where transactions go, if that is another place."""
 
 
 def resolve_stream(target: str | None, url: str | None, *, needed: bool, **settings: Any) -> Target:
@@ -40,10 +42,18 @@ def resolve_stream(target: str | None, url: str | None, *, needed: bool, **setti
         return Target(StreamConfig(url=name, **settings))
     profile = _profile(name)
     stream = profile.tables.get("watch", {}).get("url")
-    rpc = profile.tables.get("rpc", {}).get("upstream_rpc")
+    rpc = profile.tables.get("rpc", {})
     if not isinstance(stream, str):
         raise UsageError(f"profile {profile.name} has no [watch] url")
-    return Target(StreamConfig(url=stream, **settings), rpc if isinstance(rpc, str) else None)
+    return Target(
+        StreamConfig(url=stream, **settings),
+        _text_or_none(rpc.get("upstream_rpc")),
+        _text_or_none(rpc.get("sequencer")),
+    )
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _profile(name: str) -> Profile:

@@ -1,0 +1,138 @@
+"""Several endpoints side by side: who is first, by how much, and who drops what.
+
+Pure: each source reports what it received and when; the pairing is by payload id and index, and equal
+content is checked by what a flashblock says (`base` and `diff`; metadata differs between servers on
+purpose).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from flashctl.core.wire import Flashblock
+from flashctl.watch.events import WatchEvent
+from flashctl.watch.stats import Samples
+
+__all__ = ["Comparison", "render_comparison"]
+
+MAX_OPEN: Final = 4_096
+"""Flashblocks that wait for the other sources; the oldest is judged as it is beyond it."""
+
+
+class _Entry:
+    """One (payload id, index) and who has shown it."""
+
+    __slots__ = ("block", "differs", "digest", "first", "seen")
+
+    def __init__(self, block: int | None, source: int, at_ns: int, digest: bytes) -> None:
+        self.block = block
+        self.first = at_ns
+        self.digest = digest
+        self.differs = False
+        self.seen = {source: at_ns}
+
+
+class Comparison:
+    """Counts firsts, lags and losses over sources numbered 0, 1, ..."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self._open: OrderedDict[tuple[str, int], _Entry] = OrderedDict()
+        self._began: dict[int, int] = {}
+        """Source to the moment of its first flashblock: what came before is no loss of it."""
+        self.firsts = [0] * len(names)
+        self.lags = [Samples() for _ in names]
+        self.missed = [0] * len(names)
+        self.received = [0] * len(names)
+        self.differing = 0
+        self.compared = 0
+
+    def see(self, source: int, event: WatchEvent) -> None:
+        """A flashblock that a source received."""
+        if event.row is None or event.payload_id is None or event.index is None or event.arrival is None:
+            return
+        at_ns = event.arrival.monotonic_ns
+        self.received[source] += 1
+        self._began.setdefault(source, at_ns)
+        key = (event.payload_id, event.index)
+        entry = self._open.get(key)
+        digest = _digest(event.row.flashblock)
+        if entry is None:
+            self._open[key] = _Entry(event.block, source, at_ns, digest)
+        else:
+            entry.seen.setdefault(source, at_ns)
+            entry.first = min(entry.first, at_ns)
+            entry.differs = entry.differs or digest != entry.digest
+            if len(entry.seen) == len(self.names):
+                del self._open[key]
+                self._settle(entry)
+        while len(self._open) > MAX_OPEN:
+            self._settle(self._open.popitem(last=False)[1])
+
+    def finish(self) -> None:
+        """Judge what is still open, except what may simply not have arrived yet."""
+        if not self._open:
+            return
+        newest = max(entry.first for entry in self._open.values())
+        for entry in self._open.values():
+            if len(entry.seen) == len(self.names) or newest - entry.first > 2_000_000_000:
+                self._settle(entry)
+        self._open.clear()
+
+    def _settle(self, entry: _Entry) -> None:
+        counted = [source for source in range(len(self.names)) if self._took_part(source, entry)]
+        if len(counted) < 2:
+            return
+        self.compared += 1
+        self.differing += entry.differs
+        winner = min(entry.seen, key=lambda source: entry.seen[source])
+        self.firsts[winner] += 1
+        for source in counted:
+            if source in entry.seen:
+                self.lags[source].add((entry.seen[source] - entry.first) / 1e6)
+            else:
+                self.missed[source] += 1
+
+    def _took_part(self, source: int, entry: _Entry) -> bool:
+        return source in entry.seen or self._began.get(source, entry.first + 1) <= entry.first
+
+    def report(self) -> dict[str, Any]:
+        """The figures as one JSON object."""
+        return {
+            "compared": self.compared,
+            "differing": self.differing,
+            "sources": [
+                {
+                    "url": name,
+                    "received": self.received[source],
+                    "first": self.firsts[source],
+                    "missing": self.missed[source],
+                    "lag_ms": self.lags[source].report(),
+                }
+                for source, name in enumerate(self.names)
+            ],
+        }
+
+
+def _digest(flashblock: Flashblock) -> bytes:
+    """A hash of what two servers must agree on."""
+    content = repr((flashblock.base, flashblock.diff)).encode()
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def render_comparison(report: Mapping[str, Any]) -> Iterator[str]:
+    """The report as a table."""
+    differing = f", {report['differing']} differ in content" if report["differing"] else ", equal content"
+    yield f"{report['compared']} flashblocks compared{differing if report['compared'] else ''}"
+    width = max((len(source["url"]) for source in report["sources"]), default=3)
+    yield f"{'':<{width}} {'received':>9} {'first':>7} {'missing':>8} {'lag p50':>9} {'p99':>9} {'max ms':>9}"
+    for source in report["sources"]:
+        lag = source["lag_ms"]
+        lags = f"{'-':>9} {'-':>9} {'-':>9}"
+        if lag["count"]:
+            lags = f"{lag['p50']:>9.1f} {lag['p99']:>9.1f} {lag['max']:>9.1f}"
+        counts = f"{source['received']:>9} {source['first']:>7} {source['missing']:>8}"
+        yield f"{source['url']:<{width}} {counts} {lags}"

@@ -1,0 +1,273 @@
+"""`flashctl watch --check`: what is wrong with an endpoint, step by step, with a fix for each failure.
+
+TCP, TLS, the WebSocket upgrade, the first frame, its encoding, the order of frames over a few seconds, the
+clock of this machine against the blocks, and whether the node beside the stream is at the same height.
+Later steps are skipped once one that they need has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.output import Output, escape
+from flashctl.core.stream import Connected, Disconnected, StreamOptions, mask_url, subscribe
+from flashctl.errors import AuthError, ExitCode, FlashctlError, UsageError
+from flashctl.watch.config import StreamConfig
+from flashctl.watch.events import Arrival, WatchEvent
+from flashctl.watch.sources import probe_node, stream_options
+from flashctl.watch.stats import StreamStats
+from flashctl.watch.tracker import Tracker
+
+__all__ = ["Finding", "check", "run_check"]
+
+_CONNECT_S = 5.0
+_FIRST_FRAME_S = 8.0
+_LISTEN_S = 5.0
+"""Two blocks of two seconds and a bit: every index of at least one of them."""
+
+_SKEW_LIMIT_MS = 5_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one step."""
+
+    step: str
+    status: str
+    """`ok`, `warn`, `fail` or `skip`."""
+    text: str
+    fix: str | None = None
+
+
+def run_check(config: StreamConfig, rpc_url: str | None, *, as_json: bool) -> ExitCode:
+    """Check, print each finding as it is made, and say with the exit code whether all is well.
+
+    Raises:
+        UsageError: The URL is none.
+    """
+    output = Output()
+    findings: list[Finding] = []
+
+    async def main() -> None:
+        async for finding in check(config, rpc_url):
+            findings.append(finding)
+            if as_json:
+                output.json(
+                    {"step": finding.step, "status": finding.status, "text": finding.text, "fix": finding.fix}
+                )
+                continue
+            output.line(f"{finding.status:<5} {finding.step:<10} {escape(finding.text)}")
+            if finding.fix is not None:
+                output.line(f"{'':<16} fix: {finding.fix}")
+
+    asyncio.run(main())
+    return ExitCode.FAILED if any(finding.status == "fail" for finding in findings) else ExitCode.OK
+
+
+async def check(config: StreamConfig, rpc_url: str | None) -> AsyncIterator[Finding]:
+    """The findings, in order."""
+    assert config.url is not None
+    parts = urlsplit(config.url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise UsageError(
+            f"{mask_url(config.url)!r} is not a ws:// or wss:// URL",
+            hint="a node's http:// endpoint is checked with --rpc beside the stream",
+        )
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    connection = await _tcp(parts.hostname, port)
+    yield connection
+    if connection.status == "ok" and parts.scheme == "wss":
+        secure = await _tls(parts.hostname, port)
+        yield secure
+        connection = secure
+    if connection.status == "ok":
+        async for finding in _stream(config):
+            yield finding
+    if rpc_url is not None:
+        yield await _rpc(rpc_url)
+
+
+async def _tcp(host: str, port: int) -> Finding:
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return Finding("tcp", "fail", f"{host}:{port} does not answer", "a firewall, or the wrong port?")
+    except socket.gaierror:
+        return Finding("tcp", "fail", f"{host}: no such host", "check the spelling, and this machine's DNS")
+    except OSError as error:
+        return Finding(
+            "tcp", "fail", f"{host}:{port}: {error.strerror or error}", "is it running, on this port?"
+        )
+    writer.close()
+    return Finding("tcp", "ok", f"{host}:{port} in {(time.monotonic() - started) * 1000:.0f} ms")
+
+
+async def _tls(host: str, port: int) -> Finding:
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            _, writer = await asyncio.open_connection(host, port, ssl=ssl.create_default_context())
+    except ssl.SSLCertVerificationError as error:
+        return Finding("tls", "fail", error.verify_message, "is the host name right, and the CA known here?")
+    except (OSError, TimeoutError) as error:
+        return Finding("tls", "fail", str(error) or "timed out", "does the port speak TLS? else use ws://")
+    session = writer.get_extra_info("ssl_object")
+    version = session.version() if session is not None else "TLS"
+    writer.close()
+    return Finding("tls", "ok", f"{version}, certificate valid")
+
+
+async def _stream(config: StreamConfig) -> AsyncIterator[Finding]:
+    assert config.url is not None
+    options = stream_options(config)
+    stream = subscribe(config.url, StreamOptions(
+        headers=options.headers, max_size=options.max_size, connect_timeout_s=_CONNECT_S,
+        silence_timeout_s=_FIRST_FRAME_S, reconnect=False,
+    ))  # fmt: skip
+    arrivals: list[Arrival] = []
+    upgraded = False
+    reason = ""
+    try:
+        async with asyncio.timeout(_CONNECT_S + _FIRST_FRAME_S + _LISTEN_S):
+            deadline: float | None = None
+            async for item in stream:
+                if isinstance(item, Connected):
+                    upgraded = True
+                    yield Finding("upgrade", "ok", "the WebSocket handshake succeeded")
+                elif isinstance(item, Disconnected):
+                    reason = item.reason
+                else:
+                    arrivals.append(
+                        Arrival(item.data, item.binary, item.received_ns, item.monotonic_ns, item.url)
+                    )
+                    deadline = deadline or time.monotonic() + _LISTEN_S
+                    if time.monotonic() > deadline:
+                        break
+    except TimeoutError:
+        pass
+    except AuthError as error:
+        yield Finding("upgrade", "fail", str(error), error.hint or "give the key with -H or --api-key-file")
+        return
+    except FlashctlError as error:
+        yield Finding("upgrade", "fail", str(error), error.hint)
+        return
+    if not upgraded:
+        yield Finding("upgrade", "fail", reason or "no answer", _fix_of(reason))
+        return
+    async for finding in _frames(config, arrivals, reason):
+        yield finding
+
+
+def _fix_of(reason: str) -> str:
+    if "429" in reason:
+        return "too many connections from this address: close others, or use an endpoint of your own"
+    return "is the path right? public streams end in /ws"
+
+
+async def _frames(config: StreamConfig, arrivals: list[Arrival], reason: str) -> AsyncIterator[Finding]:
+    assert config.url is not None
+    if not arrivals:
+        if await probe_node(config.url, config):
+            yield Finding(
+                "frame", "fail", "the endpoint speaks JSON-RPC and sends nothing by itself",
+                "it is a node, not a stream: use the stream's URL, or --source rpc",
+            )  # fmt: skip
+        else:
+            yield Finding(
+                "frame", "fail", reason or "connected, and nothing comes", "is the builder running?"
+            )
+        return
+    tracker, stats = Tracker(), StreamStats()
+    events: list[WatchEvent] = []
+    for arrival in arrivals:
+        for event in tracker.feed(arrival):
+            events.append(event)
+            stats.add(event)
+    bad = [event for event in events if event.name == "undecodable"]
+    if bad:
+        hint = bad[0].details.get("hint") or "is this a flashblocks stream?"
+        yield Finding(
+            "frame", "fail", f"{len(bad)} of {len(arrivals)} frames: {bad[0].details['reason']}", hint
+        )
+    if not stats.flashblocks:
+        return
+    yield Finding("frame", "ok", f"{stats.flashblocks} flashblocks of {stats.payloads} payloads")
+    yield _encoding(arrivals, stats)
+    yield _order(stats)
+    yield _clock(stats)
+
+
+def _encoding(arrivals: list[Arrival], stats: StreamStats) -> Finding:
+    compressed = sum(1 for a in arrivals if a.binary and not a.data.lstrip().startswith(b"{"))
+    if not compressed:
+        return Finding("encoding", "ok", "plain JSON")
+    ratio = stats.text_bytes / stats.wire_bytes if stats.wire_bytes else 0
+    return Finding(
+        "encoding", "ok", f"compressed binary frames, ratio {ratio:.1f}; websocat cannot read these"
+    )
+
+
+def _order(stats: StreamStats) -> Finding:
+    losses = {
+        name: count
+        for name in (
+            "gap",
+            "duplicate",
+            "equivocation",
+            "inconsistent",
+            "replaced",
+            "rewound",
+            "prev-mismatch",
+        )
+        if (count := stats.events[name])
+    }
+    if losses:
+        listed = ", ".join(f"{count} {name}" for name, count in losses.items())
+        return Finding(
+            "order", "warn", f"{listed} in {stats.seconds:.0f} s",
+            "compare with another endpoint (--compare URL) to see whose fault it is",
+        )  # fmt: skip
+    interval = stats.interval.report()
+    pace = f", one every {interval['p50']:.0f} ms" if interval["count"] else ""
+    return Finding("order", "ok", f"no gap, no duplicate{pace}")
+
+
+def _clock(stats: StreamStats) -> Finding:
+    report = stats.offset.report()
+    if not report["count"]:
+        return Finding("clock", "skip", "no index 0 came, so no block time is known")
+    middle = report["p50"]
+    if abs(middle) > _SKEW_LIMIT_MS:
+        return Finding(
+            "clock", "warn", f"flashblocks arrive {middle / 1000:+.1f} s from their block's timestamp",
+            "this machine's clock is off (timedatectl), or the stream is a replay",
+        )  # fmt: skip
+    return Finding("clock", "ok", f"flashblocks arrive {middle:+.0f} ms from their block's timestamp (p50)")
+
+
+async def _rpc(url: str) -> Finding:
+    client = JsonRpcClient(url, timeout_s=_CONNECT_S)
+    try:
+        latest = await client.call("eth_getBlockByNumber", ["latest", False])
+        pending = await client.call("eth_getBlockByNumber", ["pending", False])
+    except FlashctlError as error:
+        return Finding("rpc", "fail", str(error), error.hint or "is the node's HTTP endpoint right?")
+    finally:
+        await client.close()
+    if not isinstance(latest, dict) or not isinstance(latest.get("number"), str):
+        return Finding("rpc", "fail", "eth_getBlockByNumber latest gives no block", "is the node syncing?")
+    height, age = int(latest["number"], 16), time.time() - int(str(latest.get("timestamp", "0x0")), 16)
+    if not isinstance(pending, dict):
+        return Finding("rpc", "warn", f"block {height}, and no pending block", "the node follows no stream")
+    ahead = int(str(pending.get("number") or "0x0"), 16) - height
+    if age > 30:
+        return Finding("rpc", "warn", f"block {height} is {age:.0f} s old", "the node is behind or halted")
+    return Finding("rpc", "ok", f"block {height}, {age:.0f} s old; pending is {ahead:+d}")

@@ -1,0 +1,258 @@
+"""One run of watch: who is told what happens on the stream, and what is printed.
+
+    event -> statistics -> recorder, confirmer, follower, ... -> filter -> renderer and hooks -> stop rule
+
+Synchronous and in order: an event has been told to everybody before the next one is looked at. What is slow
+works beside the stream and reports back through `emit`, which takes the same path.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from flashctl.core.output import Output, escape, wants_color
+from flashctl.core.stream import Connected, Disconnected, mask_url
+from flashctl.errors import DataError, ExitCode, UsageError
+from flashctl.watch.conditions import StopRule, parse_condition
+from flashctl.watch.config import WatchConfig
+from flashctl.watch.events import Arrival, WatchEvent
+from flashctl.watch.filters import NO_RECEIPTS_HINT, make_filter
+from flashctl.watch.hooks import expand_events
+from flashctl.watch.lines import (
+    FIELDS,
+    JsonLines,
+    RawMessages,
+    Renderer,
+    TemplateLines,
+    TextLines,
+    describe_event,
+    parse_template,
+)
+from flashctl.watch.live import LiveView, Screen
+from flashctl.watch.recording import Recorder
+from flashctl.watch.sources import Item
+from flashctl.watch.stats import StreamStats, render_stats
+from flashctl.watch.terminal import can_live, has_unicode, terminal_size
+from flashctl.watch.tracker import Tracker
+
+__all__ = ["Observer", "Session", "say"]
+
+_FORMS = ("auto", "table", "line", "json", "raw", "stats")
+_MAX_COMPLAINTS = 20
+"""Different bad frames that are said on stderr; a hostile stream must not fill a log."""
+
+
+def say(text: str) -> None:
+    """A message for the person on stderr."""
+    print(f"flashctl: {escape(text)}", file=sys.stderr, flush=True)
+
+
+class Observer(Protocol):
+    """Somebody who is told every event."""
+
+    def see(self, event: WatchEvent) -> None:
+        """Take it in, without waiting for anything."""
+        ...
+
+
+class Session:
+    """The state of one run.
+
+    Raises:
+        UsageError: Settings that contradict each other. IoError: The recording cannot be created.
+    """
+
+    def __init__(self, config: WatchConfig) -> None:
+        self.config = config
+        self.code = ExitCode.OK
+        self.output = Output()
+        self.tracker = Tracker()
+        self.stats = StreamStats(config.interval_ms)
+        self.filter = make_filter(config.filters)
+        self.stop = StopRule(config.count, config.blocks, [parse_condition(text) for text in config.until])
+        self.fail_on = expand_events(config.fail_on, "--fail-on")
+        self.observers: list[Observer] = []
+        self.summaries: list[Callable[[], tuple[str, dict[str, Any], Iterator[str]]]] = []
+        """Further parts of the summary: name, figures, lines of text."""
+        self.follows_one = config.tx is not None or config.send is not None
+        self.mode = self._mode()
+        self.view: LiveView | None = None
+        self.renderer = self._renderer()
+        self.recorder = self._recorder()
+        self.ended = False
+        self._complaints: Counter[str] = Counter()
+        self._hinted = False
+
+    @property
+    def title(self) -> str:
+        """What is being watched, without secrets."""
+        if self.config.replay is not None:
+            return f"replay of {self.config.replay}"
+        return mask_url(self.config.stream.url or "")
+
+    # -- set-up ---------------------------------------------------------------------------------
+
+    def _mode(self) -> str:
+        config = self.config
+        if config.fields or config.template is not None:
+            unknown = [name for name in config.fields if name not in FIELDS]
+            if unknown:
+                raise UsageError(f"unknown field {unknown[0]!r}", hint=f"fields: {', '.join(FIELDS)}")
+            if config.template is not None:
+                parse_template(config.template)
+            return "template"
+        if config.output not in _FORMS:
+            raise UsageError(f"--output {config.output!r}: not a form", hint=f"forms: {', '.join(_FORMS)}")
+        if config.output == "table" and not can_live():
+            raise UsageError("the live table needs a terminal", hint="-o line prints plain lines")
+        if config.output != "auto":
+            return config.output
+        return "table" if can_live() and not self.follows_one and not config.quiet else "line"
+
+    def _renderer(self) -> Renderer | None:
+        config = self.config
+        match self.mode:
+            case "json":
+                return JsonLines(self.output)
+            case "raw":
+                return RawMessages(self.output)
+            case "template":
+                return TemplateLines(self.output, config.fields, config.template)
+            case "line":
+                # -q with a summary: the summary is what was asked for.
+                if config.quiet and (config.stats or config.compare):
+                    return None
+                return TextLines(self.output, color=wants_color(sys.stdout, config.color))
+            case "table":
+                width, height = terminal_size()
+                color = wants_color(sys.stdout, config.color)
+                self.view = LiveView(self.title, self.stats, Screen(width, height, color, has_unicode()))
+        return None
+
+    def _recorder(self) -> Recorder | None:
+        config = self.config
+        if config.record is None:
+            return None
+        return Recorder(config.record, self.title, raw=config.record_raw)
+
+    # -- events ---------------------------------------------------------------------------------
+
+    def take(self, item: Item) -> bool:
+        """Everything that follows from one item of the source; True when the run is over."""
+        return any(self.dispatch(event) for event in self._events(item))
+
+    def end_of_source(self) -> None:
+        """The source has nothing more."""
+        for event in self.tracker.end(self.stats.ended_ns or time.time_ns()):
+            self.dispatch(event)
+
+    def emit(self, event: WatchEvent) -> None:
+        """An event that somebody beside the stream found out."""
+        self.dispatch(event)
+
+    def _events(self, item: Item) -> list[WatchEvent]:
+        match item:
+            case Connected(url):
+                return [WatchEvent("connected", time.time_ns(), details={"url": url})]
+            case Disconnected(url, reason, retry_in_s):
+                details = {"url": url, "reason": reason, "retry_in_s": round(retry_in_s, 3)}
+                return [WatchEvent("disconnected", time.time_ns(), details=details)]
+            case Arrival():
+                return self.tracker.feed(item)
+
+    def dispatch(self, event: WatchEvent) -> bool:
+        """Tell everybody; True when the run is over."""
+        if self.ended or self.stop.before(event):
+            self.ended = True
+            return True
+        self.stats.add(event)
+        if self.recorder is not None and event.arrival is not None:
+            self.recorder.record(event.arrival, event.text or None, event.payload_id)
+        if event.name in self.fail_on:
+            self.code = ExitCode.FAILED
+        if event.name == "undecodable":
+            self._complain(event)
+        shown = event if self.filter is None else self.filter.apply(event)
+        if shown is not None:
+            self._show(shown)
+        for observer in self.observers:
+            observer.see(event)
+        if shown is not None:
+            self.ended = self.stop.after(event)
+        return self.ended
+
+    def _show(self, event: WatchEvent) -> None:
+        if self.follows_one and event.name not in ("tx", "disconnected"):
+            return
+        if self.view is not None:
+            self.view.show(event)
+        elif self.renderer is not None:
+            self.renderer.show(event)
+        silent = self.renderer is None or self.mode in ("raw", "template")
+        if silent and event.name == "disconnected" and self.view is None and not self.config.quiet:
+            say(describe_event(event))
+
+    def _complain(self, event: WatchEvent) -> None:
+        """Say the first of each kind of bad frame on stderr; `--strict` makes it fatal."""
+        reason = str(event.details["reason"])
+        if self.config.strict:
+            raise DataError(reason)
+        self._complaints[reason] += 1
+        visible = self.mode in ("line", "json", "table")
+        if self._complaints[reason] == 1 and len(self._complaints) <= _MAX_COMPLAINTS and not visible:
+            hint = event.details.get("hint")
+            say(f"{reason}" + (f" ({hint})" if hint else "") + "; further ones are only counted")
+
+    def hint_receipts(self) -> None:
+        """Say once that a filter by topic cannot work on this stream."""
+        if self._hinted or self.filter is None or not self.filter.needs_receipts:
+            return
+        if self.stats.flashblocks >= 20 and not self.filter.saw_receipts:
+            self._hinted = True
+            print(f"hint: {NO_RECEIPTS_HINT}", file=sys.stderr)
+
+    # -- output ---------------------------------------------------------------------------------
+
+    def write(self, text: str) -> None:
+        """Terminal output of the live view."""
+        if text:
+            self.output.raw(text.encode(errors="replace"))
+
+    def close(self) -> None:
+        """Print what is left: the rest of the view, the summary; finish the recording."""
+        gone = self.code is ExitCode.PIPE
+        if self.view is not None and not gone:
+            self.write(self.view.close())
+        if self.recorder is not None:
+            self.recorder.close()
+            if not self.config.quiet:
+                say(f"recorded {self.recorder.lines} messages to {self.recorder.path}")
+        if gone:
+            return
+        if self.config.stats or self.mode == "stats":
+            self.print_stats()
+        elif self.view is not None and not self.config.quiet and self.stats.flashblocks:
+            say(next(iter(render_stats(self.stats.report()))))
+        for summary in self.summaries:
+            name, report, lines = summary()
+            self._print_summary(name, report, lines)
+
+    def print_stats(self) -> None:
+        """The statistics so far."""
+        report = self.stats.report()
+        self._print_summary("stats", report, render_stats(report, unicode=has_unicode()))
+
+    def _print_summary(self, name: str, report: dict[str, Any], lines: Iterator[str]) -> None:
+        """On stdout where a summary is the result, else on stderr."""
+        if self.mode == "json":
+            self.output.json({"v": 1, "event": name, "recv_ns": time.time_ns(), **report})
+            return
+        text = "\n".join(lines)
+        if self.mode == "stats" or (self.renderer is None and self.view is None):
+            self.output.line(text)
+        elif not self.config.quiet or name != "confirm":
+            print(text, file=sys.stderr)
