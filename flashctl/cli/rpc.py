@@ -96,8 +96,15 @@ def rpc(
     ] = 5000,
     calls_at_once: Annotated[int, typer.Option(min=1, metavar="N", help="eth_calls executing together.")] = 4,
     pending_nonce_includes_pool: Annotated[
-        bool, typer.Option(help="Count what waits in the node's pool in the pending nonce.")
+        bool,
+        typer.Option(help="Count what waits in the node's pool, or was just sent, in the pending nonce."),
     ] = True,
+    latest_nonce_is_pending: Annotated[
+        bool,
+        typer.Option(
+            help="Answer the latest nonce with the pending one, for tools that sign with it (cast)."
+        ),
+    ] = False,
     metrics_addr: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="A status page beside the one on the JSON-RPC port."),
@@ -135,6 +142,7 @@ def rpc(
         call_timeout_s=rpc_evmtimeout_ms / 1000,
         calls_at_once=calls_at_once,
         nonce_includes_pool=pending_nonce_includes_pool,
+        latest_nonce_is_pending=latest_nonce_is_pending,
         metrics_host=metrics_host,
         metrics_port=metrics_port,
     )

@@ -8,8 +8,7 @@ node, then among blocks that were pending a moment ago.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from flashctl.chain.blocktag import Tag, parse_block_ref
@@ -20,6 +19,7 @@ from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
 from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
 from flashctl.evm.message import Deadline
 from flashctl.op.call import create_access_list, estimate_gas, simulate_call
+from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node import Node
 from flashctl.rpc.overlay import Overlay, PendingView
@@ -42,13 +42,19 @@ class PendingApi:
     """See the module docstring."""
 
     def __init__(
-        self, overlay: Overlay, node: Node, calls: PendingCalls, *, call_gas: int, nonce_includes_pool: bool
+        self,
+        overlay: Overlay,
+        node: Node,
+        calls: PendingCalls,
+        next_nonce: Callable[[bytes, int], int],
+        options: RpcConfig,
     ) -> None:
+        """`next_nonce` tells the nonce of an account after what it has sent, given the one it has."""
         self._overlay = overlay
         self._node = node
         self._calls = calls
-        self._call_gas = call_gas
-        self._nonce_includes_pool = nonce_includes_pool
+        self._next_nonce = next_nonce
+        self._options = options
 
     def register(self, methods: Methods) -> None:
         """Add the methods to a table."""
@@ -147,18 +153,28 @@ class PendingApi:
         return quantity((await self._calls.account(view.latest, _int(address))).balance)
 
     async def nonce(self, params: list[Any]) -> Any:
+        """What the next transaction of an account has to carry.
+
+        The nonce after the pending block counts, and what has been sent but not streamed yet, or a wallet
+        replaces its own transaction (xlayer-reth#256).
+        """
         address = address_param(params, 0)
-        view = self._pending(params, 1)
-        if view is None:
+        value = params[1] if len(params) > 1 else None
+        tag = parse_block_ref(value, index=1)
+        if tag is not Tag.PENDING and not (tag is Tag.LATEST and self._options.latest_nonce_is_pending):
             return await self._node.client.call("eth_getTransactionCount", params)
-        account = self._calls.account(view.latest, _int(address))
-        if not self._nonce_includes_pool:
-            return quantity((await account).nonce)
-        # A wallet signs behind what waits in the pool too, or it replaces its own transaction
-        # (xlayer-reth#256).
-        pool = self._node.client.call("eth_getTransactionCount", [to_hex(address), Tag.PENDING.value])
-        ours, theirs = await asyncio.gather(account, pool)
-        return quantity(max(ours.nonce, parse_quantity(theirs)))
+        view = self._overlay.view
+        if view is None or self._options.nonce_includes_pool:
+            asked = [
+                to_hex(address),
+                Tag.PENDING.value if self._options.nonce_includes_pool else Tag.LATEST.value,
+            ]
+            nonce = parse_quantity(await self._node.client.call("eth_getTransactionCount", asked))
+        else:
+            nonce = 0
+        if view is not None:
+            nonce = max(nonce, (await self._calls.account(view.latest, _int(address))).nonce)
+        return quantity(self._next_nonce(address, nonce) if self._options.nonce_includes_pool else nonce)
 
     async def code(self, params: list[Any]) -> Any:
         address = address_param(params, 0)
@@ -245,7 +261,7 @@ class PendingApi:
             "request": call_request(fields, base_fee=context.base_fee, chain_id=config.chain_id),
             "overrides": state_overrides(optional(params, 2)),
             "block_overrides": block_overrides(optional(params, 3)),
-            "gas_cap": self._call_gas,
+            "gas_cap": self._options.call_gas,
         }
 
     # --- logs ---

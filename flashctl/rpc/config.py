@@ -42,7 +42,11 @@ class RpcConfig:
     call_timeout_s: float = 5.0
     calls_at_once: int = 4
     nonce_includes_pool: bool = True
-    """Whether the pending nonce counts what waits in the upstream's pool."""
+    """Whether the pending nonce counts what waits in the upstream's pool and what was sent through us."""
+    latest_nonce_is_pending: bool = False
+    """Whether eth_getTransactionCount answers `latest` as `pending`. For tools that sign with the latest
+    nonce as soon as a preconfirmed receipt is there, as cast does: within one block they would use a nonce
+    twice."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     """None: no separate status page; /readyz, /healthz and /metrics are on the JSON-RPC port in any case."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -12,6 +14,9 @@ from flashctl.core.jsonrpc.errors import RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Methods, optional
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
+from flashctl.eth.signatures import InvalidSignature
+from flashctl.eth.transactions import DepositTx, InvalidTransaction
+from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc.overlay import Update
 
 __all__ = ["Sender"]
@@ -23,17 +28,27 @@ RECHECK_S: Final = 1.0
 """How often a waiting call asks the node as well: the transaction may be sealed without having been
 streamed."""
 
+ON_THE_WAY_S: Final = 12.0
+"""How long a transaction that was taken counts for its sender's next nonce without having been seen in a
+block: six blocks, for it may have been dropped."""
+
+MAX_SENT: Final = 100_000
+"""Transactions remembered for that; about 20 MB."""
+
 Receipts = Callable[[bytes], Awaitable[dict[str, Any] | None]]
 
 
 class Sender:
     """`eth_sendRawTransaction` and `eth_sendRawTransactionSync`."""
 
-    def __init__(self, sequencer: JsonRpcClient, receipt_of: Receipts, *, timeout_ms: int) -> None:
+    def __init__(self, sequencer: JsonRpcClient, *, timeout_ms: int) -> None:
         self._sequencer = sequencer
-        self._receipt_of = receipt_of
         self._timeout_ms = timeout_ms
         self._waiting: dict[bytes, list[asyncio.Event]] = {}
+        self._sent: OrderedDict[tuple[bytes, int], float] = OrderedDict()
+        """Sender and nonce of what the sequencer took lately, with the time."""
+        self.receipt_of: Receipts | None = None
+        """How receipts are found; set it before serving."""
 
     def register(self, methods: Methods) -> None:
         """Add both to a table."""
@@ -48,8 +63,28 @@ class Sender:
                     event.set()
 
     async def send(self, params: list[Any]) -> Any:
-        bytes_param(params, 0, "transaction")
-        return await self._sequencer.call("eth_sendRawTransaction", params[:1])
+        return await self._send(bytes_param(params, 0, "transaction"), params[0])
+
+    def next_nonce(self, sender: bytes, nonce: int) -> int:
+        """The nonce after the transactions that `sender`, at `nonce`, has sent through us and that are on
+        the way."""
+        since = time.monotonic() - ON_THE_WAY_S
+        while self._sent.get((sender, nonce), 0.0) > since:
+            nonce += 1
+        return nonce
+
+    async def _send(self, raw: bytes, text: str) -> Any:
+        answer = await self._sequencer.call("eth_sendRawTransaction", [text])
+        try:
+            envelope = TxEnvelope.decode(raw)
+        except (InvalidTransaction, InvalidSignature):
+            return answer  # the sequencer knows a type that we do not
+        if not isinstance(envelope.tx, DepositTx):
+            self._sent[envelope.sender, envelope.tx.nonce] = time.monotonic()
+            self._sent.move_to_end((envelope.sender, envelope.tx.nonce))
+            while len(self._sent) > MAX_SENT:
+                self._sent.popitem(last=False)
+        return answer
 
     async def send_and_wait(self, params: list[Any]) -> dict[str, Any]:
         """Send, and answer with the receipt once a flashblock or block holds the transaction."""
@@ -63,7 +98,7 @@ class Sender:
         # Before it is sent: a flashblock may hold it before the sequencer's answer is here (base/base#3826).
         self._waiting.setdefault(wanted, []).append(event)
         try:
-            await self._sequencer.call("eth_sendRawTransaction", params[:1])
+            await self._send(raw, params[0])
             async with asyncio.timeout(timeout_ms / 1000):
                 return await self._receipt(wanted, event)
         except TimeoutError:
@@ -80,8 +115,9 @@ class Sender:
                 del self._waiting[wanted]
 
     async def _receipt(self, wanted: bytes, event: asyncio.Event) -> dict[str, Any]:
+        assert self.receipt_of is not None
         while True:
-            receipt = await self._receipt_of(wanted)
+            receipt = await self.receipt_of(wanted)
             if receipt is not None:
                 return receipt
             event.clear()

@@ -58,14 +58,9 @@ class RpcNode:
             stale_after_s=config.stale_after_s,
         )
         calls = PendingCalls(self.node, timeout_s=config.call_timeout_s, at_once=config.calls_at_once)
-        api = PendingApi(
-            self.overlay,
-            self.node,
-            calls,
-            call_gas=config.call_gas,
-            nonce_includes_pool=config.nonce_includes_pool,
-        )
-        sender = Sender(self.sequencer, api.receipt_of, timeout_ms=config.sync_timeout_ms)
+        sender = Sender(self.sequencer, timeout_ms=config.sync_timeout_ms)
+        api = PendingApi(self.overlay, self.node, calls, sender.next_nonce, config)
+        sender.receipt_of = api.receipt_of
         subscriptions = Subscriptions(self.node)
         self.methods = Methods()
         for part in (api, sender, subscriptions):
