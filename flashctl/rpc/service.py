@@ -44,6 +44,8 @@ class RpcNode:
 
     def __init__(self, config: RpcConfig) -> None:
         self._config = config
+        self.url: str | None = None
+        """Where it listens, once it does."""
         self.node = Node(config.upstream_url, timeout_s=config.upstream_timeout_s)
         self.sequencer = self.node.client
         if config.sequencer_url is not None:
@@ -94,6 +96,7 @@ class RpcNode:
             },
         )
         life.on_stop(server.close, "JSON-RPC server")
+        self.url = server.url
         _LOG.info("listening", extra={"url": server.url, "websocket": server.websocket_url})
         if config.metrics_port is not None:
             status = await serve_status(config.metrics_host, config.metrics_port, self.metrics, self.health)

@@ -1,0 +1,130 @@
+"""A running overlay node for tests: a real node behind it, a real stream in front, all in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+from support.stream_lab import StreamedBlock, StreamLab
+from websockets.asyncio.client import ClientConnection, connect
+
+from flashctl.chain.eth_api import EthApi
+from flashctl.core.hub import Hub
+from flashctl.core.hub import serve as serve_stream
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.methods import Methods
+from flashctl.core.jsonrpc.server import serve
+from flashctl.core.service import Lifecycle
+from flashctl.core.wire import encode
+from flashctl.eth.hexdata import to_hex
+from flashctl.eth.keccak import keccak256
+from flashctl.rpc.config import RpcConfig
+from flashctl.rpc.service import RpcNode
+
+PATIENCE_S = 20.0
+
+
+@dataclass
+class Bench:
+    """What a test holds in its hands."""
+
+    lab: StreamLab
+    hub: Hub
+    node: RpcNode
+    client: JsonRpcClient
+    """Of the overlay."""
+    url: str
+    upstream: JsonRpcClient
+    sent: list[bytes] = field(default_factory=list)
+    """What the sequencer was sent."""
+
+    async def call(self, method: str, *params: Any) -> Any:
+        return await self.client.call(method, list(params))
+
+    async def stream(self, block: StreamedBlock, *, upto: int | None = None, start: int = 0) -> None:
+        """Publish flashblocks of a block and wait until the last of them is pending."""
+        for flashblock in block.flashblocks[start:upto]:
+            self.hub.publish(
+                encode(flashblock),
+                payload_id=flashblock.payload_id,
+                index=flashblock.index,
+                block_number=flashblock.block_number,
+            )
+        last = block.flashblocks[start:upto][-1]
+        await self.until(lambda: self._shows(last.payload_id, last.index))
+
+    def _shows(self, payload_id: str, index: int) -> bool:
+        view = self.node.overlay.view
+        return view is not None and (view.latest.payload_id, view.latest.index) == (payload_id, index)
+
+    async def seal(self, block: StreamedBlock) -> None:
+        """Make a block canonical and wait until the overlay knows."""
+        self.lab.seal(block)
+        await self.until(
+            lambda: self.node.overlay.head is not None and self.node.overlay.head.hash == block.sealed.hash
+        )
+
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():  # noqa: ASYNC110  it may be about any part of the node
+                await asyncio.sleep(0.005)
+
+    @contextlib.asynccontextmanager
+    async def subscription(self, *params: Any) -> AsyncIterator[ClientConnection]:
+        """A WebSocket connection with one subscription on it."""
+        async with connect(self.url.replace("http", "ws")) as socket:
+            await socket.send(
+                orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": params})
+            )
+            answer = orjson.loads(await socket.recv())
+            assert "result" in answer, answer
+            yield socket
+
+
+async def notification(socket: ClientConnection) -> Any:
+    """The next thing a subscription says."""
+    async with asyncio.timeout(PATIENCE_S):
+        return orjson.loads(await socket.recv())["params"]["result"]
+
+
+@contextlib.asynccontextmanager
+async def bench(**settings: Any) -> AsyncIterator[Bench]:
+    """An overlay on port 0 with everything around it; `settings` go to RpcConfig."""
+    lab, hub, life, sent = StreamLab(), Hub(), Lifecycle(), []
+    methods = Methods()
+    EthApi(lab.chain).register(methods)
+
+    async def take(params: list[Any]) -> str:
+        sent.append(bytes.fromhex(params[0][2:]))
+        return to_hex(keccak256(sent[-1]))
+
+    methods.register("eth_sendRawTransaction", take)
+    upstream = await serve(methods, "127.0.0.1", 0)
+    stream = await serve_stream(hub, "127.0.0.1", 0)
+    config = RpcConfig((stream.url,), upstream.url, port=0, poll_interval_s=0.02, stale_after_s=3600.0)
+    node = RpcNode(replace(config, **settings))
+    main = asyncio.ensure_future(node.main(life))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not (life.is_ready and node.overlay.head and node.follower.counts.connected):
+                if main.done():
+                    main.result()
+                await asyncio.sleep(0.005)
+        assert node.url is not None
+        made = Bench(lab, hub, node, JsonRpcClient(node.url), node.url, JsonRpcClient(upstream.url), sent)
+        try:
+            yield made
+        finally:
+            await made.client.close()
+            await made.upstream.close()
+        assert life.failure is None, life.failure
+    finally:
+        life.stop()
+        await main
+        await life.drain()
+        await stream.close()
+        await upstream.close()
