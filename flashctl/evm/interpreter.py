@@ -1,18 +1,21 @@
 """The plain tier: one handler per opcode, nothing prepared, nothing compiled.
 
 It runs code that is seen once or twice, and every place of hot code that is not itself hot. A handler takes
-the frame and its stack and leaves the program counter alone; what moves it (pushes, jumps, calls, the end)
-is in `interpret`, about 0.25 us an instruction. At taken jumps it counts arrivals and hands over where the
-compiler has been or should go, so both tiers may take turns within one frame.
+the stack, and the frame if it needs more, and leaves the program counter alone; what moves it (pushes, jumps,
+calls, the end) is in `interpret`, about 0.2 us an instruction. Gas is a local there: `frame.gas` is right
+while a handler runs and when `interpret` returns. At taken jumps it counts arrivals and hands over where
+the compiler has been or should go, so both tiers may take turns within one frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Final, TypeAlias
 
 from flashctl.evm import instructions as do
 from flashctl.evm.calls import begin_call, begin_create
+from flashctl.evm.forks import InstructionSet
 from flashctl.evm.frame import Exit, Frame
 from flashctl.evm.halts import InvalidJump, InvalidOpcode, OutOfGas, StackOverflow, StackUnderflow
 from flashctl.evm.instructions import ADDRESS_MASK, SIGN_BIT, WORD_MASK
@@ -20,6 +23,12 @@ from flashctl.evm.instructions import ADDRESS_MASK, SIGN_BIT, WORD_MASK
 __all__ = ["interpret"]
 
 Handler: TypeAlias = Callable[[Frame, list[int]], None]
+PureHandler: TypeAlias = Callable[[list[int]], None]
+Entry: TypeAlias = tuple[int, int, int, PureHandler | None, Handler | None]
+"""Least and greatest stack depth, static gas, and who executes it."""
+
+NEVER: Final = 2**63
+"""More arrivals than there can be."""
 
 JUMPS_PER_TURN: Final = 128
 """Taken jumps before the machine looks at the clock again."""
@@ -29,62 +38,77 @@ def interpret(pc: int, frame: Frame, stack: list[int], memory: bytearray) -> int
     """Run from `pc` to the end of the frame, a call, or a place that belongs to the other tier."""
     code = frame.code
     padded, traces, arrivals, branches = code.padded, code.traces, code.arrivals, code.branches
-    static_gas, lowest, highest = code.instructions.gas, code.instructions.lowest, code.instructions.highest
-    hot_after = code.policy.hot_after if code.policy.compile is not None else None
+    table = _table(code.instructions)
+    hot_after = code.policy.hot_after if code.policy.compile is not None else NEVER
+    push, pop = stack.append, stack.pop
+    jumpdests = code.jumpdests
     turns = JUMPS_PER_TURN
+    gas = frame.gas
     while True:
         opcode = padded[pc]
-        depth = len(stack)
-        if depth < lowest[opcode] or depth > highest[opcode]:
-            _refuse(frame, opcode, depth)
-        frame.gas -= static_gas[opcode]
-        if frame.gas < 0:
+        least, most, cost, pure, handler = table[opcode]
+        if not least <= len(stack) <= most:
+            _refuse(frame, opcode, len(stack))
+        gas -= cost
+        if gas < 0:
             raise OutOfGas
-        if opcode >= 0x60:
-            if opcode < 0x80:  # PUSH1 to PUSH32
+        if pure is not None:
+            pure(stack)
+            pc += 1
+        elif opcode >= 0x60:
+            if opcode == 0x60:  # PUSH1
+                push(padded[pc + 1])
+                pc += 2
+            elif opcode == 0x61:  # PUSH2
+                push(padded[pc + 1] << 8 | padded[pc + 2])
+                pc += 3
+            elif opcode < 0x80:  # PUSH3 to PUSH32
                 end = pc + opcode - 0x5E
-                stack.append(int.from_bytes(padded[pc + 1 : end], "big"))
+                push(int.from_bytes(padded[pc + 1 : end], "big"))
                 pc = end
-                continue
-            if opcode < 0x90:  # DUP1 to DUP16
-                stack.append(stack[0x7F - opcode])
+            elif opcode < 0x90:  # DUP1 to DUP16
+                push(stack[0x7F - opcode])
                 pc += 1
-                continue
-            if opcode < 0xA0:  # SWAP1 to SWAP16
+            elif opcode < 0xA0:  # SWAP1 to SWAP16
                 other = 0x8E - opcode
                 stack[-1], stack[other] = stack[other], stack[-1]
                 pc += 1
-                continue
-            if opcode >= 0xF0:
+            elif handler is not None:  # LOG0 to LOG4
+                frame.gas = gas
+                handler(frame, stack)
+                gas = frame.gas
+                pc += 1
+            else:
+                frame.gas = gas
                 return _leave(frame, stack, opcode, pc)
-        elif opcode == 0x56 or opcode == 0x57:  # JUMP, JUMPI
-            target = stack.pop()
+        elif opcode == 0x5B:  # JUMPDEST
+            pc += 1
+        elif opcode == 0x57 or opcode == 0x56:  # JUMPI, JUMP
+            target = pop()
             if opcode == 0x57:
-                taken = stack.pop() != 0
-                branches[pc] = taken
+                taken = branches[pc] = pop() != 0
                 if not taken:
                     pc += 1
                     continue
-            if target not in code.jumpdests:
+            if target not in jumpdests:
                 raise InvalidJump
-            if hot_after is not None:
-                seen = arrivals.get(target, 0) + 1
-                arrivals[target] = seen
-                if seen > hot_after or target in traces:
-                    return target
-            pc = target
             turns -= 1
-            if not turns:
-                return pc
-            continue
-        elif opcode == 0x00:
-            return Exit.DONE
-        elif opcode == 0x58:  # PC
-            stack.append(pc)
+            seen = arrivals[target] = arrivals.get(target, 0) + 1
+            if seen > hot_after or not turns or target in traces:
+                frame.gas = gas
+                return target
+            pc = target
+        elif handler is not None:
+            frame.gas = gas
+            handler(frame, stack)
+            gas = frame.gas
             pc += 1
-            continue
-        _HANDLERS[opcode](frame, stack)
-        pc += 1
+        elif opcode == 0x58:  # PC
+            push(pc)
+            pc += 1
+        else:  # STOP
+            frame.gas = gas
+            return Exit.DONE
 
 
 def _refuse(frame: Frame, opcode: int, depth: int) -> None:
@@ -120,47 +144,47 @@ def _leave(frame: Frame, stack: list[int], opcode: int, pc: int) -> int:
 # -- handlers: arithmetic, comparison, bits
 
 
-def _add(frame: Frame, stack: list[int]) -> None:
+def _add(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = (top + stack[-1]) & WORD_MASK
 
 
-def _mul(frame: Frame, stack: list[int]) -> None:
+def _mul(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = (top * stack[-1]) & WORD_MASK
 
 
-def _sub(frame: Frame, stack: list[int]) -> None:
+def _sub(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = (top - stack[-1]) & WORD_MASK
 
 
-def _div(frame: Frame, stack: list[int]) -> None:
+def _div(stack: list[int]) -> None:
     top, divisor = stack.pop(), stack[-1]
     stack[-1] = top // divisor if divisor else 0
 
 
-def _sdiv(frame: Frame, stack: list[int]) -> None:
+def _sdiv(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = do.signed_divide(top, stack[-1])
 
 
-def _mod(frame: Frame, stack: list[int]) -> None:
+def _mod(stack: list[int]) -> None:
     top, divisor = stack.pop(), stack[-1]
     stack[-1] = top % divisor if divisor else 0
 
 
-def _smod(frame: Frame, stack: list[int]) -> None:
+def _smod(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = do.signed_modulo(top, stack[-1])
 
 
-def _addmod(frame: Frame, stack: list[int]) -> None:
+def _addmod(stack: list[int]) -> None:
     a, b, modulus = stack.pop(), stack.pop(), stack[-1]
     stack[-1] = (a + b) % modulus if modulus else 0
 
 
-def _mulmod(frame: Frame, stack: list[int]) -> None:
+def _mulmod(stack: list[int]) -> None:
     a, b, modulus = stack.pop(), stack.pop(), stack[-1]
     stack[-1] = (a * b) % modulus if modulus else 0
 
@@ -170,80 +194,80 @@ def _exp(frame: Frame, stack: list[int]) -> None:
     stack[-1] = do.exponentiate(frame, top, stack[-1])
 
 
-def _signextend(frame: Frame, stack: list[int]) -> None:
+def _signextend(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = do.sign_extend(top, stack[-1])
 
 
-def _lt(frame: Frame, stack: list[int]) -> None:
+def _lt(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = 1 if top < stack[-1] else 0
 
 
-def _gt(frame: Frame, stack: list[int]) -> None:
+def _gt(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = 1 if top > stack[-1] else 0
 
 
-def _slt(frame: Frame, stack: list[int]) -> None:
+def _slt(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = 1 if top ^ SIGN_BIT < stack[-1] ^ SIGN_BIT else 0
 
 
-def _sgt(frame: Frame, stack: list[int]) -> None:
+def _sgt(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = 1 if top ^ SIGN_BIT > stack[-1] ^ SIGN_BIT else 0
 
 
-def _eq(frame: Frame, stack: list[int]) -> None:
+def _eq(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] = 1 if top == stack[-1] else 0
 
 
-def _iszero(frame: Frame, stack: list[int]) -> None:
+def _iszero(stack: list[int]) -> None:
     stack[-1] = 0 if stack[-1] else 1
 
 
-def _and(frame: Frame, stack: list[int]) -> None:
+def _and(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] &= top
 
 
-def _or(frame: Frame, stack: list[int]) -> None:
+def _or(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] |= top
 
 
-def _xor(frame: Frame, stack: list[int]) -> None:
+def _xor(stack: list[int]) -> None:
     top = stack.pop()
     stack[-1] ^= top
 
 
-def _not(frame: Frame, stack: list[int]) -> None:
+def _not(stack: list[int]) -> None:
     stack[-1] ^= WORD_MASK
 
 
-def _byte(frame: Frame, stack: list[int]) -> None:
+def _byte(stack: list[int]) -> None:
     index = stack.pop()
     stack[-1] = (stack[-1] >> (248 - 8 * index)) & 0xFF if index < 32 else 0
 
 
-def _shl(frame: Frame, stack: list[int]) -> None:
+def _shl(stack: list[int]) -> None:
     shift = stack.pop()
     stack[-1] = (stack[-1] << shift) & WORD_MASK if shift < 256 else 0
 
 
-def _shr(frame: Frame, stack: list[int]) -> None:
+def _shr(stack: list[int]) -> None:
     shift = stack.pop()
     stack[-1] = stack[-1] >> shift if shift < 256 else 0
 
 
-def _sar(frame: Frame, stack: list[int]) -> None:
+def _sar(stack: list[int]) -> None:
     shift = stack.pop()
     stack[-1] = do.shift_right_signed(shift, stack[-1])
 
 
-def _clz(frame: Frame, stack: list[int]) -> None:
+def _clz(stack: list[int]) -> None:
     stack[-1] = 256 - stack[-1].bit_length()
 
 
@@ -368,7 +392,7 @@ def _blobbasefee(frame: Frame, stack: list[int]) -> None:
 # -- handlers: memory, storage, logs, gas
 
 
-def _pop(frame: Frame, stack: list[int]) -> None:
+def _pop(stack: list[int]) -> None:
     stack.pop()
 
 
@@ -422,11 +446,7 @@ def _gas(frame: Frame, stack: list[int]) -> None:
     stack.append(frame.gas)
 
 
-def _jumpdest(frame: Frame, stack: list[int]) -> None:
-    pass
-
-
-def _push0(frame: Frame, stack: list[int]) -> None:
+def _push0(stack: list[int]) -> None:
     stack.append(0)
 
 
@@ -437,27 +457,43 @@ def _logger(topics: int) -> Handler:
     return handler
 
 
-def _unused(frame: Frame, stack: list[int]) -> None:
-    raise InvalidOpcode
-
-
-_BY_OPCODE: Final[dict[int, Handler]] = {
-    **dict(
-        enumerate((_add, _mul, _sub, _div, _sdiv, _mod, _smod, _addmod, _mulmod, _exp, _signextend), 0x01)
-    ),
+_PURE: Final[dict[int, PureHandler]] = {
+    **dict(enumerate((_add, _mul, _sub, _div, _sdiv, _mod, _smod, _addmod, _mulmod), 0x01)),
+    0x0B: _signextend,
     **dict(enumerate((_lt, _gt, _slt, _sgt, _eq, _iszero, _and, _or, _xor, _not), 0x10)),
     **dict(enumerate((_byte, _shl, _shr, _sar, _clz), 0x1A)),
+    0x50: _pop,
+    0x5F: _push0,
+}
+"""What needs nothing but the stack."""
+
+_OTHERS: Final[dict[int, Handler]] = {
+    0x0A: _exp,
     0x20: _keccak256,
     **dict(enumerate((_address, _balance, _origin, _caller, _callvalue, _calldataload, _calldatasize), 0x30)),
     **dict(enumerate((_calldatacopy, _codesize, _codecopy, _gasprice, _extcodesize, _extcodecopy), 0x37)),
     **dict(enumerate((_returndatasize, _returndatacopy, _extcodehash, _blockhash, _coinbase), 0x3D)),
     **dict(enumerate((_timestamp, _number, _prevrandao, _gaslimit, _chainid, _selfbalance, _basefee), 0x42)),
     **dict(enumerate((_blobhash, _blobbasefee), 0x49)),
-    **dict(enumerate((_pop, _mload, _mstore, _mstore8, _sload, _sstore), 0x50)),
-    **dict(enumerate((_msize, _gas, _jumpdest, _tload, _tstore, _mcopy, _push0), 0x59)),
+    **dict(enumerate((_mload, _mstore, _mstore8, _sload, _sstore), 0x51)),
+    **dict(enumerate((_msize, _gas), 0x59)),
+    **dict(enumerate((_tload, _tstore, _mcopy), 0x5C)),
     **dict(enumerate((_logger(topics) for topics in range(5)), 0xA0)),
 }
+"""What needs the frame, and may take gas from it."""
 
-_HANDLERS: Final[tuple[Handler, ...]] = tuple(_BY_OPCODE.get(opcode, _unused) for opcode in range(256))
-"""By byte. Which of them exist in a fork is the instruction set's business: `lowest` refuses the others
-first."""
+
+@cache
+def _table(instructions: InstructionSet) -> tuple[Entry, ...]:
+    """All there is to know about every byte, in one tuple: a lookup and an unpacking are cheaper than
+    four."""
+    return tuple(
+        (
+            instructions.lowest[opcode],
+            instructions.highest[opcode],
+            instructions.gas[opcode],
+            _PURE.get(opcode),
+            _OTHERS.get(opcode),
+        )
+        for opcode in range(256)
+    )
