@@ -7,14 +7,22 @@ rpc --JSON-RPC--> fallback           users' transactions: rpc -> boost -> builde
 
 from __future__ import annotations
 
+import errno
+import random
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from flashctl.devnet.config import DevnetConfig, Ports
+from flashctl.errors import UnavailableError
 
 __all__ = ["Layout", "role_commands", "with_real_ports"]
+
+_PORT_RANGE = range(20_000, 32_000)
+"""Linux hands out 32768 and up for outgoing connections, macOS and the IANA 49152 and up."""
+
+_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +53,30 @@ def with_real_ports(host: str, ports: Ports) -> Ports:
     """Replace every 0 by a port that is free now.
 
     The roles must know each other's addresses before they start, and they start at the same time. All sockets
-    are held until the last number is known, so that no two are the same.
+    are held until the last number is known, so that no two are the same. The numbers come from below the
+    range of outgoing connections, or one of those might take a port before its role does.
     """
     chosen: dict[str, int] = {}
     with ExitStack() as held:
         for item in fields(ports):
             if getattr(ports, item.name) == 0:
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                probe = held.enter_context(socket.socket(family))
-                probe.bind((host, 0))
-                chosen[item.name] = probe.getsockname()[1]
+                chosen[item.name] = _bind_free_port(host, held)
     return replace(ports, **chosen)
+
+
+def _bind_free_port(host: str, held: ExitStack) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for _ in range(_ATTEMPTS):
+        probe = held.enter_context(socket.socket(family))
+        port = random.choice(_PORT_RANGE)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise UnavailableError(f"cannot listen on {host}: {error.strerror}") from None
+        else:
+            return port
+    raise UnavailableError(f"no free port on {host} between {_PORT_RANGE.start} and {_PORT_RANGE.stop}")
 
 
 def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[str, list[str]]:

@@ -95,14 +95,14 @@ def next_timestamp(parent_timestamp: int, now: float, block_time: int, *, tolera
     """The timestamp (Unix seconds) of the block after `parent_timestamp`.
 
     One block time later, as every slot must be filled. A chain that lags by more than `tolerated_slots`,
-    because it was stopped or its engine was gone, jumps to the slot that is running, which ends after `now`:
-    nobody waits for the blocks between.
+    because it was stopped or its engine was gone, goes on with a whole slot from now: nobody waits for the
+    blocks between.
     """
     after = parent_timestamp + block_time
     behind = int(now) - after
     if behind < tolerated_slots * block_time:
         return after
-    return after + (behind // block_time + 1) * block_time
+    return int(now) + block_time
 
 
 def attributes_after(
@@ -167,7 +167,7 @@ class Sequencer:
         self._clock = clock
         self.head = head
         self.failed_slots = 0
-        self._tolerated_slots = 0  # the first block of a run starts in the running slot
+        self._tolerated_slots = 0  # a run starts with a whole slot
 
     async def run(self) -> None:
         """Seal blocks until cancelled; a slot that fails is logged and tried again with a new timestamp."""

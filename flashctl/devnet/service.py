@@ -113,11 +113,18 @@ class _Devnet:
 
     def _genesis_json(self) -> str:
         if self._config.genesis is not None:
-            return self._config.genesis.read_text()
+            return self._given_genesis(self._config.genesis)
         genesis = devnet_genesis(timestamp=int(time.time()), gas_limit=self._config.gas_limit)
         for account in traffic_accounts():
             genesis["alloc"][to_hex(account.address)] = {"balance": quantity(TRAFFIC_BALANCE)}
         return json.dumps(genesis, indent=1)
+
+    @staticmethod
+    def _given_genesis(path: Path) -> str:
+        try:
+            return path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise IoError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
     async def _start_sequencer(self, life: Lifecycle, genesis: Genesis) -> None:
         config = self._config

@@ -19,7 +19,7 @@ class Recorder:
 
     def __init__(self, url: str) -> None:
         self.payloads: dict[str, list[Flashblock]] = {}
-        self._connection = connect(url, max_size=None)
+        self._connection = connect(url, max_size=None, legacy=True)
         self._thread = threading.Thread(target=self._collect)
         self._thread.start()
 
@@ -51,7 +51,9 @@ def check_against_execution(
     fallback, fresh = Chain.open(genesis, folder / "fallback"), Chain.open(genesis)
     carried = 0
     for event in sealed:
-        block = fallback.sealed(bytes.fromhex(str(event["hash"])[2:])).block
+        kept = fallback.block(bytes.fromhex(str(event["hash"])[2:]))
+        assert kept is not None
+        block = kept.block
         assert fresh.import_block(block).header == block.header
         flashblocks = payloads[str(event["payload_id"])]
         assert [flashblock.index for flashblock in flashblocks] == list(range(len(flashblocks)))

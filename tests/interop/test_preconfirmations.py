@@ -34,7 +34,8 @@ def running() -> Iterator[Devnet]:
 
 def cast(running: Devnet, *arguments: str) -> Any:
     """Run cast against the overlay and parse what it prints as JSON."""
-    command = [npm_binary("cast"), *arguments, "--rpc-url", running.url("rpc")]
+    name, *rest = arguments
+    command = [npm_binary("cast"), name, "--rpc-url", running.url("rpc"), *rest]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     try:
@@ -58,7 +59,7 @@ def test_cast_deploys_and_calls_before_the_seal(running: Devnet) -> None:
     _, key = running.account(2)
     before_seal = 0
     for _ in range(4):
-        sent = cast(running, "send", "--create", COUNTER_INIT_CODE, "--private-key", key, "--async")
+        sent = cast(running, "send", "--private-key", key, "--async", "--create", COUNTER_INIT_CODE)
         receipt = _preconfirmed_receipt(running, sent)
         address = receipt["contractAddress"]
         seen_at = latest(running)
@@ -67,6 +68,7 @@ def test_cast_deploys_and_calls_before_the_seal(running: Devnet) -> None:
         shown = cast(running, "receipt", sent, "--json")
         assert shown["status"] == "0x1" and shown["contractAddress"] == address
         before_seal += int(receipt["blockNumber"], 16) > seen_at
+        _wait_for_block(running, int(receipt["blockNumber"], 16))  # cast takes nonces from sealed blocks
     assert before_seal >= 3, "receipts came only with the sealed block"
 
 
@@ -84,8 +86,7 @@ def test_preconfirmation_comes_well_before_the_seal(running: Devnet) -> None:
         tx_hash = rpc(running.url("rpc"), "eth_sendRawTransaction", raw)
         receipt = _preconfirmed_receipt(running, tx_hash)
         preconfirmed.append(time.monotonic() - started)
-        while latest(running) < int(receipt["blockNumber"], 16):
-            time.sleep(0.01)
+        _wait_for_block(running, int(receipt["blockNumber"], 16))
         sealed.append(time.monotonic() - started)
     print(f"preconfirmed {median(preconfirmed) * 1e3:.0f} ms, sealed {median(sealed) * 1e3:.0f} ms (medians)")
     assert median(preconfirmed) < median(sealed)
@@ -107,6 +108,13 @@ def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
     assert [entry["status"] for entry in rounds] == ["success"] * 3
     assert [int(entry["balance"]) for entry in rounds] == [10**15, 2 * 10**15, 3 * 10**15]
     assert sum(entry["latest"] < entry["block"] for entry in rounds) >= 2, rounds
+
+
+def _wait_for_block(running: Devnet, number: int) -> None:
+    deadline = time.monotonic() + 10
+    while latest(running) < number:
+        assert time.monotonic() < deadline, f"block {number} was not sealed within 10 s"
+        time.sleep(0.01)
 
 
 def _preconfirmed_receipt(running: Devnet, tx_hash: str) -> dict[str, Any]:
