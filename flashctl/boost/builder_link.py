@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flashctl.boost.copies import CopyQueue
 from flashctl.core.engine_client import EngineClient
 from flashctl.errors import FlashctlError, UnavailableError
 
@@ -25,10 +26,6 @@ _LOG = logging.getLogger(__name__)
 
 MAX_WAITING = 16
 """Calls that may wait: five 2 s blocks of a builder that answers nothing."""
-
-MAX_COPIES = 64
-"""Transactions on their way to the builder at once; beyond, copies are dropped and the fallback's pool
-still has them."""
 
 
 class Replaced(UnavailableError):
@@ -51,10 +48,9 @@ class BuilderLink:
 
     def __init__(self, client: EngineClient) -> None:
         self.client = client
-        self.copies_dropped = 0
+        self.copies = CopyQueue(client)
         self._waiting: deque[_Call] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._copies: set[asyncio.Task[None]] = set()
 
     def send(self, method: str, params: Sequence[Any]) -> asyncio.Future[Any]:
         """Queue an engine call; the future ends with its result or error and need not be awaited."""
@@ -90,25 +86,14 @@ class BuilderLink:
                     call.result.set_result(result)
 
     def copy(self, request: bytes) -> None:
-        """Send a request whose answer nobody waits for; dropped when too many are under way."""
-        if len(self._copies) >= MAX_COPIES:
-            self.copies_dropped += 1
-            return
-        task = asyncio.create_task(self._post(request))
-        self._copies.add(task)
-        task.add_done_callback(self._copies.discard)
-
-    async def _post(self, request: bytes) -> None:
-        try:
-            await self.client.post_raw(request)
-        except FlashctlError as error:
-            _LOG.debug("builder: copy of a request: %s", error)
+        """Send a request whose answer nobody waits for."""
+        self.copies.add(request)
 
     async def close(self) -> None:
         """Give up on everything under way."""
-        tasks = [*self._copies, *([self._worker] if self._worker is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.copies.close()
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
         self._drop(list(self._waiting))
         await self.client.close()

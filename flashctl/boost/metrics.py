@@ -52,6 +52,7 @@ class BoostMetrics:
         self.missing = gauge(
             f"{service}_flashblocks_missing_gauge", "Fewer than the most ever, in the last block."
         )
+        self.copies_dropped = gauge("copies_dropped", "Transactions that never reached the builder.")
         self.broken_promises = gauge("broken_promises", "Blocks returned without a published flashblock.")
         self.gas_delta = metrics.histogram(
             "block_building_gas_delta", "Builder's gas minus the fallback's.", buckets=_DELTA_GAS

@@ -71,6 +71,7 @@ class Boost:
             ignore_unhealthy_builders=config.ignore_unhealthy_builders,
             released=self.follower.released,
         )
+        self.metrics.copies_dropped.set_function(lambda: self.builder.copies.dropped)
         self.rpc_url = ""
         """The consensus client's end, once started."""
         self.debug_url = ""

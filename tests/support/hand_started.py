@@ -20,6 +20,8 @@ from flashctl.devnet.children import Family
 from flashctl.devnet.commands import Layout, role_commands, with_real_ports
 from flashctl.devnet.config import DevnetConfig, Ports
 from flashctl.devnet.sequencer import SealedSlot, Sequencer, SequencerSettings
+from flashctl.devnet.traffic import TRAFFIC_BALANCE, traffic_accounts
+from flashctl.eth.hexdata import quantity, to_hex
 
 __all__ = ["HandStarted", "hand_started"]
 
@@ -38,7 +40,10 @@ class HandStarted:
         self.family = Family(self.layout.logs)
         self.layout.logs.mkdir(parents=True)
         self.secret = create_secret(self.layout.jwt_secret)
-        self.layout.genesis.write_text(json.dumps(devnet_genesis(timestamp=int(time.time()))))
+        genesis = devnet_genesis(timestamp=int(time.time()))
+        for account in traffic_accounts():
+            genesis["alloc"][to_hex(account.address)] = {"balance": quantity(TRAFFIC_BALANCE)}
+        self.layout.genesis.write_text(json.dumps(genesis))
         self.genesis: Genesis = load_genesis(self.layout.genesis)
         self.sealed: list[SealedSlot] = []
         self.flashblocks: dict[str, list[Flashblock]] = {}
