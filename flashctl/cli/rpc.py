@@ -105,6 +105,15 @@ def rpc(
             help="Answer the latest nonce with the pending one, for tools that sign with it (cast)."
         ),
     ] = False,
+    pool_wait_ms: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=5000,
+            metavar="MS",
+            help="Hold eth_getTransactionByHash of a pooled transaction for a flashblock with it (viem).",
+        ),
+    ] = 500,
     metrics_addr: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="A status page beside the one on the JSON-RPC port."),
@@ -143,6 +152,7 @@ def rpc(
         calls_at_once=calls_at_once,
         nonce_includes_pool=pending_nonce_includes_pool,
         latest_nonce_is_pending=latest_nonce_is_pending,
+        pool_wait_s=pool_wait_ms / 1000,
         metrics_host=metrics_host,
         metrics_port=metrics_port,
     )

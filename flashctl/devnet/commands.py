@@ -126,6 +126,8 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
         "--rollup.sequencer", f"http://{host}:{ports.boost_engine}",
         "--http.addr", host,
         "--http.port", str(ports.rpc),
+        "--genesis", str(layout.genesis),
+        "--latest-nonce-is-pending",
     ]  # fmt: skip
     commands = {"builder": builder, "fallback": fallback, "boost": boost, "proxy": proxy, "rpc": rpc}
     return {name: [*arguments, *common] for name, arguments in commands.items()}

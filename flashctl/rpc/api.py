@@ -19,6 +19,7 @@ from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
 from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
 from flashctl.evm.message import Deadline
 from flashctl.op.call import create_access_list, estimate_gas, simulate_call
+from flashctl.rpc.arrivals import Arrivals, wait_for
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node import Node
@@ -46,6 +47,7 @@ class PendingApi:
         overlay: Overlay,
         node: Node,
         calls: PendingCalls,
+        arrivals: Arrivals,
         next_nonce: Callable[[bytes, int], int],
         options: RpcConfig,
     ) -> None:
@@ -53,6 +55,7 @@ class PendingApi:
         self._overlay = overlay
         self._node = node
         self._calls = calls
+        self._arrivals = arrivals
         self._next_nonce = next_nonce
         self._options = options
 
@@ -122,7 +125,10 @@ class PendingApi:
         if isinstance(answer, dict) and answer.get("blockNumber") is not None:
             return answer
         # In a mempool, says the node; but it may have been preconfirmed meanwhile, or just now been sealed.
-        found = self._preconfirmed(wanted) or self._overlay.recent(wanted)
+        with self._arrivals.expect(wanted) as event:
+            found = self._preconfirmed(wanted) or self._overlay.recent(wanted)
+            if found is None and answer is not None and await wait_for(event, self._options.pool_wait_s):
+                found = self._preconfirmed(wanted)
         return answer if found is None else pending_transaction_json(*found)
 
     async def receipt(self, params: list[Any]) -> Any:

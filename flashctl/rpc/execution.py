@@ -166,9 +166,14 @@ class FlashblockRun:
                 self._begun = True
                 self._keep(state)
         processor = TransactionProcessor(state, fork, rules, env)
-        for envelope in self._envelopes[len(self._receipts) :]:
+        for envelope in self.unfinished:
             self._execute(envelope, processor, state, view.missing, deadline)
         return view.missing
+
+    @property
+    def unfinished(self) -> list[TxEnvelope]:
+        """The transactions that have not been executed for good."""
+        return self._envelopes[len(self._receipts) :]
 
     def result(self) -> PendingBlock:
         """The block with this flashblock in it; call it when `advance` has nothing missing."""

@@ -228,6 +228,9 @@ class Follower:
             if not missing or state is None:
                 return
             try:
+                hopeless = self.overlay.hopeless()
+                if hopeless:
+                    missing.add(await self._node.touched(state, hopeless))
                 await self._node.load(state, missing)
             except FlashctlError as error:
                 _LOG.warning("state of block %d: %s", state.block.number, error)

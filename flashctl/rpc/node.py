@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.errors import RpcError
-from flashctl.errors import DataError, ProtocolError
+from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.errors import DataError, FlashctlError, ProtocolError
 from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.evm.state import Account
+from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing
 
 __all__ = ["Node", "parse_block"]
@@ -28,6 +29,7 @@ class Node:
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self.client: Final = JsonRpcClient(url, timeout_s=timeout_s)
         self._turns = asyncio.Semaphore(BATCHES_AT_ONCE)
+        self._has_access_lists = True
 
     async def close(self) -> None:
         """Drop the connections."""
@@ -85,6 +87,32 @@ class Node:
             known = isinstance(block, dict) and isinstance(block.get("hash"), str)
             state.hashes[number] = parse_hex(block["hash"], size=32) if known else bytes(32)
 
+    async def touched(self, state: CanonicalState, envelopes: Sequence[TxEnvelope]) -> Missing:
+        """What transactions would touch if they ran at the block of `state`, as far as the node can tell.
+
+        A hint, never an error: nodes may not offer eth_createAccessList, and a transaction that depends on
+        pending ones fails there.
+        """
+        found = Missing()
+        if not self._has_access_lists:
+            return found
+        at = {"blockHash": to_hex(state.block.hash)}
+        calls = [
+            ("eth_createAccessList", [_call_json(envelope), at]) for envelope in envelopes if envelope.tx.data
+        ]
+        parts = [calls[start : start + BATCH_CALLS] for start in range(0, len(calls), BATCH_CALLS)]
+        try:
+            answers = [answer for part in await asyncio.gather(*map(self._batch, parts)) for answer in part]
+        except FlashctlError:
+            return found
+        for answer in answers:
+            if isinstance(answer, RpcError):
+                if answer.code == Code.METHOD_NOT_FOUND:
+                    self._has_access_lists = False
+            else:
+                _add_access_list(found, answer)
+        return state.without_known(found)
+
     async def _batches(self, calls: Sequence[tuple[str, list[Any]]]) -> list[Any]:
         parts = [calls[start : start + BATCH_CALLS] for start in range(0, len(calls), BATCH_CALLS)]
         answers = [answer for part in await asyncio.gather(*map(self._batch, parts)) for answer in part]
@@ -104,6 +132,29 @@ def _account(nonce: int, balance: int, code: bytes) -> tuple[Account | None, byt
     if not nonce and not balance and not code:
         return None, b""
     return Account(nonce, balance, keccak256(code) if code else EMPTY_CODE_HASH), code
+
+
+def _call_json(envelope: TxEnvelope) -> dict[str, Any]:
+    tx = envelope.tx
+    call = {
+        "from": to_hex(envelope.sender),
+        "gas": quantity(tx.gas_limit),
+        "value": quantity(tx.value),
+        "input": to_hex(tx.data),
+    }
+    return call if tx.to is None else call | {"to": to_hex(tx.to)}
+
+
+def _add_access_list(found: Missing, answer: Any) -> None:
+    entries = answer.get("accessList") if isinstance(answer, dict) else None
+    for entry in entries if isinstance(entries, list) else ():
+        try:
+            address = int.from_bytes(parse_hex(entry["address"], size=20), "big")
+            slots = [int.from_bytes(parse_hex(key, size=32), "big") for key in entry["storageKeys"]]
+        except (DataError, KeyError, TypeError):
+            continue
+        found.accounts.add(address)
+        found.slots.update((address, slot) for slot in slots)
 
 
 def parse_block(block: dict[str, Any]) -> CanonicalBlock:

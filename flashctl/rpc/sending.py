@@ -17,7 +17,7 @@ from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import InvalidSignature
 from flashctl.eth.transactions import DepositTx, InvalidTransaction
 from flashctl.op.envelope import TxEnvelope
-from flashctl.rpc.overlay import Update
+from flashctl.rpc.arrivals import Arrivals, wait_for
 
 __all__ = ["Sender"]
 
@@ -41,10 +41,10 @@ Receipts = Callable[[bytes], Awaitable[dict[str, Any] | None]]
 class Sender:
     """`eth_sendRawTransaction` and `eth_sendRawTransactionSync`."""
 
-    def __init__(self, sequencer: JsonRpcClient, *, timeout_ms: int) -> None:
+    def __init__(self, sequencer: JsonRpcClient, arrivals: Arrivals, *, timeout_ms: int) -> None:
         self._sequencer = sequencer
+        self._arrivals = arrivals
         self._timeout_ms = timeout_ms
-        self._waiting: dict[bytes, list[asyncio.Event]] = {}
         self._sent: OrderedDict[tuple[bytes, int], float] = OrderedDict()
         """Sender and nonce of what the sequencer took lately, with the time."""
         self.receipt_of: Receipts | None = None
@@ -54,13 +54,6 @@ class Sender:
         """Add both to a table."""
         methods.register("eth_sendRawTransaction", self.send)
         methods.register("eth_sendRawTransactionSync", self.send_and_wait)
-
-    def on_update(self, update: Update) -> None:
-        """Wake those whose transaction a flashblock holds."""
-        if self._waiting:
-            for envelope in update.block.envelopes[update.first_transaction :]:
-                for event in self._waiting.get(envelope.hash, ()):
-                    event.set()
 
     async def send(self, params: list[Any]) -> Any:
         return await self._send(bytes_param(params, 0, "transaction"), params[0])
@@ -94,13 +87,14 @@ class Sender:
             timeout_ms = quantity_param(params, 1, "timeout")
         if timeout_ms > self._timeout_ms:
             raise invalid_params(f"time out too long, timeout: {timeout_ms} ms, max: {self._timeout_ms} ms")
-        wanted, event = keccak256(raw), asyncio.Event()
-        # Before it is sent: a flashblock may hold it before the sequencer's answer is here (base/base#3826).
-        self._waiting.setdefault(wanted, []).append(event)
+        wanted = keccak256(raw)
         try:
-            await self._send(raw, params[0])
-            async with asyncio.timeout(timeout_ms / 1000):
-                return await self._receipt(wanted, event)
+            # Before it is sent: a flashblock may hold it before the sequencer's answer is here
+            # (base/base#3826).
+            with self._arrivals.expect(wanted) as event:
+                await self._send(raw, params[0])
+                async with asyncio.timeout(timeout_ms / 1000):
+                    return await self._receipt(wanted, event)
         except TimeoutError:
             raise RpcError(
                 CONFIRMATION_TIMEOUT,
@@ -108,11 +102,6 @@ class Sender:
                 f"{timeout_ms} ms.",
                 to_hex(wanted),
             ) from None
-        finally:
-            events = self._waiting[wanted]
-            events.remove(event)
-            if not events:
-                del self._waiting[wanted]
 
     async def _receipt(self, wanted: bytes, event: asyncio.Event) -> dict[str, Any]:
         assert self.receipt_of is not None
@@ -121,8 +110,4 @@ class Sender:
             if receipt is not None:
                 return receipt
             event.clear()
-            try:
-                async with asyncio.timeout(RECHECK_S):
-                    await event.wait()
-            except TimeoutError:
-                continue
+            await wait_for(event, RECHECK_S)

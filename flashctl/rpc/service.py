@@ -17,6 +17,7 @@ from flashctl.core.service import Health, Lifecycle, run_service, serve_status
 from flashctl.core.stream import mask_url
 from flashctl.errors import ExitCode
 from flashctl.rpc.api import PendingApi
+from flashctl.rpc.arrivals import Arrivals
 from flashctl.rpc.chains import ChainRules
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.follower import Follower
@@ -60,14 +61,15 @@ class RpcNode:
             stale_after_s=config.stale_after_s,
         )
         calls = PendingCalls(self.node, timeout_s=config.call_timeout_s, at_once=config.calls_at_once)
-        sender = Sender(self.sequencer, timeout_ms=config.sync_timeout_ms)
-        api = PendingApi(self.overlay, self.node, calls, sender.next_nonce, config)
+        arrivals = Arrivals()
+        sender = Sender(self.sequencer, arrivals, timeout_ms=config.sync_timeout_ms)
+        api = PendingApi(self.overlay, self.node, calls, arrivals, sender.next_nonce, config)
         sender.receipt_of = api.receipt_of
         subscriptions = Subscriptions(self.node)
         self.methods = Methods()
         for part in (api, sender, subscriptions):
             part.register(self.methods)
-        self.follower.on_update(sender.on_update)
+        self.follower.on_update(arrivals.on_update)
         self.follower.on_update(subscriptions.on_update)
         self.follower.on_heads(subscriptions.on_heads)
         self.metrics = Metrics(_PREFIX)

@@ -54,6 +54,12 @@ class Missing:
     def __bool__(self) -> bool:
         return bool(self.accounts or self.slots or self.hashes)
 
+    def add(self, other: Missing) -> None:
+        """Take in what another one lacks."""
+        self.accounts |= other.accounts
+        self.slots |= other.slots
+        self.hashes |= other.hashes
+
     def __len__(self) -> int:
         return len(self.accounts) + len(self.slots) + len(self.hashes)
 
@@ -84,6 +90,14 @@ class CanonicalState:
     def add_slot(self, address: int, slot: int, value: int) -> None:
         """Take in a fetched storage word."""
         self.storage.setdefault(address, {})[slot] = value
+
+    def without_known(self, missing: Missing) -> Missing:
+        """The part of `missing` that is not here yet."""
+        return Missing(
+            missing.accounts - self.accounts.keys(),
+            {(address, slot) for address, slot in missing.slots if slot not in self.storage.get(address, ())},
+            missing.hashes - self.hashes.keys(),
+        )
 
     def advanced(self, block: CanonicalBlock, diff: StateDiff) -> CanonicalState:
         """The state after `block`, a child of this one's block that made exactly the changes of `diff`."""
