@@ -110,6 +110,38 @@ def test_help_shows_the_reference_names(capsys: pytest.CaptureFixture[str]) -> N
     assert "flashctl boost --builder-url" in text
 
 
+def test_refused_by_the_fallback_is_the_end_by_the_builder_is_not() -> None:
+    async def scenario() -> None:
+        l2 = ToyEngine(genesis())
+        await l2.start()
+        loop = asyncio.get_running_loop()
+        wrong = "00" * 32
+        flags = [*BASE, "--l2-url", l2.url, "--builder-url", l2.url]
+        done = await loop.run_in_executor(None, run_command, "boost", *flags, "--l2-jwt-token", wrong)
+        assert done.returncode == 77
+        assert "refused our credentials: invalid token signature" in done.stderr
+        await loop.run_in_executor(
+            None, runs_with_a_builder_that_refuses, *flags, "--builder-jwt-token", wrong
+        )
+        await l2.stop()
+
+    asyncio.run(scenario())
+
+
+def runs_with_a_builder_that_refuses(*flags: str) -> None:
+    with boost_process(*flags) as boost:
+        assert boost.stderr is not None
+        while "builder: " not in (line := boost.stderr.readline()):
+            assert line
+        assert "refused our credentials" in line
+        assert boost.poll() is None
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flashctl", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+
 @contextmanager
 def boost_process(*flags: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A boost that is ready; killed if the test leaves it running."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import brotli
 import httpx
 import pytest
 import websockets
@@ -21,6 +22,7 @@ from flashctl.boost.debug_api import DebugClient
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.boost.service import Boost
 from flashctl.core.engine import PayloadStatus, Status, envelope_to_json
+from flashctl.core.frame import MAX_DECOMPRESSED_BYTES, MAX_FRAME_BYTES
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.service import Lifecycle
@@ -596,6 +598,33 @@ class TestPublishing:
             s.builder.publish(list(s.builder.builds)[-1], [TX])
             await s.until(lambda: len(s.round.flashblocks) == 2)
             assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX)
+
+        play(tmp_path, scenario)
+
+    def test_bomb(self, tmp_path: Path) -> None:
+        async def scenario(s: Setup) -> None:
+            identity = await s.build([TX])
+            assert s.builder.hub is not None
+            bomb = brotli.compress(b'{"a":"' + b" " * (2 * MAX_DECOMPRESSED_BYTES) + b'"}', quality=1)
+            s.builder.hub.publish(bomb, binary=True)
+            await s.until(lambda: s.boost.metrics.undecodable._value.get() == 1)
+            s.builder.publish(list(s.builder.builds)[-1], [TX2])
+            await s.until(lambda: len(s.round.flashblocks) == 3)
+            assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX, TX2)
+
+        play(tmp_path, scenario)
+
+    def test_oversized_frame_costs_its_block_at_most(self, tmp_path: Path) -> None:
+        """The builder replays the open block, frame and all, until the next one begins."""
+
+        async def scenario(s: Setup) -> None:
+            identity = await s.build([TX])
+            assert s.builder.hub is not None
+            s.builder.hub.publish(b'{"a":"' + b"x" * (MAX_FRAME_BYTES + 1) + b'"}')
+            await s.until(lambda: s.boost.metrics.reconnects._value.get() > 1)
+            assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX)
+            assert (await s.driver.finish(await s.build([TX2]))).transactions == (DEPOSIT, TX2)
+            assert s.last_decision()["via"] == "flashblocks"
 
         play(tmp_path, scenario)
 
