@@ -16,12 +16,12 @@ app = typer.Typer(rich_markup_mode=None)
 
 _KINDS = ("tx", "flashblock", "block", "header", "receipt", "payload", "log", "rlp")
 
-_EXAMPLES = """
-  flashctl decode 0x02f8...                        a listing of one transaction
-  flashctl decode 0x02f8... maxFeePerGas           one field of it
-  flashctl decode txs.txt --fields hash,from,to    a table of many, tab-separated
-  cast rpc debug_getRawBlock latest | flashctl decode --as block --json
-  flashctl watch base --json | flashctl decode - --json | jq -r .from
+_EXAMPLES = """\
+flashctl decode 0x02f8...                        a listing of one transaction
+flashctl decode 0x02f8... maxFeePerGas           one field of it
+flashctl decode txs.txt --fields hash,from,to    a table of many, tab-separated
+cast rpc debug_getRawBlock latest | flashctl decode --as block --json
+flashctl watch base --json | flashctl decode - --json | jq -r .from
 """
 
 
@@ -68,10 +68,15 @@ def decode(
         list[str] | None,
         typer.Option(metavar="A,B", autocompletion=_complete_fields, help="Print these, tab-separated."),
     ] = None,
-    full: Annotated[bool, typer.Option(help="List every transaction in full instead of in a table.")] = False,
-    decimal: Annotated[bool, typer.Option(help="Print quantities in decimal.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="List every transaction in full instead of in a table.")
+    ] = False,
+    decimal: Annotated[bool, typer.Option("--decimal", help="Print quantities in decimal.")] = False,
     verify: Annotated[
-        bool, typer.Option(help="Exit 1 for a bad signature, non-canonical bytes or another stateless rule.")
+        bool,
+        typer.Option(
+            "--verify", help="Exit 1 for a bad signature, non-canonical bytes or another stateless rule."
+        ),
     ] = False,
     senders: Annotated[
         bool, typer.Option("--senders/--no-senders", help="Recover senders and authorities (50 us each).")

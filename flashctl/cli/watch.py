@@ -14,14 +14,14 @@ __all__ = ["app"]
 
 app = typer.Typer(rich_markup_mode=None)
 
-_EXAMPLES = """
-  flashctl watch base                                     the live view of a profile
-  flashctl watch ws://127.0.0.1:1111 --json | jq -c 'select(.event=="gap")'
-  flashctl watch base -n 50 --stats -q                    a summary like ping's
-  flashctl watch base --tx HASH --timeout 10s && echo preconfirmed
-  flashctl watch base --record cap.ndjson.zst --duration 10m
-  flashctl watch --replay cap.ndjson.zst --serve 127.0.0.1:1111 --speed 1
-  flashctl watch --check base                             what is wrong with an endpoint
+_EXAMPLES = """\
+flashctl watch base                                     the live view of a profile
+flashctl watch ws://127.0.0.1:1111 --json | jq -c 'select(.event=="gap")'
+flashctl watch base -n 50 --stats -q                    a summary like ping's
+flashctl watch base --tx HASH --timeout 10s && echo preconfirmed
+flashctl watch base --record cap.ndjson.zst --duration 10m
+flashctl watch --replay cap.ndjson.zst --serve 127.0.0.1:1111 --speed 1
+flashctl watch --check base                             what is wrong with an endpoint
 """
 
 
@@ -88,7 +88,9 @@ def watch(
         list[str] | None,
         typer.Option(metavar="EVENT", autocompletion=_complete_event, help="Exit 1 if this happens."),
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Exit 65 at the first frame that is no flashblock.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 65 at the first frame that is no flashblock.")
+    ] = False,
     address: Annotated[
         list[str] | None, typer.Option(help="Only from, to or logged by this address.")
     ] = None,

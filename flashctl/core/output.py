@@ -8,7 +8,6 @@ turns into exit code 141.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import stat
@@ -81,6 +80,9 @@ def when_reader_leaves(callback: Callable[[], None]) -> Callable[[], None]:
     Without it a tail that waits for the network would outlive `| head` until the next message. Only a pipe
     can tell: on a file or a terminal this does nothing. Needs a running event loop.
     """
+    # Here, because asyncio is 40 ms of the start of every command that only prints.
+    import asyncio
+
     loop = asyncio.get_running_loop()
     try:
         descriptor = sys.stdout.fileno()

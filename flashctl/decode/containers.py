@@ -20,10 +20,11 @@ from flashctl.decode.forms import Unreadable
 from flashctl.decode.l1 import L1Pricing
 from flashctl.decode.objects import raw_from_object, report_log, unwrap_receipt
 from flashctl.errors import DataError
-from flashctl.eth.blocks import Header, decode_block
+from flashctl.eth.blocks import Header, decode_header
 from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.receipts import decode_receipt
+from flashctl.eth.rlp import RlpError, decode_list, encode
 from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_transaction
 
 __all__ = [
@@ -264,14 +265,30 @@ def report_block(raw: bytes, options: Options) -> Report:
     Raises:
         DataError: The bytes are no block.
     """
-    block = decode_block(raw)
-    report = report_header(block.header)
+    header, transactions, ommers = _block_parts(raw)
+    report = report_header(header)
     context = {"blockNumber": report["number"], "blockHash": report["hash"]}
-    priced = _priced(options, block.transactions)
-    report["transactions"] = _reports(block.transactions, priced, context, block.header.base_fee_per_gas)
+    priced = _priced(options, transactions)
+    report["transactions"] = _reports(transactions, priced, context, header.base_fee_per_gas)
     report["size"] = hex(len(raw))
     report["flashctl"] |= {"kind": "block"}
+    if ommers:
+        report["flashctl"]["ommers"] = ommers
     return report
+
+
+def _block_parts(raw: bytes) -> tuple[Header, list[bytes], int]:
+    """Header, raw transactions and number of ommers; blocks of Ethereum's past are read too."""
+    try:
+        items = decode_list(raw)
+    except RlpError as error:
+        raise DataError(f"not a block: {error}") from None
+    if len(items) < 3 or not all(isinstance(part, list) for part in items[:3]):
+        raise DataError("not a block: expected header, transactions and ommers")
+    header, members, ommers = items[:3]
+    assert isinstance(members, list)
+    transactions = [member if isinstance(member, bytes) else encode(member) for member in members]
+    return decode_header(encode(header)), transactions, len(ommers)
 
 
 def report_block_object(value: Mapping[str, Any], options: Options) -> Report:

@@ -10,7 +10,7 @@ and says which one it was.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flashctl.decode.layout import Fault, inspect, repair
 from flashctl.decode.spans import Span, SpanError, encode_span, read_span
@@ -70,9 +70,14 @@ def read_transaction(raw: bytes) -> Reading:
         Unreadable: With the first field and byte that cannot be understood.
     """
     try:
-        return Reading(raw, decode_transaction(raw))
+        tx = decode_transaction(raw)
     except InvalidTransaction as error:
         refused = error
+    else:
+        if isinstance(tx, LegacyTx) and tx.r == tx.s == 0 and tx.v >= 35:
+            # What a wallet signs under EIP-155 has the shape of a transaction whose v is the chain id.
+            return Reading(raw, replace(tx, v=35 + 2 * tx.v), signed=False)
+        return Reading(raw, tx)
     for attempt in (_network_form, _unsigned_form, _repaired):
         reading = attempt(raw)
         if reading is not None:

@@ -112,7 +112,7 @@ def render_listing(report: Mapping[str, Any], style: Style, *, full: bool = Fals
         if name not in ("flashctl", "transactions", "logs"):
             yield from _entry(name, value, style, 0)
     for name, value in extras.items():
-        if name not in ("kind", "problems", "faults", "logs"):
+        if name not in ("kind", "typeName", "problems", "faults", "logs"):
             yield from _extra(name, value, style)
     for problem in extras.get("problems", ()):
         yield style.red(_label("problem")) + printable(problem)
