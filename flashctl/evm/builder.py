@@ -12,7 +12,7 @@ from typing import Final
 from flashctl.evm.code import Code
 from flashctl.evm.forks import STACK_LIMIT
 from flashctl.evm.opcodes import INVALID, JUMP, JUMPDEST, JUMPI
-from flashctl.evm.symbols import WORD_BITS, Symbol, constant, variable
+from flashctl.evm.symbols import WORD_BITS, Symbol, assume_equal, constant, variable
 
 __all__ = ["TraceBuilder"]
 
@@ -69,6 +69,8 @@ class TraceBuilder:
         """Memory is known to hold so many bytes."""
         self.words: dict[int, Symbol] = {}
         """Memory words with a known content, by offset."""
+        self.hashes: dict[str, Symbol] = {}
+        """Hashes computed so far, by the names of the words that were hashed."""
         self.done = False
         self.loops = False
         self.overwritten: set[int] = set()
@@ -76,6 +78,7 @@ class TraceBuilder:
         self._names = 0
         self._height = 0
         self._locals: set[str] = set()
+        self._known: dict[str, Symbol] = {}
 
     # -- the symbolic stack
 
@@ -123,8 +126,15 @@ class TraceBuilder:
         return variable(name, bits)
 
     def compute(self, expression: str, bits: int = WORD_BITS) -> None:
-        """Push the value of an expression."""
+        """Push the value of an expression that depends on more than its operands."""
         self.push(self.assign(expression, bits))
+
+    def compute_once(self, expression: str, bits: int = WORD_BITS) -> None:
+        """Push the value of an expression that is the same whenever it is computed in this trace."""
+        known = self._known.get(expression)
+        if known is None:
+            known = self._known[expression] = self.assign(expression, bits)
+        self.push(known)
 
     def text(self, symbol: Symbol) -> str:
         """A symbol as an operand; conditions become words here, once."""
@@ -167,6 +177,13 @@ class TraceBuilder:
         self.emit(f"e={offset}+32")
         self.emit("if e>len(mem): expand(f,e)")
         return "e"
+
+    def holds(self, offset: int, symbol: Symbol) -> bool:
+        """Whether the memory word at `offset` is known to be this value already."""
+        known = self.words.get(offset)
+        return known is symbol or (
+            known is not None and known.value is not None and known.value == symbol.value
+        )
 
     def remember(self, offset: int, symbol: Symbol) -> None:
         """The word at `offset` is known; what it overlaps no longer is."""
@@ -293,9 +310,11 @@ class TraceBuilder:
         elif self._is_likely(pc):
             self.leave_if(test.is_false, str(pc + 1))
             self.pc = target.value
+            assume_equal(test.equal)
         else:
             self.leave_if(test.is_true, str(target.value))
             self.pc = pc + 1
+            assume_equal(test.unequal)
 
     def _is_likely(self, pc: int) -> bool:
         """Whether the JUMPI here is usually taken: as it was last time, else if not jumping leads to a

@@ -71,7 +71,7 @@ def _binary(builder: TraceBuilder, opcode: int) -> None:
         builder.push(_comparison(opcode, a, b, x, y))
         return
     expression, bits = _EXPRESSIONS[opcode](x, y, a, b)
-    builder.compute(expression, bits)
+    builder.compute_once(expression, bits)
 
 
 def _simplified(opcode: int, a: Symbol, b: Symbol) -> Symbol | None:
@@ -121,7 +121,10 @@ def _comparison(opcode: int, a: Symbol, b: Symbol, x: str, y: str) -> Symbol:
     operator, opposite = _COMPARE[opcode]
     if opcode in (0x12, 0x13) and (a.bits == 256 or b.bits == 256):
         x, y = f"{x}^S", f"{y}^S"
-    return condition(f"{x}{operator}{y}", f"{x}{opposite}{y}")
+    result = condition(f"{x}{operator}{y}", f"{x}{opposite}{y}")
+    if opcode == 0x14:
+        result.equal = (a, b)
+    return result
 
 
 def _add(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
@@ -199,7 +202,7 @@ def _not(builder: TraceBuilder, opcode: int) -> None:
     if symbol.value is not None:
         builder.push(constant(symbol.value ^ WORD_MASK))
     else:
-        builder.compute(f"{builder.text(symbol)}^M")
+        builder.compute_once(f"{builder.text(symbol)}^M")
 
 
 def _count_leading_zeros(builder: TraceBuilder, opcode: int) -> None:
@@ -207,14 +210,14 @@ def _count_leading_zeros(builder: TraceBuilder, opcode: int) -> None:
     if symbol.value is not None:
         builder.push(constant(256 - symbol.bits))
     else:
-        builder.compute(f"256-{builder.text(symbol)}.bit_length()", 9)
+        builder.compute_once(f"256-{builder.text(symbol)}.bit_length()", 9)
 
 
 def _modular(builder: TraceBuilder, opcode: int) -> None:
     """ADDMOD, MULMOD."""
     x, y, modulus = builder.operand(), builder.operand(), builder.operand()
     operator = "+" if opcode == 0x08 else "*"
-    builder.compute(f"({x}{operator}{y})%{modulus} if {modulus} else 0")
+    builder.compute_once(f"({x}{operator}{y})%{modulus} if {modulus} else 0")
 
 
 def _exponentiate(builder: TraceBuilder, opcode: int) -> None:
@@ -226,7 +229,7 @@ def _exponentiate(builder: TraceBuilder, opcode: int) -> None:
     if base.value is not None:
         builder.push(constant(pow(base.value, exponent.value, MODULUS)))
     else:
-        builder.compute(f"pow({builder.text(base)},{exponent.text},W)")
+        builder.compute_once(f"pow({builder.text(base)},{exponent.text},W)")
 
 
 # -- what surrounds the frame
@@ -252,8 +255,15 @@ _SURROUNDINGS: Final[dict[int, tuple[str, int]]] = {
 }
 
 
+_PASSING: Final = (0x47, 0x59)
+"""SELFBALANCE and MSIZE: the two that change while a frame runs (return data changes only between traces)."""
+
+
 def _surroundings(builder: TraceBuilder, opcode: int) -> None:
-    builder.compute(*_SURROUNDINGS[opcode])
+    if opcode in _PASSING:
+        builder.compute(*_SURROUNDINGS[opcode])
+    else:
+        builder.compute_once(*_SURROUNDINGS[opcode])
 
 
 def _constant(builder: TraceBuilder, opcode: int) -> None:
@@ -278,9 +288,24 @@ def _keccak(builder: TraceBuilder, opcode: int) -> None:
         end = offset.value + size.value
         builder.owed += WORD_HASH * ((size.value + 31) >> 5)
         builder.hold(end)
-        builder.compute(f"keccak_word(bytes(mem[{offset.value}:{end}]))")
+        _hash(builder, offset.value, end)
     else:
         builder.compute(f"keccak_memory(f,{builder.text(offset)},{builder.text(size)})")
+
+
+def _hash(builder: TraceBuilder, start: int, end: int) -> None:
+    """Hash a known piece of memory; only once if it is known to hold the same words (a mapping read, then
+    written)."""
+    words = [builder.words.get(offset) for offset in range(start, end, 32)]
+    expression = f"keccak_word(bytes(mem[{start}:{end}]))"
+    if None in words or (end - start) % 32:
+        builder.compute(expression)
+        return
+    key = "keccak:" + ":".join(word.expression for word in words if word is not None)
+    known = builder.hashes.get(key)
+    if known is None:
+        known = builder.hashes[key] = builder.assign(expression)
+    builder.push(known)
 
 
 def _load_data(builder: TraceBuilder, opcode: int) -> None:
@@ -290,9 +315,9 @@ def _load_data(builder: TraceBuilder, opcode: int) -> None:
     if offset.value is not None and offset.value < NEAR:
         start, end = offset.value, offset.value + 32
         whole = f"fb({data}[{start}:{end}],'big')"
-        builder.compute(f"{whole} if len({data})>={end} else load_word({data},{start})")
+        builder.compute_once(f"{whole} if len({data})>={end} else load_word({data},{start})")
     else:
-        builder.compute(f"load_word({data},{builder.text(offset)})")
+        builder.compute_once(f"load_word({data},{builder.text(offset)})")
 
 
 _COPIED: Final = {0x37: "f.data", 0x39: "f.code.raw"}
@@ -380,8 +405,9 @@ def _memory_store(builder: TraceBuilder, opcode: int) -> None:
         builder.forget_memory()
         return
     builder.hold(offset.value + 32)
-    builder.emit(f"mem[{offset.value}:{offset.value + 32}]={content}")
-    builder.remember(offset.value, symbol)
+    if not builder.holds(offset.value, symbol):
+        builder.emit(f"mem[{offset.value}:{offset.value + 32}]={content}")
+        builder.remember(offset.value, symbol)
 
 
 def _memory_store_byte(builder: TraceBuilder, opcode: int) -> None:

@@ -69,6 +69,7 @@ class Frame:
         "gas",
         "is_static",
         "memory",
+        "originals",
         "output",
         "parent",
         "pc",
@@ -132,3 +133,5 @@ class Frame:
         self.callee: Frame | None = None
         self.slots = context.state.slots_of(address)
         """Warm storage of `address` with its present values."""
+        self.originals = context.state.originals_of(address)
+        """What the warm slots held when the transaction began."""

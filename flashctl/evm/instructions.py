@@ -236,7 +236,7 @@ def store_slot(frame: Frame, slot: int, value: int, owed: int) -> None:
     if value == current:
         charge(frame, SSTORE_WARM)
         return
-    original = state.original_slot(frame.address, slot)
+    original = frame.originals.get(slot, 0)
     if current == original:
         charge(frame, SSTORE_RESET if original else SSTORE_SET)
         if original and not value:

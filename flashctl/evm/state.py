@@ -174,7 +174,7 @@ class JournaledState:
         self._before_storage: dict[int, dict[int, int]] = {}
         self.begin_transaction()
 
-    # -- one transaction ---------------------------------------------------------------------------------
+    # -- one transaction ---------------------------------------------------------------------------
 
     def begin_transaction(self) -> None:
         """Forget what is per transaction: warmth, transient storage, logs, refund, the undo log."""
@@ -253,7 +253,7 @@ class JournaledState:
                 before.setdefault(slot, old)
                 kept[slot] = value
 
-    # -- accounts ----------------------------------------------------------------------------------------
+    # -- accounts ----------------------------------------------------------------------------------
 
     def get_account(self, address: int) -> Account:
         """The account as it is now; one equal to `EMPTY_ACCOUNT` if there is none."""
@@ -309,7 +309,7 @@ class JournaledState:
         self.undo.append((marks, address, _MISSING))
         return False
 
-    # -- storage -----------------------------------------------------------------------------------------
+    # -- storage -----------------------------------------------------------------------------------
 
     def slots_of(self, address: int) -> dict[int, int]:
         """The warm slots of an account with their present values; the same object during the whole
@@ -352,6 +352,15 @@ class JournaledState:
             kept[slot] = value
         return value
 
+    def originals_of(self, address: int) -> dict[int, int]:
+        """The values that the warm slots of an account had when the transaction began; zero where absent."""
+        if address in self.created:
+            return {}
+        kept = self._storage.get(address)
+        if kept is None:
+            kept = self._storage[address] = {}
+        return kept
+
     def write_slot(self, slots: dict[int, int], slot: int, value: int) -> None:
         """Write a slot that is warm; `slots` is the account's `slots_of`."""
         self.undo.append((slots, slot, slots[slot]))
@@ -373,7 +382,7 @@ class JournaledState:
         """Void all storage of an account between transactions (a `state` override)."""
         self._clear(address)
 
-    # -- as a reader -------------------------------------------------------------------------------------
+    # -- as a reader -------------------------------------------------------------------------------
 
     def account(self, address: int) -> Account | None:
         account = self.get_account(address)
@@ -416,7 +425,7 @@ class JournaledState:
         """
         return JournaledState(self)
 
-    # -- what changed ------------------------------------------------------------------------------------
+    # -- what changed ------------------------------------------------------------------------------
 
     def changes(self) -> StateDiff:
         """Everything finished transactions changed, since construction or the last `take_changes`."""

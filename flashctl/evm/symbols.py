@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["WORD_BITS", "Symbol", "condition", "constant", "negated", "variable"]
+__all__ = ["WORD_BITS", "Symbol", "assume_equal", "condition", "constant", "negated", "variable"]
 
 WORD_BITS: Final = 256
 
@@ -20,7 +20,7 @@ WORD_BITS: Final = 256
 class Symbol:
     """A value on the symbolic stack. Shared by identity: turning a condition into a word is done once."""
 
-    __slots__ = ("bits", "negation", "test", "text", "value")
+    __slots__ = ("bits", "equal", "negation", "test", "text", "unequal", "value")
 
     def __init__(
         self, text: str, bits: int, value: int | None = None, test: str = "", negation: str = ""
@@ -35,6 +35,10 @@ class Symbol:
         """A Python condition that is true when the value is not zero; empty if there is none better than
         `text`."""
         self.negation = negation
+        self.equal: tuple[Symbol, Symbol] | None = None
+        """Two symbols that have the same value if this is not zero."""
+        self.unequal: tuple[Symbol, Symbol] | None = None
+        """Two symbols that have the same value if this is zero."""
 
     @property
     def expression(self) -> str:
@@ -71,4 +75,16 @@ def negated(symbol: Symbol) -> Symbol:
     """ISZERO of a symbol."""
     if symbol.value is not None:
         return constant(0 if symbol.value else 1)
-    return condition(symbol.is_false, symbol.is_true)
+    result = condition(symbol.is_false, symbol.is_true)
+    result.equal, result.unequal = symbol.unequal, symbol.equal
+    return result
+
+
+def assume_equal(pair: tuple[Symbol, Symbol] | None) -> None:
+    """From here on the two have the same value, so each takes no more bits than the other.
+
+    Solidity compares every address argument with itself masked; afterwards no mask is needed any more.
+    """
+    if pair is not None:
+        one, other = pair
+        one.bits = other.bits = min(one.bits, other.bits)
