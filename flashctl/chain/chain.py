@@ -13,14 +13,14 @@ store at their root, which costs one look-up for each node on the way.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, RLock
-from typing import Final, Generic, Protocol, TypeVar
+from threading import RLock
+from typing import Final, Protocol
 
 from flashctl.chain.genesis import Genesis
+from flashctl.chain.kept import BranchBlocks, ChainBlock, HeadChange
+from flashctl.chain.recent import Recent
 from flashctl.chain.store import BlockRow, Heads, Store, StoreError
 from flashctl.errors import DataError, Failed
 from flashctl.eth.blocks import Block, Header
@@ -93,78 +93,6 @@ class Sealed(Protocol):
     def new_codes(self) -> Mapping[bytes, bytes]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ChainBlock:
-    """A kept block with decoded transactions and their receipts."""
-
-    block: Block
-    envelopes: tuple[TxEnvelope, ...]
-    receipts: tuple[Receipt, ...]
-
-    @property
-    def header(self) -> Header:
-        """Of the block."""
-        return self.block.header
-
-    @property
-    def hash(self) -> bytes:
-        """Of the block."""
-        return self.block.header.hash
-
-    @property
-    def number(self) -> int:
-        """Of the block."""
-        return self.block.header.number
-
-
-@dataclass(frozen=True, slots=True)
-class HeadChange:
-    """What one `set_head` did to the canonical branch."""
-
-    old: tuple[ChainBlock, ...]
-    """Blocks no longer canonical, from the old head down."""
-
-    new: tuple[ChainBlock, ...]
-    """Blocks now canonical, up to the new head."""
-
-    head: Header
-    """The head now."""
-
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-
-class _Recent(Generic[_K, _V]):
-    """The last few values by key, up to a total weight; the one not asked for longest goes first.
-
-    Threads share it: between finding an entry and moving it another could drop it, hence the lock.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._room = size
-        self._lock = Lock()
-        self._values: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
-
-    def get(self, key: _K) -> _V | None:
-        with self._lock:
-            entry = self._values.get(key)
-            if entry is None:
-                return None
-            self._values.move_to_end(key)
-            return entry[0]
-
-    def put(self, key: _K, value: _V, weight: int = 1) -> None:
-        with self._lock:
-            if key in self._values:
-                return
-            self._values[key] = value, weight
-            self._room -= weight
-            while self._room < 0 and len(self._values) > 1:
-                _, (_, freed) = self._values.popitem(last=False)
-                self._room += freed
-
-
 class Chain:
     """One chain, in a directory or for the life of the process. Safe to use from several threads."""
 
@@ -173,9 +101,9 @@ class Chain:
         self.genesis = genesis
         self._store = store
         self._lock = RLock()
-        self._headers: _Recent[bytes, Header] = _Recent(RECENT_HEADERS)
-        self._blocks: _Recent[bytes, ChainBlock] = _Recent(RECENT_TRANSACTIONS)
-        self._worlds: _Recent[bytes, World] = _Recent(RECENT_WORLDS)
+        self._headers: Recent[bytes, Header] = Recent(RECENT_HEADERS)
+        self._blocks: Recent[bytes, ChainBlock] = Recent(RECENT_TRANSACTIONS)
+        self._worlds: Recent[bytes, World] = Recent(RECENT_WORLDS)
         self._listeners: list[Callable[[HeadChange], None]] = []
         self.head = self._known(heads.head)
         """The last block of the canonical branch."""
@@ -375,9 +303,7 @@ class Chain:
                 self._store.set_heads(Heads(head, new_safe.hash, new_finalized.hash))
             self.head, self.safe, self.finalized = target, new_safe, new_finalized
             change = HeadChange(
-                tuple(self._kept_block(header) for header in old),
-                tuple(self._kept_block(header) for header in new),
-                target,
+                BranchBlocks(old, self._kept_block), BranchBlocks(new, self._kept_block), target
             )
         if old or new:
             for listener in tuple(self._listeners):
@@ -445,10 +371,10 @@ class Chain:
             raise UnknownBlock(block_hash, what)
         return header
 
-    def _kept_block(self, header: Header) -> ChainBlock:
-        block = self.block(header.hash)
+    def _kept_block(self, block_hash: bytes) -> ChainBlock:
+        block = self.block(block_hash)
         if block is None:
-            raise UnknownBlock(header.hash)
+            raise UnknownBlock(block_hash)
         return block
 
 

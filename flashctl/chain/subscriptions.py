@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.filters import LogFilter
@@ -21,6 +21,9 @@ from flashctl.eth.hexdata import to_hex
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["Subscriptions"]
+
+MAX_ANNOUNCED: Final = 256
+"""Blocks of one change of the head that are announced: a node that catches up by thousands has no news."""
 
 
 class Subscriptions:
@@ -83,11 +86,12 @@ class Subscriptions:
             self._loop.call_soon_threadsafe(self._announce, change)
 
     def _announce(self, change: HeadChange) -> None:
-        for block in change.new:
-            shown = header_json(block.header) if self._heads else None
+        old, new = change.old[:MAX_ANNOUNCED], change.new[-MAX_ANNOUNCED:]
+        for block in new if self._heads else ():
+            shown = header_json(block.header)
             for subscription in tuple(self._heads):
                 subscription.notify(shown)
-        for blocks, removed in ((change.old, True), (change.new, False)):
+        for blocks, removed in ((old, True), (new, False)) if self._logs else ():
             for block in blocks:
                 view = BlockView(block.header, block.envelopes, block.receipts)
                 for subscription, wanted in tuple(self._logs.items()):

@@ -45,7 +45,7 @@ def test_inserted_blocks_are_known_but_not_canonical_until_forkchoice_says_so() 
     assert chain.header(blocks[2].hash) == blocks[2].block.header
     change = chain.set_head(blocks[2].hash, safe=blocks[1].hash, finalized=blocks[0].hash)
     assert [block.number for block in change.new] == [1, 2, 3]
-    assert change.old == ()
+    assert not change.old
     assert (chain.head.number, chain.safe.number, chain.finalized.number) == (3, 2, 1)
     assert [chain.canonical_hash(number) for number in (1, 2, 3)] == [block.hash for block in blocks]
 
@@ -71,7 +71,7 @@ def test_head_can_go_back_to_an_ancestor() -> None:
     chain.set_head(blocks[2].hash, safe=blocks[1].hash)
     change = chain.set_head(blocks[0].hash)
     assert [block.number for block in change.old] == [3, 2]
-    assert change.new == ()
+    assert not change.new
     assert chain.canonical_hash(2) is None
     assert chain.safe == chain.genesis
 
