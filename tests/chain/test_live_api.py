@@ -1,0 +1,211 @@
+"""The node's JSON-RPC surface where time passes: pending block, pool, filters, subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support.devnet_chain import GWEI, address, build, mine, open_devnet, sign
+from support.node_lab import PROBE, PROBE_AT, start
+from support.rpc_lab import ListSubscription, running
+
+from flashctl.chain.eth_api import EthApi
+from flashctl.core.jsonrpc.methods import Methods
+from flashctl.eth.hexdata import to_hex
+from flashctl.eth.keccak import keccak256
+
+
+def test_pending_is_the_block_being_built() -> None:
+    async def body() -> None:
+        node = start()
+        raw = sign(0, 4, to=PROBE_AT, data=PROBE.selectors["increment()"])
+        node.pending = build(node.chain, [raw])
+        tx_hash = to_hex(keccak256(raw))
+        assert (await node.rpc("eth_getBlockByNumber", "pending", False))["number"] == "0x4"
+        assert await node.rpc("eth_getTransactionCount", to_hex(address(0)), "pending") == "0x5"
+        assert await node.rpc("eth_getTransactionCount", to_hex(address(0)), "latest") == "0x4"
+        assert (await node.rpc("eth_getTransactionReceipt", tx_hash))["blockNumber"] == "0x4"
+        assert (await node.rpc("eth_getTransactionByHash", tx_hash))["transactionIndex"] == "0x1"
+        request = {"to": to_hex(PROBE_AT), "data": to_hex(PROBE.selectors["count()"])}
+        assert int(await node.rpc("eth_call", request, "pending"), 16) == 3
+        logs = await node.rpc("eth_getLogs", {"fromBlock": "pending", "toBlock": "pending"})
+        assert len(logs) == 1
+        assert len(await node.rpc("eth_getLogs", {"fromBlock": "0x0", "toBlock": "pending"})) == 8
+        # Once the block is sealed, it is not pending any more.
+        node.chain.insert(node.pending)
+        node.chain.set_head(node.pending.hash)
+        assert (await node.rpc("eth_getBlockByNumber", "pending", False))["number"] == "0x4"
+        assert await node.rpc("eth_getLogs", {"fromBlock": "pending", "toBlock": "pending"}) == []
+
+    running(body)
+
+
+def test_sending_and_the_pool() -> None:
+    async def body() -> None:
+        node = start()
+        raw = sign(0, 4, to=address(1), value=1)
+        tx_hash = await node.rpc("eth_sendRawTransaction", to_hex(raw))
+        assert tx_hash == to_hex(keccak256(raw))
+        shown = await node.rpc("eth_getTransactionByHash", tx_hash)
+        assert (shown["blockNumber"], shown["transactionIndex"]) == (None, None)
+        assert await node.rpc("eth_getTransactionReceipt", tx_hash) is None
+        assert await node.rpc("eth_getTransactionCount", to_hex(address(0)), "pending") == "0x5"
+        assert await node.rpc("txpool_status") == {"pending": "0x1", "queued": "0x0"}
+        content = await node.rpc("txpool_content")
+        assert content["pending"][to_hex(address(0))]["4"]["hash"] == tx_hash
+        assert (await node.rpc("txpool_contentFrom", to_hex(address(0))))["pending"]["4"]["hash"] == tx_hash
+        assert "1 wei" in (await node.rpc("txpool_inspect"))["pending"][to_hex(address(0))]["4"]
+        again = await node.rpc.error("eth_sendRawTransaction", to_hex(raw))
+        assert (again.code, again.message) == (-32000, "already known")
+        for bad, code in (("0x", -32000), ("0x02ff", -32000), ("zz", -32602), ("0x0", -32602)):
+            assert (await node.rpc.error("eth_sendRawTransaction", bad)).code == code
+        deposit = node.blocks[0].envelopes[0].raw
+        refused = await node.rpc.error("eth_sendRawTransaction", to_hex(deposit))
+        assert refused.message == "transaction type not supported"
+
+    running(body)
+
+
+def test_sending_and_waiting() -> None:
+    async def body() -> None:
+        node = start()
+        raw = sign(0, 4, to=address(1), value=1)
+        waiting = asyncio.create_task(node.rpc("eth_sendRawTransactionSync", to_hex(raw)))
+        await asyncio.sleep(0.01)
+        mine(node.chain, [raw])
+        assert (await waiting)["blockNumber"] == "0x4"
+        preconfirmed = sign(0, 5, to=address(1), value=1)
+        waiting = asyncio.create_task(node.rpc("eth_sendRawTransactionSync", to_hex(preconfirmed), 5000))
+        await asyncio.sleep(0.01)
+        node.pending = build(node.chain, [preconfirmed])
+        assert (await waiting)["blockNumber"] == "0x5"
+        late = sign(0, 6, to=address(1), value=1)
+        error = await node.rpc.error("eth_sendRawTransactionSync", to_hex(late), 30)
+        assert error.code == 4
+        assert "wasn't confirmed within 30 ms" in error.message
+        too_long = await node.rpc.error("eth_sendRawTransactionSync", to_hex(late), 6001)
+        assert too_long.message == "time out too long, timeout: 6001 ms, max: 6000 ms"
+
+    running(body)
+
+
+def test_a_node_without_a_pool_takes_no_transactions() -> None:
+    async def body() -> None:
+        methods = Methods()
+        EthApi(open_devnet()).register(methods)
+        assert methods.find("eth_sendRawTransaction") is None
+        assert methods.find("eth_getBalance") is not None
+        assert "newPendingTransactions" not in (methods.subscriptions("eth") or {})
+
+    running(body)
+
+
+def test_polling_filters_follow_the_chain_through_a_reorganisation() -> None:
+    async def body() -> None:
+        node = start()
+        increment = PROBE.selectors["increment()"]
+        blocks = await node.rpc("eth_newBlockFilter")
+        logs = await node.rpc("eth_newFilter", {"address": to_hex(PROBE_AT)})
+        hashes = await node.rpc("eth_newPendingTransactionFilter")
+        fork_point = node.chain.head
+        raw = sign(0, 4, to=PROBE_AT, data=increment)
+        await node.rpc("eth_sendRawTransaction", to_hex(raw))
+        first = mine(node.chain, [raw])
+        assert await node.rpc("eth_getFilterChanges", blocks) == [to_hex(first.hash)]
+        assert await node.rpc("eth_getFilterChanges", blocks) == []
+        assert await node.rpc("eth_getFilterChanges", hashes) == [to_hex(keccak256(raw))]
+        seen = await node.rpc("eth_getFilterChanges", logs)
+        assert [(log["blockHash"], log["removed"]) for log in seen] == [(to_hex(first.hash), False)]
+        side = mine(node.chain, [raw], parent=fork_point, base_fee=1)
+        again = mine(node.chain)
+        assert await node.rpc("eth_getFilterChanges", blocks) == [to_hex(side.hash), to_hex(again.hash)]
+        seen = await node.rpc("eth_getFilterChanges", logs)
+        assert [(log["blockHash"], log["removed"]) for log in seen] == [
+            (to_hex(first.hash), True),
+            (to_hex(side.hash), False),
+        ]
+        assert len(await node.rpc("eth_getFilterLogs", logs)) == 0
+        assert await node.rpc("eth_uninstallFilter", logs) is True
+        assert await node.rpc("eth_uninstallFilter", logs) is False
+        gone = await node.rpc.error("eth_getFilterChanges", logs)
+        assert (gone.code, gone.message) == (-32000, "filter not found")
+
+    running(body)
+
+
+def test_filters_that_nobody_asks_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        monkeypatch.setattr("flashctl.chain.filter_api.MAX_FILTERS", 3)
+        node = start(grown=False)
+        first = await node.rpc("eth_newBlockFilter")
+        others = [await node.rpc("eth_newBlockFilter") for _ in range(3)]
+        assert (await node.rpc.error("eth_getFilterChanges", first)).message == "filter not found"
+        assert await node.rpc("eth_getFilterChanges", others[0]) == []
+        monkeypatch.setattr("flashctl.chain.filter_api.FILTER_LIFETIME_S", 0)
+        assert (await node.rpc.error("eth_getFilterChanges", others[0])).message == "filter not found"
+
+    running(body)
+
+
+def test_subscriptions() -> None:
+    async def body() -> None:
+        node = start()
+        kinds = node.methods.subscriptions("eth")
+        assert kinds is not None
+        heads, logs, hashes, full = (ListSubscription() for _ in range(4))
+        await kinds["newHeads"]([], heads)
+        await kinds["logs"]([{"address": to_hex(PROBE_AT)}], logs)
+        await kinds["newPendingTransactions"]([], hashes)
+        await kinds["newPendingTransactions"]([True], full)
+        raw = sign(0, 4, to=PROBE_AT, data=PROBE.selectors["increment()"])
+        await node.rpc("eth_sendRawTransaction", to_hex(raw))
+        fork_point = node.chain.head
+        # Announced from another thread, as a builder does.
+        first = await asyncio.to_thread(mine, node.chain, [raw])
+        side = await asyncio.to_thread(mine, node.chain, [], parent=fork_point, base_fee=1)
+        await asyncio.sleep(0)
+        assert [head["hash"] for head in heads.heard] == [to_hex(first.hash), to_hex(side.hash)]
+        assert [log["removed"] for log in logs.heard] == [False, True]
+        assert hashes.heard == [to_hex(keccak256(raw))]
+        assert full.heard[0]["hash"] == to_hex(keccak256(raw))
+        for subscription in (heads, logs, hashes, full):
+            subscription.close()
+        mine(node.chain)
+        await asyncio.sleep(0)
+        assert len(heads.heard) == 2
+        node.api.close()
+
+    running(body)
+
+
+def test_a_log_query_that_asks_for_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        node = start()
+        everything = {"fromBlock": "0x0", "toBlock": "latest"}
+        monkeypatch.setattr("flashctl.chain.log_search.MAX_BLOCKS", 3)
+        error = await node.rpc.error("eth_getLogs", everything)
+        assert (error.code, error.message) == (-32602, "block range too large: 4 blocks, at most 3")
+        monkeypatch.setattr("flashctl.chain.log_search.MAX_BLOCKS", 100)
+        monkeypatch.setattr("flashctl.chain.log_search.MAX_RESULTS", 2)
+        error = await node.rpc.error("eth_getLogs", everything)
+        assert error.code == -32005
+        assert error.message == "query exceeds max results 2, retry with the range 0-1"
+        monkeypatch.setattr("flashctl.chain.log_search.MAX_RESULTS", 100)
+        monkeypatch.setattr("flashctl.chain.log_search.MAX_SECONDS", -1.0)
+        assert "narrow the block range" in (await node.rpc.error("eth_getLogs", everything)).message
+
+    running(body)
+
+
+def test_a_full_block_raises_the_suggested_tip() -> None:
+    async def body() -> None:
+        node = start(grown=False, gas_limit=5_000_000)
+        transfers = [sign(n, 0, to=address(5), gas=21_000, tip=(n + 1) * GWEI) for n in range(3)]
+        mine(node.chain, transfers)
+        assert int(await node.rpc("eth_maxPriorityFeePerGas"), 16) == 1_000_000
+        creation = PROBE.creation_code
+        filler = [sign(0, n, data=creation, gas=500_000, tip=n * GWEI) for n in range(1, 11)]
+        mine(node.chain, filler)
+        assert int(await node.rpc("eth_maxPriorityFeePerGas"), 16) > GWEI
+
+    running(body)
