@@ -30,8 +30,9 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4)
     | st.dictionaries(
         st.sampled_from([
-            "payload_id", "index", "base", "diff", "metadata", "transactions", "gas_used", "result", "params",
-            "method", "t", "d", "raw", "v", "event", "data", "nonce", "gas", "type", "logs", "topics", "address",
+            "payload_id", "index", "base", "diff", "metadata", "transactions", "gas_used", "result",
+            "params", "method", "t", "d", "raw", "v", "event", "data", "nonce", "gas", "type", "logs",
+            "topics", "address",
             "parentHash", "stateRoot", "transactionsRoot", "blockHash", "feeRecipient", "status", "hash",
             "baseFeePerGas", "extraData", "input", "value", "sourceHash", "executionPayload",
             "flashctl",
