@@ -133,6 +133,11 @@ class PayloadService:
             builder = await self._from_builder(round_, version)
         except Unusable as error:
             failure = str(error)
+        except Exception as error:
+            # Whatever is wrong on the builder's side of the house, the chain needs a block now.
+            failure = f"{type(error).__name__}: {error}"
+            _LOG.error("the builder's block: %s", failure)
+            _LOG.debug("the builder's block", exc_info=error)
         try:
             fallback: Candidate | None = await own
         except FlashctlError as error:

@@ -123,6 +123,9 @@ class Round:
     flashblocks: list[Flashblock] = field(default_factory=list)
     """Accepted so far, from index 0 without a hole."""
 
+    promised: list[Flashblock] = field(default_factory=list)
+    """What an earlier round for the very same request published: not to be contradicted."""
+
     published: bool = False
     """Whether subscribers have seen its flashblocks."""
 
@@ -177,10 +180,11 @@ class Round:
         """Take what the assembler accepted; a builder that replays after a gap starts again at index 0."""
         flashblock, index = incoming.flashblock, incoming.flashblock.index
         if index < len(self.flashblocks):
-            published = self.flashblocks[index]
-            if published.diff == flashblock.diff and published.base == flashblock.base:
+            if _same(self.flashblocks[index], flashblock):
                 return Drop(DropReason.DUPLICATE)
             return self._refuse(DropReason.EQUIVOCATION, f"index {index}")
+        if index < len(self.promised) and not _same(self.promised[index], flashblock):
+            return self._refuse(DropReason.EQUIVOCATION, f"index {index}, built again")
         self.flashblocks.append(flashblock)
         self.trouble = ""
         return Publish(self, incoming)
@@ -216,6 +220,9 @@ class Rounds:
             return current
         self.supersede()
         self._current = Round(parent_hash, attributes, expected)
+        if current is not None and current.expected_id == expected:
+            # A consensus client that lost the block asks for it again, and the builder may build another.
+            self._current.promised = current.flashblocks or current.promised
         return self._current
 
     def supersede(self) -> None:
@@ -286,6 +293,11 @@ class Rounds:
     def _forget_held(self) -> None:
         self._held = []
         self._held_bytes = 0
+
+
+def _same(one: Flashblock, other: Flashblock) -> bool:
+    """Whether two flashblocks promise the same; metadata promises nothing."""
+    return one.diff == other.diff and one.base == other.base
 
 
 def _difference(first: Flashblock, round_: Round) -> str:

@@ -224,6 +224,18 @@ class TestLife:
         rounds.seal(round_)
         assert rounds.begin(PARENT.hash, ATTRIBUTES) is not round_
 
+    def test_same_request_after_its_block_was_taken_keeps_the_promises(self) -> None:
+        rounds, first = begun()
+        made, other = sequence(SPEC_ID, 3), sequence(SPEC_ID, 3, marker=1)
+        feed(rounds, made[:2])
+        rounds.seal(first)
+        second = rounds.begin(PARENT.hash, ATTRIBUTES)
+        assert reasons(feed(rounds, [other[0], other[1]])) == ["Publish", "EQUIVOCATION"]
+        assert second.trouble.endswith("index 1, built again")
+        rounds.seal(second)
+        rounds.begin(PARENT.hash, ATTRIBUTES)
+        assert reasons(feed(rounds, made)) == ["Publish"] * 3
+
     def test_fallback_that_does_not_build_cancels(self) -> None:
         rounds, round_ = begun()
         rounds.l2_answered(round_, None)
