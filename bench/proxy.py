@@ -21,6 +21,7 @@ import json
 import mmap
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -299,11 +300,11 @@ def start_server(run: Run, shared: Shared, folder: Path) -> tuple[int, list[int]
     if run.server == "nchan":
         port, pids = start_nchan(run, folder)
         run.children.start(
-            [sys.executable, __file__, "--publish", "post", str(shared.path), *pace, str(port)], CLIENT_CPU
+            [sys.executable, str(HERE / "proxy.py"), "--publish", "post", str(shared.path), *pace, str(port)], CLIENT_CPU
         )
         return port, pids, "/sub"
     publisher = run.children.start(
-        [sys.executable, __file__, "--publish", "ws", str(shared.path), *pace],
+        [sys.executable, str(HERE / "proxy.py"), "--publish", "ws", str(shared.path), *pace],
         CLIENT_CPU,
         stdout=subprocess.PIPE,
     )
@@ -339,9 +340,10 @@ def start_flashctl(run: Run, upstream: str) -> tuple[int, list[int], str]:
     os.close(write)
     os.read(read, 10)
     os.close(read)
+    port = 0
     for line in child.stderr:
-        if b"serving" in line:
-            port = int(line.decode().rstrip().rstrip("/ws").rsplit(":", 1)[1])
+        if found := re.search(rb"url=ws://[^ ]*:(\d+)/ws", line):
+            port = int(found[1])
             break
     os.set_blocking(child.stderr.fileno(), False)
     return port, [child.pid], "/ws" if run.encoding == "none" else f"/ws?compression={run.encoding}"

@@ -211,6 +211,9 @@ class Connection(asyncio.Protocol):
         rest = self._head.rest if self._head is not None else b""
         self._head = None
         assert self.subscriber is not None
+        if self.transport.get_write_buffer_size():
+            # Not even the answer to the handshake has gone out.
+            self.server.hub.pause(self.subscriber)
         self.server.hub.subscribe(self.subscriber, resume=resume, payload_id=payload_id)
         if rest:
             self._read_frames(rest)
@@ -285,9 +288,17 @@ class Connection(asyncio.Protocol):
 
     # -- the hub's Peer -------------------------------------------------------------------------------------
 
-    def writer(self) -> Callable[[bytes], object]:
-        """The transport's own write: nothing stands between a flush and the socket."""
-        return self.transport.write
+    def fileno(self) -> int:
+        """The accepted socket; -1 when TLS stands between."""
+        if self.server.secure:
+            return -1
+        # uvloop closes the socket after connection_lost, where the hub is told: it never writes to a number
+        # that has come to mean another client.
+        return int(self.transport.get_extra_info("socket").fileno())
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Through the transport, which keeps what the socket does not take."""
+        self.transport.write(data)
 
     def write_many(self, frames: Sequence[bytes]) -> None:
         """One gathering write; the frames stay shared."""
