@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from typing import Any
 
 import pytest
 from support import FIXTURES, fixture_path, op_blocks
@@ -12,15 +11,12 @@ from support import FIXTURES, fixture_path, op_blocks
 from flashctl.op.envelope import recover_all
 from flashctl.op.execution import BlockContext, BlockExecution
 
-QUICK = {"op-mainnet-121135704", "op-mainnet-132795025", "op-sepolia-26207960"}
 
-
-def names() -> list[Any]:
+def names() -> list[str]:
     if not FIXTURES.exists():
         return ["absent"]
     index = json.loads(fixture_path("flashblocks/derived/index.json").read_text())
-    found = [entry["file"].removeprefix("dev/").removesuffix(".json.gz") for entry in index]
-    return [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in found]
+    return [entry["file"].removeprefix("dev/").removesuffix(".json.gz") for entry in index]
 
 
 @pytest.mark.parametrize("name", names())

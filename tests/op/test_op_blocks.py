@@ -16,25 +16,11 @@ from flashctl.op.execution import (
 )
 
 ALL = op_blocks.names() if FIXTURES.exists() else ["absent"]
-QUICK = {
-    "op-mainnet-120794432",
-    "op-mainnet-121135704",
-    "op-mainnet-132795025",
-    "unichain-10211000",
-    "op-sepolia-22880574",
-    "op-sepolia-26207960",
-}
-"""Both eras, three chains, deposits alone and with users; the rest runs with the slow tests."""
-
 OVERRIDDEN_BASE_FEE = "celo-sepolia-2346038"
 """Celo floors its base fee by a rule of its own; the block is executed, its base fee not derived."""
 
 
-def selected() -> list[object]:
-    return [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in ALL]
-
-
-@pytest.mark.parametrize("name", selected())
+@pytest.mark.parametrize("name", ALL)
 def test_block_reaches_its_hash(name: str) -> None:
     recorded = op_blocks.load(name)
     if name == OVERRIDDEN_BASE_FEE:

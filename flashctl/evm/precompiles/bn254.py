@@ -21,6 +21,7 @@ __all__ = [
     "GROUP_ORDER",
     "InvalidPoint",
     "backend",
+    "on_curve",
 ]
 
 FIELD_MODULUS: Final = 21888242871839275222246405745257275088696311157297823662689037894645226208583
@@ -57,6 +58,12 @@ class Backend(Protocol):
     def pairing_is_one(self, pairs: list[tuple[G1, G2]]) -> bool:
         """Whether the product of the pairings is one; raises InvalidPoint."""
         ...
+
+
+def on_curve(point: G1) -> bool:
+    """Whether finite coordinates satisfy y^2 = x^3 + 3; every point that does is in the group."""
+    x, y = point
+    return (y * y - x * x * x - 3) % FIELD_MODULUS == 0
 
 
 @cache
