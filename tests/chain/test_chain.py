@@ -232,6 +232,29 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_full_disk_costs_the_block_that_did_not_fit_and_nothing_else(tmp_path: Path) -> None:
+    chain = Chain.open(GENESIS, tmp_path)
+    for block in grow(chain, 3):
+        chain.set_head(block.hash)
+    pages = chain._store._connection.execute("PRAGMA page_count").fetchone()[0]
+    chain._store._connection.execute(f"PRAGMA max_page_count = {pages + 4}")
+    code = bytes(60_000)
+    too_large = next_block(chain, chain.head, codes={keccak256(code): code})
+    with pytest.raises(StoreError, match="full"):
+        chain.insert(too_large)
+    assert chain.header(too_large.hash) is None
+    assert counted(chain, chain.head.hash) == 3
+    # With room again, the same chain goes on.
+    chain._store._connection.execute("PRAGMA max_page_count = 1000000")
+    chain.insert(too_large)
+    chain.set_head(too_large.hash)
+    chain.close()
+    again = Chain.open(GENESIS, tmp_path)
+    assert again.head.hash == too_large.hash
+    assert again.world(again.head.hash).code(keccak256(code)) == code
+    again.close()
+
+
 CRASH = """
     import sys
     from pathlib import Path
