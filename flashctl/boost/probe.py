@@ -13,7 +13,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.errors import AuthError, FlashctlError
 from flashctl.eth.hexdata import parse_quantity
 
-__all__ = ["head_age", "probe_forever"]
+__all__ = ["probe_forever"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,41 +37,47 @@ async def probe_forever(
         AuthError: If the fallback refuses our secret, which no waiting mends. A builder that does is merely
             not used.
     """
+    fallback_side, builder_side = _Side("fallback", l2), _Side("builder", builder)
     while True:
         before = health.status(switch.mode)
         if switch.mode is ExecutionMode.DISABLED:
-            health.l2_probed(await head_age(l2))
+            health.l2_probed(await fallback_side.head_age())
         else:
-            l2_age, builder_age = await asyncio.gather(head_age(l2), _builder_age(builder))
+            l2_age, builder_age = await asyncio.gather(fallback_side.head_age(), builder_side.head_age())
             health.l2_probed(l2_age)
             health.builder_probed(builder_age)
+        if fallback_side.refused is not None:
+            raise fallback_side.refused
         status = health.status(switch.mode)
         metrics.health.set(status)
         if status is not before:
-            _LOG.warning("health %d -> %d", before, status, extra={"facts": str(health)})
+            _LOG.warning("health %d -> %d", before, status)
         healthy = status is HealthStatus.HEALTHY
         await asyncio.sleep(interval_s if healthy else min(interval_s, UNHEALTHY_INTERVAL_S))
 
 
-async def _builder_age(client: JsonRpcClient) -> float | None:
-    try:
-        return await head_age(client)
-    except AuthError as error:
-        _LOG.error("builder: %s", error)
-        return None
+class _Side:
+    """One side being probed; says what is wrong with it once, not at every probe."""
 
+    def __init__(self, name: str, client: JsonRpcClient) -> None:
+        self._name = name
+        self._client = client
+        self._complaint = ""
+        self.refused: AuthError | None = None
 
-async def head_age(client: JsonRpcClient) -> float | None:
-    """Seconds since the latest block's timestamp; None if the side does not say.
+    async def head_age(self) -> float | None:
+        """Seconds since the latest block's timestamp; None if the side does not say."""
+        try:
+            block = await self._client.call("eth_getBlockByNumber", ["latest", False])
+            age = time.time() - parse_quantity(block["timestamp"])
+        except (FlashctlError, TypeError, KeyError) as error:
+            self.refused = error if isinstance(error, AuthError) else None
+            self._complain(str(error) if isinstance(error, FlashctlError) else "no latest block")
+            return None
+        self._complain("")
+        return age
 
-    Raises:
-        AuthError: If it refuses our secret.
-    """
-    try:
-        block = await client.call("eth_getBlockByNumber", ["latest", False])
-        return time.time() - parse_quantity(block["timestamp"])
-    except AuthError:
-        raise
-    except (FlashctlError, TypeError, KeyError) as error:
-        _LOG.debug("%s: no latest block: %s", client.url, error)
-        return None
+    def _complain(self, complaint: str) -> None:
+        if complaint and complaint != self._complaint:
+            _LOG.warning("%s: %s", self._name, complaint)
+        self._complaint = complaint
