@@ -18,6 +18,7 @@ import typer.core
 import typer.main
 
 from flashctl.cli.options import ROLES
+from flashctl.cli.values import make_plain
 from flashctl.errors import ExitCode, FlashctlError, exit_code_for
 
 __all__ = ["COMPLETE_VARIABLE", "main"]
@@ -37,7 +38,7 @@ class _Roles(typer.core.TyperGroup):
             return None
         if cmd_name not in self.commands:
             module = importlib.import_module(f"flashctl.cli.{cmd_name}")
-            self.add_command(typer.main.get_command(module.app), cmd_name)
+            self.add_command(make_plain(typer.main.get_command(module.app)), cmd_name)
         return self.commands[cmd_name]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    command = typer.main.get_command(_app)
+    command = make_plain(typer.main.get_command(_app))
     if os.environ.get(COMPLETE_VARIABLE):
         command.main(args=arguments, prog_name="flashctl", complete_var=COMPLETE_VARIABLE)
     try:

@@ -216,7 +216,10 @@ def _shared_parameters(role: str, keys: Collection[str], *, service: bool) -> li
             "log_format", str, "text", "--log-format", metavar="FORMAT", show_envvar=False,
             envvar=[environment("log_format"), "LOG_FORMAT"], help="text or json.",
         ),
-        option("verbose", int, 0, "--verbose", "-v", count=True, show_default=False, help="More detail; again for more."),
+        option(
+            "verbose", int, 0, "--verbose", "-v", count=True, show_default=False,
+            help="More detail; again for more.",
+        ),
         option("quiet", bool, False, "--quiet", "-q", help="Errors only."),
     ]  # fmt: skip
     if service:

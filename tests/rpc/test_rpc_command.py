@@ -41,7 +41,7 @@ NOWHERE = ("--flashblocks-url", "ws://127.0.0.1:1", "--upstream-rpc", "http://12
         (("--flashblocks-url", "http://127.0.0.1:1", *NOWHERE[2:], "--http.port", "0"), 2, "is an HTTP URL"),
         ((*NOWHERE, "--chain", "base-mainet"), 2, "unknown chain 'base-mainet'"),
         ((*NOWHERE, "--genesis", "absent.json"), 74, "cannot read absent.json"),
-        ((*NOWHERE, "--http.port", "70000"), 2, "65535"),
+        ((*NOWHERE, "--http.port", "70000"), 2, "70000"),
         ((*NOWHERE, "--metrics-addr", "nowhere"), 2, "not HOST:PORT"),
     ],
 )

@@ -1,0 +1,151 @@
+"""Plain values of flags without pydantic.
+
+typer 0.29 converts every value with a pydantic adapter, whose import takes 60 ms: as much as typer itself,
+and half of what `flashctl decode` may take. Texts, numbers, booleans and paths need none of it: `make_plain`
+has them converted here and leaves everything else, such as enumerations, to typer. With a typer that works
+otherwise it changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+import typer
+
+__all__ = ["make_plain"]
+
+_YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+_NO: Final = frozenset({"0", "false", "f", "no", "n", "off"})
+
+
+def make_plain(command: Any) -> Any:
+    """Let a typer command or group, and what is below it, convert plain values here; returns it."""
+    _use_plain_values(command.params)
+    # The help option is made when a command line is parsed.
+    command.get_help_option = functools.partial(_plain_help_option, command.get_help_option)
+    for below in getattr(command, "commands", {}).values():
+        make_plain(below)
+    return command
+
+
+def _plain_help_option(original: Callable[[Any], Any], ctx: Any) -> Any:
+    option = original(ctx)
+    if option is not None:
+        _use_plain_values([option])
+    return option
+
+
+def _use_plain_values(parameters: Iterable[Any]) -> None:
+    for parameter in parameters:
+        value = _plain_value(parameter)
+        if value is not None:
+            parameter.get_runtime_param = functools.partial(_same, value)
+
+
+def _same(value: _PlainValue) -> _PlainValue:
+    return value
+
+
+def _plain_value(parameter: Any) -> _PlainValue | None:
+    """How to convert the parameter, if that is plain."""
+    descriptor = getattr(parameter, "type_descriptor", None)
+    if descriptor is None or not hasattr(parameter, "get_runtime_param"):
+        return None
+    info = descriptor.parameter_info
+    if getattr(info, "parser", None) is not None or getattr(info, "click_type", None) is not None:
+        return None
+    annotation = descriptor.annotation
+    if get_origin(annotation) is list:
+        (annotation,) = get_args(annotation)
+    convert = _CONVERTERS.get(annotation)
+    if convert is None or (
+        annotation is Path and any(getattr(info, name, False) for name in ("exists", "resolve_path"))
+    ):
+        return None
+    return _PlainValue(convert, getattr(info, "min", None), getattr(info, "max", None))
+
+
+class _PlainValue:
+    """Stands in for typer's conversion of one parameter."""
+
+    def __init__(self, convert: Callable[[Any], Any], low: float | None, high: float | None) -> None:
+        self._convert = convert
+        self._low = low
+        self._high = high
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value of the parameter, from text, a profile or a default."""
+        many = param.multiple or param.nargs == -1
+        if value is None:
+            return () if many else None
+        try:
+            if not many:
+                return self._one(value)
+            if isinstance(value, str):
+                raise ValueError("expected a list")
+            return tuple([self._one(item) for item in value])
+        except ValueError as error:
+            raise typer.BadParameter(str(error), ctx=ctx, param=param) from None
+
+    def _one(self, value: Any) -> Any:
+        converted = self._convert(value)
+        if self._low is not None and converted < self._low:
+            raise ValueError(f"{converted} is less than {self._low:g}")
+        if self._high is not None and converted > self._high:
+            raise ValueError(f"{converted} is more than {self._high:g}")
+        return converted
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            return int(value.strip())
+        except ValueError:
+            pass
+    raise ValueError(f"{value!r} is not an integer")
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    raise ValueError(f"{value!r} is not a number")
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _YES or word in _NO:
+        return word in _YES
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def _path(value: Any) -> Path:
+    if isinstance(value, Path):
+        return value
+    return Path(_text(value))
+
+
+_CONVERTERS: Final[dict[Any, Callable[[Any], Any]]] = {
+    str: _text,
+    int: _integer,
+    float: _number,
+    bool: _boolean,
+    Path: _path,
+}
