@@ -13,6 +13,7 @@ cannot be written are kept up to QUEUE_LIMIT and then given up, oldest first.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
 import time
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from flashctl.core.stream import Backoff, mask_url
 from flashctl.errors import UsageError
-from flashctl.proxy.dedupe import digest_of
 from flashctl.proxy.relay import Placed, Relay
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Bus:
             while self._queue:
                 data, binary, placed = self._queue[0]
                 name = "" if placed is None else f"{placed.payload_id}/{placed.index}"
-                digest = b"" if placed is None else digest_of(data)
+                digest = b"" if placed is None else hashlib.blake2b(data, digest_size=16).digest()
                 # The message stays queued until Redis has it. A repeated attempt after a lost answer finds
                 # its own mark and is dropped, or comes through the deduplication of the readers.
                 await append(

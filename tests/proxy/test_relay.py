@@ -199,9 +199,9 @@ class TestDeduplication:
     def test_memory_is_bounded(self) -> None:
         dedupe = Deduplicator()
         for block in range(1000):
-            dedupe.judge(payload_id(block), 0, block, b"x")
+            dedupe.judge(payload_id(block), 0, block, 1)
         for index in range(10_000):
-            dedupe.judge(payload_id(1000), index, 1000, b"x")
+            dedupe.judge(payload_id(1000), index, 1000, 1)
         assert len(dedupe._seen) <= REMEMBERED_PAYLOADS
         assert max(len(indices) for indices in dedupe._seen.values()) <= 4096
 
@@ -219,7 +219,7 @@ class TestDeduplication:
         for first, run in [*turns, (True, len(stream)), (False, len(stream))]:
             source = "a" if first else "b"
             for block, index in stream[at[source] : at[source] + run]:
-                if dedupe.judge(payload_id(block), index, block, b"same", source) is Arrival.FRESH:
+                if dedupe.judge(payload_id(block), index, block, 1, source) is Arrival.FRESH:
                     sent.append((block, index))
             at[source] = min(len(stream), at[source] + run)
         assert sent == stream

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.proxy_lab import FAST, UpstreamServer, port_of, run, running, until
+from support.proxy_process import proxy_process
 from support.raw_websocket import RawClient, client_frame, http, upgrade_request
 
 from flashctl.cli.app import main
@@ -286,28 +284,6 @@ def flashctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-@asynccontextmanager
-async def process(
-    *arguments: str, **environment: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, int, int]]:
-    """`flashctl proxy` as an operator runs it: the process, its port and its metrics port."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "flashctl", "proxy", "--listen-addr", "127.0.0.1:0", "--log-format", "json",
-        "--metrics-addr", "127.0.0.1:0", *arguments,
-        stderr=subprocess.PIPE, env={**os.environ, **environment},
-    )  # fmt: skip
-    try:
-        while True:
-            line = json.loads(await child.stderr.readline())
-            if "url" in line:
-                break
-        yield child, int(line["url"].split(":")[2].split("/")[0]), int(line["status"].rsplit(":", 1)[1])
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
-
-
 class TestProcess:
     def test_a_life(self) -> None:
         """Start by environment as a compose file has it, serve, report, reload, drain."""
@@ -315,26 +291,26 @@ class TestProcess:
         async def test() -> None:
             source = await upstream()
             environment = {"UPSTREAM_WS": f"{source.url},{source.url}x", "PER_IP_CONNECTION_LIMIT": "3"}
-            async with process(**environment) as (child, port, metrics_port):
-                client = await RawClient.connect(port)
+            async with proxy_process(**environment) as proxy:
+                client = await RawClient.connect(proxy.port)
                 sent = source.publish(7, 0)
                 assert await client.frames(1) == [sent]
-                status = await asyncio.to_thread(fetch_status, f"http://127.0.0.1:{metrics_port}")
+                status = await asyncio.to_thread(fetch_status, f"http://127.0.0.1:{proxy.status_port}")
                 assert status["limits"]["per_ip"] == 3
                 assert [one["connected"] for one in status["upstreams"]] == [True, True]
                 assert status["ready"]
                 shown = await asyncio.to_thread(
-                    flashctl, "proxy", "status", "--url", f"http://127.0.0.1:{metrics_port}"
+                    flashctl, "proxy", "status", "--url", f"http://127.0.0.1:{proxy.status_port}"
                 )
                 assert shown.returncode == 0
                 assert "1 connected" in shown.stdout
-                child.send_signal(signal.SIGHUP)
+                proxy.child.send_signal(signal.SIGHUP)
                 await asyncio.sleep(0.1)
-                child.send_signal(signal.SIGTERM)
+                proxy.child.send_signal(signal.SIGTERM)
                 end = await client.closed()
                 assert end.close_code == 1001
                 client.send(client_frame(8, end.payload))
-                assert await asyncio.wait_for(child.wait(), 5) == 0
+                assert await asyncio.wait_for(proxy.child.wait(), 5) == 0
 
         run(test)
 

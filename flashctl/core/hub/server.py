@@ -131,7 +131,8 @@ class HubServer:
         self._noise_due = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._pong_check_due = 0.0
         self._emptied = asyncio.Event()
 
     @property
@@ -161,7 +162,6 @@ class HubServer:
             raise ListenFailed(host, port, error) from None
         self.host = host
         self.port = self._server.sockets[0].getsockname()[1]
-        self._sweeper = loop.create_task(self._sweep_forever())
 
     async def close(self, reason: str = "server shutting down", *, timeout_s: float = 2.0) -> None:
         """Accept no more, flush, send 1001 to everybody and wait for their answers, then drop the rest."""
@@ -183,8 +183,8 @@ class HubServer:
                 pass
         for connection in tuple(self._closing):
             connection.abort()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.sleep(0)
@@ -200,6 +200,8 @@ class HubServer:
         limits = self.limits
         address = connection.address
         self._handshakes[connection] = time.monotonic() + limits.handshake_s
+        if self._sweep_timer is None:
+            self._sweep_timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_again)
         self._handshakes_by_ip[address] += 1
         if self._handshakes_by_ip[address] > limits.max_handshakes_per_ip and not self.handshake_exempt(
             address
@@ -265,10 +267,11 @@ class HubServer:
 
     # -- deadlines ------------------------------------------------------------------------------------------
 
-    async def _sweep_forever(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            self.sweep(time.monotonic())
+    def _sweep_again(self) -> None:
+        self._sweep_timer = None
+        self.sweep(time.monotonic())
+        if self._handshakes or self._closing or any(self._open):
+            self._sweep_timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep_again)
 
     def sweep(self, now: float) -> None:
         """Enforce every deadline that has passed."""
@@ -290,13 +293,17 @@ class HubServer:
 
     def _ping(self, now: float) -> None:
         slice_s = self.limits.ping_interval_s / PING_SLICES
-        if not self._ping_due:
-            self._ping_due = now
+        if now - self._ping_due > self.limits.ping_interval_s:
+            self._ping_due = now  # the first sweep, or the first after a time without clients
         while self._ping_due <= now:
             for connection in self._open[self._next_ping_slice]:
                 connection.ping(now)
             self._next_ping_slice = (self._next_ping_slice + 1) % PING_SLICES
             self._ping_due += slice_s
+        # Looking at everybody is 0.3 ms at 5,000 clients: not at every sweep.
+        if now < self._pong_check_due:
+            return
+        self._pong_check_due = now + min(1.0, self.limits.pong_timeout_s / 8)
         oldest = now - self.limits.pong_timeout_s
         for connection in self.connections():
             if connection.pinged_at and connection.pinged_at < oldest and connection.state is State.OPEN:
