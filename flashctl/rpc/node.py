@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.errors import DataError, FlashctlError, ProtocolError
+from flashctl.errors import DataError, FlashctlError, ProtocolError, UnavailableError
 from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.evm.state import Account
@@ -64,6 +64,8 @@ class Node:
             RpcError: If the node has not got the state (any more).
             FlashctlError: If it cannot be reached or answers nonsense.
         """
+        if state.is_full:
+            raise UnavailableError(f"the state cache of block {state.block.number} is full")
         at = {"blockHash": to_hex(state.block.hash)}
         accounts, slots = sorted(missing.accounts), sorted(missing.slots)
         calls: list[tuple[str, list[Any]]] = []

@@ -288,11 +288,8 @@ class Overlay:
 
     def _fresh(self, head: CanonicalBlock) -> CanonicalState:
         """Nothing known but what can never change."""
-        codes = self._canonical.codes if self._canonical is not None else None
-        fresh = CanonicalState(head, codes)
-        if self._canonical is not None and head.parent_hash == self._canonical.block.hash:
-            fresh.hashes |= self._canonical.hashes
-        return fresh
+        previous = self._canonical
+        return CanonicalState(head) if previous is None else previous.restarted(head)
 
     def _rebase(self, canonical: CanonicalState) -> None:
         """Put the blocks that are left on top of the new head: same contents, a shorter way down."""

@@ -28,6 +28,12 @@ MAX_CACHED_ENTRIES: Final = 300_000
 """Accounts and slots kept from block to block, about 60 MB; beyond it the next block starts with an empty
 cache."""
 
+MAX_CACHED_CODES: Final = 10_000
+"""Contracts kept, at most 240 MB and mostly a tenth of it; the same goes for them."""
+
+MAX_ENTRIES: Final = 1_000_000
+"""Where the cache of one block is full, should the chain stand still while callers go on asking."""
+
 
 @dataclass(frozen=True, slots=True)
 class CanonicalBlock:
@@ -70,7 +76,7 @@ class CanonicalState:
     Shared between threads: every entry is written once and whole, which dictionaries do atomically.
     """
 
-    __slots__ = ("accounts", "block", "codes", "hashes", "storage")
+    __slots__ = ("accounts", "block", "codes", "hashes", "size", "storage")
 
     def __init__(self, block: CanonicalBlock, codes: dict[bytes, bytes] | None = None) -> None:
         self.block: Final = block
@@ -80,16 +86,35 @@ class CanonicalState:
         """By hash, so valid at every block."""
         self.hashes: dict[int, bytes] = {block.number: block.hash, block.number - 1: block.parent_hash}
         """Ancestors by number."""
+        self.size = 0
+        """Accounts and slots."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be fetched into it."""
+        return self.size >= MAX_ENTRIES
 
     def add_account(self, address: int, account: Account | None, code: bytes) -> None:
         """Take in a fetched account and its code."""
         if account is not None and code:
             self.codes[account.code_hash] = code
         self.accounts[address] = account
+        self.size += 1
 
     def add_slot(self, address: int, slot: int, value: int) -> None:
         """Take in a fetched storage word."""
         self.storage.setdefault(address, {})[slot] = value
+        self.size += 1
+
+    def restarted(self, block: CanonicalBlock) -> CanonicalState:
+        """A state of which only that is known which no block changes: codes, and hashes if `block` is a
+        child."""
+        fresh = CanonicalState(block, self.codes if len(self.codes) <= MAX_CACHED_CODES else None)
+        if block.parent_hash == self.block.hash:
+            fresh.hashes |= {
+                number: known for number, known in self.hashes.items() if number > block.number - 256
+            }
+        return fresh
 
     def without_known(self, missing: Missing) -> Missing:
         """The part of `missing` that is not here yet."""
@@ -101,13 +126,11 @@ class CanonicalState:
 
     def advanced(self, block: CanonicalBlock, diff: StateDiff) -> CanonicalState:
         """The state after `block`, a child of this one's block that made exactly the changes of `diff`."""
-        following = CanonicalState(block, self.codes)
-        following.hashes |= {
-            number: known for number, known in self.hashes.items() if number > block.number - 256
-        }
+        following = self.restarted(block)
         size = len(self.accounts) + sum(map(len, self.storage.values()))
         if size > MAX_CACHED_ENTRIES:
             return following
+        following.size = size
         following.accounts = {**self.accounts, **diff.accounts}
         following.storage = {address: dict(slots) for address, slots in self.storage.items()}
         for address in _emptied(diff):
