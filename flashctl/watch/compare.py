@@ -22,6 +22,10 @@ MAX_OPEN: Final = 4_096
 """Flashblocks that wait for the other sources; the oldest is judged as it is beyond it."""
 
 
+GRACE_NS: Final = 1_000_000_000
+"""What another source may still be behind at the end; what is older and has not come is missing."""
+
+
 class _Entry:
     """One (payload id, index) and who has shown it."""
 
@@ -47,6 +51,7 @@ class Comparison:
         self.lags = [Samples() for _ in names]
         self.missed = [0] * len(names)
         self.received = [0] * len(names)
+        self._newest = 0
         self.differing = 0
         self.compared = 0
 
@@ -55,6 +60,7 @@ class Comparison:
         if event.row is None or event.payload_id is None or event.index is None or event.arrival is None:
             return
         at_ns = event.arrival.monotonic_ns
+        self._newest = max(self._newest, at_ns)
         self.received[source] += 1
         self._began.setdefault(source, at_ns)
         key = (event.payload_id, event.index)
@@ -74,11 +80,8 @@ class Comparison:
 
     def finish(self) -> None:
         """Judge what is still open, except what may simply not have arrived yet."""
-        if not self._open:
-            return
-        newest = max(entry.first for entry in self._open.values())
         for entry in self._open.values():
-            if len(entry.seen) == len(self.names) or newest - entry.first > 2_000_000_000:
+            if len(entry.seen) == len(self.names) or self._newest - entry.first > GRACE_NS:
                 self._settle(entry)
         self._open.clear()
 

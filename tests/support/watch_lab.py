@@ -1,0 +1,163 @@
+"""Streams for watch: scripted servers in a thread of their own, and arrivals made by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from support.flashblocks import make_flashblock
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from flashctl.core.wire import Flashblock, encode
+from flashctl.watch.events import Arrival, WatchEvent
+from flashctl.watch.tracker import Tracker
+
+__all__ = ["CLOSE", "HOLD", "StreamServer", "arrive", "block", "follow", "message", "names"]
+
+HOLD = object()
+"""In a script: say nothing more, and keep the connection."""
+CLOSE = object()
+"""In a script: close the connection."""
+
+STEP_NS = 200_000_000
+START_NS = 1_700_000_000 * 1_000_000_000
+
+
+def message(block: int = 1, index: int = 0, payload: int | None = None, **settings: Any) -> bytes:
+    """A message as a builder writes it; the payload id follows the block unless it is given."""
+    return encode(make_flashblock(block, index, block if payload is None else payload, **settings))
+
+
+def block(number: int, flashblocks: int = 4, payload: int | None = None, **settings: Any) -> list[bytes]:
+    """The messages of a whole block."""
+    return [
+        message(number, index, payload, gas_used=21_000 * (index + 1), **settings)
+        for index in range(flashblocks)
+    ]
+
+
+def arrive(data: bytes, number: int = 0, *, binary: bool = False, start_ns: int = START_NS) -> Arrival:
+    """A message that arrived as the `number`th, one every 200 ms."""
+    at = start_ns + number * STEP_NS
+    return Arrival(data, binary, at, at)
+
+
+def follow(frames: Sequence[bytes | Flashblock | Arrival], *, end: bool = False) -> list[WatchEvent]:
+    """The events of a stream."""
+    tracker, events = Tracker(), []
+    for number, frame in enumerate(frames):
+        if isinstance(frame, Flashblock):
+            frame = encode(frame, "full")
+        events += tracker.feed(frame if isinstance(frame, Arrival) else arrive(frame, number))
+    return events + (tracker.end(START_NS + len(frames) * STEP_NS) if end else [])
+
+
+def names(events: Sequence[WatchEvent]) -> list[str]:
+    """What happened, in order."""
+    return [event.name for event in events]
+
+
+def with_extra(flashblock: Flashblock, **extra: Any) -> Flashblock:
+    """A flashblock with fields nobody knows."""
+    return replace(flashblock, extra=extra)
+
+
+class StreamServer:
+    """A WebSocket server that plays one script per connection; the last script repeats.
+
+    A script is a list of frames (str or bytes), pauses (float seconds), HOLD and CLOSE.
+    """
+
+    def __init__(
+        self,
+        *scripts: Sequence[Any],
+        refuse: tuple[int, str] | None = None,
+        answer: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> None:
+        self._scripts = scripts
+        self._refuse = refuse
+        self._answer = answer
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.connections = 0
+        self.received: list[str | bytes] = []
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> StreamServer:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._main())
+        self._loop.close()
+
+    async def _main(self) -> None:
+        async with serve(
+            self._handle, "127.0.0.1", 0, compression=None, process_request=self._process, close_timeout=0.2
+        ) as server:
+            self.port = next(iter(server.sockets)).getsockname()[1]
+            self._ready.set()
+            await self._stop.wait()
+
+    def _process(self, connection: ServerConnection, request: Any) -> Any:
+        if self._refuse is None:
+            return None
+        status, body = self._refuse
+        return connection.respond(status, body)
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        number = self.connections
+        self.connections += 1
+        reader = asyncio.ensure_future(self._read(connection))
+        try:
+            await self._play(connection, self._scripts[min(number, len(self._scripts) - 1)])
+        except ConnectionClosed:
+            pass
+        finally:
+            reader.cancel()
+
+    async def _play(self, connection: ServerConnection, script: Sequence[Any]) -> None:
+        for step in script:
+            if step is HOLD:
+                await connection.wait_closed()
+            elif step is CLOSE:
+                return
+            elif isinstance(step, float):
+                await asyncio.sleep(step)
+            else:
+                await connection.send(step)
+
+    async def _read(self, connection: ServerConnection) -> None:
+        try:
+            async for received in connection:
+                self.received.append(received)
+                if self._answer is not None:
+                    for reply in self._answer(json.loads(received)):
+                        await connection.send(json.dumps(reply))
+        except ConnectionClosed:
+            pass
+
+
+def text_frames(frames: Sequence[bytes]) -> list[str]:
+    """Messages as text frames."""
+    return [frame.decode() for frame in frames]
