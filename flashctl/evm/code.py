@@ -28,7 +28,7 @@ Trace = Callable[["Frame", list[int], bytearray], int]
 """Runs from one place of the code to another: takes the frame, its stack and its memory, returns the next
 program counter or one of the negative `Exit` codes."""
 
-DEFAULT_HOT_AFTER: Final = 24
+DEFAULT_HOT_AFTER: Final = 16
 """Arrivals at a place before it is compiled. Not 2: the second arrival is often the last one."""
 
 DEFAULT_CACHE_BYTES: Final = 192 * 2**20
@@ -161,7 +161,9 @@ class CodeCache:
         """Bytes held, as accounted by the codes themselves."""
         self._codes: OrderedDict[bytes, Code] = OrderedDict()
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Codes held. (Not `len`: an empty cache should not be false where one is optional.)"""
         return len(self._codes)
 
     def get(self, code_hash: bytes, load: Callable[[bytes], bytes]) -> Code:
