@@ -128,8 +128,8 @@ class CanonicalState:
         """The state after `block`, a child of this one's block that made exactly the changes of `diff`."""
         following = self.restarted(block)
         size = len(self.accounts) + sum(map(len, self.storage.values()))
-        if size > MAX_CACHED_ENTRIES:
-            return following
+        if size > MAX_CACHED_ENTRIES or following.codes is not self.codes:
+            return following  # accounts without their codes would be wrong, not just forgotten
         following.size = size
         following.accounts = {**self.accounts, **diff.accounts}
         following.storage = {address: dict(slots) for address, slots in self.storage.items()}

@@ -354,3 +354,23 @@ def test_rules_are_inferred_when_nobody_knows_the_chain() -> None:
     bench.stream(*block.flashblocks)
     assert overlay.view is not None and overlay.view.latest.agrees
     assert overlay.view.latest.fork is OpFork.ISTHMUS
+
+
+@pytest.mark.parametrize("limit", ["MAX_CACHED_CODES", "MAX_CACHED_ENTRIES"])
+def test_a_cache_that_grew_too_large_is_dropped_whole(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(f"flashctl.rpc.state.{limit}", 0)
+    bench = Bench()
+    code = bytes.fromhex(PROBE["code"].removeprefix("0x"))
+    probe = create_address(int.from_bytes(DEVNET_ACCOUNTS[0].address, "big"), 0).to_bytes(20, "big")
+    increment = bytes.fromhex(PROBE["increment()"])
+    parent = None
+    for nonce in range(4):
+        raw = (
+            signed(0, nonce, probe, data=increment) if nonce else signed(0, 0, None, data=code, gas=3_000_000)
+        )
+        block = bench.lab.build([[raw]], parent)
+        parent = block.sealed.header
+        bench.stream(*block.flashblocks)
+        assert bench.overlay.view is not None and bench.overlay.view.latest.agrees
+        bench.confirm(block)
+    assert bench.overlay.counts.confirmed == 4 and bench.overlay.counts.diverged == 0
