@@ -124,7 +124,9 @@ def pyrevm(accounts: Json) -> Call:
         info = AccountInfo(nonce=entry["nonce"], balance=entry["balance"], code=code)
         evm.insert_account_info(address, info)
         for slot, value in entry["storage"].items():
+            start = evm.snapshot()  # else the slot stays warm, and in the journal, for ever
             evm.insert_account_storage(address, int(slot, 16), int(value, 16))
+            evm.revert(start)
 
     def call(caller: str, to: str, data: str, gas: int) -> None:
         origin, target = ("0x" + int(text, 16).to_bytes(20, "big").hex() for text in (caller, to))
