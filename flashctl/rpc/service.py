@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 
@@ -30,6 +31,11 @@ from flashctl.rpc.subscriptions import Subscriptions
 __all__ = ["RpcNode", "run"]
 
 _LOG = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread that executes may keep the interpreter from the event loop and the stream. With eight
+callers of heavy eth_calls, nine in ten preconfirmations took under 250 ms; with Python's own 5 ms, under
+500 ms."""
 
 _PREFIX = "reth_flashblocks"
 """Scope of the metrics on Base's nodes; whoever has a dashboard for those can keep it."""
@@ -78,6 +84,7 @@ class RpcNode:
     async def main(self, life: Lifecycle) -> None:
         """Listen, follow, and wait for the end."""
         config = self._config
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         life.on_stop(self.follower.close, "overlay")
         life.on_stop(self.node.close, "upstream")
         if self.sequencer is not self.node.client:
