@@ -68,11 +68,21 @@ class _Runner:
             await asyncio.gather(*tasks, return_exceptions=True)
             for finish in self._finishers:
                 await finish()
-            session.close()
+            self._close()
         if follow in done and (error := follow.exception()) is not None:
+            if isinstance(error, BrokenPipeError):
+                session.code = ExitCode.PIPE
+                return
             raise error
         if not done and is_failure:
             raise TimedOut(f"nothing conclusive within {limit:g} s")
+
+    def _close(self) -> None:
+        """Print what is left, for whoever still reads."""
+        try:
+            self.session.close()
+        except BrokenPipeError:
+            self.session.code = ExitCode.PIPE
 
     def _limit(self) -> tuple[float | None, bool]:
         """Seconds until the end, and whether reaching them is a failure."""

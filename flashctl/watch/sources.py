@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from flashctl.core.stream import (
     Backoff,
@@ -20,6 +20,7 @@ from flashctl.core.stream import (
     Disconnected,
     Frame,
     NotAStream,
+    StreamItem,
     StreamOptions,
     mask_url,
     subscribe,
@@ -72,23 +73,24 @@ async def live(config: StreamConfig, note: Callable[[str], None]) -> AsyncIterat
         async for item in node_subscription(config.url, config):
             yield item
         return
-    stream = subscribe(config.url, stream_options(config)).__aiter__()
+    stream = subscribe(config.url, stream_options(config))
     if config.source == "auto":
-        verdict = await _first_items(stream, config)
-        for item in verdict.items:
-            yield item
-        if verdict.is_node:
+        is_node = False
+        async for known in _until_known(stream, config):
+            if known is None:
+                is_node = True
+            else:
+                yield known
+        if is_node:
             note(f"{mask_url(config.url)} is a node: following its {_SUBSCRIPTION} subscription")
             async for item in node_subscription(config.url, config):
                 yield item
             return
-        if verdict.pending is not None:
-            yield _item(await verdict.pending)
     async for received in stream:
         yield _item(received)
 
 
-def _item(received: Connected | Disconnected | Frame) -> Item:
+def _item(received: StreamItem) -> Item:
     if isinstance(received, Frame):
         return Arrival(
             received.data, received.binary, received.received_ns, received.monotonic_ns, received.url
@@ -96,43 +98,46 @@ def _item(received: Connected | Disconnected | Frame) -> Item:
     return received
 
 
-class _Verdict:
-    """What the first moments of a connection tell."""
+async def _until_known(stream: AsyncIterator[StreamItem], config: StreamConfig) -> AsyncIterator[Item | None]:
+    """The items up to the one that tells what the endpoint is; None in its place when it is a node.
 
-    def __init__(self) -> None:
-        self.items: list[Item] = []
-        self.is_node = False
-        self.pending: asyncio.Task[Any] | None = None
-        """The read that was under way when the verdict fell."""
-
-
-async def _first_items(stream: AsyncIterator[Any], config: StreamConfig) -> _Verdict:
-    """Read until the first frame, and find out what a silent or JSON-RPC speaking endpoint is."""
-    verdict = _Verdict()
-    probed = False
+    A silent endpoint is asked once, on a connection of its own: a raw stream is never sent anything.
+    """
+    connected = asked = False
     while True:
-        read = asyncio.ensure_future(anext(stream))
-        limit = None if probed or not verdict.items else QUIET_BEFORE_PROBE_S
-        done, _ = await asyncio.wait({read}, timeout=limit)
-        if not done:
-            probed = True
-            assert config.url is not None
-            if await probe_node(config.url, config):
+        read: asyncio.Task[StreamItem] = asyncio.ensure_future(_next(stream))
+        try:
+            done, _ = await asyncio.wait(
+                {read}, timeout=QUIET_BEFORE_PROBE_S if connected and not asked else None
+            )
+            if not done:
+                asked = True
+                if await probe_node(config.url or "", config):
+                    yield None
+                    return
+            item = _item(await read)
+        except EndOfStream:
+            return
+        finally:
+            if not read.done():
                 read.cancel()
                 await asyncio.gather(read, return_exceptions=True)
-                verdict.is_node = True
-                return verdict
-            verdict.pending = read
-            return verdict
-        item = _item(read.result())
-        verdict.items.append(item)
         if isinstance(item, Arrival):
-            verdict.is_node = _speaks_json_rpc(item)
-            if verdict.is_node:
-                verdict.items.pop()
-            return verdict
-        if isinstance(item, Disconnected):
-            return verdict
+            yield None if _speaks_json_rpc(item) else item
+            return
+        connected = isinstance(item, Connected)
+        yield item
+
+
+async def _next(stream: AsyncIterator[StreamItem]) -> StreamItem:
+    """The next item; a coroutine cannot end with StopAsyncIteration as it is."""
+    async for item in stream:
+        return item
+    raise EndOfStream
+
+
+class EndOfStream(Exception):
+    """The stream has nothing more: it was told not to reconnect."""
 
 
 def _speaks_json_rpc(arrival: Arrival) -> bool:

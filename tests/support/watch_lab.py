@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +19,7 @@ from flashctl.core.wire import Flashblock, encode
 from flashctl.watch.events import Arrival, WatchEvent
 from flashctl.watch.tracker import Tracker
 
-__all__ = ["CLOSE", "HOLD", "StreamServer", "arrive", "block", "follow", "message", "names"]
+__all__ = ["CLOSE", "HOLD", "NodeServer", "StreamServer", "arrive", "block", "follow", "message", "names"]
 
 HOLD = object()
 """In a script: say nothing more, and keep the connection."""
@@ -161,3 +162,51 @@ class StreamServer:
 def text_frames(frames: Sequence[bytes]) -> list[str]:
     """Messages as text frames."""
     return [frame.decode() for frame in frames]
+
+
+class NodeServer:
+    """A node's HTTP endpoint with scripted answers: method name to a function of its parameters."""
+
+    def __init__(self, **methods: Callable[[list[Any]], Any]) -> None:
+        self.methods = methods
+        self.calls: list[tuple[str, list[Any]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.calls.append((request["method"], request["params"]))
+                reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
+                try:
+                    reply["result"] = outer.methods[request["method"]](request["params"])
+                except Exception as error:
+                    reply["error"] = {"code": -32000, "message": str(error)}
+                body = json.dumps(reply).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> NodeServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
