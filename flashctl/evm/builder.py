@@ -79,6 +79,8 @@ class TraceBuilder:
         self._height = 0
         self._locals: set[str] = set()
         self._known: dict[str, Symbol] = {}
+        self._growth: int | None = None
+        """The line that grows memory, while it may still grow it further."""
 
     # -- the symbolic stack
 
@@ -167,10 +169,25 @@ class TraceBuilder:
     # -- memory
 
     def hold(self, end: int) -> None:
-        """Make sure that memory holds `end` bytes."""
-        if end > self.memory_size:
-            self.emit(f"if len(mem)<{end}: expand(f,{end})")
-            self.memory_size = end
+        """Make sure that memory holds `end` bytes.
+
+        Growing word by word costs the same gas as growing at once, so a growth takes in those that follow
+        it, up to the next place where the trace may be left or gas or the size of memory is looked at.
+        """
+        if end <= self.memory_size:
+            return
+        line = f"if len(mem)<{end}: expand(f,{end})"
+        if self._growth is None:
+            self._growth = len(self.lines)
+            self.emit(line)
+        else:
+            self.lines[self._growth] = line
+        self.memory_size = end
+
+    def look_at_gas(self) -> None:
+        """What comes next depends on the gas left or on the size of memory: no later growth may be drawn
+        before it."""
+        self._growth = None
 
     def hold_word(self, offset: str) -> str:
         """Make sure that memory holds the word at a computed offset; returns the name of its end."""
@@ -199,6 +216,7 @@ class TraceBuilder:
 
     def pay(self) -> None:
         """Pay the gas owed so far, in the middle of the trace."""
+        self.look_at_gas()
         if self.owed:
             self.emit(f"f.gas-={self.owed}")
             self.emit("if f.gas<0: raise OutOfGas")
@@ -211,6 +229,7 @@ class TraceBuilder:
 
     def leave_if(self, test: str, target: str, check: str = "") -> None:
         """A side exit."""
+        self.look_at_gas()
         self.emit(f"if {test}:")
         if check:
             self.emit(" " + check)

@@ -261,6 +261,7 @@ _PASSING: Final = (0x47, 0x59)
 
 def _surroundings(builder: TraceBuilder, opcode: int) -> None:
     if opcode in _PASSING:
+        builder.look_at_gas()
         builder.compute(*_SURROUNDINGS[opcode])
     else:
         builder.compute_once(*_SURROUNDINGS[opcode])
@@ -427,6 +428,7 @@ def _storage_load(builder: TraceBuilder, opcode: int) -> None:
 
 def _storage_store(builder: TraceBuilder, opcode: int) -> None:
     slot, value = builder.operand(), builder.operand()
+    builder.look_at_gas()
     builder.emit(f"store_slot(f,{slot},{value},{builder.owed})")
 
 

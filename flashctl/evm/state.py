@@ -21,7 +21,7 @@ it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 
@@ -105,12 +105,9 @@ class LogEntry(NamedTuple):
     data: bytes
 
 
-class Snapshot(NamedTuple):
-    """A point of a transaction to go back to."""
-
-    undo_length: int
-    log_count: int
-    refund: int
+Snapshot: TypeAlias = tuple[int, int, int]
+"""A point of a transaction to go back to: length of the undo log, number of logs, refund. A bare tuple,
+because every call takes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +189,7 @@ class JournaledState:
 
     def snapshot(self) -> Snapshot:
         """The present point of the transaction."""
-        return Snapshot(len(self.undo), len(self.logs), self.refund)
+        return len(self.undo), len(self.logs), self.refund
 
     def revert(self, snapshot: Snapshot) -> None:
         """Take back everything since `snapshot`, warmth included."""
