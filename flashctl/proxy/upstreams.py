@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -110,12 +111,16 @@ class Upstreams:
                 await asyncio.sleep(REFUSED_RETRY_S)
 
     async def _follow(self, upstream: Upstream) -> None:
-        stats, relay = upstream.stats, self._relay
+        stats, relay, name = upstream.stats, self._relay, upstream.name
+
+        def receive(data: bytes, binary: bool) -> None:
+            upstream.last_message_at = time.monotonic()
+            relay.receive(name, data, binary=binary)
+
         stats.attempts += 1
-        async for item in subscribe(upstream.url, self._options()):
+        async for item in subscribe(upstream.url, replace(self._options(), direct=receive)):
             if isinstance(item, Frame):
-                upstream.last_message_at = item.monotonic_ns / 1e9
-                relay.receive(upstream.name, item.data, binary=item.binary)
+                receive(item.data, item.binary)
             elif isinstance(item, Connected):
                 stats.successes += 1
                 upstream.connected = True

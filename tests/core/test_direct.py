@@ -1,0 +1,211 @@
+"""Messages in the socket's callback: the same, in the same order, as the usual way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from support.proxy_lab import run, until
+from websockets.utils import accept_key
+
+from flashctl.core.direct import DirectConnection
+from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
+
+
+class Script:
+    """A server that answers the handshake and then writes exactly what a test says."""
+
+    def __init__(self) -> None:
+        self.writer: asyncio.StreamWriter | None = None
+        self.greeting = b""
+        """Sent in one piece with the answer to the handshake."""
+        self.port = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Script]:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            request = (await reader.readuntil(b"\r\n\r\n")).decode()
+            key = next(line.split(": ")[1] for line in request.split("\r\n") if "Key:" in line)
+            writer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n" + self.greeting
+            )
+            self.writer = writer
+            while await reader.read(4096):
+                pass
+
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            if self.writer is not None:
+                self.writer.transport.abort()
+            server.close()
+
+    async def write(self, data: bytes, sizes: list[int] | None = None) -> None:
+        """Write, in pieces of the given sizes."""
+        assert self.writer is not None
+        for size in sizes or [len(data)]:
+            self.writer.write(data[:size])
+            data = data[size:]
+            await asyncio.sleep(0.001)
+        self.writer.write(data)
+
+
+def server_frame(first: int, payload: bytes) -> bytes:
+    if len(payload) < 126:
+        return bytes((first, len(payload))) + payload
+    if len(payload) < 1 << 16:
+        return struct.pack("!BBH", first, 126, len(payload)) + payload
+    return struct.pack("!BBQ", first, 127, len(payload)) + payload
+
+
+class Reader:
+    """Everything a subscription delivers, in the order it comes, and which way it came."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[bytes, bool]] = []
+        self.direct = 0
+        self.reasons: list[str] = []
+        self.connected = asyncio.Event()
+
+    async def follow(self, port: int, **settings: object) -> None:
+        options = StreamOptions(direct=self.take, reconnect=False, **settings)  # type: ignore[arg-type]
+        async for item in subscribe(f"ws://127.0.0.1:{port}/", options):
+            match item:
+                case Frame(data, binary):
+                    self.messages.append((data, binary))
+                case Connected():
+                    self.connected.set()
+                case Disconnected(_, reason):
+                    self.reasons.append(reason)
+
+    def take(self, data: bytes, binary: bool) -> None:
+        self.direct += 1
+        self.messages.append((data, binary))
+
+
+@asynccontextmanager
+async def reading(script: Script, **settings: object) -> AsyncIterator[Reader]:
+    reader = Reader()
+    async with script.serving():
+        task = asyncio.create_task(reader.follow(script.port, **settings))
+        await reader.connected.wait()
+        await asyncio.sleep(0.01)
+        yield reader
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+TEXT, BINARY = 0x81, 0x82
+
+
+def test_messages_go_the_direct_way() -> None:
+    async def test() -> None:
+        script = Script()
+        async with reading(script) as reader:
+            await script.write(server_frame(TEXT, b"one") + server_frame(BINARY, b"\xff"))
+            await until(lambda: len(reader.messages) == 2)
+            assert reader.messages == [(b"one", False), (b"\xff", True)]
+            assert reader.direct == 2
+
+    run(test)
+
+
+def test_what_comes_with_the_handshake_comes_first() -> None:
+    async def test() -> None:
+        script = Script()
+        script.greeting = b"".join(server_frame(TEXT, b"%d" % number) for number in range(5))
+        async with reading(script) as reader:
+            await script.write(server_frame(TEXT, b"5"))
+            await until(lambda: len(reader.messages) == 6)
+            assert [data for data, _ in reader.messages] == [b"%d" % number for number in range(6)]
+            assert reader.direct >= 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_mixture_in_any_pieces_arrives_in_order(seed: int) -> None:
+    source = random.Random(seed)
+    expected: list[tuple[bytes, bool]] = []
+    stream = b""
+    for _ in range(40):
+        kind = source.choice(["text", "text", "binary", "ping", "fragments", "large"])
+        payload = source.randbytes(source.choice([0, 1, 125, 126, 700])).hex().encode()
+        if kind == "ping":
+            stream += server_frame(0x89, payload[:100])
+            continue
+        if kind == "large":
+            payload *= 60
+        expected.append((payload, kind == "binary"))
+        if kind == "fragments":
+            middle = len(payload) // 2
+            stream += server_frame(0x01, payload[:middle]) + server_frame(0x8A, b"pong")
+            stream += server_frame(0x80, payload[middle:])
+        else:
+            stream += server_frame(BINARY if kind == "binary" else TEXT, payload)
+    sizes = [source.choice([1, 2, 3, 9, 200, 5000]) for _ in range(80)]
+
+    async def test() -> None:
+        script = Script()
+        async with reading(script, ping_interval_s=None) as reader:
+            await script.write(stream, sizes)
+            await until(lambda: len(reader.messages) >= len(expected))
+            assert reader.messages == expected
+
+    run(test)
+
+
+def test_silence_is_counted_from_the_last_direct_message() -> None:
+    async def test() -> None:
+        script = Script()
+        async with reading(script, silence_timeout_s=0.4) as reader:
+            for _ in range(6):
+                await asyncio.sleep(0.15)
+                await script.write(server_frame(TEXT, b"x"))
+            assert reader.reasons == []
+            await until(lambda: bool(reader.reasons))
+            assert reader.reasons == ["no frame for 0.4 s"]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (server_frame(TEXT, b"\xff\xfe"), "invalid start byte"),
+        (server_frame(TEXT, b"x" * 2000), "exceeds limit"),
+        (server_frame(0x83, b""), "opcode"),
+        (b"\xc1\x01x", "reserved"),
+        (server_frame(0x88, b"\x03\xf5later"), "1013 later"),
+    ],
+)
+def test_errors_are_the_librarys(data: bytes, reason: str) -> None:
+    async def test() -> None:
+        script = Script()
+        async with reading(script, max_size=1000) as reader:
+            await script.write(server_frame(TEXT, b"fine") + data)
+            await until(lambda: bool(reader.reasons))
+            assert reader.messages == [(b"fine", False)]
+            assert reason in reader.reasons[0].lower()
+
+    run(test)
+
+
+def test_another_version_of_the_library_is_no_harm() -> None:
+    async def test() -> None:
+        script = Script()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DirectConnection, "_library_is_idle", lambda self: False)
+            async with reading(script) as reader:
+                await script.write(server_frame(TEXT, b"one") + server_frame(TEXT, b"two"))
+                await until(lambda: len(reader.messages) == 2)
+                assert reader.direct == 0
+
+    run(test)
