@@ -400,7 +400,16 @@ def _list(value: Any, where: str) -> tuple[Any, ...]:
 
 
 def _transactions(value: Any, where: str) -> tuple[bytes, ...]:
-    return tuple(_hex(item, f"{where}[{number}]") for number, item in enumerate(_list(value, where)))
+    """The transactions, all at once as long as nothing is wrong with any: half of the time of a message."""
+    if isinstance(value, list):
+        try:
+            raws = tuple([bytes.fromhex(item[2:]) for item in value if item[:2] == "0x"])
+            # Equal lengths: none was left out for want of a prefix, and none had white space in it.
+            if sum(map(len, raws)) * 2 + len(value) * 2 == sum(map(len, value)):
+                return raws
+        except (TypeError, ValueError):
+            pass
+    return tuple([_hex(item, f"{where}[{number}]") for number, item in enumerate(_list(value, where))])
 
 
 def _kind(value: object) -> str:
