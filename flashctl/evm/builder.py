@@ -326,7 +326,7 @@ class TraceBuilder:
         elif target.value not in self.code.jumpdests:
             self.emit(f"if {test.is_true}: raise InvalidJump")
             self.pc = pc + 1
-        elif self._is_likely(pc):
+        elif self._is_likely(pc, target.value):
             self.leave_if(test.is_false, str(pc + 1))
             self.pc = target.value
             assume_equal(test.equal)

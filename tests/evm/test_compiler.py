@@ -1,0 +1,140 @@
+"""What the compiler generates, when, and how much of it is kept."""
+
+from __future__ import annotations
+
+import io
+import keyword
+import random
+import tokenize
+
+import pytest
+from support.assembler import assemble
+from support.evm_runs import BLOCK, CALLER, CONTRACT, PRAGUE_RULES, run_code, state_with
+from support.programs import program
+
+from flashctl.evm import compiler
+from flashctl.evm.builder import TraceBuilder
+from flashctl.evm.code import Code, CodeCache, TierPolicy
+from flashctl.evm.compiler import compile_trace
+from flashctl.evm.emitters import EMITTERS
+from flashctl.evm.forks import OSAKA, PRAGUE
+from flashctl.evm.interpreter import interpret
+from flashctl.evm.machine import compiler_policy, default_policy, execute_message
+from flashctl.evm.message import Message, TxEnv
+
+COUNTDOWN = assemble("PUSH2 1000 again: PUSH1 1 SWAP1 SUB DUP1 @again JUMPI STOP")
+
+
+def source_of(raw: bytes, start: int = 0) -> str:
+    builder = TraceBuilder(Code(raw, OSAKA.instructions, compiler_policy()), start)
+    builder.build(EMITTERS)
+    return builder.source()
+
+
+def is_made_here(name: str) -> bool:
+    """A local of the trace: i0, v1, k2, or one of the few with a name of their own."""
+    locals_ = {"f", "st", "mem", "e", "data", "slots", "blobs", "jumpdests", "_", "trace"}
+    return name in locals_ or (name[0] in "ivk" and name[1:].isdigit())
+
+
+ATTRIBUTES = {
+    "address", "append", "base_fee", "bit_length", "blob_base_fee", "blob_hashes", "block", "caller",
+    "chain_id", "code", "coinbase", "data", "gas", "gas_limit", "gas_price", "get", "number", "origin", "output", "pop",
+    "prev_randao", "raw", "returned", "slots", "state", "timestamp", "to_bytes", "transient", "tx", "value",
+}  # fmt: skip
+
+
+def test_source_holds_nothing_but_integers_and_our_own_names() -> None:
+    """Bytecode is input from anybody; no byte of it may reach Python except as a formatted integer."""
+    rng = random.Random(3)
+    known = set(compiler._GLOBALS) | ATTRIBUTES | {"bytes", "len", "None", "pow", "range"}
+    for _ in range(300):
+        raw = program(rng) if rng.random() < 0.7 else rng.randbytes(200)
+        for token in tokenize.generate_tokens(io.StringIO(source_of(raw)).readline):
+            if token.type == tokenize.NUMBER:
+                assert token.string.isdigit()
+            elif token.type == tokenize.STRING:
+                assert token.string == "'big'"
+            elif token.type == tokenize.NAME:
+                name = token.string
+                assert keyword.iskeyword(name) or name in known or is_made_here(name), name
+
+
+def test_a_loop_goes_round_inside_its_function() -> None:
+    text = source_of(COUNTDOWN, 3)
+    assert "for _ in TURNS" in text
+    assert run_code(COUNTDOWN, "compiler").gas_left == run_code(COUNTDOWN, "interpreter").gas_left
+
+
+def test_address_checks_make_masks_superfluous() -> None:
+    mask = "PUSH20 " + str(2**160 - 1)
+    text = source_of(assemble(f"CALLER {mask} AND PUSH1 0 SSTORE STOP"))
+    assert "&" not in text
+    checked = (
+        f"PUSH1 0 CALLDATALOAD DUP1 {mask} AND DUP2 EQ @ok JUMPI INVALID ok: {mask} AND PUSH1 0 SSTORE STOP"
+    )
+    assert source_of(assemble(checked)).count("&") == 1
+
+
+def test_the_same_key_is_hashed_once() -> None:
+    key = "CALLER PUSH1 0 MSTORE PUSH1 3 PUSH1 32 MSTORE PUSH1 64 PUSH1 0 KECCAK256 "
+    text = source_of(assemble(key + "SLOAD PUSH1 1 ADD " + key + "SSTORE STOP"))
+    assert text.count("keccak_word") == 1
+
+
+def test_code_seen_once_is_not_compiled() -> None:
+    compiled: list[int] = []
+
+    def watch(code: Code, start: int) -> tuple[object, int]:
+        compiled.append(start)
+        return compile_trace(code, start)
+
+    policy = TierPolicy(interpret, watch, default_policy().hot_after)  # type: ignore[arg-type]
+    codes = CodeCache(PRAGUE.instructions, policy)
+    straight = assemble("PUSH1 1 PUSH1 0 SSTORE STOP")
+    state = state_with(straight, COUNTDOWN)
+
+    def call(to: int) -> None:
+        execute_message(
+            state, BLOCK, TxEnv(CALLER), PRAGUE_RULES, Message(CALLER, to, 0, b"", 100_000), codes=codes
+        )
+
+    call(CONTRACT)
+    assert compiled == []
+    call(CONTRACT + 1)
+    assert compiled == [3], "the loop became hot while it ran"
+    for _ in range(policy.hot_after):
+        call(CONTRACT)
+    assert compiled == [3, 0]
+
+
+def test_the_cache_stays_within_its_bound() -> None:
+    bound = 300_000
+    codes = CodeCache(PRAGUE.instructions, compiler_policy(), bound)
+    for index in range(200):
+        raw = COUNTDOWN + index.to_bytes(2, "big") * 500
+        state = state_with(raw)
+        message = Message(CALLER, CONTRACT, 0, b"", 100_000)
+        assert execute_message(state, BLOCK, TxEnv(CALLER), PRAGUE_RULES, message, codes=codes).succeeded
+        assert codes.size <= bound
+    assert 0 < codes.count < 200
+
+
+def test_code_larger_than_the_cache_still_runs() -> None:
+    codes = CodeCache(PRAGUE.instructions, compiler_policy(), 1_000)
+    state = state_with(COUNTDOWN)
+    message = Message(CALLER, CONTRACT, 0, b"", 100_000)
+    assert execute_message(state, BLOCK, TxEnv(CALLER), PRAGUE_RULES, message, codes=codes).succeeded
+    assert codes.size <= 1_000
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_jump_destinations_are_those_outside_push_data(seed: int) -> None:
+    rng = random.Random(seed)
+    raw = bytes(rng.choice((0x5B, 0x5B, 0x60, 0x61, 0x7F, 0x00, rng.randrange(256))) for _ in range(500))
+    expected, at = set(), 0
+    while at < len(raw):
+        if raw[at] == 0x5B:
+            expected.add(at)
+        at += raw[at] - 0x5E if 0x60 <= raw[at] < 0x80 else 1
+    assert Code(raw, PRAGUE.instructions, default_policy()).jumpdests == expected

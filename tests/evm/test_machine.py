@@ -1,0 +1,149 @@
+"""Frames, budgets and results of messages, on every tier."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from support.assembler import assemble
+from support.evm_runs import BLOCK, CALLER, CONTRACT, PRAGUE_RULES, TIERS, run_code, state_with
+
+from flashctl.evm.code import CodeCache
+from flashctl.evm.halts import ExecutionTimeout
+from flashctl.evm.machine import execute_message
+from flashctl.evm.message import Deadline, Message, Status, TxEnv
+
+pytestmark = pytest.mark.parametrize("tier", TIERS)
+
+RETURN_TOP = "PUSH1 0 MSTORE PUSH1 32 PUSH1 0 RETURN"
+
+RECURSE = assemble(
+    """
+    PUSH1 0 SLOAD PUSH1 1 ADD PUSH1 0 SSTORE
+    PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 0 ADDRESS GAS CALL STOP
+    """
+)
+"""Counts in slot 0, then calls itself."""
+
+FOREVER = assemble("again: @again JUMP")
+FOREVER_CALLING = assemble("again: PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 4 GAS CALL POP @again JUMP")
+FOREVER_HASHING = assemble(
+    "PUSH1 7 again: PUSH1 1 ADD DUP1 PUSH1 0 MSTORE PUSH1 32 PUSH1 0 KECCAK256 POP @again JUMP"
+)
+
+
+def test_calls_nest_1024_deep_without_python_recursion(tier: str) -> None:
+    state = state_with(RECURSE)
+    limit = sys.getrecursionlimit()
+    result = run_code(state, tier, gas=10**15)
+    assert result.status is Status.SUCCEEDED
+    assert state.storage(CONTRACT, 0) == 1025, "depths 0 to 1,024"
+    assert sys.getrecursionlimit() == limit
+
+
+@pytest.mark.parametrize("code", [FOREVER, FOREVER_CALLING, FOREVER_HASHING], ids=["jump", "call", "hash"])
+def test_an_endless_loop_meets_its_deadline(tier: str, code: bytes) -> None:
+    state = state_with(code)
+    start = state.snapshot()
+    with pytest.raises(ExecutionTimeout) as timeout:
+        run_code(state, tier, gas=10**15, deadline=Deadline(0.05))
+    assert timeout.value.budget_s == 0.05
+    state.revert(start)
+    assert state.account(CALLER) is not None
+
+
+def test_an_endless_loop_ends_with_its_gas(tier: str) -> None:
+    result = run_code(FOREVER, tier, gas=50_000)
+    assert (result.status, result.gas_left, result.halt_reason) == (Status.HALTED, 0, "out of gas")
+
+
+@pytest.mark.parametrize(
+    "offset", [2**20, 2**32, 2**64, 2**256 - 1], ids=["1 MiB", "4 GiB", "2**64", "the last byte"]
+)
+def test_memory_is_bounded_by_gas(tier: str, offset: int) -> None:
+    code = assemble(f"PUSH32 {offset} MLOAD STOP")
+    result = run_code(code, tier, gas=1_000_000)
+    assert result.halt_reason == "out of gas"
+
+
+def test_an_empty_range_expands_nothing_wherever_it_is(tier: str) -> None:
+    code = assemble(f"PUSH1 0 PUSH32 {2**256 - 1} KECCAK256 MSIZE {RETURN_TOP}")
+    assert run_code(code, tier).output == bytes(32)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("ADD", "stack underflow"),
+        ("PUSH1 1 DUP2", "stack underflow"),
+        ("PUSH1 1 SWAP1", "stack underflow"),
+        ("again: PUSH1 1 @again JUMP", "stack overflow"),
+        ("PUSH1 4 JUMP JUMPDEST", "invalid jump destination"),
+        ("PUSH1 4 JUMP PUSH2 23296", "invalid jump destination"),
+        ("INVALID", "invalid opcode"),
+        ("PUSH1 1 PUSH1 0 PUSH1 0 RETURNDATACOPY", "return data out of bounds"),
+    ],
+)
+def test_a_halt_says_why_and_takes_all_gas(tier: str, code: str, reason: str) -> None:
+    result = run_code(assemble(code), tier)
+    assert (result.status, result.gas_left, result.halt_reason) == (Status.HALTED, 0, reason)
+
+
+def test_a_revert_keeps_gas_and_reason(tier: str) -> None:
+    code = assemble("PUSH1 7 PUSH1 0 SSTORE PUSH1 42 PUSH1 0 MSTORE PUSH1 32 PUSH1 0 REVERT")
+    state = state_with(code)
+    result = run_code(state, tier)
+    assert result.status is Status.REVERTED
+    assert result.output == (42).to_bytes(32, "big")
+    assert result.gas_left > 0 and result.halt_reason is None
+    assert state.storage(CONTRACT, 0) == 0
+
+
+@pytest.mark.parametrize("write", ["PUSH1 1 PUSH1 0 SSTORE", "PUSH1 0 PUSH1 0 LOG0", "PUSH1 0 SELFDESTRUCT"])
+def test_a_static_call_writes_nothing(tier: str, write: str) -> None:
+    assert run_code(assemble(write), tier, is_static=True).halt_reason == "write in a static call"
+
+
+def test_the_stack_holds_1024_words(tier: str) -> None:
+    pushes = "PUSH1 1 " * 1023
+    assert run_code(assemble(pushes + "PUSH1 1 STOP"), tier).status is Status.SUCCEEDED
+    assert run_code(assemble(pushes + "PUSH1 1 PUSH1 1 POP STOP"), tier).halt_reason == "stack overflow"
+
+
+def test_a_message_creates_at_the_address_of_the_nonce(tier: str) -> None:
+    state = state_with()
+    codes = CodeCache(PRAGUE_RULES.instructions, TIERS[tier])
+    init = assemble("PUSH1 0 PUSH1 0 MSTORE8 PUSH1 1 PUSH1 0 RETURN")
+    message = Message(CALLER, None, 5, init, 100_000)
+    result = execute_message(state, BLOCK, TxEnv(CALLER), PRAGUE_RULES, message, codes=codes)
+    assert result.created is not None and result.output == b""
+    assert state.code_of(result.created) == b"\x00"
+    assert state.get_account(result.created)[:2] == (1, 5)
+
+
+def test_precompile_and_plain_account_answer_without_a_frame(tier: str) -> None:
+    identity = assemble(
+        "PUSH1 42 PUSH1 0 MSTORE PUSH1 32 PUSH1 32 PUSH1 32 PUSH1 0 PUSH1 0 PUSH1 4 GAS CALL POP "
+        "PUSH1 32 MLOAD " + RETURN_TOP
+    )
+    assert run_code(identity, tier).output == (42).to_bytes(32, "big")
+    nobody = assemble("PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 0 PUSH2 4919 GAS CALL " + RETURN_TOP)
+    assert run_code(nobody, tier).output == (1).to_bytes(32, "big")
+
+
+def test_one_frame_may_change_tiers_in_the_middle(tier: str) -> None:
+    """A loop of 300 rounds with a call and a storage write in it, whatever is compiled when."""
+    code = assemble(
+        """
+        PUSH2 300 again:
+        DUP1 PUSH1 3 AND PUSH1 0 SLOAD ADD PUSH1 0 SSTORE
+        PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 0 PUSH1 4 GAS CALL POP
+        PUSH1 1 SWAP1 SUB DUP1 @again JUMPI
+        GAS PUSH1 0 MSTORE PUSH1 32 PUSH1 0 RETURN
+        """
+    )
+    state = state_with(code)
+    result = run_code(state, tier, gas=3_000_000)
+    assert result.status is Status.SUCCEEDED
+    assert state.storage(CONTRACT, 0) == sum(n & 3 for n in range(1, 301))
+    assert result.output == run_code(state_with(code), "interpreter", gas=3_000_000).output
