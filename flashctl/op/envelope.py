@@ -26,7 +26,7 @@ _PARALLEL_FROM = 8
 class TxEnvelope:
     """A decoded transaction, its EIP-2718 bytes, hash and sender. Treat it as immutable."""
 
-    __slots__ = ("_fastlz_size", "hash", "raw", "sender", "tx")
+    __slots__ = ("_fastlz_size", "checked_for", "hash", "raw", "sender", "tx")
 
     raw: bytes
     """EIP-2718 encoding, signature included: what enters the transactions root and the L1 fee."""
@@ -45,6 +45,8 @@ class TxEnvelope:
         self.tx = tx
         self.hash = keccak256(raw)
         self.sender = sender
+        self.checked_for: int | None = None
+        """Chain id for which the rules that need neither state nor fork were found to hold."""
         self._fastlz_size: int | None = None
 
     @classmethod

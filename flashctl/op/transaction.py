@@ -184,18 +184,18 @@ class TransactionProcessor:
             ExecutionTimeout: The deadline passed; the state is as it was before.
         """
         state, env, fork, fees = self._state, self._env, self._fork, self.fee_parameters
+        base_fee, gas_limit = env.base_fee, tx.gas_limit
         sender = int.from_bytes(envelope.sender, "big")
-        self._check_form(tx)
+        fee_cap = self._check_form(envelope, tx)
         account = state.get_account(sender)
         self._check_sender(tx, account)
         data_fee = l1_fee(fees, fork, envelope.raw, envelope.fastlz_size if fork >= OpFork.FJORD else 0)
-        gas_limit = tx.gas_limit
         reserve = operator_fee(fees, fork, gas_limit)
-        cost = gas_limit * max_fee(tx) + tx.value + data_fee + reserve
+        cost = gas_limit * fee_cap + tx.value + data_fee + reserve
         nonce, balance, code_hash = account
         if balance < cost:
             raise TransactionRejected(Rejection.FUNDS, f"balance {balance}, tx cost {cost}")
-        price = effective_gas_price(tx, env.base_fee)
+        price = effective_gas_price(tx, base_fee)
         state.begin_transaction()
         before = state.snapshot()
         left = balance - gas_limit * price - data_fee - reserve
@@ -211,28 +211,34 @@ class TransactionProcessor:
             raise
         used = outcome.gas_used
         operator = operator_fee(fees, fork, used)
-        tip = used * (price - env.base_fee)
-        state.add_balance(sender, (gas_limit - used) * price + reserve - operator)
-        state.add_balance(env.coinbase, tip)
-        state.add_balance(BASE_FEE_VAULT, used * env.base_fee)
-        state.add_balance(L1_FEE_VAULT, data_fee)
-        state.add_balance(OPERATOR_FEE_VAULT, operator)
+        tip = used * (price - base_fee)
+        credit = state.add_balance
+        credit(sender, (gas_limit - used) * price + reserve - operator)
+        credit(env.coinbase, tip)
+        credit(BASE_FEE_VAULT, used * base_fee)
+        credit(L1_FEE_VAULT, data_fee)
+        credit(OPERATOR_FEE_VAULT, operator)
         state.finish_transaction()
         return Applied(outcome, price, data_fee, operator, tip)
 
-    def _check_form(self, tx: SignedTransaction) -> None:
-        """Rules that need no account."""
-        if isinstance(tx, BlobTx):
+    def _check_form(self, envelope: TxEnvelope, tx: SignedTransaction) -> int:
+        """Rules that need no account; returns the most that the transaction pays per gas."""
+        if envelope.checked_for != self._env.chain_id:
+            try:
+                check_transaction(tx, self._env.chain_id)
+            except InvalidTransaction as error:
+                raise TransactionRejected(Rejection.MALFORMED, str(error)) from None
+            envelope.checked_for = self._env.chain_id
+        kind = type(tx)
+        if kind is BlobTx:
             raise TransactionRejected(Rejection.TYPE, "blob transactions are not part of the OP Stack")
-        if isinstance(tx, SetCodeTx) and self._fork < OpFork.ISTHMUS:
+        if kind is SetCodeTx and self._fork < OpFork.ISTHMUS:
             raise TransactionRejected(Rejection.TYPE, "set-code transactions come with isthmus")
-        try:
-            check_transaction(tx, self._env.chain_id)
-        except InvalidTransaction as error:
-            raise TransactionRejected(Rejection.MALFORMED, str(error)) from None
-        if max_fee(tx) < self._env.base_fee:
-            detail = f"max fee {max_fee(tx)}, base fee {self._env.base_fee}"
+        cap = max_fee(tx)
+        if cap < self._env.base_fee:
+            detail = f"max fee {cap}, base fee {self._env.base_fee}"
             raise TransactionRejected(Rejection.FEE_TOO_LOW, detail)
+        return cap
 
     def _check_sender(self, tx: SignedTransaction, account: Account) -> None:
         nonce, _, code_hash = account
@@ -258,7 +264,7 @@ def parameters_of(tx: SignedTransaction, sender: int, gas_price: int) -> TxParam
         gas_price: The effective one, in wei per gas.
     """
     to = None if tx.to is None else int.from_bytes(tx.to, "big")
-    if isinstance(tx, LegacyTx):
+    if isinstance(tx, LegacyTx) or (not tx.access_list and type(tx) is not SetCodeTx):
         return TxParams(sender, to, tx.value, tx.data, tx.gas_limit, gas_price)
     authorizations = delegations_of(tx.authorizations) if isinstance(tx, SetCodeTx) else None
     access_list = access_list_of(tx.access_list)
