@@ -335,12 +335,16 @@ class TraceBuilder:
             self.pc = pc + 1
             assume_equal(test.unequal)
 
-    def _is_likely(self, pc: int) -> bool:
-        """Whether the JUMPI here is usually taken: as it was last time, else if not jumping leads to a
-        revert."""
+    def _is_likely(self, pc: int, target: int) -> bool:
+        """Whether the JUMPI here is usually taken.
+
+        As it was last time; if it has not been interpreted, when it jumps back or jumps over a revert.
+        """
         seen = self.code.branches.get(pc)
         if seen is not None:
             return seen
+        if target <= pc:
+            return True
         padded = self.code.padded
         at = pc + 1
         for _ in range(LOOK_AHEAD):

@@ -37,11 +37,13 @@ def is_made_here(name: str) -> bool:
     return name in locals_ or (name[0] in "ivk" and name[1:].isdigit())
 
 
-ATTRIBUTES = {
-    "address", "append", "base_fee", "bit_length", "blob_base_fee", "blob_hashes", "block", "caller",
-    "chain_id", "code", "coinbase", "data", "gas", "gas_limit", "gas_price", "get", "number", "origin", "output", "pop",
-    "prev_randao", "raw", "returned", "slots", "state", "timestamp", "to_bytes", "transient", "tx", "value",
-}  # fmt: skip
+ATTRIBUTES = set(
+    """
+    address append base_fee bit_length blob_base_fee blob_hashes block caller chain_id code coinbase data gas
+    gas_limit gas_price get number origin output pop prev_randao raw returned slots state timestamp to_bytes
+    transient tx value
+    """.split()
+)
 
 
 def test_source_holds_nothing_but_integers_and_our_own_names() -> None:
