@@ -38,11 +38,38 @@ def is_made_here(name: str) -> bool:
 
 
 ATTRIBUTES = set(
-    """
-    address append base_fee bit_length blob_base_fee blob_hashes block caller chain_id code coinbase data gas
-    gas_limit gas_price get number origin output pop prev_randao raw returned slots state timestamp to_bytes
-    transient tx value
-    """.split()
+    [
+        "address",
+        "append",
+        "base_fee",
+        "bit_length",
+        "blob_base_fee",
+        "blob_hashes",
+        "block",
+        "caller",
+        "chain_id",
+        "code",
+        "coinbase",
+        "data",
+        "gas",
+        "gas_limit",
+        "gas_price",
+        "get",
+        "number",
+        "origin",
+        "output",
+        "pop",
+        "prev_randao",
+        "raw",
+        "returned",
+        "slots",
+        "state",
+        "timestamp",
+        "to_bytes",
+        "transient",
+        "tx",
+        "value",
+    ]
 )
 
 
