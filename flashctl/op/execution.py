@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from flashctl.eth.blocks import (
     EMPTY_OMMERS_HASH,
@@ -53,8 +53,7 @@ MESSAGE_PASSER: Final = 0x4200000000000000000000000000000000000016
 _DEPOSIT_RECEIPT_VERSION: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionResult:
+class TransactionResult(NamedTuple):
     """What one transaction of a block did."""
 
     receipt: Receipt
@@ -284,17 +283,18 @@ class BlockExecution:
         )
 
     def _result(self, envelope: TxEnvelope, applied: Applied) -> TransactionResult:
-        outcome, is_deposit = applied.outcome, applied.deposit_nonce is not None
+        outcome, nonce = applied.outcome, applied.deposit_nonce
         receipt = Receipt(
             envelope.tx.type_byte,
             outcome.succeeded,
             self.gas_used,
-            tuple(map(_log, outcome.logs)),
-            applied.deposit_nonce,
-            _DEPOSIT_RECEIPT_VERSION if is_deposit and self.fork >= OpFork.CANYON else None,
+            tuple([_log(entry) for entry in outcome.logs]),
+            nonce,
+            _DEPOSIT_RECEIPT_VERSION if nonce is not None and self.fork >= OpFork.CANYON else None,
         )
         self._encoded_receipts.append(encode_receipt(receipt))
-        self._bloom |= int.from_bytes(receipt.bloom, "big")
+        if receipt.logs:
+            self._bloom |= int.from_bytes(receipt.bloom, "big")
         return TransactionResult(
             receipt,
             outcome.gas_used,
@@ -303,7 +303,7 @@ class BlockExecution:
             applied.operator_fee,
             applied.tip,
             outcome.output,
-            _contract_address(envelope, applied),
+            _contract_address(envelope, applied) if envelope.tx.to is None else None,
             outcome.halt_reason,
         )
 
@@ -330,11 +330,9 @@ def _log(entry: LogEntry) -> Log:
     return Log(entry.address.to_bytes(20, "big"), topics, entry.data)
 
 
-def _contract_address(envelope: TxEnvelope, applied: Applied) -> bytes | None:
+def _contract_address(envelope: TxEnvelope, applied: Applied) -> bytes:
     """Where a creation put or would have put its contract: a function of sender and nonce."""
     tx = envelope.tx
-    if tx.to is not None:
-        return None
     nonce = applied.deposit_nonce if isinstance(tx, DepositTx) else tx.nonce
     return create_address(int.from_bytes(envelope.sender, "big"), nonce or 0).to_bytes(20, "big")
 
