@@ -66,6 +66,8 @@ def devnet(
     Starts a builder, a fallback node, boost between them and a sequencer, the stream proxy and the overlay
     node, each as its own process, with ten funded accounts. Ctrl-C stops all of it.
     """
+    import logging
+
     from flashctl.devnet.config import DevnetConfig, Ports
     from flashctl.devnet.service import run
 
@@ -95,4 +97,7 @@ def devnet(
         json=json,
         log_level=common.log_level,
     )
+    if not common.verbosity:
+        # The table of endpoints says that it is ready; the children's lifecycles are in their logs.
+        logging.getLogger("flashctl.core.service").setLevel(logging.WARNING)
     return run(config, common.ready_fd)
