@@ -83,7 +83,7 @@ class Node:
             balance, nonce = parse_quantity(next(answers)), parse_quantity(next(answers))
             state.add_account(address, *_account(nonce, balance, parse_hex(next(answers))))
         for address, slot in slots:
-            state.add_slot(address, slot, int.from_bytes(parse_hex(next(answers)), "big"))
+            state.add_slot(address, slot, parse_quantity(next(answers)))
         for number in sorted(missing.hashes):
             block = next(answers)
             known = isinstance(block, dict) and isinstance(block.get("hash"), str)

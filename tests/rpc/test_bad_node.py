@@ -1,0 +1,156 @@
+"""A canonical node that answers nonsense, or nothing: the overlay says so and goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from support.rpc_node import bench
+from support.stream_lab import StreamLab, signed
+
+from flashctl.core.hub import Hub
+from flashctl.core.hub import serve as serve_stream
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.methods import Methods
+from flashctl.core.jsonrpc.server import serve
+from flashctl.core.service import Lifecycle
+from flashctl.core.wire import encode
+from flashctl.errors import FlashctlError
+from flashctl.rpc.config import RpcConfig
+from flashctl.rpc.node import Node
+from flashctl.rpc.service import RpcNode
+from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing
+
+NONSENSE: list[Any] = [
+    None,
+    5,
+    "",
+    "0x",
+    "0xzz",
+    "latest",
+    [],
+    {},
+    {"number": "0x1"},
+    {"hash": None},
+    True,
+    1.5,
+    "0x" + "f" * 80,
+]
+
+
+@pytest.mark.parametrize("answer", NONSENSE, ids=repr)
+def test_an_overlay_before_a_node_that_makes_no_sense(answer: Any) -> None:
+    async def scenario() -> None:
+        async def whatever(params: list[Any]) -> Any:
+            return answer
+
+        methods = Methods()
+        for name in (
+            "eth_chainId",
+            "eth_getBlockByNumber",
+            "eth_getBalance",
+            "eth_getTransactionCount",
+            "eth_getCode",
+        ):
+            methods.register(name, whatever)
+        upstream, hub, life = await serve(methods, "127.0.0.1", 0), Hub(), Lifecycle()
+        stream = await serve_stream(hub, "127.0.0.1", 0)
+        node = RpcNode(RpcConfig((stream.url,), upstream.url, port=0, poll_interval_s=0.01))
+        main = asyncio.ensure_future(node.main(life))
+        try:
+            for flashblock in StreamLab().build([[signed(0, 0)]]).flashblocks:
+                hub.publish(encode(flashblock), payload_id=flashblock.payload_id, index=flashblock.index)
+            await asyncio.sleep(0.1)
+            assert not main.done() and life.failure is None
+            assert not node.health().ready
+        finally:
+            life.stop()
+            await main
+            await life.drain()
+            await stream.close()
+            await upstream.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("answer", NONSENSE, ids=repr)
+def test_state_that_makes_no_sense_is_an_error_not_a_state(answer: Any) -> None:
+    if answer in ("0x", None):
+        pytest.skip("an empty code, or no block of that number: fair answers")
+
+    async def scenario() -> None:
+        async def whatever(params: list[Any]) -> Any:
+            return answer
+
+        methods = Methods()
+        for name in ("eth_getBalance", "eth_getTransactionCount", "eth_getCode", "eth_getStorageAt"):
+            methods.register(name, whatever)
+        upstream = await serve(methods, "127.0.0.1", 0)
+        node = Node(upstream.url, timeout_s=5)
+        state = CanonicalState(CanonicalBlock(1, bytes(32), bytes(32), 0, bytes(32), ()))
+        try:
+            for missing in (Missing(accounts={1}), Missing(slots={(1, 2)})):
+                with pytest.raises(FlashctlError):
+                    await node.load(state, missing)
+        finally:
+            await node.close()
+            await upstream.close()
+        assert state.accounts == {} and state.storage == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_has_pruned_the_state_is_left_behind_until_the_next_head() -> None:
+    async def scenario() -> None:
+        async with bench() as made:
+            block = made.lab.build([[signed(1, 0, value=5, gas=21_000)]])
+            load = made.node.node.load
+            calls = 0
+
+            async def pruned(state: CanonicalState, missing: Missing) -> None:
+                nonlocal calls
+                calls += 1
+                if calls == 1:
+                    raise FlashctlError("missing trie node")
+                await load(state, missing)
+
+            made.node.node.load = pruned  # type: ignore[method-assign]
+            await made.stream(block)
+            assert calls > 1
+
+    asyncio.run(scenario())
+
+
+def test_the_node_goes_away_and_comes_back() -> None:
+    async def scenario() -> None:
+        async def chain_id(params: list[Any]) -> str:
+            return "0x385"
+
+        methods = Methods()
+        methods.register("eth_chainId", chain_id)
+        first = await serve(methods, "127.0.0.1", 0)
+        port = first.port
+        life = Lifecycle()
+        node = RpcNode(
+            RpcConfig(("ws://127.0.0.1:1",), first.url, port=0, poll_interval_s=0.01, stale_after_s=0.2)
+        )
+        main = asyncio.ensure_future(node.main(life))
+        try:
+            while node.url is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            client = JsonRpcClient(node.url)
+            assert await client.call("eth_chainId") == "0x385"
+            await first.close()
+            with pytest.raises(FlashctlError, match="unreachable|closed|refused"):
+                await client.call("eth_chainId")
+            second = await serve(methods, "127.0.0.1", port)
+            assert await client.call("eth_chainId") == "0x385"
+            await client.close()
+            await second.close()
+        finally:
+            life.stop()
+            await main
+            await life.drain()
+
+    asyncio.run(scenario())
