@@ -31,6 +31,7 @@ __all__ = [
     "encode",
     "encode_bytes",
     "encode_list_payload",
+    "encode_pair",
     "encode_uint",
     "int_to_bytes",
     "join_list",
@@ -105,6 +106,20 @@ def encode_uint(value: int) -> bytes:
 
 def encode_list_payload(payload: bytes) -> bytes:
     """The encoding of a list whose items are already encoded and joined in `payload`."""
+    size = len(payload)
+    return (_LIST_HEADERS[size] if size < _PREPARED else _header_of(size, 0xC0)) + payload
+
+
+def encode_pair(first: bytes, second: bytes) -> bytes:
+    """The encoding of a list of two byte strings, which is what a leaf of a trie is.
+
+    In one expression where both need a header: the calls otherwise take a third of the time of a leaf's
+    hash, and there is one leaf for everything that changes.
+    """
+    if 1 < len(first) < _PREPARED and 1 < len(second) < _PREPARED:
+        payload = b"".join((_STRING_HEADERS[len(first)], first, _STRING_HEADERS[len(second)], second))
+    else:
+        payload = encode_bytes(first) + encode_bytes(second)
     size = len(payload)
     return (_LIST_HEADERS[size] if size < _PREPARED else _header_of(size, 0xC0)) + payload
 

@@ -82,11 +82,12 @@ class Trie:
             MissingNode: The way to the key is not in the source.
         """
         path = key.hex()
+        size = len(path)
         position = 0
         node = self._load_root()
         while node is not None:
             if isinstance(node, Branch):
-                if position == len(path):
+                if position == size:
                     return node.value or None
                 index = NIBBLE[path[position]]
                 position += 1
@@ -217,6 +218,8 @@ class Trie:
         return self._update_extension(node, batch, depth)
 
     def _update_branch(self, node: Branch, batch: Batch, depth: int) -> Node | None:
+        if len(batch) == 1 and len(batch[0][0]) > depth:
+            return self._update_branch_once(node, batch, depth)
         children = node.children.copy()
         refs = node.refs.copy()
         value = node.value
@@ -259,6 +262,31 @@ class Trie:
         if removed:
             return self._normalised(children, refs, value)
         return Branch(children, refs, value)
+
+    def _update_branch_once(self, node: Branch, batch: Batch, depth: int) -> Node | None:
+        """One change below a branch: how it is at most nodes, because a batch spreads out as it descends."""
+        path, value = batch[0]
+        index = NIBBLE[path[depth]]
+        depth += 1
+        old = node.children[index]
+        if isinstance(old, bytes):
+            old = self._load_child(node, index)
+        new: Node | None
+        if type(old) is Branch and len(path) > depth:
+            new = self._update_branch_once(old, batch, depth)
+        elif type(old) is Leaf and value and old.path == path[depth:]:
+            new = old if old.value == value else Leaf(old.path, value)
+        else:
+            new = self._update(old, batch, depth)
+        if new is old:
+            return node
+        if new is not None:
+            return node.with_child(index, new)
+        children = node.children.copy()
+        refs = node.refs.copy()
+        children[index] = None
+        refs[index] = b"\x80"
+        return self._normalised(children, refs, node.value)
 
     def _normalised(self, children: list[Child | None], refs: list[bytes], value: bytes) -> Node | None:
         """A branch after removals: one that leads a single way merges with what it leads to."""

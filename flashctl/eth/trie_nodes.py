@@ -16,7 +16,15 @@ from typing import Final, TypeAlias
 
 from flashctl.errors import DataError
 from flashctl.eth.keccak import keccak256
-from flashctl.eth.rlp import Item, RlpError, decode_list, encode, encode_bytes, encode_list_payload
+from flashctl.eth.rlp import (
+    Item,
+    RlpError,
+    decode_list,
+    encode,
+    encode_bytes,
+    encode_list_payload,
+    encode_pair,
+)
 
 __all__ = [
     "EMPTY_REFS",
@@ -63,13 +71,12 @@ class Leaf:
     def __init__(self, path: str, value: bytes) -> None:
         self.path = path
         self.value = value
-        self.ref = _reference(self.rlp())
+        self.ref = _reference(encode_pair(bytes.fromhex("3" + path if len(path) & 1 else "20" + path), value))
 
     def rlp(self) -> bytes:
         """The encoding of the node."""
         path = self.path
-        packed = bytes.fromhex(("3" if len(path) & 1 else "20") + path)
-        return encode_list_payload(encode_bytes(packed) + encode_bytes(self.value))
+        return encode_pair(bytes.fromhex("3" + path if len(path) & 1 else "20" + path), self.value)
 
 
 class Extension:
@@ -90,7 +97,7 @@ class Extension:
     def rlp(self) -> bytes:
         """The encoding of the node."""
         path = self.path
-        packed = bytes.fromhex(("1" if len(path) & 1 else "00") + path)
+        packed = bytes.fromhex("1" + path if len(path) & 1 else "00" + path)
         child = self.child
         return encode_list_payload(encode_bytes(packed) + (child if isinstance(child, bytes) else child.ref))
 
@@ -116,6 +123,14 @@ class Branch:
         self.refs = refs
         self.value = value
         self.ref = _reference(encode_list_payload(b"".join(refs)))
+
+    def with_child(self, index: int, child: Node) -> Branch:
+        """This branch with another child at an index."""
+        children = self.children.copy()
+        refs = self.refs.copy()
+        children[index] = child
+        refs[index] = child.ref
+        return Branch(children, refs, self.value)
 
     def rlp(self) -> bytes:
         """The encoding of the node."""
@@ -193,4 +208,4 @@ def _child(item: Item) -> Child | None:
 
 
 def _reference(rlp: bytes) -> bytes:
-    return rlp if len(rlp) < 32 else b"\xa0" + keccak256(rlp)
+    return b"\xa0" + keccak256(rlp) if len(rlp) >= 32 else rlp

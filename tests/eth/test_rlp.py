@@ -104,3 +104,8 @@ def test_depth_is_bounded() -> None:
 def test_decode_list_refuses_a_string() -> None:
     with pytest.raises(rlp.RlpError, match="expected a list"):
         rlp.decode_list(b"\x81\x80")
+
+
+@given(st.binary(max_size=70), st.one_of(st.binary(max_size=70), st.binary(min_size=600, max_size=700)))
+def test_a_pair_is_a_list_of_two(first: bytes, second: bytes) -> None:
+    assert rlp.encode_pair(first, second) == rlp.encode([first, second])

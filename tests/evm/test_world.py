@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
+from flashctl.eth.rlp import encode, int_to_bytes
 from flashctl.eth.trie import EMPTY_ROOT, MissingNode, Trie
 from flashctl.eth.trie_nodes import InvalidNode
 from flashctl.evm.state import Account, StateDiff
@@ -157,8 +158,32 @@ def test_partial_state_is_an_error_not_an_answer() -> None:
         World.from_root(b"\x01" * 32, {}.get).account(1)
 
 
-def test_account_encoding() -> None:
-    account = Account(3, 10**24, EMPTY_CODE_HASH)
-    assert decode_account(encode_account(account, EMPTY_ROOT)) == (account, EMPTY_ROOT)
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**256 - 1), st.binary(min_size=32, max_size=32))
+def test_account_encoding(nonce: int, balance: int, root: bytes) -> None:
+    account = Account(nonce, balance, EMPTY_CODE_HASH)
+    encoded = encode_account(account, root)
+    assert encoded == encode([int_to_bytes(nonce), int_to_bytes(balance), root, EMPTY_CODE_HASH])
+    assert decode_account(encoded) == (account, root)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        [b"", b"", bytes(32)],
+        [b"", b"", bytes(32), bytes(31)],
+        [b"", b"", bytes(31), bytes(32)],
+        [b"", b"", bytes(32), bytes(32), b""],
+        [b"", [], bytes(32), bytes(32)],
+        [[], b"", bytes(32), bytes(32)],
+        [b"\x01" * 9, b"", bytes(32), bytes(32)],
+        [b"", b"\x01" * 33, bytes(32), bytes(32)],
+        [b"\x01" * 60, b"", bytes(32), bytes(32)],
+        [b"", bytes(32), bytes(32)],
+    ],
+)
+def test_a_leaf_that_is_no_account(fields: list[bytes | list[bytes]]) -> None:
     with pytest.raises(InvalidNode):
-        decode_account(b"\xc1\x80")
+        decode_account(encode(fields))
+    with pytest.raises(InvalidNode):
+        decode_account(encode(fields)[:-1])
