@@ -147,6 +147,8 @@ class Connection(asyncio.Protocol):
         self.state = State.GONE
         if self.subscriber is not None:
             self.server.hub.unsubscribe(self.subscriber)
+            # It refers back to here; without the cycle a client is freed as it leaves.
+            self.subscriber = None
         self._head = None
         self._frames = None
         if self._release is not None:
@@ -247,7 +249,7 @@ class Connection(asyncio.Protocol):
             self.end(CloseCode.POLICY, "too much input; this stream takes none", "flooded")
             self.transport.pause_reading()
             return
-        self.server.noisy.add(self)
+        self.server.heard(self)
         frames = self._frames or ClientFrames(
             max_message=self.server.limits.max_client_message, deflate=self._deflate
         )
