@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from flashctl.evm.code import Code
 from flashctl.evm.forks import STACK_LIMIT
 from flashctl.evm.opcodes import INVALID, JUMP, JUMPDEST, JUMPI
 from flashctl.evm.symbols import WORD_BITS, Symbol, assume_equal, constant, variable
+from flashctl.evm.trace_memory import TraceMemory
 
 __all__ = ["TraceBuilder"]
 
@@ -30,12 +31,21 @@ LOOK_AHEAD: Final = 24
 class _Way:
     """A place where the trace is left: rendered last, when it is known which inputs a loop overwrites."""
 
-    __slots__ = ("indent", "is_side", "owed", "stack", "taken", "target", "texts")
+    __slots__ = ("indent", "is_side", "owed", "stack", "taken", "target", "texts", "writes")
 
     def __init__(
-        self, indent: str, stack: list[Symbol], taken: int, owed: int, target: str, is_side: bool
+        self,
+        indent: str,
+        stack: list[Symbol],
+        taken: int,
+        owed: int,
+        target: str,
+        is_side: bool,
+        writes: Sequence[str] = (),
     ) -> None:
         self.indent = indent
+        self.writes = writes
+        """Lines that complete the memory."""
         self.stack = stack
         self.texts = [symbol.expression for symbol in stack]
         """As they read here: a condition may get a name further on, which does not exist yet at this
@@ -67,10 +77,7 @@ class TraceBuilder:
         """Static gas since the trace began that has not been paid."""
         self.memory_size = 0
         """Memory is known to hold so many bytes."""
-        self.words: dict[int, Symbol] = {}
-        """Memory words with a known content, by offset."""
-        self.hashes: dict[str, Symbol] = {}
-        """Hashes computed so far, by the names of the words that were hashed."""
+        self.memory = TraceMemory(self.emit, self.word_bytes)
         self.done = False
         self.loops = False
         self.overwritten: set[int] = set()
@@ -157,6 +164,9 @@ class TraceBuilder:
 
     def default(self, value: object) -> str:
         """A constant that is no integer, passed as a default argument."""
+        for name, known in self.defaults.items():
+            if known == value:
+                return name
         name = f"k{len(self.defaults)}"
         self.defaults[name] = value
         return name
@@ -195,22 +205,30 @@ class TraceBuilder:
         self.emit("if e>len(mem): expand(f,e)")
         return "e"
 
-    def holds(self, offset: int, symbol: Symbol) -> bool:
-        """Whether the memory word at `offset` is known to be this value already."""
-        known = self.words.get(offset)
-        return known is symbol or (
-            known is not None and known.value is not None and known.value == symbol.value
-        )
+    def aim(self, pointer: Symbol, end: int, operands: Sequence[Symbol]) -> bool:
+        """Make sure that a pointer does not reach what memory holds below `end`.
 
-    def remember(self, offset: int, symbol: Symbol) -> None:
-        """The word at `offset` is known; what it overlaps no longer is."""
-        for other in [o for o in self.words if -32 < o - offset < 32]:
-            del self.words[other]
-        self.words[offset] = symbol
+        Otherwise the trace is left before the instruction, whose operands (the top last) are put back for it.
+        Returns False if that is not worth it: the pointer is a constant, and it does reach.
+        """
+        if pointer.least >= end:
+            return True
+        if pointer.value is not None:
+            return False
+        stack = [*self.stack, *operands]
+        owed = self.owed - self.code.instructions.gas[self.code.padded[self.pc - 1]]
+        self.look_at_gas()
+        self.emit(f"if {self.text(pointer)}<{end}:")
+        writes = self.memory.pending()
+        self.lines.append(_Way(" ", stack, len(self.inputs), owed, str(self.pc - 1), True, writes))
+        pointer.least = end
+        return True
 
-    def forget_memory(self) -> None:
-        """Something was written to a place that is not known."""
-        self.words.clear()
+    def word_bytes(self, symbol: Symbol) -> str:
+        """The 32 bytes of a symbol, as an expression."""
+        if symbol.value is not None:
+            return self.default(symbol.value.to_bytes(32, "big"))
+        return f"{symbol.expression}.to_bytes(32,'big')"
 
     # -- leaving
 
@@ -223,8 +241,15 @@ class TraceBuilder:
             self.owed = 0
 
     def leave(self, target: str) -> None:
-        """End the trace: write the stack, pay, and return `target`."""
+        """End the trace: complete the memory, write the stack, pay, and return `target`."""
+        self.memory.flush()
         self.lines.append(_Way("", list(self.stack), len(self.inputs), self.owed, target, False))
+        self.done = True
+
+    def finish(self, exit_code: int) -> None:
+        """End the frame: neither its stack nor its memory matter any more."""
+        stack = list(reversed(self.inputs))
+        self.lines.append(_Way("", stack, len(self.inputs), self.owed, str(int(exit_code)), False))
         self.done = True
 
     def leave_if(self, test: str, target: str, check: str = "") -> None:
@@ -233,7 +258,8 @@ class TraceBuilder:
         self.emit(f"if {test}:")
         if check:
             self.emit(" " + check)
-        self.lines.append(_Way(" ", list(self.stack), len(self.inputs), self.owed, target, True))
+        writes = self.memory.pending()
+        self.lines.append(_Way(" ", list(self.stack), len(self.inputs), self.owed, target, True, writes))
 
     def fail(self, error: str) -> None:
         """End the trace in an exceptional halt."""
@@ -287,6 +313,7 @@ class TraceBuilder:
     def _go_round(self) -> None:
         """Close a loop: the inputs take the values that the next round starts with."""
         self.loops = True
+        self.memory.flush()
         self.pay()
         depth = len(self.inputs)
         targets, values = [], []
@@ -386,7 +413,7 @@ class TraceBuilder:
         return "\n".join(out) + "\n"
 
     def _render(self, way: _Way) -> list[str]:
-        lines = self._stack_lines(way.stack, way.texts, way.taken)
+        lines = [*way.writes, *self._stack_lines(way.stack, way.texts, way.taken)]
         if way.is_side:
             lines.append(f"return leave(f,{way.owed},{way.target})")
         else:

@@ -8,7 +8,7 @@ time).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from flashctl.evm.builder import TraceBuilder
@@ -23,7 +23,7 @@ from flashctl.evm.instructions import (
     signed_divide,
     signed_modulo,
 )
-from flashctl.evm.symbols import Symbol, condition, constant, negated
+from flashctl.evm.symbols import Symbol, condition, constant, distance, moved, negated
 
 __all__ = ["EMITTERS"]
 
@@ -32,6 +32,12 @@ Emitter: TypeAlias = Callable[[TraceBuilder, int], None]
 NEAR: Final = 1 << 24
 """Memory offsets below this are handled as constants; beyond, the price of the memory ends the frame
 anyway."""
+
+POINTER_BITS: Final = 64
+"""What a pointer has at most after memory was accessed through it: more memory cannot be paid for."""
+
+_UNKNOWN: Final = Symbol("_", 256)
+"""A size that makes no range."""
 
 _FOLD: Final[dict[int, Callable[[int, int], int]]] = {
     0x01: lambda a, b: (a + b) & WORD_MASK,
@@ -72,6 +78,12 @@ def _binary(builder: TraceBuilder, opcode: int) -> None:
         return
     expression, bits = _EXPRESSIONS[opcode](x, y, a, b)
     builder.compute_once(expression, bits)
+    if opcode == 0x01 and a.value is not None:
+        moved(b, a.value, builder.stack[-1])
+    elif opcode == 0x01 and b.value is not None:
+        moved(a, b.value, builder.stack[-1])
+    elif opcode == 0x03 and b.value is not None:
+        moved(a, -b.value, builder.stack[-1])
 
 
 def _simplified(opcode: int, a: Symbol, b: Symbol) -> Symbol | None:
@@ -81,8 +93,9 @@ def _simplified(opcode: int, a: Symbol, b: Symbol) -> Symbol | None:
             if a.value == 0:
                 return b
             return a if b.value == 0 else None
-        case 0x03:  # SUB of zero
-            return a if b.value == 0 else None
+        case 0x03:  # SUB of zero, or of two pointers into the same object
+            between = distance(a, b)
+            return a if b.value == 0 else None if between is None else constant(between)
         case 0x16:  # AND with a mask that the value fits into
             for mask, other in ((a, b), (b, a)):
                 if mask.value is not None and mask.value & (mask.value + 1) == 0 and other.bits <= mask.bits:
@@ -278,35 +291,47 @@ def _gas(builder: TraceBuilder, opcode: int) -> None:
     builder.compute("f.gas")
 
 
+def _range(offset: Symbol, size: Symbol) -> tuple[int, int] | None:
+    """Start and end of a piece of memory, if they are known and near."""
+    if offset.value is None or size.value is None or offset.value > NEAR or size.value > NEAR:
+        return None
+    return offset.value, offset.value + size.value
+
+
+def _before_reading(builder: TraceBuilder, offset: Symbol, size: Symbol) -> None:
+    """Write what the piece of memory lacks; everything, if it is not known which piece."""
+    known = _range(offset, size)
+    if known is not None:
+        builder.memory.flush(*known)
+    elif offset.least < builder.memory.unwritten_end:
+        builder.memory.flush()
+
+
+def _before_writing(builder: TraceBuilder, offset: Symbol, size: Symbol, operands: Sequence[Symbol]) -> None:
+    """Drop what is known of a piece of memory that is about to be overwritten."""
+    known = _range(offset, size)
+    if known is not None:
+        builder.memory.overwrite(*known)
+    elif not builder.aim(offset, builder.memory.end, operands):
+        builder.memory.forget()
+
+
 def _keccak(builder: TraceBuilder, opcode: int) -> None:
     offset, size = builder.pop(), builder.pop()
-    if (
-        offset.value is not None
-        and size.value is not None
-        and 0 < size.value <= NEAR
-        and offset.value <= NEAR
-    ):
-        end = offset.value + size.value
-        builder.owed += WORD_HASH * ((size.value + 31) >> 5)
-        builder.hold(end)
-        _hash(builder, offset.value, end)
-    else:
+    known = _range(offset, size)
+    if known is None or known[0] == known[1]:
+        _before_reading(builder, offset, size)
         builder.compute(f"keccak_memory(f,{builder.text(offset)},{builder.text(size)})")
-
-
-def _hash(builder: TraceBuilder, start: int, end: int) -> None:
-    """Hash a known piece of memory; only once if it is known to hold the same words (a mapping read, then
-    written)."""
-    words = [builder.words.get(offset) for offset in range(start, end, 32)]
-    expression = f"keccak_word(bytes(mem[{start}:{end}]))"
-    if None in words or (end - start) % 32:
-        builder.compute(expression)
         return
-    key = "keccak:" + ":".join(word.expression for word in words if word is not None)
-    known = builder.hashes.get(key)
-    if known is None:
-        known = builder.hashes[key] = builder.assign(expression)
-    builder.push(known)
+    start, end = known
+    builder.owed += WORD_HASH * ((end - start + 31) >> 5)
+    builder.hold(end)
+    words = builder.memory.words(start, end)
+    if words is not None and len(words) == 2:  # the key of a mapping
+        builder.compute_once(f"keccak_pair({builder.text(words[0])},{builder.text(words[1])})")
+        return
+    builder.memory.flush(start, end)
+    builder.compute(f"keccak_word(bytes(mem[{start}:{end}]))")
 
 
 def _load_data(builder: TraceBuilder, opcode: int) -> None:
@@ -326,14 +351,17 @@ _COPIED: Final = {0x37: "f.data", 0x39: "f.code.raw"}
 
 def _copy(builder: TraceBuilder, opcode: int) -> None:
     """CALLDATACOPY, CODECOPY, RETURNDATACOPY, MCOPY."""
-    operands = ",".join((builder.operand(), builder.operand(), builder.operand()))
+    target, source, size = builder.pop(), builder.pop(), builder.pop()
+    if opcode == 0x5E:
+        _before_reading(builder, source, size)
+    _before_writing(builder, target, size, (size, source, target))
+    operands = f"{builder.text(target)},{builder.text(source)},{builder.text(size)}"
     if opcode == 0x3E:
         builder.emit(f"copy_return_data(f,{operands})")
     elif opcode == 0x5E:
         builder.emit(f"copy_memory(f,{operands})")
     else:
         builder.emit(f"copy_to_memory(f,{operands},{_COPIED[opcode]})")
-    builder.forget_memory()
 
 
 def _account(builder: TraceBuilder, opcode: int) -> None:
@@ -351,10 +379,10 @@ def _account(builder: TraceBuilder, opcode: int) -> None:
 
 def _copy_account_code(builder: TraceBuilder, opcode: int) -> None:
     """EXTCODECOPY."""
-    address = builder.operand()
-    operands = ",".join((builder.operand(), builder.operand(), builder.operand()))
-    builder.emit(f"copy_to_memory(f,{operands},access_code(f,{address}&A,{builder.owed}))")
-    builder.forget_memory()
+    address, target, source, size = builder.pop(), builder.pop(), builder.pop(), builder.pop()
+    _before_writing(builder, target, size, (size, source, target, address))
+    operands = f"{builder.text(target)},{builder.text(source)},{builder.text(size)}"
+    builder.emit(f"copy_to_memory(f,{operands},access_code(f,{builder.text(address)}&A,{builder.owed}))")
 
 
 def _block_hash(builder: TraceBuilder, opcode: int) -> None:
@@ -381,41 +409,44 @@ def _nothing(builder: TraceBuilder, opcode: int) -> None:
 def _memory_load(builder: TraceBuilder, opcode: int) -> None:
     offset = builder.pop()
     if offset.value is None or offset.value > NEAR:
+        if not builder.aim(offset, builder.memory.unwritten_end, (offset,)):
+            builder.memory.flush()
         start = builder.text(offset)
         end = builder.hold_word(start)
         builder.compute(f"fb(mem[{start}:{end}],'big')")
+        offset.bits = min(offset.bits, POINTER_BITS)
         return
-    known = builder.words.get(offset.value)
+    at = offset.value
+    known = builder.memory.word(at)
     if known is None:
-        builder.hold(offset.value + 32)
-        known = builder.assign(f"fb(mem[{offset.value}:{offset.value + 32}],'big')")
-        builder.words[offset.value] = known
+        builder.hold(at + 32)
+        builder.memory.flush(at, at + 32)
+        known = builder.assign(f"fb(mem[{at}:{at + 32}],'big')")
+        builder.memory.learn(at, known)
     builder.push(known)
 
 
 def _memory_store(builder: TraceBuilder, opcode: int) -> None:
     offset, symbol = builder.pop(), builder.pop()
-    if symbol.value is not None:
-        content = builder.default(symbol.value.to_bytes(32, "big"))
-    else:
-        content = f"{builder.text(symbol)}.to_bytes(32,'big')"
-    if offset.value is None or offset.value > NEAR:
-        start = builder.text(offset)
-        end = builder.hold_word(start)
-        builder.emit(f"mem[{start}:{end}]={content}")
-        builder.forget_memory()
+    if offset.value is not None and offset.value <= NEAR:
+        builder.hold(offset.value + 32)
+        builder.memory.store(offset.value, symbol)
         return
-    builder.hold(offset.value + 32)
-    if not builder.holds(offset.value, symbol):
-        builder.emit(f"mem[{offset.value}:{offset.value + 32}]={content}")
-        builder.remember(offset.value, symbol)
+    _before_writing(builder, offset, _UNKNOWN, (symbol, offset))
+    content = builder.word_bytes(symbol)
+    start = builder.text(offset)
+    end = builder.hold_word(start)
+    builder.emit(f"mem[{start}:{end}]={content}")
+    offset.bits = min(offset.bits, POINTER_BITS)
 
 
 def _memory_store_byte(builder: TraceBuilder, opcode: int) -> None:
-    start, value = builder.operand(), builder.operand()
+    offset, value = builder.pop(), builder.pop()
+    _before_writing(builder, offset, constant(1), (value, offset))
+    start = builder.text(offset)
+    content = builder.text(value)
     builder.emit(f"if {start}>=len(mem): expand(f,{start}+1)")
-    builder.emit(f"mem[{start}]={value}&255")
-    builder.forget_memory()
+    builder.emit(f"mem[{start}]={content}&255")
 
 
 def _storage_load(builder: TraceBuilder, opcode: int) -> None:
@@ -450,30 +481,31 @@ def _swap(builder: TraceBuilder, opcode: int) -> None:
 
 
 def _log(builder: TraceBuilder, opcode: int) -> None:
-    operands = ",".join(builder.operand() for _ in range(opcode - 0xA0 + 2))
-    builder.emit(f"log(f,{operands})")
+    offset, size = builder.pop(), builder.pop()
+    _before_reading(builder, offset, size)
+    operands = [builder.text(offset), builder.text(size)]
+    operands += [builder.operand() for _ in range(opcode - 0xA0)]
+    builder.emit(f"log(f,{','.join(operands)})")
 
 
 # -- the end of a trace
 
 
 def _stop(builder: TraceBuilder, opcode: int) -> None:
-    builder.stack = list(reversed(builder.inputs))
-    builder.leave(str(int(Exit.DONE)))
+    builder.finish(Exit.DONE)
 
 
 def _return(builder: TraceBuilder, opcode: int) -> None:
     """RETURN, REVERT."""
-    offset, size = builder.operand(), builder.operand()
-    builder.emit(f"f.output=read_memory(f,{offset},{size})")
-    builder.stack = list(reversed(builder.inputs))
-    builder.leave(str(int(Exit.DONE if opcode == 0xF3 else Exit.REVERTED)))
+    offset, size = builder.pop(), builder.pop()
+    _before_reading(builder, offset, size)
+    builder.emit(f"f.output=read_memory(f,{builder.text(offset)},{builder.text(size)})")
+    builder.finish(Exit.DONE if opcode == 0xF3 else Exit.REVERTED)
 
 
 def _self_destruct(builder: TraceBuilder, opcode: int) -> None:
     builder.emit(f"self_destruct(f,{builder.operand()}&A,{builder.owed})")
-    builder.stack = list(reversed(builder.inputs))
-    builder.leave(str(int(Exit.DONE)))
+    builder.finish(Exit.DONE)
 
 
 def _call(builder: TraceBuilder, opcode: int) -> None:

@@ -12,7 +12,17 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["WORD_BITS", "Symbol", "assume_equal", "condition", "constant", "negated", "variable"]
+__all__ = [
+    "WORD_BITS",
+    "Symbol",
+    "assume_equal",
+    "condition",
+    "constant",
+    "distance",
+    "moved",
+    "negated",
+    "variable",
+]
 
 WORD_BITS: Final = 256
 
@@ -20,7 +30,7 @@ WORD_BITS: Final = 256
 class Symbol:
     """A value on the symbolic stack. Shared by identity: turning a condition into a word is done once."""
 
-    __slots__ = ("bits", "equal", "negation", "test", "text", "unequal", "value")
+    __slots__ = ("base", "bits", "equal", "least", "negation", "offset", "test", "text", "unequal", "value")
 
     def __init__(
         self, text: str, bits: int, value: int | None = None, test: str = "", negation: str = ""
@@ -35,6 +45,11 @@ class Symbol:
         """A Python condition that is true when the value is not zero; empty if there is none better than
         `text`."""
         self.negation = negation
+        self.base: Symbol | None = None
+        """With `offset`: the value is `base + offset` modulo 2**256."""
+        self.offset = 0
+        self.least = value or 0
+        """The value is no less, as far as a guard has made sure."""
         self.equal: tuple[Symbol, Symbol] | None = None
         """Two symbols that have the same value if this is not zero."""
         self.unequal: tuple[Symbol, Symbol] | None = None
@@ -78,6 +93,22 @@ def negated(symbol: Symbol) -> Symbol:
     result = condition(symbol.is_false, symbol.is_true)
     result.equal, result.unequal = symbol.unequal, symbol.equal
     return result
+
+
+def moved(base: Symbol, offset: int, result: Symbol) -> Symbol:
+    """Note that `result` is `base + offset`, so that differences of pointers become numbers."""
+    result.base = base.base or base
+    result.offset = base.offset + offset
+    if offset >= 0 and result.bits < WORD_BITS:  # it cannot have wrapped round
+        result.least = base.least + offset
+    return result
+
+
+def distance(one: Symbol, other: Symbol) -> int | None:
+    """`one - other` modulo 2**256, if both are known to be so far from the same symbol."""
+    if (one.base or one) is not (other.base or other):
+        return None
+    return (one.offset - other.offset) % (1 << WORD_BITS)
 
 
 def assume_equal(pair: tuple[Symbol, Symbol] | None) -> None:

@@ -122,6 +122,48 @@ class Program:
             return rng.choice((2**32, 2**64, 2**255, 10**6))
         return rng.choice((0, 0, 1, 31, 32, 64, 64, 96, 100, rng.randrange(400)))
 
+    def push_offset(self) -> None:
+        """An offset, often one that only execution tells."""
+        self.push(self.offset())
+        kind = self.rng.random()
+        if kind < 0.25:
+            self.op(0x34, 0x34, 0x18, 0x01)  # CALLVALUE, CALLVALUE, XOR, ADD
+        elif kind < 0.35:
+            self.op(0x35)  # CALLDATALOAD
+            self.push(0xFF)
+            self.op(0x16)
+            self.depth -= 1
+
+    def buffer(self) -> None:
+        """A piece of memory behind a pointer, written, read, hashed and logged, as compilers of languages
+        do."""
+        rng = self.rng
+        self.push_offset()
+        for _ in range(rng.randrange(1, 6)):
+            kind = rng.randrange(6)
+            if kind < 2:
+                self.push(self.number())
+                self.op(0x81, 0x52)  # DUP2, MSTORE
+                self.depth -= 1
+            elif kind == 2:
+                self.push(rng.choice((1, 32, 32, 64)))
+                self.op(0x81, 0x01)  # DUP2, ADD: a pointer further on
+            elif kind == 3:
+                self.op(0x80, 0x51)  # DUP1, MLOAD
+                self.depth += 1
+                self.check_result()
+            elif kind == 4:
+                self.push(rng.choice((32, 64)))
+                self.op(0x81, 0x20)  # DUP2, KECCAK256
+                self.check_result()
+            else:
+                self.push(rng.choice((0, 32, 64, 96)))
+                self.op(0x51)
+                self.check_result()
+        if rng.random() < 0.5:
+            self.op(0x80, 0x90, 0x03)  # DUP1, SWAP1, SUB: the difference of two pointers
+            self.check_result()
+
     def size(self) -> int:
         rng = self.rng
         if rng.random() < 0.02:
@@ -133,6 +175,7 @@ class Program:
             (self.arithmetic, 24),
             (self.juggle, 10),
             (self.memory, 14),
+            (self.buffer, 6),
             (self.storage, 12),
             (self.surroundings, 6),
             (self.accounts, 5),
@@ -193,15 +236,15 @@ class Program:
         kind = rng.randrange(8)
         if kind < 3:
             self.operands(1)
-            self.push(self.offset())
+            self.push_offset()
             self.op(rng.choice((0x52, 0x52, 0x53)))
             self.depth -= 2
         elif kind == 3:
-            self.push(self.offset())
+            self.push_offset()
             self.op(0x51)
         elif kind == 4:
             self.push(self.size())
-            self.push(self.offset())
+            self.push_offset()
             self.op(0x20)
             self.depth -= 1
         elif kind == 5:
@@ -215,7 +258,7 @@ class Program:
         else:
             self.push(rng.choice((0, 0, 1, 32)))
             self.push(0)
-            self.push(self.offset())
+            self.push_offset()
             self.op(0x3E)
             self.depth -= 3
 
@@ -264,7 +307,7 @@ class Program:
         kind = rng.choice((0xF1, 0xF1, 0xF1, 0xF2, 0xF4, 0xF4, 0xFA))
         for _ in range(2):  # result, input
             self.push(self.size())
-            self.push(self.offset())
+            self.push_offset()
         if kind in (0xF1, 0xF2):
             self.push(rng.choice((0, 0, 0, 1, 1000, 10**30)))
         self.push(self.address())
@@ -355,7 +398,7 @@ class Program:
         topics = self.rng.randrange(5)
         self.operands(topics)
         self.push(self.size())
-        self.push(self.offset())
+        self.push_offset()
         self.op(0xA0 + topics)
         self.depth -= topics + 2
 
@@ -379,7 +422,7 @@ class Program:
             self.op(0x30, 0xFF)
         else:
             self.push(self.size())
-            self.push(self.offset())
+            self.push_offset()
             self.op(rng.choice((0xF3, 0xF3, 0xFD)))
         self.depth = 0
 
