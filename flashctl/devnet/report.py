@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS, DEVNET_BALANCE, DEVNET_MNEMONIC
 from flashctl.devnet.sequencer import SealedSlot
 from flashctl.eth.hexdata import to_hex
 
-__all__ = ["Endpoint", "accounts_text", "endpoints_text", "ready_event", "sealed_event", "sealed_line"]
+__all__ = ["Endpoint", "accounts_text", "print_endpoints", "ready_event", "sealed_event", "sealed_line"]
 
 _VERSION = 1
 """Version of the JSON lines; a key may be added under it, none removed or renamed."""
@@ -81,14 +84,15 @@ def sealed_line(slot: SealedSlot, flashblocks: int) -> str:
     )
 
 
-def endpoints_text(endpoints: Mapping[str, Endpoint]) -> str:
-    """The table of addresses, most used first."""
-    name_width = max(len(endpoint.name) for endpoint in endpoints.values())
-    url_width = max(len(endpoint.url) for endpoint in endpoints.values())
-    return "\n".join(
-        f"  {endpoint.name:<{name_width}}  {endpoint.url:<{url_width}}  {endpoint.purpose}"
-        for endpoint in endpoints.values()
-    )
+def print_endpoints(endpoints: Mapping[str, Endpoint], console: Console) -> None:
+    """The table of addresses, most used first; plain where stdout is no terminal."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(style="dim")
+    for endpoint in endpoints.values():
+        table.add_row(f"  {endpoint.name}", endpoint.url, endpoint.purpose)
+    console.print(table)
 
 
 def accounts_text() -> str:

@@ -174,7 +174,7 @@ class Sequencer:
         while True:
             try:
                 await self.seal_next()
-            except (FlashctlError, OSError, TimeoutError) as error:
+            except (FlashctlError, TimeoutError) as error:
                 self.failed_slots += 1
                 _log.warning("slot after block %d failed: %s", self.head.number, error)
                 await asyncio.sleep(_RETRY_S)

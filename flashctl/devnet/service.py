@@ -12,11 +12,13 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from rich.console import Console
+
 from flashctl.chain.genesis import Genesis, devnet_genesis, load_genesis
 from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jwt import create_secret, load_secret
-from flashctl.core.output import Output, escape
+from flashctl.core.output import Output, escape, when_reader_leaves
 from flashctl.core.service import Lifecycle, run_service
 from flashctl.core.stream import Frame, subscribe
 from flashctl.core.wire import InvalidFlashblock, decode
@@ -26,7 +28,7 @@ from flashctl.devnet.config import DevnetConfig, Ports
 from flashctl.devnet.report import (
     Endpoint,
     accounts_text,
-    endpoints_text,
+    print_endpoints,
     ready_event,
     sealed_event,
     sealed_line,
@@ -38,6 +40,9 @@ from flashctl.eth.blocks import Header, decode_header
 from flashctl.eth.hexdata import parse_hex, quantity, to_hex
 
 __all__ = ["run"]
+
+_PLAIN_WIDTH = 120
+"""Columns of the table where no terminal says how many there are."""
 
 _COUNTED_PAYLOADS = 64
 """Payloads whose flashblocks are remembered; only the newest is ever asked for."""
@@ -76,6 +81,7 @@ class _Devnet:
         genesis = self._prepare()
         family = Family(self._layout.logs)
         life.on_stop(partial(self._stop, family), "children")
+        when_reader_leaves(life.stop)  # `| head` ends the run
         try:
             commands = role_commands(self._config, self._layout, self._ports)
             await asyncio.gather(*(family.start(name, command) for name, command in commands.items()))
@@ -189,9 +195,10 @@ class _Devnet:
         kept = "" if self._config.datadir else " (temporary)"
         self._out.line(
             f"flashctl devnet: chain {genesis.config.chain_id}, a block every {self._config.block_time} s,"
-            f" a flashblock every {self._config.flashblock_ms} ms\n\n{endpoints_text(endpoints)}\n\n"
-            f"{accounts_text()}\n\n  files and logs: {self._layout.folder}{kept}\n"
+            f" a flashblock every {self._config.flashblock_ms} ms\n"
         )
+        print_endpoints(endpoints, Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH))
+        self._out.line(f"\n{accounts_text()}\n\n  files and logs: {self._layout.folder}{kept}\n")
 
     def _endpoints(self) -> dict[str, Endpoint]:
         ports: Ports = self._ports
