@@ -42,6 +42,10 @@ REQUEST_TIMEOUT_S: Final = 5.0
 """For a status request to arrive in full."""
 
 
+_TOLD_BY_THE_COMMAND_LINE: Final = (FlashctlError, BrokenPipeError)
+"""What ends a service without a word in the log: the command line prints it, or knows that nobody reads."""
+
+
 class PortTaken(FlashctlError):
     """Another process listens where this one should."""
 
@@ -109,7 +113,7 @@ class Lifecycle:
             return
         if self.failure is None:
             self.failure = error
-        if not isinstance(error, FlashctlError):
+        if not isinstance(error, _TOLD_BY_THE_COMMAND_LINE):
             _LOG.error(
                 "%s failed: %s: %s", task.get_name(), type(error).__name__, error, exc_info=_trace(error)
             )
@@ -175,7 +179,7 @@ async def _supervise(main: Main, ready_fd: int | None) -> ExitCode:
             failure = results[0]
         await life.drain()
     failure = life.failure or failure
-    if isinstance(failure, FlashctlError):
+    if isinstance(failure, _TOLD_BY_THE_COMMAND_LINE):
         raise failure
     if failure is not None:
         if failure is not life.failure:
