@@ -32,7 +32,7 @@ from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.op.fees import L1FeeParameters, da_footprint_scalar_or_default
 from flashctl.op.forks import OpFork, rules_for
 from flashctl.op.header_checks import InvalidBlock, check_header, check_seal
-from flashctl.op.l1_attributes import InvalidL1Attributes, decode_l1_attributes
+from flashctl.op.l1_attributes import stated_footprint_scalar
 from flashctl.op.system_calls import begin_block
 from flashctl.op.transaction import Applied, Rejection, TransactionProcessor, TransactionRejected
 
@@ -314,12 +314,9 @@ class BlockExecution:
         it serves blocks without L1 attributes, such as the one a simulation starts.
         """
         if self._da_scalar is None:
-            scalar = 0
             first = self.envelopes[0].tx if self.envelopes else None
-            try:
-                _, attributes = decode_l1_attributes(first.data if first is not None else b"")
-                scalar = attributes.da_footprint_gas_scalar
-            except InvalidL1Attributes:
+            scalar = None if first is None else stated_footprint_scalar(first.data)
+            if scalar is None:
                 scalar = self.fee_parameters.da_footprint_gas_scalar
             self._da_scalar = da_footprint_scalar_or_default(scalar)
         return self._da_scalar
@@ -385,9 +382,5 @@ def _check_shape(config: ChainConfig, parent: Header, block: Block, envelopes: l
         raise InvalidBlock("a block must begin with the L1 attributes deposit")
     if config.activates(OpFork.JOVIAN, block.header.timestamp, parent.timestamp):
         return
-    try:
-        layout, _ = decode_l1_attributes(first.data)
-    except InvalidL1Attributes as error:
-        raise InvalidBlock(f"transaction 0: {error}") from None
-    if layout < OpFork.JOVIAN:
-        raise InvalidBlock(f"transaction 0: {layout.label} L1 attributes in a block after jovian's first")
+    if stated_footprint_scalar(first.data) is None:
+        raise InvalidBlock("transaction 0: not the L1 attributes of jovian, in a block after its first")

@@ -31,6 +31,7 @@ __all__ = [
     "decode_l1_attributes",
     "encode_l1_attributes",
     "l1_attributes_deposit",
+    "stated_footprint_scalar",
 ]
 
 DEPOSITOR: Final = bytes.fromhex("deaddeaddeaddeaddeaddeaddeaddeaddead0001")
@@ -180,6 +181,16 @@ def decode_l1_attributes(data: bytes) -> tuple[OpFork, L1Attributes]:
         operator_fee_constant=uint(168, 176),
         da_footprint_gas_scalar=uint(176, 178),
     )
+
+
+def stated_footprint_scalar(data: bytes) -> int | None:
+    """The DA footprint gas scalar in the calldata of an L1 attributes deposit; None before Jovian's layout.
+
+    Consensus reads two bytes at a fixed place and asks no more of the length than that they are there.
+    """
+    if data[:4] != SELECTORS[OpFork.JOVIAN] or len(data) < SIZES[OpFork.JOVIAN]:
+        return None
+    return int.from_bytes(data[176:178], "big")
 
 
 def _decode_bedrock(data: bytes) -> L1Attributes:

@@ -115,7 +115,10 @@ class Applied(NamedTuple):
 
 
 class TransactionProcessor:
-    """Applies the transactions of one block to its state, one after the other."""
+    """Applies the transactions of one block to its state, one after the other.
+
+    Between two calls the state is at the beginning of a transaction, where `finish_transaction` leaves it.
+    """
 
     __slots__ = ("_env", "_fees", "_fork", "_rules", "_state")
 
@@ -142,7 +145,6 @@ class TransactionProcessor:
         state = self._state
         self._fees = None
         sender = int.from_bytes(tx.sender, "big")
-        state.begin_transaction()
         before = state.snapshot()
         state.add_balance(sender, tx.mint)
         nonce, balance, _ = state.get_account(sender)
@@ -196,7 +198,6 @@ class TransactionProcessor:
         if balance < cost:
             raise TransactionRejected(Rejection.FUNDS, f"balance {balance}, tx cost {cost}")
         price = effective_gas_price(tx, base_fee)
-        state.begin_transaction()
         before = state.snapshot()
         left = balance - gas_limit * price - data_fee - reserve
         state.put_account(sender, Account(nonce, left, code_hash))

@@ -128,7 +128,7 @@ def opened(config: ChainConfig) -> BlockExecution:
     "config", [CANYON, ECOTONE, HOLOCENE, ISTHMUS, JOVIAN, KARST], ids=lambda config: config.fork_at(0).label
 )
 @given(actions=ACTIONS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_ether_is_conserved_and_the_block_is_valid(config: ChainConfig, actions: list[Action]) -> None:
     execution = opened(config)
     execution.execute(attributes_deposit())
