@@ -13,14 +13,27 @@ messages switches the direct way off until the library's queue is empty again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 
-__all__ = ["Direct", "DirectConnection"]
+__all__ = ["Direct", "DirectConnection", "LinkStats"]
 
 Direct = Callable[[bytes, bool], None]
 """Takes a message: its bytes, and whether it was binary."""
+
+
+@dataclass(slots=True)
+class LinkStats:
+    """What the keep-alive of a connection has found out; goes on over reconnects."""
+
+    pings: int = 0
+    """Sent."""
+    round_trip_s: float = 0.0
+    """Of the ping answered last; 0 before the first answer."""
+
 
 _TEXT, _BINARY = 0x81, 0x82
 """First bytes of a data frame that is final, not compressed and not a continuation."""
@@ -34,6 +47,7 @@ class DirectConnection(ClientConnection):
     direct: Direct | None = None
     last_direct: float = 0.0
     """When `direct` was last called; monotonic seconds."""
+    link: LinkStats | None = None
     max_direct: int = 0
     """Messages larger than this are left to the library, which refuses them."""
     _pending: bytes | bytearray = b""
@@ -55,6 +69,13 @@ class DirectConnection(ClientConnection):
             )
         except AttributeError:  # another version of the library keeps them elsewhere: the usual way works
             return False
+
+    async def ping(self, *arguments: Any, **settings: Any) -> Awaitable[float]:
+        """As the library's, which calls it to keep the connection alive."""
+        if self.link is not None:
+            self.link.pings += 1
+            self.link.round_trip_s = self.latency
+        return await super().ping(*arguments, **settings)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the socket."""

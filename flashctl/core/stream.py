@@ -40,7 +40,7 @@ from websockets.exceptions import (
     InvalidURI,
 )
 
-from flashctl.core.direct import Direct, DirectConnection
+from flashctl.core.direct import Direct, DirectConnection, LinkStats
 from flashctl.core.wire import MAX_FRAME_BYTES
 from flashctl.errors import AuthError, FlashctlError, ProtocolError, UsageError
 
@@ -141,6 +141,8 @@ class StreamOptions:
     direct: Direct | None = None
     """Take messages in the socket's callback instead of as Frame items; the few that cannot go that way still
     come as items, in order. For a consumer to which 0.3 ms a message matters (core/direct.py)."""
+    link: LinkStats | None = None
+    """Filled with what pings find out; only beside `direct`."""
     reconnect: bool = True
     """False: one connection; the iterator ends with it."""
 
@@ -204,6 +206,8 @@ async def _frames(
         ConnectionClosed: If the connection breaks.
     """
     direct = settings.direct
+    if isinstance(connection, DirectConnection):
+        connection.link = settings.link
     patience = settings.silence_timeout_s
     while True:
         if direct is not None and isinstance(connection, DirectConnection):

@@ -147,6 +147,15 @@ def _upstreams(writer: _Writer, proxy: Proxy) -> None:
     writer.add("counter", "upstream_connection_attempts", "Upstream connections tried.", total["attempts"])
     writer.add("counter", "upstream_connection_successes", "Upstream connections made.", total["successes"])
     writer.add("counter", "upstream_connection_failures", "Upstream connections failed.", total["failures"])
+    pings = sum(upstream.link.pings for upstream in upstreams)
+    writer.add("counter", "ping_attempts", "Pings to upstreams.", pings)
+    writer.add("counter", "ping_sent", "The same, by its other name.", pings)
+    writer.add(
+        "gauge",
+        "upstream_round_trip_seconds",
+        "Of the ping answered last.",
+        [({"upstream": upstream.name}, upstream.link.round_trip_s) for upstream in upstreams],
+    )
     writer.add("counter", "ping_failures", "Upstreams dropped for not answering.", total["ping_failures"])
     writer.add("counter", "upstream_silences", "Upstreams dropped for saying nothing.", total["silences"])
     writer.add("counter", "upstream_messages", "Messages received.", _by_upstream(proxy, "by_upstream"))
@@ -199,6 +208,12 @@ def _stream(writer: _Writer, proxy: Proxy) -> None:
         writer.add("gauge", "last_message_age_seconds", "Since the last message.", age)
     if proxy.relay.last is not None:
         writer.add("gauge", "block_number", "Block of the last message.", proxy.relay.last.block_number)
+    writer.add(
+        "gauge",
+        "compression_ratio",
+        "Payload bytes to frame bytes of the messages kept, by encoding in use.",
+        [({"encoding": encoding.value}, ratio) for encoding, ratio in hub.ring.compression_ratios()],
+    )
     fanout = hub.stats.fanout
     writer.histogram(
         "message_send_duration",

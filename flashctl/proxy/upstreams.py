@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flashctl.core.direct import LinkStats
 from flashctl.core.stream import (
     Backoff,
     Connected,
@@ -62,6 +63,7 @@ class Upstream:
         self.name = name
         """Unique, and fit for logs and labels: no credentials."""
         self.stats = UpstreamStats()
+        self.link = LinkStats()
         self.connected = False
         self.last_message_at: float | None = None
         """Monotonic seconds."""
@@ -118,7 +120,9 @@ class Upstreams:
             relay.receive(name, data, binary=binary)
 
         stats.attempts += 1
-        async for item in subscribe(upstream.url, replace(self._options(), direct=receive)):
+        async for item in subscribe(
+            upstream.url, replace(self._options(), direct=receive, link=upstream.link)
+        ):
             if isinstance(item, Frame):
                 receive(item.data, item.binary)
             elif isinstance(item, Connected):

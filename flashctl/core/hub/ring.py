@@ -161,6 +161,15 @@ class Ring:
                 return seq
         return None
 
+    def compression_ratios(self) -> list[tuple[Encoding, float]]:
+        """How many times smaller the frames of each encoding are, over the messages that have one."""
+        totals: dict[Encoding, tuple[int, int]] = {}
+        for message in self._messages.values():
+            for encoding, frame in message.frames.items():
+                before, after = totals.get(encoding, (0, 0))
+                totals[encoding] = (before + len(message.data), after + len(frame))
+        return [(encoding, before / after) for encoding, (before, after) in totals.items()]
+
     def joining_point(self) -> int:
         """Where a client without a past starts: the open block's index 0, else the next message."""
         return self.head if self.open_block is None else self.open_block
