@@ -10,13 +10,15 @@ from flashctl.decode.signatures import SignatureBook
 
 __all__ = ["describe_call", "describe_log", "describe_revert"]
 
+_BUILTIN = SignatureBook()
 
-def describe_call(data: bytes, book: SignatureBook) -> dict[str, Any] | None:
+
+def describe_call(data: bytes, book: SignatureBook | None) -> dict[str, Any] | None:
     """The function that calldata calls; arguments are left out when the data does not follow the signature.
 
     None when the selector is unknown.
     """
-    entries = book.by_selector(data[:4])
+    entries = (book or _BUILTIN).by_selector(data[:4])
     for entry in entries:
         try:
             return _named(entry, decode_arguments(entry.params, data[4:]), "0x" + data[:4].hex())
@@ -27,16 +29,16 @@ def describe_call(data: bytes, book: SignatureBook) -> dict[str, Any] | None:
     return None
 
 
-def describe_revert(data: bytes, book: SignatureBook) -> dict[str, Any] | None:
+def describe_revert(data: bytes, book: SignatureBook | None) -> dict[str, Any] | None:
     """The error that revert data carries."""
     return describe_call(data, book) if len(data) >= 4 else None
 
 
-def describe_log(topics: Sequence[bytes], data: bytes, book: SignatureBook) -> dict[str, Any] | None:
+def describe_log(topics: Sequence[bytes], data: bytes, book: SignatureBook | None) -> dict[str, Any] | None:
     """The event of a log; None when it is anonymous or unknown."""
     if not topics:
         return None
-    entries = book.by_topic(topics[0])
+    entries = (book or _BUILTIN).by_topic(topics[0])
     for entry in entries:
         try:
             return _named(entry, decode_log(entry, topics, data), "0x" + topics[0].hex())

@@ -15,14 +15,13 @@ from typing import Any
 
 from flashctl.decode.calls import describe_log
 from flashctl.decode.deposits import l1_attributes_of
-from flashctl.decode.facts import Options, Report, report_transaction
+from flashctl.decode.facts import Options, Report, error_report, report_transaction
 from flashctl.decode.forms import Unreadable
 from flashctl.decode.l1 import L1Pricing
 from flashctl.decode.objects import raw_from_object, report_log, unwrap_receipt
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Header, decode_header
 from flashctl.eth.hexdata import parse_hex, parse_quantity
-from flashctl.eth.keccak import keccak256
 from flashctl.eth.receipts import decode_receipt
 from flashctl.eth.rlp import RlpError, decode_list, encode
 from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_transaction
@@ -30,7 +29,6 @@ from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_tran
 __all__ = [
     "PriceMemory",
     "checked",
-    "error_report",
     "report_block",
     "report_block_object",
     "report_flashblock",
@@ -38,18 +36,6 @@ __all__ = [
     "report_payload",
     "report_receipt",
 ]
-
-
-def error_report(error: DataError, **where: Any) -> Report:
-    """What stands in for something that could not be decoded."""
-    details: Report = {**where, "message": str(error)}
-    if isinstance(error, Unreadable):
-        details |= {
-            "offset": error.fault.offset,
-            "hash": "0x" + keccak256(error.raw).hex(),
-            "raw": "0x" + error.raw.hex(),
-        }
-    return {"error": details}
 
 
 # -- transactions in a row ------------------------------------------------------------------------

@@ -9,19 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flashctl.decode.containers import (
-    PriceMemory,
-    checked,
-    error_report,
-    report_block,
-    report_block_object,
-    report_flashblock,
-    report_header,
-    report_payload,
-    report_receipt,
-)
 from flashctl.decode.documents import (
     Document,
     Kind,
@@ -30,9 +19,11 @@ from flashctl.decode.documents import (
     documents_of,
     parse_hex_text,
 )
-from flashctl.decode.facts import Options, Report, report_transaction
-from flashctl.decode.objects import raw_from_object, report_log, report_receipt_object
+from flashctl.decode.facts import Options, Report, error_report, report_transaction
 from flashctl.errors import DataError
+
+if TYPE_CHECKING:
+    from flashctl.decode.containers import PriceMemory
 
 __all__ = ["Engine", "Outcome", "outcome_of"]
 
@@ -71,7 +62,7 @@ class Engine:
     def __init__(self, options: Options, forced: Kind | None = None) -> None:
         self.options = options
         self.forced = forced
-        self._memory = PriceMemory()
+        self._memory: PriceMemory | None = None
 
     def line(self, text: str, number: int | None = None) -> Iterator[Report]:
         """The reports of one line of text; `number` names it in errors."""
@@ -119,35 +110,45 @@ class Engine:
 
     def _report(self, document: Document) -> Report:
         value = document.value
-        if isinstance(value, bytes):
-            return self._report_bytes(document.kind, value)
-        match document.kind:
+        if not isinstance(value, bytes):
+            return self._report_object(document.kind, value)
+        if document.kind is Kind.TX:
+            return report_transaction(value, self.options)
+        return self._report_bytes(document.kind, value)
+
+    def _report_object(self, kind: Kind, value: Mapping[str, Any]) -> Report:
+        from flashctl.decode import containers, objects
+
+        match kind:
             case Kind.FLASHBLOCK:
-                return report_flashblock(value, self.options, self._memory)
+                if self._memory is None:
+                    self._memory = containers.PriceMemory()
+                return containers.report_flashblock(value, self.options, self._memory)
             case Kind.BLOCK:
-                return report_block_object(value, self.options)
+                return containers.report_block_object(value, self.options)
             case Kind.PAYLOAD:
-                return report_payload(value, self.options)
+                return containers.report_payload(value, self.options)
             case Kind.RECEIPT:
-                return report_receipt_object(value, self.options.book)
+                return objects.report_receipt_object(value, self.options.book)
             case Kind.LOG:
-                return report_log(value, self.options.book)
+                return objects.report_log(value, self.options.book)
             case Kind.HEADER:
                 return {**value, "flashctl": {"kind": "header"}}
-        return checked(report_transaction(raw_from_object(value), self.options), value)
+        report = report_transaction(objects.raw_from_object(value), self.options)
+        return containers.checked(report, value)
 
     def _report_bytes(self, kind: Kind, raw: bytes) -> Report:
+        from flashctl.decode import containers
+
         match kind:
-            case Kind.TX:
-                return report_transaction(raw, self.options)
             case Kind.BLOCK:
-                return report_block(raw, self.options)
+                return containers.report_block(raw, self.options)
             case Kind.HEADER:
                 from flashctl.eth.blocks import decode_header
 
-                return report_header(decode_header(raw))
+                return containers.report_header(decode_header(raw))
             case Kind.RECEIPT:
-                return report_receipt(raw, self.options)
+                return containers.report_receipt(raw, self.options)
             case Kind.RLP:
                 from flashctl.decode.bare import report_item
 

@@ -13,19 +13,16 @@ does not say is grouped under `flashctl`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from flashctl.decode.calls import describe_call
-from flashctl.decode.deposits import describe_deposit
-from flashctl.decode.forms import Reading, Sidecar, read_transaction
 from flashctl.decode.gas import floor_gas, intrinsic_gas
-from flashctl.decode.l1 import L1Pricing
-from flashctl.decode.layout import TYPE_NAMES
-from flashctl.decode.signatures import SignatureBook
+from flashctl.decode.names import TYPE_NAMES
+from flashctl.decode.reading import Reading, read_transaction, signing_hash_of
+from flashctl.errors import DataError
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode, int_to_bytes
-from flashctl.eth.signatures import HALF_ORDER, InvalidSignature, recover_authority, recover_sender
+from flashctl.eth.signatures import HALF_ORDER, InvalidSignature, recover_authority, recover_public_address
 from flashctl.eth.transactions import (
     AccessListTx,
     BlobTx,
@@ -41,7 +38,12 @@ from flashctl.eth.transactions import (
     signing_hash,
 )
 
-__all__ = ["Options", "Report", "describe_transaction", "report_transaction"]
+if TYPE_CHECKING:
+    from flashctl.decode.forms import Sidecar
+    from flashctl.decode.l1 import L1Pricing
+    from flashctl.decode.signatures import SignatureBook
+
+__all__ = ["Options", "Report", "describe_transaction", "error_report", "report_transaction"]
 
 Report = dict[str, Any]
 
@@ -50,7 +52,8 @@ Report = dict[str, Any]
 class Options:
     """What a decode may know beyond the bytes, and how much work it may do."""
 
-    book: SignatureBook = field(default_factory=SignatureBook)
+    book: SignatureBook | None = None
+    """Signatures of the user; None is the built-in table alone."""
     senders: bool = True
     """Recover senders and authorities: 48 us each, ten times the rest."""
     base_fee: int | None = None
@@ -81,7 +84,8 @@ def describe_transaction(
 ) -> Report:
     """The report of a transaction that has been read."""
     tx = reading.tx
-    sender, signature = _sender(reading, options)
+    signed_hash = _signed_hash(reading)
+    sender, signature = _sender(reading, signed_hash, options)
     report: Report = {
         "type": hex(tx.type_byte),
         "hash": "0x" + keccak256(reading.raw).hex(),
@@ -90,7 +94,7 @@ def describe_transaction(
     }
     extras: Report = {"typeName": TYPE_NAMES[tx.type_byte], "signature": signature}
     if not isinstance(tx, DepositTx):
-        extras["signingHash"] = "0x" + signing_hash(tx).hex()
+        extras["signingHash"] = "0x" + signed_hash.hex()
         if reading.signed:
             extras["lowS"] = tx.s <= HALF_ORDER
         if isinstance(tx, LegacyTx):
@@ -114,6 +118,19 @@ def describe_transaction(
         extras |= context
     report["flashctl"] = extras
     return report
+
+
+def error_report(error: DataError, **where: Any) -> Report:
+    """What stands in for something that could not be decoded; with its bytes when those are known."""
+    details: Report = {**where, "message": str(error)}
+    raw = getattr(error, "raw", None)
+    if isinstance(raw, bytes):
+        details |= {
+            "offset": getattr(error, "offset", 0),
+            "hash": "0x" + keccak256(raw).hex(),
+            "raw": "0x" + raw.hex(),
+        }
+    return {"error": details}
 
 
 # -- fields ----------------------------------------------------------------------------------------
@@ -178,7 +195,15 @@ def _signature_fields(tx: SignedTransaction) -> Report:
 # -- what the fields imply -------------------------------------------------------------------------
 
 
-def _sender(reading: Reading, options: Options) -> tuple[bytes | None, str]:
+def _signed_hash(reading: Reading) -> bytes:
+    """What the sender signs; empty for a deposit."""
+    tx = reading.tx
+    if isinstance(tx, DepositTx):
+        return b""
+    return signing_hash_of(reading.raw, tx) if reading.signed else signing_hash(tx)
+
+
+def _sender(reading: Reading, signed_hash: bytes, options: Options) -> tuple[bytes | None, str]:
     """The sender, and a verdict on the signature in words."""
     tx = reading.tx
     if isinstance(tx, DepositTx):
@@ -188,7 +213,7 @@ def _sender(reading: Reading, options: Options) -> tuple[bytes | None, str]:
     if not options.senders:
         return None, "not checked"
     try:
-        return recover_sender(tx), "valid"
+        return recover_public_address(signed_hash, tx.y_parity, tx.r, tx.s), "valid"
     except InvalidSignature as error:
         return None, f"invalid ({error.reason})"
 
@@ -198,8 +223,11 @@ def _data_facts(tx: Transaction, options: Options) -> Report:
     facts: Report = {"intrinsicGas": hex(intrinsic_gas(tx)), "floorGas": hex(floor_gas(tx))}
     if tx.data:
         facts["inputBytes"] = {"length": len(tx.data), "zero": zeros, "nonZero": len(tx.data) - zeros}
-    if tx.to is not None and len(tx.data) >= 4 and (call := describe_call(tx.data, options.book)):
-        facts["call"] = call
+    if tx.to is not None and len(tx.data) >= 4:
+        from flashctl.decode.calls import describe_call
+
+        if call := describe_call(tx.data, options.book):
+            facts["call"] = call
     return facts
 
 
@@ -207,6 +235,8 @@ def _kind_facts(tx: Transaction, sidecar: Sidecar | None, options: Options) -> R
     """What only transactions of one type have."""
     match tx:
         case DepositTx():
+            from flashctl.decode.deposits import describe_deposit
+
             return {"deposit": describe_deposit(tx)}
         case SetCodeTx() if options.senders:
             return {"authorities": [_authority(recover_authority(auth)) for auth in tx.authorizations]}

@@ -6,13 +6,13 @@ A name is a JSON-RPC name (`maxFeePerGas`), one of the extras (`signingHash`), o
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from flashctl.decode.reading import signing_hash_of
 from flashctl.errors import UsageError
 from flashctl.eth.keccak import keccak256
-from flashctl.eth.signatures import InvalidSignature, recover_sender
+from flashctl.eth.signatures import InvalidSignature, recover_public_address
 from flashctl.eth.transactions import DepositTx, LegacyTx, Transaction, decode_transaction
 
 __all__ = ["FIELDS", "QUANTITIES", "check_fields", "decimal", "fast_columns", "pick", "text_of"]
@@ -58,6 +58,8 @@ def check_fields(names: Sequence[str]) -> None:
     for name in names:
         head = name.partition(".")[0]
         if head not in FIELDS and head != "flashctl":
+            import difflib
+
             close = difflib.get_close_matches(name, FIELDS, 1)
             hint = f"did you mean {close[0]}?" if close else "flashctl decode --help lists the fields"
             raise UsageError(f"unknown field {name!r}", hint=hint)
@@ -107,9 +109,11 @@ def decimal(report: Any, name: str = "") -> Any:
 _Column = Callable[[bytes, Transaction], str]
 
 
-def _sender_text(tx: Transaction) -> str:
+def _sender_text(raw: bytes, tx: Transaction) -> str:
+    if isinstance(tx, DepositTx):
+        return "0x" + tx.sender.hex()
     try:
-        return "0x" + recover_sender(tx).hex()
+        return "0x" + recover_public_address(signing_hash_of(raw, tx), tx.y_parity, tx.r, tx.s).hex()
     except InvalidSignature:
         return ""
 
@@ -121,7 +125,7 @@ def _absent_or_hex(value: int | None) -> str:
 _FAST: dict[str, _Column] = {
     "type": lambda raw, tx: hex(tx.type_byte),
     "hash": lambda raw, tx: "0x" + keccak256(raw).hex(),
-    "from": lambda raw, tx: _sender_text(tx),
+    "from": _sender_text,
     "to": lambda raw, tx: "" if tx.to is None else "0x" + tx.to.hex(),
     "value": lambda raw, tx: hex(tx.value),
     "gas": lambda raw, tx: hex(tx.gas_limit),

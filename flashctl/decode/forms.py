@@ -10,15 +10,16 @@ and says which one it was.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flashctl.decode.layout import Fault, inspect, repair
+from flashctl.decode.reading import Reading
 from flashctl.decode.spans import Span, SpanError, encode_span, read_span
 from flashctl.errors import DataError
 from flashctl.eth.rlp import Item, RlpError, decode_list, encode, int_to_bytes
-from flashctl.eth.transactions import InvalidTransaction, LegacyTx, Transaction, decode_transaction
+from flashctl.eth.transactions import InvalidTransaction, LegacyTx, decode_transaction
 
-__all__ = ["Reading", "Sidecar", "Unreadable", "read_transaction"]
+__all__ = ["Sidecar", "Unreadable", "read_other_form"]
 
 _BLOB_TYPE = 3
 _UNSIGNED_FIELDS = {1: 8, 2: 9, 3: 11, 4: 10}
@@ -31,6 +32,7 @@ class Unreadable(DataError):
     def __init__(self, fault: Fault, raw: bytes) -> None:
         super().__init__(str(fault))
         self.fault = fault
+        self.offset = fault.offset
         self.raw = raw
 
 
@@ -49,35 +51,12 @@ class Sidecar:
         return tuple(b"\x01" + hashlib.sha256(commitment).digest()[1:] for commitment in self.commitments)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A transaction and how it had to be read."""
-
-    raw: bytes
-    """The consensus encoding; what the hash is taken of."""
-    tx: Transaction
-    signed: bool = True
-    """False when the bytes are those that a wallet signs."""
-    faults: tuple[Fault, ...] = ()
-    """Departures from the canonical encoding, in byte order; empty for bytes that a node accepts."""
-    sidecar: Sidecar | None = None
-
-
-def read_transaction(raw: bytes) -> Reading:
-    """Read a transaction in whichever form it comes.
+def read_other_form(raw: bytes, refused: InvalidTransaction) -> Reading:
+    """Read bytes that the strict decoder refused.
 
     Raises:
         Unreadable: With the first field and byte that cannot be understood.
     """
-    try:
-        tx = decode_transaction(raw)
-    except InvalidTransaction as error:
-        refused = error
-    else:
-        if isinstance(tx, LegacyTx) and tx.r == tx.s == 0 and tx.v >= 35:
-            # What a wallet signs under EIP-155 has the shape of a transaction whose v is the chain id.
-            return Reading(raw, replace(tx, v=35 + 2 * tx.v), signed=False)
-        return Reading(raw, tx)
     for attempt in (_network_form, _unsigned_form, _repaired):
         reading = attempt(raw)
         if reading is not None:

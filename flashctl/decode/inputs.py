@@ -16,7 +16,14 @@ from flashctl.core.files import open_for_reading
 from flashctl.decode.fields import FIELDS
 from flashctl.errors import UsageError
 
-__all__ = ["Source", "open_source", "read_pieces", "split_arguments"]
+__all__ = [
+    "MAX_DOCUMENT_BYTES",
+    "Source",
+    "is_made_of_lines",
+    "open_source",
+    "read_pieces",
+    "split_arguments",
+]
 
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 """Largest single document; a flashblock is 50 KB, a full L1 block in hex 20 MB."""
@@ -85,15 +92,24 @@ def read_pieces(stream: BinaryIO) -> Iterator[tuple[int, str | bytes]]:
     number = 0
     while line := stream.readline(MAX_DOCUMENT_BYTES):
         number += 1
-        if number == 1:
+        if number == 1 and not is_made_of_lines(line):
+            rest = line + stream.read(MAX_DOCUMENT_BYTES)
             if _is_binary(line):
-                yield 1, line + stream.read(MAX_DOCUMENT_BYTES)
-                return
-            if line.lstrip()[:1] in (b"{", b"[") and not _is_json(line):
-                yield from _document_or_lines(line + stream.read(MAX_DOCUMENT_BYTES))
-                return
+                yield 1, rest
+            else:
+                yield from _document_or_lines(rest)
+            return
         if (text := line.decode("utf-8-sig", "replace").strip()) and not text.startswith("#"):
             yield number, text
+
+
+def is_made_of_lines(start: bytes) -> bool:
+    """Whether input that starts like this is lines, and not a binary blob or one JSON document over many
+    lines."""
+    line = start.partition(b"\n")[0]
+    if _is_binary(line):
+        return False
+    return line.lstrip()[:1] not in (b"{", b"[") or _is_json(line)
 
 
 def _document_or_lines(data: bytes) -> Iterator[tuple[int, str]]:

@@ -161,7 +161,7 @@ def unwrap_receipt(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-def report_receipt_object(value: Mapping[str, Any], book: SignatureBook) -> dict[str, Any]:
+def report_receipt_object(value: Mapping[str, Any], book: SignatureBook | None) -> dict[str, Any]:
     """A receipt object as it came, with its logs named under `flashctl`."""
     receipt = dict(unwrap_receipt(value))
     logs = receipt.get("logs")
@@ -174,7 +174,7 @@ def report_receipt_object(value: Mapping[str, Any], book: SignatureBook) -> dict
     return receipt
 
 
-def report_log(value: Any, book: SignatureBook) -> dict[str, Any]:
+def report_log(value: Any, book: SignatureBook | None) -> dict[str, Any]:
     """A log object as it came, with the event it stands for under `flashctl`."""
     if not isinstance(value, dict):
         raise InvalidObject("a log is not an object")

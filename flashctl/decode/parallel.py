@@ -8,6 +8,7 @@ same chunk.
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import sys
 from collections import deque
@@ -15,22 +16,39 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
-from flashctl.core.output import Output, escape
+from flashctl.core.output import Output
 from flashctl.decode.config import DecodeConfig
 from flashctl.decode.engine import Engine, Outcome, outcome_of
-from flashctl.decode.facts import Report
 from flashctl.decode.fields import fast_columns
-from flashctl.decode.inputs import Source, open_source, read_pieces
-from flashctl.decode.present import FieldsPresenter, JsonPresenter, Presenter
+from flashctl.decode.inputs import MAX_DOCUMENT_BYTES, Source, is_made_of_lines, open_source, read_pieces
+from flashctl.decode.present import FieldsPresenter, JsonPresenter, Presenter, complaints_about
 from flashctl.errors import DataError
 
 __all__ = ["ChunkDecoder", "Decoded", "decode_in_parallel"]
 
-CHUNK_LINES = 1_000
-CHUNK_BYTES = 1_000_000
-"""A chunk ends at whichever comes first; blocks in hex are long lines."""
+CHUNK_BYTES = 512 * 1024
+"""About a thousand transactions: small enough that output flows, large enough that handing over costs
+nothing."""
 
-_Chunk = list[tuple[int, str]]
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Some lines of the input."""
+
+    number: int
+    """Of the first line."""
+    data: bytes
+    whole: bool = False
+    """The input is one piece and no lines."""
+
+    def pieces(self) -> Iterator[tuple[int, str | bytes]]:
+        """What to decode, with line numbers."""
+        if self.whole:
+            yield from read_pieces(io.BytesIO(self.data))
+            return
+        for number, line in enumerate(self.data.split(b"\n"), self.number):
+            if (text := line.decode("utf-8", "replace").strip()) and text[0] != "#":
+                yield number, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +83,22 @@ class ChunkDecoder:
         complaints: list[str] = []
         worst = Outcome.FINE
         fast = self._fast
-        for number, text in chunk:
-            if fast is not None:
+        for number, piece in chunk.pieces():
+            if fast is not None and isinstance(piece, str):
                 try:
-                    lines.append(fast(bytes.fromhex(text[2:] if text[:2] == "0x" else text)))
+                    lines.append(fast(bytes.fromhex(piece[2:] if piece[:2] == "0x" else piece)))
                     continue
                 except (ValueError, DataError):
                     pass
-            for report in self._engine.line(text, number):
+            engine = self._engine
+            reports = engine.blob(piece) if isinstance(piece, bytes) else engine.line(piece, number)
+            for report in reports:
                 outcome = outcome_of(report)
                 worst = max(worst, outcome, key=lambda one: one.value)
                 if outcome is Outcome.FAILED and not self._config.json:
-                    complaints.append(_complaint(report))
+                    complaints += complaints_about(report)
                 lines += self._presenter.show(report)
         return Decoded("".join(f"{line}\n" for line in lines), tuple(complaints), worst)
-
-
-def _complaint(report: Report) -> str:
-    details = report.get("error") or {}
-    where = f"line {details['line']}: " if "line" in details else ""
-    return f"flashctl: error: {where}{escape(str(details.get('message', 'a transaction cannot be read')))}"
 
 
 _decoder: ChunkDecoder | None = None
@@ -137,15 +151,16 @@ def _in_order(pool: ProcessPoolExecutor, chunks: Iterator[_Chunk], ahead: int) -
 
 
 def _chunks(sources: Sequence[Source]) -> Iterator[_Chunk]:
+    """Blocks of whole lines; input that is no lines (binary, JSON over many lines) as one piece."""
     for source in sources:
-        chunk: _Chunk = []
-        size = 0
         with open_source(source) as stream:
-            for number, piece in read_pieces(stream):
-                chunk.append((number, piece if isinstance(piece, str) else piece.hex()))
-                size += len(piece)
-                if len(chunk) >= CHUNK_LINES or size >= CHUNK_BYTES:
-                    yield chunk
-                    chunk, size = [], 0
-        if chunk:
-            yield chunk
+            block = stream.read(CHUNK_BYTES)
+            if not is_made_of_lines(block):
+                yield _Chunk(1, block + stream.read(MAX_DOCUMENT_BYTES), whole=True)
+                continue
+            number = 1
+            while block:
+                block += stream.readline()
+                yield _Chunk(number, block)
+                number += block.count(b"\n")
+                block = stream.read(CHUNK_BYTES)

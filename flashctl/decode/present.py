@@ -1,23 +1,21 @@
 """Reports to lines of output, in the form that was asked for.
 
-    json     one object a line; transactions of a container one by one, or the container whole with `--as`
-    fields   the named fields, tab-separated, one line per transaction
-    text     a listing of the only report, a table when there are more
-
-The text form decides late: the first report is held back until a second one, or the end, tells which it is.
+json     one object a line; transactions of a container one by one, or the container whole with `--as`
+fields   the named fields, tab-separated, one line per transaction
+text     a listing of the only report, a table when there are more: `render.TextPresenter`
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from flashctl.core.output import escape
 from flashctl.decode.facts import Report
 from flashctl.decode.fields import decimal, pick, text_of
-from flashctl.decode.render import Style, render_listing, render_table
 
-__all__ = ["FieldsPresenter", "JsonPresenter", "Presenter", "TextPresenter", "transactions_in"]
+__all__ = ["FieldsPresenter", "JsonPresenter", "Presenter", "complaints_about", "transactions_in"]
 
 
 class Presenter(Protocol):
@@ -82,36 +80,16 @@ class FieldsPresenter:
         return iter(())
 
 
-class TextPresenter:
-    """Listings and tables."""
-
-    def __init__(self, style: Style, *, full: bool = False) -> None:
-        self._style = style
-        self._full = full
-        self._held: Report | None = None
-        self._shown = 0
-
-    def show(self, report: Report) -> Iterator[str]:
-        if "error" in report:
-            return
-        if self._shown == 0 and self._held is None:
-            self._held = report
-            return
-        if self._held is not None:
-            held, self._held = self._held, None
-            yield from self._one_of_many(held)
-        yield from self._one_of_many(report)
-
-    def finish(self) -> Iterator[str]:
-        if self._held is not None:
-            yield from render_listing(self._held, self._style, full=self._full)
-
-    def _one_of_many(self, report: Mapping[str, Any]) -> Iterator[str]:
-        number = self._shown
-        self._shown += 1
-        if self._full or "transactions" in report or "hash" not in report:
-            if number:
-                yield ""
-            yield from render_listing(report, self._style, full=self._full)
+def complaints_about(report: Report) -> Iterator[str]:
+    """A line for stderr for everything in a report that could not be decoded."""
+    for member in (report, *(report.get("transactions") or ())):
+        if not isinstance(member, dict) or "error" not in member:
+            continue
+        details = member["error"]
+        if "line" in details:
+            where = f"line {details['line']}: "
+        elif "position" in details:
+            where = f"transaction {details['position']}: "
         else:
-            yield from render_table([report], self._style, header=number == 0, first=number)
+            where = ""
+        yield f"flashctl: error: {where}{escape(str(details['message']))}"

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashctl.core.output import escape as printable
-from flashctl.decode.layout import type_label
+from flashctl.decode.facts import Report
+from flashctl.decode.names import type_label
 
-__all__ = ["Style", "render_listing", "render_table"]
+__all__ = ["Style", "TextPresenter", "render_listing", "render_table"]
 
 _DIM, _RED, _BOLD, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
 _LABEL_WIDTH = 22
@@ -272,3 +273,41 @@ def _purpose(report: Mapping[str, Any], extras: Mapping[str, Any]) -> str:
     if not name and len(report.get("input", "0x")) > 2:
         name = report["input"][:10]
     return printable(name or "")
+
+
+class TextPresenter:
+    """Listings and tables.
+
+    It decides late: the first report is held back until a second one, or the end, tells which it is.
+    """
+
+    def __init__(self, style: Style, *, full: bool = False) -> None:
+        self._style = style
+        self._full = full
+        self._held: Report | None = None
+        self._shown = 0
+
+    def show(self, report: Report) -> Iterator[str]:
+        if "error" in report:
+            return
+        if self._shown == 0 and self._held is None:
+            self._held = report
+            return
+        if self._held is not None:
+            held, self._held = self._held, None
+            yield from self._one_of_many(held)
+        yield from self._one_of_many(report)
+
+    def finish(self) -> Iterator[str]:
+        if self._held is not None:
+            yield from render_listing(self._held, self._style, full=self._full)
+
+    def _one_of_many(self, report: Mapping[str, Any]) -> Iterator[str]:
+        number = self._shown
+        self._shown += 1
+        if self._full or "transactions" in report or "hash" not in report:
+            if number:
+                yield ""
+            yield from render_listing(report, self._style, full=self._full)
+        else:
+            yield from render_table([report], self._style, header=number == 0, first=number)

@@ -7,29 +7,26 @@ stderr. A bad line never ends the batch; it makes the exit code 65.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flashctl.core.output import Output, escape, wants_color
-from flashctl.decode.abi import Entry, entries_from_json, parse_signature
+from flashctl.core.output import Output, wants_color
 from flashctl.decode.config import DecodeConfig
 from flashctl.decode.documents import Kind, parse_hex_text
 from flashctl.decode.engine import Engine, Outcome, outcome_of
 from flashctl.decode.facts import Options, Report
 from flashctl.decode.fields import check_fields
-from flashctl.decode.forms import read_transaction
 from flashctl.decode.inputs import Source, open_source, read_pieces, split_arguments
-from flashctl.decode.l1 import L1Pricing
-from flashctl.decode.present import FieldsPresenter, JsonPresenter, Presenter, TextPresenter
-from flashctl.decode.render import Style
-from flashctl.decode.signatures import SignatureBook
+from flashctl.decode.present import FieldsPresenter, JsonPresenter, Presenter, complaints_about
 from flashctl.errors import ExitCode, Failed, IoError, UsageError
-from flashctl.op.fees import L1FeeParameters
-from flashctl.op.forks import OpFork
+
+if TYPE_CHECKING:
+    from flashctl.decode.l1 import L1Pricing
+    from flashctl.decode.signatures import SignatureBook
+    from flashctl.op.forks import OpFork
 
 __all__ = ["build_options", "kind_named", "run"]
 
@@ -101,7 +98,8 @@ class _Session:
         if outcome.value > self.worst.value:
             self.worst = outcome
         if outcome is Outcome.FAILED and not self.config.json:
-            complain(report)
+            for complaint in complaints_about(report):
+                print(complaint, file=sys.stderr)
         self._print(self.presenter.show(report))
 
     def _print(self, lines: Iterator[str]) -> None:
@@ -121,6 +119,8 @@ def write_blobs(raw: bytes, folder: Path, first: int) -> int:
     Raises:
         IoError: The folder cannot be written.
     """
+    from flashctl.decode.reading import read_transaction
+
     sidecar = read_transaction(raw).sidecar
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,21 +130,6 @@ def write_blobs(raw: bytes, folder: Path, first: int) -> int:
     except OSError as error:
         raise IoError(f"cannot write to {folder}: {error.strerror}") from None
     return first
-
-
-def complain(report: Report) -> None:
-    """Say on stderr what could not be decoded."""
-    for member in (report, *(report.get("transactions") or ())):
-        if not isinstance(member, dict) or "error" not in member:
-            continue
-        details = member["error"]
-        if "line" in details:
-            where = f"line {details['line']}: "
-        elif "position" in details:
-            where = f"transaction {details['position']}: "
-        else:
-            where = ""
-        print(f"flashctl: error: {where}{escape(str(details['message']))}", file=sys.stderr)
 
 
 # -- settings -------------------------------------------------------------------------------------
@@ -166,7 +151,7 @@ def build_options(config: DecodeConfig) -> Options:
         UsageError: A signature, an ABI or a fork that cannot be understood.
     """
     return Options(
-        book=SignatureBook(_entries(config)),
+        book=_book(config),
         senders=config.senders,
         base_fee=config.base_fee,
         chain_id=config.chain_id,
@@ -174,11 +159,16 @@ def build_options(config: DecodeConfig) -> Options:
     )
 
 
-def _entries(config: DecodeConfig) -> list[Entry]:
+def _book(config: DecodeConfig) -> SignatureBook | None:
+    if not config.signatures and not config.abi:
+        return None
+    from flashctl.decode.abi import entries_from_json, parse_signature
+    from flashctl.decode.signatures import SignatureBook
+
     entries = [parse_signature(text) for text in config.signatures]
     for path in config.abi:
         entries += entries_from_json(_read_json(path))
-    return entries
+    return SignatureBook(entries)
 
 
 def _read_json(path: Path) -> Any:
@@ -195,6 +185,10 @@ def _read_json(path: Path) -> Any:
 def _pricing(config: DecodeConfig) -> L1Pricing | None:
     if config.l1_base_fee is None:
         return None
+    from flashctl.decode.l1 import L1Pricing
+    from flashctl.op.fees import L1FeeParameters
+    from flashctl.op.forks import OpFork
+
     fork = _fork(config.fork)
     if fork < OpFork.ECOTONE:
         raise UsageError("--fork must be ecotone or later for an L1 fee from flags")
@@ -208,6 +202,8 @@ def _pricing(config: DecodeConfig) -> L1Pricing | None:
 
 
 def _fork(name: str | None) -> OpFork:
+    from flashctl.op.forks import OpFork
+
     try:
         return OpFork[(name or "jovian").upper()]
     except KeyError:
@@ -220,6 +216,10 @@ def _presenter(config: DecodeConfig, fields: Sequence[str]) -> Presenter:
         return FieldsPresenter(fields, config.decimal)
     if config.json:
         return JsonPresenter(whole=config.kind is not None, in_decimal=config.decimal)
+    import shutil
+
+    from flashctl.decode.render import Style, TextPresenter
+
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
     return TextPresenter(Style(width, wants_color(sys.stdout, config.color)), full=config.full)

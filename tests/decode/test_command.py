@@ -14,8 +14,8 @@ from support.decode_lab import SENDER, blob_with_sidecar, check_golden, every_ty
 
 from flashctl.decode.engine import Engine
 from flashctl.decode.facts import Options
-from flashctl.decode.present import JsonPresenter, TextPresenter
-from flashctl.decode.render import Style
+from flashctl.decode.present import JsonPresenter
+from flashctl.decode.render import Style, TextPresenter
 
 RAWS = every_type()
 HEX = {name: "0x" + raw.hex() for name, raw in RAWS.items()}

@@ -18,9 +18,10 @@ from support.decode_lab import (
 )
 
 from flashctl.decode.facts import Options, Report, report_transaction
-from flashctl.decode.forms import Unreadable, read_transaction
+from flashctl.decode.forms import Unreadable
 from flashctl.decode.l1 import L1Pricing
 from flashctl.decode.layout import inspect
+from flashctl.decode.reading import read_transaction
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import Item, decode_list, encode
 from flashctl.eth.transactions import encode_transaction

@@ -11,8 +11,7 @@ from support.decode_lab import every_type
 
 from flashctl.decode.engine import Engine
 from flashctl.decode.facts import Options, report_transaction
-from flashctl.decode.present import TextPresenter
-from flashctl.decode.render import Style
+from flashctl.decode.render import Style, TextPresenter
 from flashctl.eth.rlp import encode
 
 RAWS = list(every_type().values())

@@ -11,7 +11,8 @@ import pytest
 from support import fixture_path
 
 from flashctl.decode.facts import Options, report_transaction
-from flashctl.decode.forms import Unreadable, read_transaction
+from flashctl.decode.forms import Unreadable
+from flashctl.decode.reading import read_transaction
 from flashctl.eth.keccak import keccak256
 
 OPTIONS = Options()

@@ -650,3 +650,22 @@ def test_ctrl_c_is_success_with_a_summary(profile: dict[str, str]) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert b"losses:" in process.stderr.read()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_loses_nothing(tmp_path: Path, unbuffered: str) -> None:
+    """A pipe that is full makes the writer wait; it must never make a line, or the end of one, vanish."""
+    path = tmp_path / "long.ndjson"
+    frames = [
+        frame for number in range(1, 61) for frame in block(number, 5, transactions=(bytes(2_000),) * 8)
+    ]
+    path.write_bytes(b"".join(line_of_arrival(arrive(frame, n)) for n, frame in enumerate(frames)))
+    with subprocess.Popen(
+        [sys.executable, "-m", "flashctl", "watch", "--replay", str(path), "--raw"],
+        stdout=subprocess.PIPE, env={**SHELL, "PYTHONUNBUFFERED": unbuffered},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        time.sleep(1.0)
+        received = process.stdout.read().splitlines()
+        assert process.wait(30) == 0
+    assert received == frames
