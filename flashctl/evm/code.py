@@ -15,7 +15,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flashctl.evm.forks import InstructionSet
 
@@ -94,6 +94,7 @@ class Code:
         "_cache",
         "_jumpdests",
         "arrivals",
+        "blocks",
         "branches",
         "delegate",
         "instructions",
@@ -116,6 +117,8 @@ class Code:
         """Jumps that arrived at a place while it was interpreted."""
         self.branches: dict[int, bool] = {}
         """Whether the JUMPI at a place was last taken: the compiler lays out its traces along it."""
+        self.blocks: dict[int, Any] = {}
+        """The interpreter's decoded blocks, by where they start."""
         self.loop_heads: set[int] = set()
         """Places whose trace is a loop: no other trace goes through them."""
         self.delegate: int | None = None
