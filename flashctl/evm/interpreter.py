@@ -25,7 +25,7 @@ from flashctl.evm.frame import Exit, Frame
 from flashctl.evm.halts import InvalidJump, InvalidOpcode, OutOfGas, StackOverflow, StackUnderflow
 from flashctl.evm.handlers import HANDLERS, Handler
 from flashctl.evm.instructions import ADDRESS_MASK
-from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, Opcode
+from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, PUSH32, Opcode
 
 __all__ = ["interpret"]
 
@@ -58,7 +58,17 @@ Block: TypeAlias = tuple[list[Operation], int, int, int, int, int, int]
 """Operations, static gas, least and greatest stack depth at the start, the opcode that ends it (or
 GOES_ON), where the code continues behind it, and the target if it is a jump."""
 
-Decoding: TypeAlias = tuple[Opcode, Handler | None]
+PLAIN, PUSHES, WATCHES, PLACE, LANDING, ENDS = range(6)
+"""Kinds of instructions to the decoder: a handler; a constant; a handler behind which the block ends; PC;
+JUMPDEST; and those that the interpreter does itself, behind which the block ends too."""
+
+Decoding: TypeAlias = tuple[int, int, int, int, Handler | None, int]
+"""Kind, static gas, stack depth needed, change of depth, handler, operand (or its size)."""
+
+_UNDEFINED: Final[Decoding] = (ENDS, 0, 0, 0, None, 0)
+
+_WATCHED: Final = frozenset((0x55, 0x5A))
+"""SSTORE and GAS look at the gas left: what follows must not have been paid yet."""
 
 
 def _duplicate(frame: Frame, stack: list[int]) -> None:
@@ -117,65 +127,71 @@ def _decode(code: Code, start: int) -> Block:
     """Decode the block that starts at a place, and keep it."""
     padded, table = code.padded, _table(code.instructions)
     operations: list[Operation] = []
-    gas = depth = least = highest = 0
+    append = operations.append
+    total = depth = least = highest = 0
     last, target, pc = GOES_ON, UNKNOWN, start
     while len(operations) < MAX_BLOCK:
         byte = padded[pc]
-        known = table[byte]
-        if byte == JUMPDEST and pc != start:
+        kind, gas, need, delta, handler, operand = table[byte]
+        if kind == LANDING and pc != start:
             break
         pc += 1
-        if known is None:
+        total += gas
+        if need > depth + least:
+            least = need - depth
+        depth += delta
+        if depth > highest:
+            highest = depth
+        if kind == PUSHES:
+            end = pc + operand
+            append((None, padded[pc] if operand == 1 else int.from_bytes(padded[pc:end], "big")))
+            pc = end
+        elif kind == PLAIN:
+            append((handler, operand))
+        elif kind == ENDS:
             last = byte
             break
-        opcode, handler = known
-        gas += opcode.gas
-        least = max(least, max(opcode.pops, opcode.needs) - depth)
-        depth += opcode.pushes - opcode.pops
-        highest = max(highest, depth)
-        if PUSH0 <= byte < 0x80:
-            size = byte - PUSH0
-            operations.append((None, int.from_bytes(padded[pc : pc + size], "big")))
-            pc += size
-        elif handler is not None:
-            operations.append((handler, _PLACES.get(byte, 0)))
-            if byte in _WATCHED:
-                break
-        elif byte == 0x58:  # PC
-            operations.append((None, pc - 1))
-        elif byte != JUMPDEST:
-            last = byte
+        elif kind == WATCHES:
+            append((handler, operand))
             break
+        elif kind == PLACE:
+            append((None, pc - 1))
     if last in (JUMP, JUMPI) and operations and operations[-1][0] is None:
         target = operations.pop()[1]
         if target not in code.jumpdests:
             target = INVALID_TARGET
-    block = (operations, gas, least, STACK_LIMIT - highest, last, pc, target)
+    block = (operations, total, least, STACK_LIMIT - highest, last, pc, target)
     code.blocks[start] = block
     code.grew(BLOCK_BYTES + OPERATION_BYTES * len(operations))
     return block
 
 
-_PLACES: Final = {
-    **{0x7F + depth: -depth for depth in range(1, 17)},
-    **{0x8F + depth: -1 - depth for depth in range(1, 17)},
-}
-"""Where DUP and SWAP reach, from the top of the stack."""
-
-_WATCHED: Final = frozenset((0x55, 0x5A))
-"""SSTORE and GAS look at the gas left: what follows must not have been paid yet."""
-
-
 @cache
-def _table(instructions: InstructionSet) -> tuple[Decoding | None, ...]:
-    """Every byte's instruction and handler; None for a byte that is no instruction."""
-    handlers = {
-        **HANDLERS,
-        **dict.fromkeys(range(0x80, 0x90), _duplicate),
-        **dict.fromkeys(range(0x90, 0xA0), _swap),
-    }
-    opcodes = instructions.opcodes
-    return tuple((opcodes[byte], handlers.get(byte)) if byte in opcodes else None for byte in range(256))
+def _table(instructions: InstructionSet) -> tuple[Decoding, ...]:
+    """How to decode every byte; one that is no instruction ends its block for nothing."""
+    return tuple(
+        _decoding(byte, instructions.opcodes[byte]) if byte in instructions.opcodes else _UNDEFINED
+        for byte in range(256)
+    )
+
+
+def _decoding(byte: int, opcode: Opcode) -> Decoding:
+    kind, handler, operand = ENDS, HANDLERS.get(byte), 0
+    if PUSH0 <= byte <= PUSH32:
+        kind, operand = PUSHES, byte - PUSH0
+    elif 0x80 <= byte < 0x90:
+        kind, handler, operand = PLAIN, _duplicate, 0x7F - byte
+    elif 0x90 <= byte < 0xA0:
+        kind, handler, operand = PLAIN, _swap, 0x8E - byte
+    elif byte == 0x58:
+        kind = PLACE
+    elif byte == JUMPDEST:
+        kind = LANDING
+    elif byte in _WATCHED:
+        kind = WATCHES
+    elif handler is not None:
+        kind = PLAIN
+    return kind, opcode.gas, max(opcode.pops, opcode.needs), opcode.pushes - opcode.pops, handler, operand
 
 
 def _leave(frame: Frame, stack: list[int], opcode: int, next_pc: int) -> int:
