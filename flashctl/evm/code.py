@@ -28,7 +28,7 @@ Trace = Callable[["Frame", list[int], bytearray], int]
 """Runs from one place of the code to another: takes the frame, its stack and its memory, returns the next
 program counter or one of the negative `Exit` codes."""
 
-DEFAULT_HOT_AFTER: Final = 16
+DEFAULT_HOT_AFTER: Final = 32
 """Arrivals at a place before it is compiled. Not 2: the second arrival is often the last one."""
 
 DEFAULT_CACHE_BYTES: Final = 192 * 2**20
