@@ -14,7 +14,8 @@ from support import FIXTURES, fixture_path
 
 from flashctl.eth import signatures
 from flashctl.eth.keccak import keccak256
-from flashctl.eth.rlp import encode
+from flashctl.eth.plain_transactions import decode_plain_fee_market
+from flashctl.eth.rlp import RlpError, decode_list, encode
 from flashctl.eth.transactions import (
     AccessListEntry,
     AccessListTx,
@@ -25,6 +26,8 @@ from flashctl.eth.transactions import (
     LegacyTx,
     SetCodeTx,
     Transaction,
+    _BadField,
+    _fee_market_tx,
     check_transaction,
     decode_transaction,
     effective_gas_price,
@@ -227,3 +230,49 @@ def test_stateless_rules() -> None:
     for case, chain_id, reason in broken:
         with pytest.raises(InvalidTransaction, match=reason):
             check_transaction(case, chain_id)
+
+
+NUMBERS = st.one_of(st.integers(0, 300), st.integers(0, 2**64 - 1), st.just(2**64 - 1))
+PLAIN = st.builds(
+    FeeMarketTx,
+    NUMBERS, NUMBERS, st.integers(0, 2**256 - 1), NUMBERS, NUMBERS,
+    st.none() | st.binary(min_size=20, max_size=20),
+    st.integers(0, 2**256 - 1),
+    st.sampled_from([0, 1, 2, 55, 56, 255, 256, 1000]).map(lambda size: b"\x99" * size) | st.just(b"\x05"),
+    st.just(()), st.integers(0, 1), st.integers(0, 2**256 - 1), st.integers(2**255, 2**256 - 1),
+)  # fmt: skip
+
+
+def general(raw: bytes) -> Transaction | None:
+    try:
+        return _fee_market_tx(decode_list(raw, 1))
+    except (RlpError, _BadField):
+        return None
+
+
+@given(PLAIN, st.integers(0, 400), st.integers(0, 255), st.sampled_from(["none", "set", "cut", "insert"]))
+def test_the_short_way_takes_only_what_the_general_decoder_takes(
+    tx: FeeMarketTx, position: int, byte: int, damage: str
+) -> None:
+    raw = encode_transaction(tx)
+    position %= len(raw) - 1
+    if damage != "none":
+        kept = raw[position + 2 :] if damage != "insert" else raw[position + 1 :]
+        raw = raw[: position + 1] + (b"" if damage == "cut" else bytes([byte])) + kept
+    plain = decode_plain_fee_market(raw)
+    if plain is not None:
+        assert plain == general(raw)
+        assert encode_transaction(plain) == raw
+        assert type(plain) is FeeMarketTx
+
+
+def test_the_short_way_is_taken() -> None:
+    tx = FeeMarketTx(10, 7, 0, 10**9, 21_000, CALLEE, 10**18, b"\x99" * 300, (), 1, 2**255, 2**254)
+    for usual in (tx, replace(tx, data=b""), replace(tx, to=None), replace(tx, value=0, data=bytes(68))):
+        decoded = decode_plain_fee_market(encode_transaction(usual))
+        assert decoded == usual
+        with pytest.raises(AttributeError):
+            decoded.nonce = 1  # type: ignore[misc, union-attr]
+    for unusual in (replace(tx, r=1), replace(tx, access_list=(AccessListEntry(CALLEE, ()),))):
+        assert decode_plain_fee_market(encode_transaction(unusual)) is None
+        assert decode_transaction(encode_transaction(unusual)) == unusual
