@@ -122,7 +122,9 @@ def watch(
     ] = None,
     reconnect: Annotated[bool, typer.Option(help="Come back after a disconnect.")] = True,
     ping_interval: Annotated[str, typer.Option(help="0 for none.")] = "5s",
-    pong_timeout: Annotated[str, typer.Option()] = "5s",
+    pong_timeout: Annotated[
+        str, typer.Option(help="Generous: an answer waits behind data that is not read yet.")
+    ] = "20s",
     silence: Annotated[str, typer.Option(help="Without data this long the connection is dead.")] = "15s",
     tx: Annotated[str | None, typer.Option("--tx", metavar="HASH", help="Follow one transaction.")] = None,
     send: Annotated[

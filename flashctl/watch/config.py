@@ -19,7 +19,7 @@ class StreamConfig:
     headers: Mapping[str, str] = field(default_factory=dict)
     reconnect: bool = True
     ping_interval_s: float = 5.0
-    pong_timeout_s: float = 5.0
+    pong_timeout_s: float = 20.0
     silence_s: float = 15.0
     max_frame: int = 16 * 1024 * 1024
 
