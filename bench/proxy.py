@@ -38,6 +38,8 @@ SHARED_BYTES = 64 + 16 * SLOTS
 FLASHBLOCKS_PER_BLOCK = 10
 CORPUS = 60
 SERVER_CPU, CLIENT_CPU = 0, 1
+NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+"""Of Debian's libnginx-mod-nchan."""
 
 
 # -- what the processes share ---------------------------------------------------------------------------------
@@ -166,7 +168,11 @@ def renumbered(message: bytes, number: int) -> bytes:
     block = number // FLASHBLOCKS_PER_BLOCK
     return message.replace(
         b"0x03%014x" % ((number % CORPUS) // FLASHBLOCKS_PER_BLOCK), b"0x03%014x" % block, 1
-    ).replace(b'"block_number": %d' % (1000 + (number % CORPUS) // FLASHBLOCKS_PER_BLOCK), b'"block_number": %d' % (1000 + block % 9000), 1)
+    ).replace(
+        b'"block_number": %d' % (1000 + (number % CORPUS) // FLASHBLOCKS_PER_BLOCK),
+        b'"block_number": %d' % (1000 + block % 9000),
+        1,
+    )
 
 
 async def publish_ws(shared: Shared, size: int, rate: float, window: int, seconds: float) -> None:
@@ -185,7 +191,9 @@ async def publish_ws(shared: Shared, size: int, rate: float, window: int, second
         await asyncio.sleep(0.05)
 
 
-async def publish_post(shared: Shared, size: int, rate: float, window: int, seconds: float, port: int) -> None:
+async def publish_post(
+    shared: Shared, size: int, rate: float, window: int, seconds: float, port: int
+) -> None:
     """POST each message to nchan on one kept-alive connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     messages = corpus(size)
@@ -279,9 +287,7 @@ class Run:
 def build(folder: Path) -> None:
     """Compile the C parts."""
     for name in ("load_client", "epoll_sender"):
-        subprocess.run(
-            ["cc", "-O2", "-o", str(folder / name), str(HERE / f"{name}.c")], check=True, cwd=HERE
-        )
+        subprocess.run(["cc", "-O2", "-o", str(folder / name), str(HERE / f"{name}.c")], check=True, cwd=HERE)
 
 
 def start_server(run: Run, shared: Shared, folder: Path) -> tuple[int, list[int], str]:
@@ -300,7 +306,8 @@ def start_server(run: Run, shared: Shared, folder: Path) -> tuple[int, list[int]
     if run.server == "nchan":
         port, pids = start_nchan(run, folder)
         run.children.start(
-            [sys.executable, str(HERE / "proxy.py"), "--publish", "post", str(shared.path), *pace, str(port)], CLIENT_CPU
+            [sys.executable, str(HERE / "proxy.py"), "--publish", "post", str(shared.path), *pace, str(port)],
+            CLIENT_CPU,
         )
         return port, pids, "/sub"
     publisher = run.children.start(
@@ -356,11 +363,10 @@ def start_nchan(run: Run, folder: Path) -> tuple[int, list[int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    modules = Path("/usr/share/nginx/modules-available/mod-nchan.conf").read_text()
     deflate = "nchan_deflate_message_for_websocket on;" if run.encoding == "deflate" else ""
     config = folder / "nginx.conf"
     config.write_text(
-        f"""{modules}
+        f"""load_module {NCHAN};
 worker_processes 1; daemon off; master_process on; pid {folder}/nginx.pid; error_log /dev/null crit;
 worker_rlimit_nofile 20000;
 events {{ worker_connections 16000; }}
@@ -392,7 +398,14 @@ def measure(run: Run) -> dict[str, float | int | str]:
             if run.encoding == "deflate":
                 headers = ["Sec-WebSocket-Extensions: permessage-deflate"]
             client = run.children.start(
-                [str(folder / "load_client"), str(shared.path), "127.0.0.1", str(port), str(run.clients), path]
+                [
+                    str(folder / "load_client"),
+                    str(shared.path),
+                    "127.0.0.1",
+                    str(port),
+                    str(run.clients),
+                    path,
+                ]
                 + headers,
                 CLIENT_CPU,
             )
@@ -483,10 +496,14 @@ def main() -> None:
         else:
             uvloop.run(publish_post(shared, *pace, int(rest[0])))
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, action="append")
     parser.add_argument("--size", type=int, action="append")
-    parser.add_argument("--rate", type=float, action="append", help="messages a second; 0 = as fast as possible")
+    parser.add_argument(
+        "--rate", type=float, action="append", help="messages a second; 0 = as fast as possible"
+    )
     parser.add_argument("--server", action="append", choices=["flashctl", "c", "nchan", "node"])
     parser.add_argument("--encoding", choices=["none", "deflate", "brotli", "zstd"], default="none")
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -498,8 +515,11 @@ def main() -> None:
         for name, present in (
             ("c", True),
             ("flashctl", True),
-            ("nchan", shutil.which("nginx") and Path("/usr/share/nginx/modules-available/mod-nchan.conf").exists()),
-            ("node", shutil.which("node") and (HERE / "node_modules" / "ws").exists()),
+            (
+                "nchan",
+                shutil.which("nginx") and NCHAN.exists(),
+            ),
+            ("node", shutil.which("node") and (HERE.parent / "node_modules" / "ws").exists()),
         )
         if present
     ]
@@ -518,9 +538,7 @@ def _compare(options: argparse.Namespace, servers: list[str], rate: float, size:
     for server in servers:
         if server == "c" and options.encoding != "none":
             continue
-        result = measure(
-            Run(server, clients, size, rate, options.seconds, options.window, options.encoding)
-        )
+        result = measure(Run(server, clients, size, rate, options.seconds, options.window, options.encoding))
         cpu[server] = float(result["cpu_s_per_million"])
         print(json.dumps(result) if options.json else line(result), flush=True)
     if not options.json and "c" in cpu and "flashctl" in cpu:
