@@ -7,6 +7,7 @@ sequences.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,12 +63,16 @@ class Style:
 # -- values ---------------------------------------------------------------------------------------
 
 
+_QUANTITY = re.compile(r"-?0x[0-9a-fA-F]{1,64}")
+"""What is shown as a number where its name says that it is one; JSON of others may hold anything there."""
+
+
 def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
         return "-"
-    if not isinstance(value, str) or not value.startswith(("0x", "-0x")):
+    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
         return printable(str(value))
     if name == "type":
         return type_label(int(value, 16))
