@@ -178,7 +178,7 @@ class HeadParser:
         self.peer = peer
         self.rest = b""
         """Bytes behind the head: frames of a client that did not wait for the answer."""
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._headers: list[tuple[str, str]] = []
         self._url = b""
         self._received = 0
@@ -190,15 +190,20 @@ class HeadParser:
         Raises:
             InvalidRequest: If the bytes are not HTTP, or the head is too long.
         """
+        parser = self._parser
+        if parser is None:
+            return self._request
         self._received += len(data)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.rest = data[upgrade.args[0] :]
         except httptools.HttpParserError:
             raise InvalidRequest(HttpResponse.text(400, "not an HTTP/1.1 request")) from None
         if self._request is None and self._received > MAX_HEAD_BYTES:
             raise InvalidRequest(HttpResponse.text(431, f"request head over {MAX_HEAD_BYTES} bytes"))
+        if self._request is not None:
+            self._parser = None  # it holds this object, and together they would wait for the collector
         return self._request
 
     def on_url(self, url: bytes) -> None:
@@ -211,15 +216,16 @@ class HeadParser:
 
     def on_headers_complete(self) -> None:
         """Called by the HTTP parser."""
-        if self._request is not None:
+        if self._request is not None or self._parser is None:
             return  # a pipelined second request: the answer to the first closes the connection
+        method = self._parser.get_method().decode("latin-1")
         try:
             parts = urlsplit(self._url.decode("ascii"))
             query = parse_qs(parts.query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
         except ValueError:
             raise InvalidRequest(HttpResponse.text(400, "malformed request target")) from None
         self._request = Request(
-            method=self._parser.get_method().decode("latin-1"),
+            method=method,
             path=unquote(parts.path),
             query=query,
             headers=tuple(self._headers),
