@@ -189,7 +189,7 @@ def simulate_call(
     """
     ground = _prepare(config, context, state, request, ancestor_hash, overrides, block_overrides)
     gas = gas_cap if request.gas is None else min(request.gas, gas_cap)
-    return _result(_run(ground, request, gas, deadline))
+    return _result(_execute(ground, request, gas, deadline))
 
 
 def estimate_gas(
@@ -306,16 +306,16 @@ def _prepare(
     overrides: StateOverrides | None,
     block_overrides: BlockOverrides | None,
 ) -> _Ground:
-    if not request.gas_price:
-        # Who pays nothing must not see a price: BASEFEE is zero, as in geth and in execution-apis' tests.
-        context = replace(context, base_fee=0)
+    # Who pays nothing must not see a price: BASEFEE is zero, as in geth and in execution-apis' tests.
+    base_fee = None if request.gas_price else 0
     if block_overrides is not None:
         context = block_overrides.applied_to(context)
+        base_fee = base_fee if block_overrides.base_fee is None else block_overrides.base_fee
     rules = rules_for(config.fork_at(context.timestamp))
     state = JournaledState(reader)
     if overrides:
         rules = apply_overrides(state, rules, overrides)
-    return _Ground(state, context.environment(config, ancestor_hash), rules, context)
+    return _Ground(state, context.environment(config, ancestor_hash, base_fee), rules, context)
 
 
 def _run(ground: _Ground, request: CallRequest, gas: int, deadline: Deadline | None) -> ExecutionOutcome:

@@ -83,8 +83,10 @@ class BlockContext:
             extra_data=header.extra_data,
         )
 
-    def environment(self, config: ChainConfig, ancestor_hash: AncestorHash) -> BlockEnv:
-        """What contracts see of the block."""
+    def environment(
+        self, config: ChainConfig, ancestor_hash: AncestorHash, base_fee: int | None = None
+    ) -> BlockEnv:
+        """What contracts see of the block; `base_fee` in place of its own, if given."""
 
         def block_hash(number: int) -> int:
             found = self.parent_hash if number == self.number - 1 else ancestor_hash(number)
@@ -94,7 +96,7 @@ class BlockContext:
             number=self.number,
             timestamp=self.timestamp,
             gas_limit=self.gas_limit,
-            base_fee=self.base_fee,
+            base_fee=self.base_fee if base_fee is None else base_fee,
             coinbase=int.from_bytes(self.fee_recipient, "big"),
             prev_randao=int.from_bytes(self.prev_randao, "big"),
             chain_id=config.chain_id,
