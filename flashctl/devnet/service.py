@@ -35,7 +35,7 @@ from flashctl.devnet.report import (
 )
 from flashctl.devnet.sequencer import SealedSlot, Sequencer, SequencerSettings
 from flashctl.devnet.traffic import TRAFFIC_BALANCE, Traffic, traffic_accounts
-from flashctl.errors import ExitCode, Failed, IoError
+from flashctl.errors import ExitCode, Failed, IoError, UsageError
 from flashctl.eth.blocks import Header, decode_header
 from flashctl.eth.hexdata import parse_hex, quantity, to_hex
 
@@ -113,6 +113,11 @@ class _Devnet:
                 create_secret(layout.jwt_secret)
             if not layout.genesis.exists():
                 layout.genesis.write_text(self._genesis_json())
+            elif self._config.genesis is not None and layout.genesis.read_text() != self._genesis_json():
+                raise UsageError(
+                    f"{layout.folder} holds a chain of another genesis than {self._config.genesis}",
+                    hint="choose another --datadir, or leave --genesis out to go on with that chain",
+                )
         except OSError as error:
             raise IoError(f"{layout.folder}: {error.strerror}") from None
         return load_genesis(layout.genesis)

@@ -82,6 +82,21 @@ def test_datadir_keeps_the_chain(tmp_path: Path) -> None:
         assert next(second.events())["block"] >= sealed[1]["block"] + 1
 
 
+def test_a_kept_chain_does_not_change_its_genesis(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "genesis.json").write_text("{}")
+    other = tmp_path / "other.json"
+    other.write_text('{"config": {}}')
+    done = subprocess.run(
+        [sys.executable, "-m", "flashctl", "devnet", "--datadir", str(tmp_path), "--genesis", str(other)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 2
+    assert "holds a chain of another genesis" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
