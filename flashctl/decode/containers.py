@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from flashctl.core.transaction_objects import raw_from_object
 from flashctl.decode.calls import describe_log
 from flashctl.decode.deposits import l1_attributes_of
 from flashctl.decode.facts import Options, Report, error_report, report_transaction
 from flashctl.decode.forms import Unreadable
 from flashctl.decode.l1 import L1Pricing
-from flashctl.decode.objects import raw_from_object, report_log, unwrap_receipt
+from flashctl.decode.objects import report_log, unwrap_receipt
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Header, decode_header
 from flashctl.eth.hexdata import parse_hex, parse_quantity

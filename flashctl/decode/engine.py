@@ -117,6 +117,7 @@ class Engine:
         return self._report_bytes(document.kind, value)
 
     def _report_object(self, kind: Kind, value: Mapping[str, Any]) -> Report:
+        from flashctl.core.transaction_objects import raw_from_object
         from flashctl.decode import containers, objects
 
         match kind:
@@ -134,7 +135,7 @@ class Engine:
                 return objects.report_log(value, self.options.book)
             case Kind.HEADER:
                 return {**value, "flashctl": {"kind": "header"}}
-        report = report_transaction(objects.raw_from_object(value), self.options)
+        report = report_transaction(raw_from_object(value), self.options)
         return containers.checked(report, value)
 
     def _report_bytes(self, kind: Kind, raw: bytes) -> Report:

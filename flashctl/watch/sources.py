@@ -26,10 +26,11 @@ from flashctl.core.stream import (
     subscribe,
 )
 from flashctl.core.wire import InvalidFlashblock, parse_object, unpack
-from flashctl.errors import ProtocolError
+from flashctl.errors import DataError, ProtocolError
 from flashctl.watch.config import StreamConfig
 from flashctl.watch.events import Arrival
 from flashctl.watch.recording import Replay
+from flashctl.watch.updates import BlockUpdates, is_block_object
 
 __all__ = ["Item", "live", "node_subscription", "probe_node", "replayed"]
 
@@ -40,6 +41,9 @@ Item = Arrival | Connected | Disconnected
 QUIET_BEFORE_PROBE_S: Final = 3.0
 """Silence after which a stream is suspected to be something else; every public stream speaks five times a
 second."""
+
+PROBE_TIMEOUT_S: Final = 5.0
+"""For a node to answer the question whether it is one."""
 
 _MAX_WAIT_S: Final = 3_600.0
 """Longest pause of a replay: a recording across a night must not sleep through it."""
@@ -158,7 +162,10 @@ async def probe_node(url: str, config: StreamConfig) -> bool:
     from websockets.asyncio.client import connect
 
     try:
-        async with asyncio.timeout(5), connect(url, additional_headers=dict(config.headers)) as connection:
+        async with (
+            asyncio.timeout(PROBE_TIMEOUT_S),
+            connect(url, additional_headers=dict(config.headers)) as connection,
+        ):
             await connection.send('{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}')
             while True:
                 message = orjson.loads(await connection.recv())
@@ -189,8 +196,9 @@ async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Ite
                     f'{{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["{_SUBSCRIPTION}"]}}'
                 )
                 _check_subscription(await connection.recv(), shown)
+                updates = BlockUpdates()
                 async for message in connection:
-                    data = message.encode() if isinstance(message, str) else message
+                    data = _plain_message(message.encode() if isinstance(message, str) else message, updates)
                     yield Arrival(
                         data, isinstance(message, bytes), time.time_ns(), time.monotonic_ns(), shown
                     )
@@ -206,6 +214,19 @@ async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Ite
         attempt += 1
         yield Disconnected(shown, reason, delay)
         await asyncio.sleep(delay)
+
+
+def _plain_message(data: bytes, updates: BlockUpdates) -> bytes:
+    """A notification as it is when it holds a flashblock; as the flashblock it stands for when it holds a
+    block."""
+    import orjson
+
+    try:
+        value = orjson.loads(data)
+        result = value["params"]["result"]
+        return orjson.dumps(updates.message(result)) if is_block_object(result) else data
+    except (orjson.JSONDecodeError, DataError, KeyError, TypeError, ValueError):
+        return data  # told as an undecodable frame by whoever reads it
 
 
 def _check_subscription(reply: str | bytes, shown: str) -> None:

@@ -472,7 +472,7 @@ def test_confirm_compares_with_sealed_blocks(monkeypatch: pytest.MonkeyPatch) ->
     def chain(params: list[Any]) -> Any:
         number = int(params[0], 16)
         hashes = ["0x" + keccak256(RAWS["attributes"]).hex(), TX_HASH]
-        return {1: sealed_block(1, hashes), 2: sealed_block(2, hashes[:1])}.get(number)
+        return sealed_block(number, hashes[:1] if number == 2 else hashes)
 
     frames = []
     for number in (1, 2, 3):
@@ -486,9 +486,10 @@ def test_confirm_compares_with_sealed_blocks(monkeypatch: pytest.MonkeyPatch) ->
         )
     events = {event["event"]: event for event in map(json.loads, output.splitlines())}
     assert code == 0
-    assert events["sealed"]["block"] == 1 and events["sealed"]["held"] is True
+    assert events["sealed"]["block"] in (1, 3) and events["sealed"]["held"] is True
     assert events["dropped"]["block"] == 2 and events["dropped"]["dropped"] == [TX_HASH]
-    assert events["confirm"]["payloads_judged"] == 2 and events["confirm"]["reorg_rate"] == 0.5
+    assert events["confirm"]["payloads_judged"] == 3
+    assert events["confirm"]["reorg_rate"] == pytest.approx(1 / 3, abs=1e-5)
 
 
 # -- everything else ------------------------------------------------------------------------------
@@ -540,6 +541,7 @@ def test_a_replay_served_again_is_the_same_stream(recording: Path, monkeypatch: 
 
 def test_check_finds_what_is_wrong_and_says_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flashctl.watch.doctor._LISTEN_S", 0.5)
+    monkeypatch.setattr("flashctl.watch.sources.PROBE_TIMEOUT_S", 0.3)
     monkeypatch.setattr("flashctl.watch.doctor._FIRST_FRAME_S", 1.0)
     frames = [
         step for number in range(1, 9) for frame in text_frames(block(number, 3)) for step in (frame, 0.05)

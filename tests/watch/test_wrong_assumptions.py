@@ -223,6 +223,47 @@ def test_a_node_given_as_a_stream_is_recognised_and_subscribed_to(monkeypatch: p
     assert "is a node: following its newFlashblocks subscription" in errors
 
 
+def test_pending_blocks_of_a_node_become_the_flashblocks_they_stand_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flashctl.decode.facts import Options, report_transaction
+
+    members = [report_transaction(raw, Options()) for raw in every_type().values()][:4]
+
+    def pending(count: int, number: int) -> dict[str, Any]:
+        return {
+            "number": hex(number), "hash": None, "parentHash": "0x" + f"{number:02x}" * 32,
+            "miner": "0x" + "00" * 20, "gasLimit": "0x1c9c380", "timestamp": "0x1",
+            "gasUsed": hex(21_000 * count), "stateRoot": "0x" + "00" * 32, "receiptsRoot": "0x" + "00" * 32,
+            "baseFeePerGas": "0x7", "transactions": members[:count],
+        }  # fmt: skip
+
+    def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
+        head = {"jsonrpc": "2.0", "id": request["id"], "result": "0x1"}
+        blocks = [pending(1, 5), pending(3, 5), pending(3, 5), pending(1, 6), pending(4, 6)]
+        method = {"jsonrpc": "2.0", "method": "eth_subscription"}
+        return [head, *({**method, "params": {"subscription": "0x1", "result": block}} for block in blocks)]
+
+    with StreamServer([HOLD], answer=answer) as server:
+        code, output, _ = run_command(
+            [
+                "watch",
+                server.url,
+                "--source",
+                "rpc",
+                "-n",
+                "5",
+                "--timeout",
+                "20s",
+                "--fields",
+                "block,index,ntx,gas",
+            ],
+            monkeypatch,
+        )
+    assert code == 0
+    assert output == "5\t0\t1\t21000\n5\t1\t2\t42000\n5\t2\t0\t0\n6\t0\t1\t21000\n6\t1\t3\t63000\n"
+
+
 def test_camel_case_feeds_inside_json_rpc_are_read() -> None:
     wrapped = {
         "jsonrpc": "2.0", "method": "subscribe",
