@@ -83,26 +83,15 @@ def begin_call(
     if result_size and result_offset + result_size > len(frame.memory):
         expand(frame, result_offset + result_size)
     precompile = frame.context.precompiles.get(to)
-    code: Code | None = None
-    if precompile is None:
-        code_hash = access_account(frame, to, 0).code_hash
-        if code_hash != EMPTY_CODE_HASH:
-            code = frame.context.codes.get(code_hash, state.code)
-            if code.delegate is not None and frame.context.rules.has_delegation:
-                code = _follow(frame, code.delegate)
-    sent = gas
+    code = _callee_code(frame, to) if precompile is None else None
     if value:
         _charge_value(frame, kind, to)
-        available = frame.gas - frame.gas // 64
-        sent = min(gas, available)
-        frame.gas -= sent
+    sent = min(gas, frame.gas - frame.gas // 64)
+    frame.gas -= sent
+    if value:
         sent += CALL_STIPEND
         if state.get_account(frame.address).balance < value:
             return _refuse(frame, sent, next_pc)
-    else:
-        available = frame.gas - frame.gas // 64
-        sent = min(gas, available)
-        frame.gas -= sent
     if frame.depth >= STACK_LIMIT:
         return _refuse(frame, sent, next_pc)
     snapshot = state.snapshot()
@@ -151,6 +140,17 @@ def _charge_value(frame: Frame, kind: int, to: int) -> None:
     charge(frame, CALL_VALUE)
     if kind == CallKind.CALL and frame.state.get_account(to) == EMPTY_ACCOUNT:
         charge(frame, NEW_ACCOUNT)
+
+
+def _callee_code(frame: Frame, to: int) -> Code | None:
+    """The code a call runs, paying for the access; None if there is none."""
+    code_hash = access_account(frame, to, 0).code_hash
+    if code_hash == EMPTY_CODE_HASH:
+        return None
+    code = frame.context.codes.get(code_hash, frame.state.code)
+    if code.delegate is not None and frame.context.rules.has_delegation:
+        return _follow(frame, code.delegate)
+    return code
 
 
 def _follow(frame: Frame, delegate: int) -> Code | None:

@@ -4,9 +4,9 @@ A `Code` is the bytes plus everything learned about them: jump destinations, how
 and the traces (compiled functions) of the places that turned out hot. `traces[pc]` always answers: with the
 compiled function, or with the interpreter bound to that place while it is not worth compiling yet.
 
-The policy is per place, not per contract. Interpreting a basic block costs 2-4 us, compiling one about 120
-us, so a place is compiled when it has been entered `hot_after` times; a constructor, a view called once or
-the rarely taken branches of a hot contract never are.
+The policy is per place, not per contract. A trace costs 0.3-1 ms to compile, as much as interpreting its
+stretch 30 to 60 times, so a place is compiled when it has been entered `hot_after` times; a constructor, a
+view called once or the rarely taken branches of a hot contract never are.
 """
 
 from __future__ import annotations
@@ -28,14 +28,18 @@ Trace = Callable[["Frame", list[int], bytearray], int]
 """Runs from one place of the code to another: takes the frame, its stack and its memory, returns the next
 program counter or one of the negative `Exit` codes."""
 
-DEFAULT_HOT_AFTER: Final = 32
-"""Arrivals at a place before it is compiled. Not 2: the second arrival is often the last one."""
+DEFAULT_HOT_AFTER: Final = 24
+"""Arrivals at a place before it is compiled. Not 2: compiling everything a block touches took 1,500 ms where
+interpreting it took 250. Not 100: code that every block runs once or twice would stay slow for minutes."""
 
 DEFAULT_CACHE_BYTES: Final = 192 * 2**20
 """Room for about 1,500 large contracts with their hot traces."""
 
 CODE_OVERHEAD: Final = 1_200
 """Bytes of a `Code` with empty tables."""
+
+JUMPDEST_BYTES: Final = 200
+"""Of a jump destination: its place in the set, and what is counted about it while it is interpreted."""
 
 _PUSHES = b"|".join(b"\\x%02x.{0,%d}" % (0x5F + size, size) for size in range(1, 33))
 _JUMPDESTS = re.compile(b"(?s)(?:[^\\x5b\\x60-\\x7f]++|" + _PUSHES + b")*+(?:(\\x5b)|\\Z)")
@@ -139,7 +143,7 @@ class Code:
         if found is None:
             found = frozenset(match.start(1) for match in _JUMPDESTS.finditer(self.raw)) - {-1}
             self._jumpdests = found
-            self.grew(64 * len(found))
+            self.grew(JUMPDEST_BYTES * len(found))
         return found
 
     def grew(self, size: int) -> None:

@@ -1,9 +1,9 @@
 """What each fork of the EVM changes, every table derived from its predecessor.
 
-    Shanghai   Canyon                          PUSH0, init code limit, warm coinbase
-    Cancun     Ecotone, Fjord, Granite, Holocene   transient storage, MCOPY, blob opcodes, SELFDESTRUCT tamed
-    Prague     Isthmus, Jovian                 EIP-7702 delegation, EIP-7623 calldata floor
-    Osaka      Karst                           CLZ, EIP-7825 transaction gas cap
+    Shanghai   Canyon             PUSH0, init code limit, warm coinbase
+    Cancun     Ecotone-Holocene   transient storage, MCOPY, blob opcodes, SELFDESTRUCT tamed
+    Prague     Isthmus, Jovian    EIP-7702 delegation, EIP-7623 calldata floor
+    Osaka      Karst              CLZ, EIP-7825 transaction gas cap
 
 Precompiles are not listed here: the OP Stack adds and limits them on a calendar of its own, so `op.forks`
 joins a table of this module with one of `evm.precompiles` (`EvmRules.with_precompiles`).

@@ -38,7 +38,7 @@ JUMPS_PER_TURN: Final = 128
 MAX_BLOCK: Final = 256
 """Instructions of one block."""
 
-OPERATION_BYTES: Final = 110
+OPERATION_BYTES: Final = 90
 """Memory of a decoded instruction: a pair and its operand."""
 
 BLOCK_BYTES: Final = 300

@@ -5,8 +5,7 @@ of this state left behind, and the reader below, which is asked at most once for
 
     slots of the transaction   value now; being present means warm (EIP-2929)
     storage kept here          value when the transaction began, which is EIP-2200's "original value"
-    StateReader                value before everything: a World, a database, an RPC node, another
-    JournaledState
+    StateReader                value before everything: a World, a database, a JournaledState
 
 One dictionary hit therefore answers an SLOAD, its warmth and, one layer down, its original value. Every
 write goes through the undo log as (container, key, value before), so a revert is a loop over its tail, and
