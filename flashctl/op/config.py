@@ -107,6 +107,7 @@ class ChainConfig:
             InvalidChainConfig: If a field is malformed, forks are out of order, an Ethereum fork's time
                 differs from that of the OP fork it arrives with, or there is no `optimism` section.
         """
+        _expect_object(config, "genesis config")
         constants = config.get("optimism")
         if not isinstance(constants, Mapping):
             raise InvalidChainConfig("genesis config has no `optimism` section: not an OP Stack chain")
@@ -125,6 +126,7 @@ class ChainConfig:
         Raises:
             InvalidChainConfig: If a field is malformed or forks are out of order.
         """
+        _expect_object(rollup, "rollup config")
         times = {fork: _number(rollup, f"{fork.label}_time") for fork in _SCHEDULED}
         block_time = _number(rollup, "block_time")
         return cls(
@@ -179,6 +181,7 @@ def parse_schedule(times: Mapping[OpFork, int | None]) -> tuple[tuple[OpFork, in
 
 def _fee_constants(constants: Mapping[str, Any]) -> tuple[int, int, int]:
     """Elasticity and both denominators; one that is absent has OP Mainnet's value, zero is refused."""
+    _expect_object(constants, "chain_op_config")
     values: list[int] = []
     for key, default in (
         ("eip1559Elasticity", DEFAULT_ELASTICITY),
@@ -191,6 +194,11 @@ def _fee_constants(constants: Mapping[str, Any]) -> tuple[int, int, int]:
         values.append(default if value is None else value)
     elasticity, denominator, canyon = values
     return elasticity, denominator, canyon
+
+
+def _expect_object(value: object, name: str) -> None:
+    if not isinstance(value, Mapping):
+        raise InvalidChainConfig(f"{name} is not an object")
 
 
 def _required(source: Mapping[str, Any], key: str) -> int:
