@@ -1,29 +1,42 @@
-"""Time of the state root after a window of changes, at several sizes of state.
+"""Time of the state root after a window of changes, at several sizes of state, beside a peer.
 
     python bench/state.py              10 k and 100 k accounts
     python bench/state.py --million    and 1 M (2 minutes, 1 GiB)
     python bench/state.py --profile    where the time goes at 100 k
 
-Every line gives the best of several runs, the aim for 500 changed accounts, and the ratio to an estimate
-of the floor: the time that hashing the changed nodes alone takes with the same library. Aims: 10, 15 and
-22 ms.
+Three cases: 500 changed accounts, 5,000, and 500 with 1,000 words of a token's 10,000. Times are of the
+processor, so that other work on the machine counts less; the aims of 10, 15 and 22 ms are for the best run
+of 500. The peer makes the same change in turns with us: `trie.HexaryTrie` of the Ethereum Foundation where
+that package is installed (`pip install trie`), up to 100 k accounts. Beside it stands the floor, hashing the
+changed nodes with the same library and doing nothing else.
+
+The accounts are frozen out of the garbage collector, as a node does with the state that it starts from.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import gc
 import pstats
 import random
 import resource
+import statistics
 import time
+from collections.abc import Callable
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH, KECCAK_LIBRARY, keccak256
+from flashctl.eth.trie import EMPTY_ROOT
 from flashctl.evm.state import Account, StateDiff
-from flashctl.evm.world import World
+from flashctl.evm.world import World, encode_account
 
 AIMS_MS = {10_000: 10, 100_000: 15, 1_000_000: 22}
 """For 500 changed accounts."""
+
+TOKEN = 1 << 40
+HOLDERS = 10_000
+PEER_LIMIT = 100_000
+"""Accounts up to which the peer is built: more would take it minutes."""
 
 
 def build(accounts: int) -> World:
@@ -38,33 +51,77 @@ def build(accounts: int) -> World:
     return world
 
 
-def changes(accounts: int, count: int, seed: int) -> StateDiff:
-    chosen = random.Random(seed).sample(range(accounts), count)
-    return StateDiff({address: Account(2, 10**19 + seed, EMPTY_CODE_HASH) for address in chosen})
+def with_token(world: World) -> World:
+    holders = {slot: 10**18 + slot for slot in range(HOLDERS)}
+    return world.apply(StateDiff({TOKEN: Account(1, 0, EMPTY_CODE_HASH)}, {TOKEN: holders}))
 
 
-def measure(world: World, accounts: int, count: int, runs: int) -> None:
-    best = float("inf")
+def changes(accounts: int, count: int, words: int, seed: int) -> StateDiff:
+    source = random.Random(seed)
+    chosen = source.sample(range(accounts), count)
+    diff = StateDiff({address: Account(2, 10**19 + seed, EMPTY_CODE_HASH) for address in chosen})
+    if words:
+        diff.storage[TOKEN] = dict.fromkeys(source.sample(range(HOLDERS), words), 10**19 + seed)
+    return diff
+
+
+def seconds(action: Callable[[], object]) -> float:
+    start = time.process_time()
+    action()
+    return time.process_time() - start
+
+
+class Peer:
+    """py-trie, which writes nodes to a dictionary; None of it is built where it is not installed."""
+
+    def __init__(self, accounts: int) -> None:
+        from trie import HexaryTrie
+
+        self._trie = HexaryTrie({}, prune=False)
+        self.apply(StateDiff({a: Account(1, 10**18 + a, EMPTY_CODE_HASH) for a in range(accounts)}))
+
+    def apply(self, diff: StateDiff) -> bytes:
+        with self._trie.squash_changes() as batch:
+            for address, account in diff.accounts.items():
+                if account is not None:
+                    key = keccak256(address.to_bytes(20, "big"))
+                    batch[key] = encode_account(account, EMPTY_ROOT)
+        root: bytes = self._trie.root_hash
+        return root
+
+
+def peer_of(accounts: int) -> Peer | None:
+    if accounts > PEER_LIMIT:
+        return None
+    try:
+        return Peer(accounts)
+    except ImportError:
+        return None
+
+
+def measure(world: World, accounts: int, count: int, words: int, runs: int, peer: Peer | None) -> None:
+    ours: list[float] = []
+    theirs: list[float] = []
     nodes: list[bytes] = []
     for seed in range(runs):
-        diff = changes(accounts, count, seed)
-        start = time.perf_counter()
-        after = world.apply(diff)
-        best = min(best, time.perf_counter() - start)
-        nodes = [raw for _, raw in after.new_nodes(world)]
-    start = time.perf_counter()
-    for raw in nodes:
-        keccak256(raw)
-    floor = time.perf_counter() - start
-    aim = f"aim {AIMS_MS[accounts]} ms" if count == 500 else ""
-    print(
-        f"{accounts:>9,} accounts  {count:>5,} changed  {best * 1e3:7.1f} ms  {len(nodes):>6,} nodes  "
-        f"{best / floor:4.1f}x hashing alone  {aim}"
-    )
+        diff = changes(accounts, count, words, seed)
+        ours.append(seconds(lambda diff=diff: world.apply(diff)))
+        nodes = [raw for _, raw in world.apply(diff).new_nodes(world)]
+        if peer is not None and not words and seed < 5:
+            theirs.append(seconds(lambda diff=diff: peer.apply(diff)))
+    floor = min(seconds(lambda: [keccak256(raw) for raw in nodes]) for _ in range(5))
+    aim = f"aim {AIMS_MS[accounts]} ms" if count == 500 and not words else ""
+    line = f"{accounts:>9,} accounts  {count:>5,} changed"
+    line += f" + {words:,} words" if words else " " * 14
+    line += f"  best {min(ours) * 1e3:6.1f}  median {statistics.median(ours) * 1e3:6.1f} ms  "
+    line += f"{len(nodes):>6,} nodes  {min(ours) / floor:3.1f}x hashing  "
+    if theirs:
+        line += f"py-trie {statistics.median(theirs) / statistics.median(ours):4.1f}x as long  "
+    print(line + aim, flush=True)
 
 
 def profile(world: World, accounts: int) -> None:
-    diffs = [changes(accounts, 500, seed) for seed in range(20)]
+    diffs = [changes(accounts, 500, 0, seed) for seed in range(20)]
     profiler = cProfile.Profile()
     profiler.enable()
     for diff in diffs:
@@ -85,15 +142,21 @@ def main() -> None:
     if arguments.profile:
         profile(build(100_000), 100_000)
         return
-    print(f"keccak by {KECCAK_LIBRARY}")
-    sizes = [10_000, 100_000] + [1_000_000] * arguments.million
-    for accounts in sizes:
+    short = bytes(100)
+    rate = 10_000 / min(seconds(lambda: [keccak256(short) for _ in range(10_000)]) for _ in range(5))
+    print(f"keccak by {KECCAK_LIBRARY}, {rate / 1e6:.2f} M short inputs a second on this machine now")
+    for accounts in [10_000, 100_000] + [1_000_000] * arguments.million:
         start = time.perf_counter()
-        world = build(accounts)
+        world = with_token(build(accounts))
         print(f"{accounts:>9,} accounts  built in {time.perf_counter() - start:.1f} s")
-        measure(world, accounts, 500, 20)
-        measure(world, accounts, 5_000, 5)
-        print(f"{'':>9}           peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        peer = peer_of(accounts)
+        gc.collect()
+        gc.freeze()
+        measure(world, accounts, 500, 0, 20, peer)
+        measure(world, accounts, 500, 1_000, 20, None)
+        measure(world, accounts, 5_000, 0, 5, peer)
+        print(f"{'':>9}           {peak} MiB at its peak")
 
 
 if __name__ == "__main__":
