@@ -474,7 +474,8 @@ def make_case(seed: int, fork: str) -> dict[str, Any]:
         put(sender, rng.choice((0, 0, 1, 7)), 10**24)
     for contract in CONTRACTS:
         storage = {slot: rng.choice((1, 2, 2**255)) for slot in range(3) if rng.random() < 0.5}
-        put(contract, rng.choice((0, 1, 1)), rng.choice((0, 0, 5000)), program(rng), storage)
+        # Nonce 1 from the start: an empty account that has storage exists nowhere (EIP-161).
+        put(contract, 1, rng.choice((0, 0, 5000)), program(rng), storage)
     if rng.random() < 0.7:
         target = rng.choice((*CONTRACTS, *CONTRACTS, 4, DELEGATED, ABSENT))
         put(DELEGATED, 1, 1000, b"\xef\x01\x00" + target.to_bytes(20, "big"))
