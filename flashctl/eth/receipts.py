@@ -82,17 +82,16 @@ def encode_log(log: Log) -> bytes:
 
 def encode_receipt(receipt: Receipt) -> bytes:
     """The EIP-2718 encoding, as it enters the receipts trie."""
-    fields = [
-        b"\x01" if receipt.succeeded else b"\x80",
-        encode_uint(receipt.cumulative_gas_used),
-        b"\xb9\x01\x00",
-        receipt.bloom,
-        encode_list_payload(b"".join(map(encode_log, receipt.logs))) if receipt.logs else b"\xc0",
-    ]
+    payload = (
+        (b"\x01" if receipt.succeeded else b"\x80")
+        + encode_uint(receipt.cumulative_gas_used)
+        + encode_bytes(receipt.bloom)
+        + encode_list_payload(b"".join(map(encode_log, receipt.logs)))
+    )
     if receipt.deposit_nonce is not None and receipt.deposit_receipt_version is not None:
-        fields += [encode_uint(receipt.deposit_nonce), encode_uint(receipt.deposit_receipt_version)]
-    payload = encode_list_payload(b"".join(fields))
-    return bytes((receipt.tx_type,)) + payload if receipt.tx_type else payload
+        payload += encode_uint(receipt.deposit_nonce) + encode_uint(receipt.deposit_receipt_version)
+    encoded = encode_list_payload(payload)
+    return bytes((receipt.tx_type,)) + encoded if receipt.tx_type else encoded
 
 
 def decode_receipt(raw: bytes) -> Receipt:
