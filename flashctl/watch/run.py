@@ -98,7 +98,8 @@ class _Runner:
                 return
         session.end_of_source()
         if self.config.replay is None and not session.stats.flashblocks:
-            raise UnavailableError(f"{session.title}: the connection ended before a flashblock came")
+            reason = session.last_disconnect or "the connection ended before a flashblock came"
+            raise UnavailableError(f"{session.title}: {reason}", hint="flashctl watch --check finds out why")
         if session.follows_one:
             await asyncio.sleep(1.0)  # the node may still know
             raise Failed("the stream ended before the transaction was found")

@@ -84,6 +84,7 @@ class Session:
         self.renderer = self._renderer()
         self.recorder = self._recorder()
         self.ended = False
+        self.last_disconnect: str | None = None
         self._complaints: Counter[str] = Counter()
         self._hinted = False
 
@@ -159,6 +160,7 @@ class Session:
             case Connected(url):
                 return [WatchEvent("connected", time.time_ns(), details={"url": url})]
             case Disconnected(url, reason, retry_in_s):
+                self.last_disconnect = reason
                 details = {"url": url, "reason": reason, "retry_in_s": round(retry_in_s, 3)}
                 return [WatchEvent("disconnected", time.time_ns(), details=details)]
             case Arrival():

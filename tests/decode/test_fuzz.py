@@ -9,10 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decode_lab import every_type
 
+from flashctl.core.transaction_objects import raw_from_object
 from flashctl.decode.engine import Engine
 from flashctl.decode.facts import Options, report_transaction
+from flashctl.decode.reading import signing_hash_of
 from flashctl.decode.render import Style, TextPresenter
 from flashctl.eth.rlp import encode
+from flashctl.eth.transactions import (
+    AccessListEntry,
+    AccessListTx,
+    Authorization,
+    BlobTx,
+    DepositTx,
+    FeeMarketTx,
+    LegacyTx,
+    SetCodeTx,
+    encode_transaction,
+    signing_hash,
+)
 
 RAWS = list(every_type().values())
 OPTIONS = Options()
@@ -91,3 +105,59 @@ def test_any_text(text: str) -> None:
 @given(st.sampled_from(RAWS))
 def test_a_report_is_the_same_twice(raw: bytes) -> None:
     assert report_transaction(raw, OPTIONS) == report_transaction(raw, OPTIONS)
+
+
+# -- round trips ----------------------------------------------------------------------------------
+
+words = st.integers(0, 2**256 - 1)
+small = st.integers(0, 2**64 - 2)
+addresses = st.binary(min_size=20, max_size=20)
+hashes = st.binary(min_size=32, max_size=32)
+access_lists = st.lists(
+    st.builds(AccessListEntry, addresses, st.lists(hashes, max_size=2).map(tuple)), max_size=2
+).map(tuple)
+authorizations = st.builds(Authorization, small, addresses, small, st.integers(0, 1), words, words)
+signature = {"y_parity": st.integers(0, 1), "r": words, "s": words}
+call = {"gas_limit": small, "value": words, "data": st.binary(max_size=80)}
+fees = {"max_priority_fee_per_gas": words, "max_fee_per_gas": words, "access_list": access_lists}
+anyone = addresses | st.none()
+transactions = st.one_of(
+    st.builds(
+        LegacyTx, nonce=small, gas_price=words, to=anyone, r=words.filter(bool), s=words, **call,
+        v=st.sampled_from([27, 28]) | st.integers(35, 2**64),
+    ),
+    st.builds(
+        AccessListTx, chain_id=small, nonce=small, gas_price=words, to=anyone, access_list=access_lists,
+        **call, **signature,
+    ),
+    st.builds(FeeMarketTx, chain_id=small, nonce=small, to=anyone, **fees, **call, **signature),
+    st.builds(
+        BlobTx, chain_id=small, nonce=small, to=addresses, max_fee_per_blob_gas=words,
+        blob_hashes=st.lists(hashes, min_size=1, max_size=2).map(tuple), **fees, **call, **signature,
+    ),
+    st.builds(
+        SetCodeTx, chain_id=small, nonce=small, to=addresses,
+        authorizations=st.lists(authorizations, min_size=1, max_size=2).map(tuple),
+        **fees, **call, **signature,
+    ),
+    st.builds(
+        DepositTx, source_hash=hashes, sender=addresses, to=anyone, mint=words, **call,
+        is_system=st.booleans(),
+    ),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(transactions)
+def test_a_transaction_survives_the_way_to_json_and_back(tx: Any) -> None:
+    raw = encode_transaction(tx)
+    report = json.loads(json.dumps(report_transaction(raw, Options(senders=False))))
+    assert raw_from_object(report) == raw
+    assert report["flashctl"]["canonical"] is True
+
+
+@settings(max_examples=200, deadline=None)
+@given(transactions)
+def test_the_signing_hash_cut_out_of_the_bytes_is_that_of_the_fields(tx: Any) -> None:
+    if not isinstance(tx, DepositTx):
+        assert signing_hash_of(encode_transaction(tx), tx) == signing_hash(tx)
