@@ -38,8 +38,7 @@ class BlockEnv:
     """Hash of an ancestor by number. Asked only for the 256 blocks before this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class TxEnv:
+class TxEnv(NamedTuple):
     """What a contract can learn about its transaction."""
 
     origin: int

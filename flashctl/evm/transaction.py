@@ -11,7 +11,6 @@ Who pays what to whom differs between Ethereum, the OP Stack and deposits, so th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from flashctl.errors import DataError
@@ -64,9 +63,9 @@ class Delegation(NamedTuple):
     """Who signed; None if the signature is invalid, which makes the entry void but not free."""
 
 
-@dataclass(frozen=True, slots=True)
-class TxParams:
-    """The part of a transaction that execution looks at."""
+class TxParams(NamedTuple):
+    """The part of a transaction that execution looks at. (A tuple: made for every transaction, in 0.5 us
+    not 2.)"""
 
     sender: int
     to: int | None
@@ -86,8 +85,7 @@ class TxParams:
     """Deposits may exceed EIP-7825's cap."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionOutcome:
+class ExecutionOutcome(NamedTuple):
     """What a transaction did."""
 
     succeeded: bool
@@ -154,7 +152,7 @@ def run_transaction(
         IntrinsicGasError: The gas limit is too low, or above the fork's cap.
         ExecutionTimeout: The deadline passed.
     """
-    floor = check_gas_limit(params, rules)
+    needed, floor = check_gas_limit(params, rules)
     start = state.snapshot()
     try:
         context = Context(
@@ -165,14 +163,16 @@ def run_transaction(
             default_codes(rules) if codes is None else codes,
             deadline,
         )
-        return _execute(context, params, floor)
+        return _execute(context, params, params.gas_limit - needed, floor)
     except BaseException:
         state.revert(start)
         raise
 
 
-def check_gas_limit(params: TxParams, rules: EvmRules) -> int:
-    """Check the gas limit against everything that bounds it; returns the calldata floor (0 before Prague).
+def check_gas_limit(params: TxParams, rules: EvmRules) -> tuple[int, int]:
+    """Check the gas limit against everything that bounds it; returns intrinsic gas and calldata floor.
+
+    The floor is 0 before Prague.
 
     Raises:
         IntrinsicGasError: It is too low, or above the fork's cap.
@@ -189,17 +189,16 @@ def check_gas_limit(params: TxParams, rules: EvmRules) -> int:
         raise IntrinsicGasError("gas limit above the cap of a transaction", limit, cap)
     if params.to is None and len(params.data) > rules.max_initcode_size:
         raise IntrinsicGasError("init code too large", len(params.data), rules.max_initcode_size)
-    return floor
+    return needed, floor
 
 
-def _execute(context: Context, params: TxParams, floor: int) -> ExecutionOutcome:
+def _execute(context: Context, params: TxParams, gas: int, floor: int) -> ExecutionOutcome:
     state = context.state
     _warm_up(context, params)
     nonce = state.increment_nonce(params.sender)
     if params.authorizations and context.rules.has_delegation:
         for delegation in params.authorizations:
             _delegate(context, delegation)
-    gas = params.gas_limit - intrinsic_gas(params)
     message = Message(params.sender, params.to, params.value, params.data, gas)
     if params.to is None:
         result = execute_creation(context, message, create_address(params.sender, nonce))
