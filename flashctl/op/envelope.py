@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import TYPE_CHECKING
 
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import recover_sender
 from flashctl.eth.transactions import DepositTx, Transaction, decode_transaction
 from flashctl.op.fastlz import compressed_length
 from flashctl.op.fees import estimated_da_size
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["TxEnvelope", "recover_all"]
 
@@ -98,4 +101,6 @@ def recover_all(raws: Sequence[bytes]) -> list[TxEnvelope]:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="recover")
