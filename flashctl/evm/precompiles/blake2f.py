@@ -97,7 +97,7 @@ def compress(rounds: int, h: _State, m: _State, t: tuple[int, int], final: bool)
 @cache
 def _compression() -> Callable[[int, _State, _State, tuple[int, int], bool], bytes]:
     try:
-        from blake2b import compress as native  # type: ignore[import-untyped, unused-ignore]
+        from blake2b import compress as native
     except ImportError:
         return compress
 
