@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
+from support.decode_lab import every_type, run_command
 from support.flashblocks import make_flashblock
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from flashctl.core.wire import Flashblock, encode
+from flashctl.eth.keccak import keccak256
 from flashctl.watch.events import Arrival, WatchEvent
 from flashctl.watch.tracker import Tracker
 
-__all__ = ["CLOSE", "HOLD", "NodeServer", "StreamServer", "arrive", "block", "follow", "message", "names"]
+__all__ = [
+    "CLOSE",
+    "HOLD",
+    "SHELL",
+    "TX",
+    "TX_HASH",
+    "NodeServer",
+    "StreamServer",
+    "arrive",
+    "block",
+    "follow",
+    "message",
+    "names",
+    "story",
+    "text_frames",
+    "watch",
+]
 
 HOLD = object()
 """In a script: say nothing more, and keep the connection."""
@@ -210,3 +232,33 @@ class NodeServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
+
+
+TX = every_type()["eip1559"]
+"""The transaction that tests look for on the stream of `story`."""
+
+TX_HASH = "0x" + keccak256(TX).hex()
+
+SHELL = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+"""An environment in which `flashctl` is the one under test."""
+
+
+def story() -> list[bytes]:
+    """A stream on which everything happens once."""
+    attributes, legacy, create = every_type()["attributes"], every_type()["legacy"], every_type()["create"]
+    return [
+        encode(make_flashblock(10, 0, 1, transactions=(attributes,), gas_used=46_000)),
+        encode(make_flashblock(10, 1, 1, transactions=(TX, legacy), gas_used=1_240_000)),
+        encode(make_flashblock(10, 1, 1, transactions=(TX, legacy), gas_used=1_240_000)),
+        encode(make_flashblock(10, 4, 1, transactions=(create,), gas_used=2_000_000)),
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"no"}}',
+        encode(make_flashblock(10, 0, 2, transactions=(attributes,), gas_used=46_000)),
+        encode(make_flashblock(11, 0, 3, transactions=(attributes,), gas_used=46_000)),
+        encode(make_flashblock(14, 2, 4, transactions=(TX,), gas_used=460_000)),
+        encode(make_flashblock(15, 0, 5, transactions=(attributes,), gas_used=46_000)),
+    ]
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `flashctl watch`, run in this process."""
+    return run_command(["watch", *arguments], monkeypatch)
