@@ -174,6 +174,8 @@ def boost(
         metrics_port=metrics_port,
         decisions=decisions,
     )
+    if common.check_only:
+        return ExitCode.OK
     return run(config, ready_fd=common.ready_fd)
 
 

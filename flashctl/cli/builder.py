@@ -216,6 +216,8 @@ def builder(
         max_block_bytes=max_uncompressed_block_size,
         min_tip=min_tip,
     )
+    if common.check_only:
+        return ExitCode.OK
     return run(config, common.ready_fd)
 
 

@@ -100,4 +100,6 @@ def devnet(
     if not common.verbosity:
         # The table of endpoints says that it is ready; the children's lifecycles are in their logs.
         logging.getLogger("flashctl.core.service").setLevel(logging.WARNING)
+    if common.check_only:
+        return ExitCode.OK
     return run(config, common.ready_fd)

@@ -19,10 +19,9 @@ A role writes one typer function per command, in `cli/<role>.py`, and decorates 
 The decorator then
 
 * gives every flag the environment variable FLASHCTL_<ROLE>_<FLAG> in front of those it declares (the names
-operators
-  of the upstream tools have in their compose files);
+  that operators of the upstream tools have in their compose files);
 * adds `--profile/-P` and `--save-profile`, `--log-level`, `--log-format`, `-v`, `-q`, and for services
-`--ready-fd`;
+  `--ready-fd` and `--check`, which the function honours by returning before it runs anything;
 * fills `common`, if the function asks for it, and sets logging up before the function runs.
 
 Precedence: flag > environment > profile > default. It is the order in which typer itself looks: a profile
@@ -79,6 +78,8 @@ class Common:
     """-q is -1, each -v adds 1; tracebacks of unexpected errors from 2."""
     ready_fd: int | None
     """Services: where to write `ready\\n` once every port listens."""
+    check_only: bool = False
+    """Services: end with 0 where the role would start, its settings having been read and resolved."""
 
 
 def new_app() -> typer.Typer:
@@ -228,6 +229,7 @@ def _shared_parameters(role: str, keys: Collection[str], *, service: bool) -> li
                 "ready_fd", int | None, None, "--ready-fd", metavar="N", help="Write 'ready' there when up."
             )
         )
+        parameters.append(option("check", bool, False, "--check", help="Check the settings and exit."))
     parameters.append(inspect.Parameter("_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     return parameters
 
@@ -250,7 +252,8 @@ def _common(role: str, values: dict[str, Any], *, service: bool) -> Common:
         raise UsageError(
             f"--log-format {log_format!r}: not a format", hint=f"formats: {', '.join(LOG_FORMATS)}"
         )
-    return Common(role, values.pop("profile"), level, log_format, verbosity, values.pop("ready_fd", None))
+    ready_fd, check_only = values.pop("ready_fd", None), values.pop("check", False) if service else False
+    return Common(role, values.pop("profile"), level, log_format, verbosity, ready_fd, check_only)
 
 
 def _configure_logging(common: Common) -> None:

@@ -386,6 +386,8 @@ def proxy(
         metrics_addr=metrics_addr,
         metrics_labels=_labels(metrics_global_labels, host=metrics_host_label),
     )
+    if common.check_only:
+        return ExitCode.OK
     return run(config, ready_fd=common.ready_fd)
 
 

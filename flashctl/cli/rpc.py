@@ -156,4 +156,6 @@ def rpc(
         metrics_host=metrics_host,
         metrics_port=metrics_port,
     )
+    if common.check_only:
+        return ExitCode.OK
     return run(config, ready_fd=common.ready_fd)
