@@ -37,7 +37,7 @@ def test_good_settings_say_nothing(arguments: list[str]) -> None:
     [
         (["boost", "-P", "devnet"], "Missing Client JWT secret"),
         (["rpc"], "no flashblocks stream"),
-        (["proxy", "--upstream-ws", "http://example.org"], "not a ws:// or wss:// URL"),
+        (["proxy", "-P", "devnet", "--validate", "maybe"], "--validate"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
