@@ -1,7 +1,7 @@
 """Time of the state root after a window of changes, at several sizes of state, beside a peer.
 
     python bench/state.py              10 k and 100 k accounts
-    python bench/state.py --million    and 1 M (2 minutes, 1 GiB)
+    python bench/state.py --million    and 1 M (2 minutes, 650 MiB)
     python bench/state.py --profile    where the time goes at 100 k
 
 Three cases: 500 changed accounts, 5,000, and 500 with 1,000 words of a token's 10,000. Times are of the

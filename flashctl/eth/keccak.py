@@ -1,7 +1,7 @@
 """Keccak-256, the hash of everything in Ethereum.
 
 Two libraries, one function. `safe-pysha3` (the `fast` extra) hashes 0.8-1.0 M short inputs a second,
-`pycryptodome` 0.15-0.24 M; half of the time of a state root is spent here, so the faster one is used
+`pycryptodome` 0.15-0.24 M; a quarter of the time of a state root is spent here, so the faster one is used
 where it is installed. Python's own hashlib has SHA-3, whose padding differs: it is no substitute.
 """
 

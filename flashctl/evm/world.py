@@ -116,7 +116,7 @@ def decode_account(raw: bytes) -> tuple[Account, bytes]:
         InvalidNode: Not an account.
     """
     # The two hashes end every account, and being 66 bytes make its header one of two bytes. Reading by
-    # position takes 1 us where the general decoder takes 3, for every account that execution touches.
+    # position takes 1.4 us where the general decoder takes 6.8, for every account that execution touches.
     hashes = len(raw) - 66
     if hashes >= 4 and raw[0] == 0xF8 and raw[1] == hashes + 64 and raw[hashes] == raw[hashes + 33] == 0xA0:
         nonce = raw[2]
