@@ -25,7 +25,7 @@ from flashctl.evm.frame import Exit, Frame
 from flashctl.evm.halts import InvalidJump, InvalidOpcode, OutOfGas, StackOverflow, StackUnderflow
 from flashctl.evm.handlers import HANDLERS, Handler
 from flashctl.evm.instructions import ADDRESS_MASK
-from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, PUSH32, Opcode
+from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, PUSH1, PUSH32, Opcode
 
 __all__ = ["interpret"]
 
@@ -58,14 +58,14 @@ Block: TypeAlias = tuple[list[Operation], int, int, int, int, int, int]
 """Operations, static gas, least and greatest stack depth at the start, the opcode that ends it (or
 GOES_ON), where the code continues behind it, and the target if it is a jump."""
 
-PLAIN, PUSHES, WATCHES, PLACE, LANDING, ENDS = range(6)
-"""Kinds of instructions to the decoder: a handler; a constant; a handler behind which the block ends; PC;
-JUMPDEST; and those that the interpreter does itself, behind which the block ends too."""
+PLAIN, PUSHES_BYTE, PUSHES, PLACE, ENDS, WATCHES, LANDING = range(7)
+"""Kinds of instructions to the decoder: a handler; PUSH1; other pushes; PC; those that the interpreter does
+itself and that end a block; a handler that ends a block; JUMPDEST, which begins one."""
 
-Decoding: TypeAlias = tuple[int, int, int, int, Handler | None, int]
-"""Kind, static gas, stack depth needed, change of depth, handler, operand (or its size)."""
+Decoding: TypeAlias = tuple[int, int, int, int, Operation]
+"""Kind, static gas, stack depth needed, change of depth, and the operation or the size of its operand."""
 
-_UNDEFINED: Final[Decoding] = (ENDS, 0, 0, 0, None, 0)
+_UNDEFINED: Final[Decoding] = (ENDS, 0, 0, 0, (None, 0))
 
 _WATCHED: Final = frozenset((0x55, 0x5A))
 """SSTORE and GAS look at the gas left: what follows must not have been paid yet."""
@@ -124,38 +124,52 @@ def interpret(pc: int, frame: Frame, stack: list[int], memory: bytearray) -> int
 
 
 def _decode(code: Code, start: int) -> Block:
-    """Decode the block that starts at a place, and keep it."""
+    """Decode the block that starts at a place, and keep it. 0.4 us an instruction: cold code waits for
+    this."""
     padded, table = code.padded, _table(code.instructions)
     operations: list[Operation] = []
     append = operations.append
     total = depth = least = highest = 0
     last, target, pc = GOES_ON, UNKNOWN, start
-    while len(operations) < MAX_BLOCK:
+    while True:
         byte = padded[pc]
-        kind, gas, need, delta, handler, operand = table[byte]
-        if kind == LANDING and pc != start:
+        kind, gas, need, delta, operation = table[byte]
+        if kind < ENDS:
+            pc += 1
+            total += gas
+            if need > depth + least:
+                least = need - depth
+            depth += delta
+            if depth > highest:
+                highest = depth
+            if kind == PLAIN:
+                append(operation)
+            elif kind == PUSHES_BYTE:
+                append((None, padded[pc]))
+                pc += 1
+            elif kind == PUSHES:
+                end = pc + operation[1]
+                append((None, int.from_bytes(padded[pc:end], "big")))
+                pc = end
+            else:
+                append((None, pc - 1))
+        elif kind == LANDING:
+            if pc != start:
+                break
+            pc += 1
+            total += gas
+        else:
+            pc += 1
+            total += gas
+            least = max(least, need - depth)
+            highest = max(highest, depth + delta)
+            if kind == WATCHES:
+                append(operation)
+            else:
+                last = byte
             break
-        pc += 1
-        total += gas
-        if need > depth + least:
-            least = need - depth
-        depth += delta
-        if depth > highest:
-            highest = depth
-        if kind == PUSHES:
-            end = pc + operand
-            append((None, padded[pc] if operand == 1 else int.from_bytes(padded[pc:end], "big")))
-            pc = end
-        elif kind == PLAIN:
-            append((handler, operand))
-        elif kind == ENDS:
-            last = byte
+        if len(operations) >= MAX_BLOCK:
             break
-        elif kind == WATCHES:
-            append((handler, operand))
-            break
-        elif kind == PLACE:
-            append((None, pc - 1))
     if last in (JUMP, JUMPI) and operations and operations[-1][0] is None:
         target = operations.pop()[1]
         if target not in code.jumpdests:
@@ -176,22 +190,22 @@ def _table(instructions: InstructionSet) -> tuple[Decoding, ...]:
 
 
 def _decoding(byte: int, opcode: Opcode) -> Decoding:
-    kind, handler, operand = ENDS, HANDLERS.get(byte), 0
+    kind, operation = ENDS, (HANDLERS.get(byte), 0)
     if PUSH0 <= byte <= PUSH32:
-        kind, operand = PUSHES, byte - PUSH0
+        kind, operation = PUSHES_BYTE if byte == PUSH1 else PUSHES, (None, byte - PUSH0)
     elif 0x80 <= byte < 0x90:
-        kind, handler, operand = PLAIN, _duplicate, 0x7F - byte
+        kind, operation = PLAIN, (_duplicate, 0x7F - byte)
     elif 0x90 <= byte < 0xA0:
-        kind, handler, operand = PLAIN, _swap, 0x8E - byte
+        kind, operation = PLAIN, (_swap, 0x8E - byte)
     elif byte == 0x58:
         kind = PLACE
     elif byte == JUMPDEST:
         kind = LANDING
     elif byte in _WATCHED:
         kind = WATCHES
-    elif handler is not None:
+    elif byte in HANDLERS:
         kind = PLAIN
-    return kind, opcode.gas, max(opcode.pops, opcode.needs), opcode.pushes - opcode.pops, handler, operand
+    return kind, opcode.gas, max(opcode.pops, opcode.needs), opcode.pushes - opcode.pops, operation
 
 
 def _leave(frame: Frame, stack: list[int], opcode: int, next_pc: int) -> int:
