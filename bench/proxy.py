@@ -3,14 +3,15 @@
     python bench/proxy.py                       # every row, every server that is installed
     python bench/proxy.py --clients 1000 --size 50000 --rate 5 --server flashctl --server c
 
-The server under test is pinned to CPU 0, publisher and load client to CPU 1. A publisher writes the time of each
-message into a file mapped by all, the C load client (bench/load_client.c) writes when the slowest client had it
-in full. `flashctl proxy` and `node` get the stream from the publisher over a WebSocket, nchan by HTTP POST; the C
-sender publishes itself and so is spared the hop. Rate 0 is as fast as a window of messages not yet received by
-everybody allows.
+The server under test is pinned to CPU 0, publisher and load client to CPU 1. A publisher writes the time of
+each message into a file mapped by all, the C load client (bench/load_client.c) writes when the slowest
+client had it in full. `flashctl proxy` and `node` get the stream from the publisher over a WebSocket, nchan
+by HTTP POST; the C sender publishes itself and so is spared the hop. Rate 0 is as fast as a window of
+messages not yet received by everybody allows.
 
-CPU seconds are the kernel's count of the server's threads (schedstat), so they hold on a busy machine; the wait
-column says how much of the time the server wanted a CPU and did not get it: above 10 % latencies mean little.
+CPU seconds are the kernel's count of the server's threads (schedstat), so they hold on a busy machine; the
+wait column says how much of the time the server wanted a CPU and did not get it: above 10 % latencies mean
+little.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 """Of Debian's libnginx-mod-nchan."""
 
 
-# -- what the processes share ---------------------------------------------------------------------------------
+# -- what the processes share
+# ---------------------------------------------------------------------------------
 
 
 class Shared:
@@ -137,12 +139,13 @@ def _filled(message: dict, size: int, source: random.Random, accounts: list[str]
     return data
 
 
-# -- the publisher --------------------------------------------------------------------------------------------
+# -- the publisher
+# --------------------------------------------------------------------------------------------
 
 
 async def paced(shared: Shared, rate: float, window: int, seconds: float) -> Iterator[int]:
     """Yield message numbers when they are due; waits for GO first."""
-    while not shared.words[Shared.GO]:
+    while not shared.words[Shared.GO]:  # noqa: ASYNC110 - another process sets it
         await asyncio.sleep(0.005)
     begin = time.monotonic()
     number = 0
@@ -158,7 +161,7 @@ async def paced(shared: Shared, rate: float, window: int, seconds: float) -> Ite
         yield number
         number += 1
     deadline = time.monotonic() + 5
-    while shared.words[Shared.COMPLETED] < number and time.monotonic() < deadline:
+    while shared.words[Shared.COMPLETED] < number and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
     shared.words[Shared.DONE] = 1
 
@@ -187,7 +190,7 @@ async def publish_ws(shared: Shared, size: int, rate: float, window: int, second
         data = renumbered(messages[number % CORPUS], number)
         shared.begin(number)
         hub.publish(data, payload_id=str(number // 10), index=number % 10, block_number=number // 10)
-    while not shared.words[Shared.STOP]:
+    while not shared.words[Shared.STOP]:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 
@@ -206,7 +209,8 @@ async def publish_post(
         await reader.readexactly(length)
 
 
-# -- processes ------------------------------------------------------------------------------------------------
+# -- processes
+# ------------------------------------------------------------------------------------------------
 
 
 def _pin(cpu: int):
@@ -405,8 +409,8 @@ def measure(run: Run) -> dict[str, float | int | str]:
                     str(port),
                     str(run.clients),
                     path,
-                ]
-                + headers,
+                    *headers,
+                ],
                 CLIENT_CPU,
             )
             while shared.words[Shared.CONNECTED] < run.clients:
@@ -467,7 +471,8 @@ def line(result: dict) -> str:
     """One row for people."""
     return (
         f"{result['server']:9} {result['encoding']:8} {result['clients']:7} {result['size']:6} "
-        f"{result['rate'] or 'max':>5} {result['deliveries_per_s']:12,.0f} {result['cpu_s_per_million']:8.2f} "
+        f"{result['rate'] or 'max':>5} {result['deliveries_per_s']:12,.0f} "
+        f"{result['cpu_s_per_million']:8.2f} "
         f"{result['p50_ms']:8.2f} {result['p99_ms']:8.2f} {result['kib_per_client']:10.2f} "
         f"{result['missing']:8} {result['wait_percent']:4.0f}%"
     )

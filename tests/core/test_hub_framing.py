@@ -96,6 +96,12 @@ class TestControlFrames:
         assert caught.value.code is code
 
 
+def test_many_frames_in_one_read_are_refused_early() -> None:
+    with pytest.raises(FrameError) as caught:
+        frames().feed(client_frame(9) * 10_000)
+    assert caught.value.code is CloseCode.POLICY
+
+
 class TestDataFrames:
     """RFC 6455 sections 5.1, 5.2, 5.4 and 8.1."""
 

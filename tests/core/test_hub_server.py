@@ -740,7 +740,7 @@ class TestHostileClients:
                 client.raw.setblocking(True)
                 client.raw.sendall(client_frame(9, b"x" * 100) * 1000)
                 await asyncio.sleep(0.2)
-                assert connection.buffered() <= before
+                assert connection.buffered() <= before + 125, "a close frame at most"
 
         run(test)
 

@@ -46,6 +46,9 @@ __all__ = ["Connection", "State"]
 
 _PING = ping_frame()
 
+EVENT_BYTES = 512
+"""What a control frame counts for in `max_input_per_s`."""
+
 
 class State(IntEnum):
     """Where a connection is in its life."""
@@ -260,6 +263,8 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
             return
         self._frames = None if frames.idle else frames
+        # Answering costs as much as reading half a kilobyte.
+        self.input_bytes += len(events) * EVENT_BYTES
         for event in events:
             match event:
                 case Ping(payload):

@@ -38,6 +38,9 @@ MASKED = 0x80
 MAX_CONTROL_PAYLOAD = 125
 """RFC 6455 section 5.5."""
 
+MAX_FRAMES_AT_ONCE = 64
+"""Frames of one read: 256 KiB of empty pings are 40,000 frames, and parsing them would hold up everybody."""
+
 MAX_REASON_BYTES = MAX_CONTROL_PAYLOAD - 2
 
 
@@ -163,11 +166,14 @@ class ClientFrames:
         """
         buffer = self._buffer + data if self._buffer else data
         events: list[Incoming] = []
-        position = 0
+        position = frames = 0
         while (end := self._frame_end(buffer, position)) is not None:
             start, stop = end
             event = self._accept(buffer[position], buffer[start - 4 : start], buffer[start:stop])
             position = stop
+            frames += 1
+            if frames > MAX_FRAMES_AT_ONCE:
+                raise FrameError(CloseCode.POLICY, "too many frames at once; this stream takes no input")
             if event is not None:
                 events.append(event)
                 if isinstance(event, Closed):
