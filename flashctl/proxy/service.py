@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import signal
@@ -47,9 +46,6 @@ from flashctl.proxy.validation import Validator
 __all__ = ["Proxy", "run", "server_tls"]
 
 _LOG = logging.getLogger(__name__)
-
-GC_THRESHOLD = 20_000
-"""Allocations between collections, instead of 700; clients leave no cycles, so there is little to find."""
 
 
 def run(config: ProxyConfig, *, ready_fd: int | None = None) -> ExitCode:
@@ -101,10 +97,6 @@ class Proxy:
         if self.status_server is not None:
             where["status"] = self.status_server.url.replace("ws:", "http:", 1)
         _LOG.info("serving", extra=where)
-        # What is loaded by now stays. Looking through it, and through 5,000 clients, every few thousand
-        # allocations would be a pause of several milliseconds in the middle of a fan-out.
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 20, 50)
         life.ready()
         await life.stopped()
 
