@@ -78,6 +78,8 @@ class TraceBuilder:
         self.memory_size = 0
         """Memory is known to hold so many bytes."""
         self.memory = TraceMemory(self.emit, self.word_bytes)
+        self.count = 0
+        """Instructions followed."""
         self.done = False
         self.loops = False
         self.overwritten: set[int] = set()
@@ -275,6 +277,7 @@ class TraceBuilder:
         gas = self.code.instructions.gas
         visits: dict[int, int] = {self.start: 1}
         for count in range(MAX_INSTRUCTIONS + 1):
+            self.count = count
             pc = self.pc
             opcode = padded[pc]
             if opcode == JUMPDEST and count and self._ends_at(pc, visits):

@@ -38,6 +38,20 @@ DEFAULT_CACHE_BYTES: Final = 192 * 2**20
 CODE_OVERHEAD: Final = 1_200
 """Bytes of a `Code` with empty tables."""
 
+NEVER: Final = 2**63
+"""More arrivals than there can be."""
+
+COMPILED_INSTRUCTION: Final = 40
+"""What following an instruction counts against the budget of a code, beside the bytes of its traces."""
+
+COMPILED_PER_BYTE: Final = 400
+"""Budget for each byte of a code. Solidity comes to 110-210 with every place hot. Code written for
+it could have a trace of `MAX_INSTRUCTIONS` start at every third byte: 24 KB would take 20 s to compile, for
+3 million gas. The budget makes that one or two, and leaves the rest to the interpreter."""
+
+COMPILED_BASE: Final = 200_000
+"""For short code, whose loops are worth it."""
+
 JUMPDEST_BYTES: Final = 200
 """Of a jump destination: its place in the set, and what is counted about it while it is interpreted."""
 
@@ -61,12 +75,13 @@ class TierPolicy:
     def __init__(
         self,
         interpret: Callable[[int, Frame, list[int], bytearray], int],
-        compile_trace: Callable[[Code, int], tuple[Trace, int]] | None,
+        compile_trace: Callable[[Code, int], tuple[Trace, int, int]] | None,
         hot_after: int = DEFAULT_HOT_AFTER,
     ) -> None:
         self.interpret = interpret
         self.compile = compile_trace
-        """Returns the trace and about how many bytes it takes; None never compiles."""
+        """Returns the trace, about how many bytes it takes and how many instructions it follows; None never
+        compiles."""
         self.hot_after = hot_after
 
 
@@ -79,16 +94,11 @@ class _Traces(dict[int, Trace]):
 
     def __missing__(self, pc: int) -> Trace:
         code = self.code
-        policy = code.policy
-        if policy.compile is not None:
-            seen = code.arrivals.get(pc, 0) + 1
-            code.arrivals[pc] = seen
-            if seen > policy.hot_after:
-                trace, size = policy.compile(code, pc)
-                self[pc] = trace
-                code.grew(size)
-                return trace
-        return partial(policy.interpret, pc)
+        seen = code.arrivals[pc] = code.arrivals.get(pc, 0) + 1
+        if seen > code.hot_after:
+            trace = self[pc] = code.compile(pc)
+            return trace
+        return partial(code.policy.interpret, pc)
 
 
 class Code:
@@ -100,7 +110,9 @@ class Code:
         "arrivals",
         "blocks",
         "branches",
+        "compile_budget",
         "delegate",
+        "hot_after",
         "instructions",
         "loop_heads",
         "padded",
@@ -117,6 +129,10 @@ class Code:
         self.padded = raw + _PADDING
         self.instructions = instructions
         self.policy = policy
+        self.hot_after = policy.hot_after if policy.compile is not None else NEVER
+        """Arrivals at a place before it is compiled."""
+        self.compile_budget = COMPILED_BASE + COMPILED_PER_BYTE * len(raw)
+        """What may still be spent on traces of this code."""
         self.arrivals: dict[int, int] = {}
         """Jumps that arrived at a place while it was interpreted."""
         self.branches: dict[int, bool] = {}
@@ -145,6 +161,16 @@ class Code:
             self._jumpdests = found
             self.grew(JUMPDEST_BYTES * len(found))
         return found
+
+    def compile(self, pc: int) -> Trace:
+        """Make the trace of a hot place, the last one if the budget is spent with it."""
+        assert self.policy.compile is not None
+        trace, size, instructions = self.policy.compile(self, pc)
+        self.grew(size)
+        self.compile_budget -= size + COMPILED_INSTRUCTION * instructions
+        if self.compile_budget < 0:
+            self.hot_after = NEVER
+        return trace
 
     def grew(self, size: int) -> None:
         """Account for `size` more bytes that this object holds."""
@@ -195,7 +221,10 @@ class CodeCache:
         """Account for `size` more bytes, and evict what was used longest ago if there is no room."""
         self.size += size
         while self.size > self.max_bytes and self._codes:
-            _, evicted = self._codes.popitem(last=False)
+            try:
+                _, evicted = self._codes.popitem(last=False)
+            except KeyError:
+                return  # another thread has just taken the last one
             self.size -= evicted.size
             evicted._cache = None
 

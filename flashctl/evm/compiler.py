@@ -69,8 +69,8 @@ _GLOBALS: Final[dict[str, Any]] = {
 """Every name generated code may use besides its own locals."""
 
 
-def compile_trace(code: Code, start: int) -> tuple[Trace, int]:
-    """Compile the trace that starts at a place; returns it with about how many bytes of memory it takes."""
+def compile_trace(code: Code, start: int) -> tuple[Trace, int, int]:
+    """Compile the trace that starts at a place; returns it with its size and length."""
     builder = TraceBuilder(code, start)
     builder.build(EMITTERS)
     source = builder.source()
@@ -79,4 +79,4 @@ def compile_trace(code: Code, start: int) -> tuple[Trace, int]:
     if builder.loops:
         code.loop_heads.add(start)
     trace: Trace = namespace["trace"]
-    return trace, BYTES_PER_SOURCE_BYTE * len(source)
+    return trace, BYTES_PER_SOURCE_BYTE * len(source), builder.count

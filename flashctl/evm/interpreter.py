@@ -29,9 +29,6 @@ from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, PUSH1, PUSH32, Op
 
 __all__ = ["interpret"]
 
-NEVER: Final = 2**63
-"""More arrivals than there can be."""
-
 JUMPS_PER_TURN: Final = 128
 """Taken jumps before the machine looks at the clock again."""
 
@@ -83,7 +80,7 @@ def interpret(pc: int, frame: Frame, stack: list[int], memory: bytearray) -> int
     """Run from `pc` to the end of the frame, a call, or a place that belongs to the other tier."""
     code = frame.code
     blocks, traces, arrivals = code.blocks, code.traces, code.arrivals
-    hot_after = code.policy.hot_after if code.policy.compile is not None else NEVER
+    hot_after = code.hot_after
     duplicate, swap, push = _duplicate, _swap, stack.append
     turns = JUMPS_PER_TURN
     while True:

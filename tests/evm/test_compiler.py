@@ -129,7 +129,7 @@ def test_a_pointer_may_hit_a_word_that_is_not_written_yet() -> None:
 def test_code_seen_once_is_not_compiled() -> None:
     compiled: list[int] = []
 
-    def watch(code: Code, start: int) -> tuple[object, int]:
+    def watch(code: Code, start: int) -> tuple[object, int, int]:
         compiled.append(start)
         return compile_trace(code, start)
 
@@ -150,6 +150,18 @@ def test_code_seen_once_is_not_compiled() -> None:
     for _ in range(policy.hot_after):
         call(CONTRACT)
     assert compiled == [3, 0]
+
+
+def test_code_made_to_be_compiled_everywhere_is_interpreted_in_the_end() -> None:
+    """2,000 places that all become hot, each the start of a long trace."""
+    code = Code(bytes.fromhex("5b3050") * 2_000 + b"\x00", PRAGUE.instructions, compiler_policy())
+    compiled = 0
+    for place in range(0, 6_000, 3):
+        code.traces[place]
+        if place not in code.traces:
+            break
+        compiled += 1
+    assert 100 < compiled < 1_000
 
 
 def test_the_cache_stays_within_its_bound() -> None:
