@@ -82,14 +82,7 @@ class ChunkDecoder:
         lines: list[str] = []
         complaints: list[str] = []
         worst = Outcome.FINE
-        fast = self._fast
-        for number, piece in chunk.pieces():
-            if fast is not None and isinstance(piece, str):
-                try:
-                    lines.append(fast(bytes.fromhex(piece[2:] if piece[:2] == "0x" else piece)))
-                    continue
-                except (ValueError, DataError):
-                    pass
+        for number, piece in self._left_over(chunk, lines):
             engine = self._engine
             reports = engine.blob(piece) if isinstance(piece, bytes) else engine.line(piece, number)
             for report in reports:
@@ -98,7 +91,25 @@ class ChunkDecoder:
                 if outcome is Outcome.FAILED and not self._config.json:
                     complaints += complaints_about(report)
                 lines += self._presenter.show(report)
-        return Decoded("".join(f"{line}\n" for line in lines), tuple(complaints), worst)
+        lines.append("")  # the last line ends too
+        return Decoded("\n".join(lines), tuple(complaints), worst)
+
+    def _left_over(self, chunk: _Chunk, lines: list[str]) -> Iterator[tuple[int, str | bytes]]:
+        """The pieces that need a whole report; what columns can do is appended to `lines` on the way."""
+        fast = self._fast
+        if fast is None or chunk.whole:
+            yield from chunk.pieces()
+            return
+        from_hex = bytes.fromhex
+        for number, text in enumerate(chunk.data.decode("utf-8", "replace").split("\n"), chunk.number):
+            if text[:2] == "0x":
+                try:
+                    lines.append(fast(from_hex(text[2:])))
+                    continue
+                except (ValueError, DataError):
+                    pass
+            if (stripped := text.strip()) and stripped[0] != "#":
+                yield number, stripped
 
 
 _decoder: ChunkDecoder | None = None

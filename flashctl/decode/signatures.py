@@ -9,7 +9,7 @@ take 13 ms of a start-up budget of 150. A test keeps the two in step. What is no
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from flashctl.decode.abi import Entry, parse_signature
@@ -31,7 +31,7 @@ def _table() -> str:
     return "\n" + _TABLE.read_text(encoding="utf-8")
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _builtin(digest: bytes, kind: str) -> tuple[Entry, ...]:
     """The entries of the table under a selector, or under the first four bytes of a topic."""
     table, key = _table(), f"\n{digest[:4].hex()} "

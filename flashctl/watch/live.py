@@ -11,10 +11,11 @@ Pure text: `frame()` returns lines, `draw()` returns what to write. The runner o
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from flashctl.core.output import escape
+from flashctl.core.wire import Diff, Flashblock, Metadata
 from flashctl.watch.events import Row, WatchEvent
 from flashctl.watch.lines import describe_event, gas_text, short_id
 from flashctl.watch.stats import StreamStats, sparkline
@@ -29,6 +30,11 @@ _SYNC_BEGIN, _SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _NARROW_BELOW: Final = 100
 _MAX_PAYLOADS: Final = 64
+_MAX_WAITING: Final = 5_000
+"""Payloads kept while the view is paused: two hours and a half of two-second blocks."""
+_MAX_ROWS: Final = 400
+"""Rows kept of one payload; no chain makes forty, and no terminal shows more."""
+_NOTHING: Final = Flashblock("0x", 0, None, Diff((), 0), Metadata())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +107,15 @@ class LiveView:
             if event.name != "closed":
                 self._note_newest(event)
             return
+        while len(self._blocks) > _MAX_WAITING:
+            self._blocks.popitem(last=False)
         block = self._blocks.setdefault(event.payload_id, _Block(event.payload_id, event.block))
         if event.row is not None and event.index is not None:
             block.number = event.block
-            block.rows.append((event.index, event.row))
+            # Without the transactions: a view that is paused for an hour must not keep an hour of them.
+            block.rows.append((event.index, replace(event.row, flashblock=_NOTHING)))
+            if len(block.rows) > _MAX_ROWS:
+                del block.rows[: _MAX_ROWS // 2]
         elif event.name == "closed":
             block.closed = event.details["reason"]
         else:

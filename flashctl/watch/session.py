@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -31,6 +30,7 @@ from flashctl.watch.lines import (
     TextLines,
     describe_event,
     parse_template,
+    to_json,
 )
 from flashctl.watch.live import LiveView, Screen
 from flashctl.watch.recording import Recorder
@@ -85,7 +85,7 @@ class Session:
         self.recorder = self._recorder()
         self.ended = False
         self.last_disconnect: str | None = None
-        self._complaints: Counter[str] = Counter()
+        self._complaints: set[str] = set()
         self._hinted = False
 
     @property
@@ -203,9 +203,10 @@ class Session:
         reason = str(event.details["reason"])
         if self.config.strict:
             raise DataError(reason)
-        self._complaints[reason] += 1
-        visible = self.mode in ("line", "json", "table")
-        if self._complaints[reason] == 1 and len(self._complaints) <= _MAX_COMPLAINTS and not visible:
+        if reason in self._complaints or len(self._complaints) >= _MAX_COMPLAINTS:
+            return
+        self._complaints.add(reason)
+        if self.mode not in ("line", "json", "table"):
             hint = event.details.get("hint")
             say(f"{reason}" + (f" ({hint})" if hint else "") + "; further ones are only counted")
 
@@ -251,7 +252,8 @@ class Session:
     def _print_summary(self, name: str, report: dict[str, Any], lines: Iterator[str]) -> None:
         """On stdout where a summary is the result, else on stderr."""
         if self.mode == "json":
-            self.output.json({"v": 1, "event": name, "recv_ns": time.time_ns(), **report})
+            head = {"v": 1, "event": name, "recv_ns": time.time_ns()}
+            self.output.raw(to_json({**head, **report}) + b"\n")
             return
         text = "\n".join(lines)
         if self.mode == "stats" or (self.renderer is None and self.view is None):
