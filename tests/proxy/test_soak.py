@@ -1,7 +1,8 @@
 """Soak: clients come, go and resume while the upstream restarts; who stayed got everything once, in order.
 
-The short version runs by default. The long one is `pytest -m slow tests/proxy/test_soak.py`: half an hour (or
-FLASHCTL_SOAK_S seconds), a thousand clients, a restart every 20 s, and memory that must not grow.
+The short version runs by default. The long one is `pytest -m slow tests/proxy/test_soak.py`: half an hour
+(or FLASHCTL_SOAK_S seconds), a thousand clients (FLASHCTL_SOAK_CLIENTS), a restart every 20 s, and memory
+that must not grow.
 """
 
 from __future__ import annotations
@@ -146,9 +147,10 @@ def test_short() -> None:
 @pytest.mark.timeout(0)
 def test_half_an_hour() -> None:
     seconds = float(os.environ.get("FLASHCTL_SOAK_S", "1800"))
+    clients = int(os.environ.get("FLASHCTL_SOAK_CLIENTS", "1000"))
 
     async def test() -> None:
-        outcome = await soak(Load(seconds, clients=1000, rate=5.0, restart_every_s=20.0, down_s=1.0))
+        outcome = await soak(Load(seconds, clients=clients, rate=5.0, restart_every_s=20.0, down_s=1.0))
         assert outcome.faults == []
         assert outcome.received > 0
         settled, end = outcome.rss_kib[len(outcome.rss_kib) // 3], outcome.rss_kib[-1]
