@@ -9,6 +9,7 @@ sender is given by name, and an authorization's `r` is the address that signed i
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -28,10 +29,11 @@ class Fork:
         self.types = importlib.import_module(f"{package}.fork_types")
         self.transactions = importlib.import_module(f"{package}.transactions")
         self.trie = importlib.import_module(f"{package}.trie")
-        delegation = importlib.import_module(f"{package}.vm.eoa_delegation")
         self.sender: Any = None
         self.fork.recover_sender = lambda chain_id, tx: self.sender
-        delegation.recover_authority = self._authority
+        if name in ("prague", "osaka"):
+            delegation = importlib.import_module(f"{package}.vm.eoa_delegation")
+            delegation.recover_authority = self._authority
 
     def _authority(self, authorization: Any) -> Any:
         from ethereum.exceptions import InvalidSignatureError
@@ -54,19 +56,21 @@ def run(request: Json) -> Json:
     fork = forks.get(name) or forks.setdefault(name, Fork(name))
     state = _state(fork, request["accounts"])
     block = request["block"]
-    block_env = fork.vm.BlockEnvironment(
-        chain_id=U64(block["chain_id"]),
-        state=state,
-        block_gas_limit=Uint(block["gas_limit"]),
-        block_hashes=[Hash32(bytes.fromhex(text)) for text in block["hashes"]],
-        coinbase=fork.types.Address(bytes.fromhex(block["coinbase"])),
-        number=Uint(block["number"]),
-        base_fee_per_gas=Uint(block["base_fee"]),
-        time=U256(block["timestamp"]),
-        prev_randao=Bytes32(bytes.fromhex(block["prev_randao"])),
-        excess_blob_gas=U64(0),
-        parent_beacon_block_root=Hash32(bytes(32)),
-    )
+    facts = {
+        "chain_id": U64(block["chain_id"]),
+        "state": state,
+        "block_gas_limit": Uint(block["gas_limit"]),
+        "block_hashes": [Hash32(bytes.fromhex(text)) for text in block["hashes"]],
+        "coinbase": fork.types.Address(bytes.fromhex(block["coinbase"])),
+        "number": Uint(block["number"]),
+        "base_fee_per_gas": Uint(block["base_fee"]),
+        "time": U256(block["timestamp"]),
+        "prev_randao": Bytes32(bytes.fromhex(block["prev_randao"])),
+        "excess_blob_gas": U64(0),
+        "parent_beacon_block_root": Hash32(bytes(32)),
+    }
+    known = {field.name for field in dataclasses.fields(fork.vm.BlockEnvironment)}
+    block_env = fork.vm.BlockEnvironment(**{name: fact for name, fact in facts.items() if name in known})
     output = fork.vm.BlockOutput()
     outcomes: list[Json] = []
     for index, item in enumerate(request["transactions"]):

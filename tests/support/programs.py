@@ -456,7 +456,7 @@ def init_code(rng: random.Random, level: int) -> bytes:
 
 
 def make_case(seed: int, fork: str) -> dict[str, Any]:
-    """The request for the oracle: `fork` is "prague" or "osaka"."""
+    """The request for the oracle: `fork` is "shanghai", "cancun", "prague" or "osaka"."""
     rng = random.Random(f"{fork}-{seed}")
     accounts: dict[str, Any] = {}
 
@@ -476,11 +476,12 @@ def make_case(seed: int, fork: str) -> dict[str, Any]:
         storage = {slot: rng.choice((1, 2, 2**255)) for slot in range(3) if rng.random() < 0.5}
         # Nonce 1 from the start: an empty account that has storage exists nowhere (EIP-161).
         put(contract, 1, rng.choice((0, 0, 5000)), program(rng), storage)
-    if rng.random() < 0.7:
+    delegates = fork in ("prague", "osaka")
+    if delegates and rng.random() < 0.7:
         target = rng.choice((*CONTRACTS, *CONTRACTS, 4, DELEGATED, ABSENT))
         put(DELEGATED, 1, 1000, b"\xef\x01\x00" + target.to_bytes(20, "big"))
     nonces = {sender: accounts[sender.to_bytes(20, "big").hex()]["nonce"] for sender in SENDERS}
-    transactions = [_transaction(rng, nonces) for _ in range(rng.choice((1, 1, 2, 3)))]
+    transactions = [_transaction(rng, nonces, delegates) for _ in range(rng.choice((1, 1, 2, 3)))]
     hashes = [rng.randbytes(32).hex() for _ in range(100)]
     block = {
         "chain_id": CHAIN_ID,
@@ -505,8 +506,8 @@ def _gas_limit(rng: random.Random) -> int:
     return rng.choice((21_000, 2**24, 2**24 + 1))
 
 
-def _transaction(rng: random.Random, nonces: dict[int, int]) -> dict[str, Any]:
-    kind = rng.choice((0, 1, 2, 2, 4, 4))
+def _transaction(rng: random.Random, nonces: dict[int, int], delegates: bool) -> dict[str, Any]:
+    kind = rng.choice((0, 1, 2, 2, 4, 4) if delegates else (0, 1, 2, 2))
     sender = rng.choice(SENDERS)
     creates = kind != 4 and rng.random() < 0.12
     to = rng.choice(
