@@ -140,8 +140,11 @@ def watch(
         str | None, typer.Option("--rpc", metavar="URL", help="The node to ask; a profile names one.")
     ] = None,
     confirm: Annotated[
-        bool, typer.Option("--confirm", help="Compare payloads with sealed blocks; needs a node.")
-    ] = False,
+        str | None,
+        typer.Option(
+            metavar="RPC", help="Compare payloads with this node's sealed blocks; auto is the profile's node."
+        ),
+    ] = None,
     compare: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="Race another endpoint; repeatable.")
     ] = None,
@@ -196,8 +199,10 @@ def watch(
         from flashctl.watch.doctor import run_check
 
         return run_check(stream.config, node, as_json=json)
-    if confirm and node is None:
-        raise UsageError("--confirm needs a node", hint="name one with --rpc, or use a profile that has one")
+    if confirm == "auto" and node is None:
+        raise UsageError(
+            "--confirm auto needs a node", hint="name it: --confirm URL, or use a profile that has one"
+        )
     names = tuple(name for part in fields or () for name in part.split(",") if name)
     settings: dict[str, Any] = {"output": "json" if json else "raw" if raw else output}
     return run(
@@ -231,7 +236,7 @@ def watch(
             replay=replay,
             speed=None if speed is None else parse_speed(speed),
             serve=serve,
-            confirm=node if confirm else None,
+            confirm=node if confirm == "auto" else confirm,
             compare=compare or (),
             tx=tx,
             send=send,

@@ -103,7 +103,7 @@ def test_conditions_hold_for_what_they_say() -> None:
         "nope"], ["--format", "{nope}"], ["--format", "{block!r:{index}}"], ["--format", "{"], ["--to",
         "0x12"], ["--topic", "zz"], ["--type", "cat"], ["--index", "a..b"], ["-H", "no colon"], ["--exec",
         "no-such-program-x"], ["--serve", "nowhere"], ["--tx", "0x12"], ["--stage", "mined", "--tx", "0x" +
-        "11" * 32], ["--send", "0x00"], ["--confirm"], ["--plot", "out.bmp"], ["-o", "table"],
+        "11" * 32], ["--send", "0x00"], ["--confirm", "auto"], ["--plot", "out.bmp"], ["-o", "table"],
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_one_line_and_exit_2(

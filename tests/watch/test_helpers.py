@@ -108,7 +108,7 @@ def test_confirm_compares_with_sealed_blocks(monkeypatch: pytest.MonkeyPatch) ->
         ]
     with StreamServer([*text_frames(frames), HOLD]) as server, NodeServer(eth_getBlockByNumber=chain) as node:
         code, output, _ = watch(
-            monkeypatch, server.url, "--confirm", "--rpc", node.url, "--json", "--duration", "1500ms"
+            monkeypatch, server.url, "--confirm", node.url, "--json", "--duration", "1500ms"
         )
     events = {event["event"]: event for event in map(json.loads, output.splitlines())}
     assert code == 0

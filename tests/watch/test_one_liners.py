@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from support.decode_lab import SENDER
 from support.watch_lab import (
     HOLD,
     SHELL,
+    TX,
     TX_HASH,
+    NodeServer,
     StreamServer,
     arrive,
     block,
@@ -22,6 +25,7 @@ from support.watch_lab import (
     text_frames,
 )
 
+from flashctl.eth.blocks import Block, Header, encode_block
 from flashctl.watch.recording import line_of_arrival
 
 
@@ -66,6 +70,59 @@ def test_one_liner_compare_for_a_while(profile: dict[str, str]) -> None:
         result = shell(f"flashctl watch base --compare {other.url} --duration 1s -o stats", **profile)
     assert result.returncode == 0 and "flashblocks compared" in result.stdout
     assert other.url in result.stdout and "losses:" in result.stdout
+
+
+def test_one_liner_a_raw_block_from_a_node(profile: dict[str, str]) -> None:
+    from support.npm import npm_binary
+
+    cast = npm_binary("cast")
+    raw = "0x" + encode_block(Block(_header(), (TX,))).hex()
+    with NodeServer(debug_getRawBlock=lambda params: raw) as node:
+        result = shell(
+            f"{cast} rpc debug_getRawBlock latest --rpc-url {node.url} | flashctl decode --as block --json",
+            **profile,
+        )
+    assert result.returncode == 0, result.stderr
+    block_report = json.loads(result.stdout)
+    assert block_report["number"] == "0x5" and block_report["transactions"][0]["hash"] == TX_HASH
+
+
+def _header() -> Header:
+    word = bytes(32)
+    return Header(
+        word, word, bytes(20), word, word, word, bytes(256), 0, 5, 1, 1, 1, b"", word, bytes(8), 7, word,
+        0, 0, word, word,
+    )  # fmt: skip
+
+
+def test_one_liner_a_replay_behind_a_proxy(profile: dict[str, str], recording: Path) -> None:
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flashctl", *arguments], stderr=subprocess.PIPE, text=True, env=SHELL
+        )
+
+    replay = start(
+        "watch", "--replay", str(recording), "--serve", "127.0.0.1:0", "--speed", "1", "-o", "stats"
+    )
+    assert replay.stderr is not None
+    source = replay.stderr.readline().split()[-1]
+    proxy = start("proxy", "--upstream-ws", source, "--listen-addr", "127.0.0.1:0", "--no-metrics")
+    try:
+        assert proxy.stderr is not None
+        port = None
+        while port is None and (line := proxy.stderr.readline()):
+            port = re.search(r"serving.*:(\d+)", line)
+        assert port is not None
+        result = shell(
+            f"flashctl watch ws://127.0.0.1:{port[1]}/ws --until block:15 --timeout 20s --fields block,index",
+            **profile,
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[-1] == "15\t0"
+    finally:
+        for process in (proxy, replay):
+            process.terminate()
+            process.wait(20)
 
 
 def test_head_ends_it_silently(profile: dict[str, str]) -> None:
