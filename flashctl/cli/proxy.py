@@ -18,6 +18,14 @@ from flashctl.errors import ExitCode, UsageError
 __all__ = ["app"]
 
 
+class _Nameless(typer.Context):
+    """The context of the command that runs without being named: its path is that of the group."""
+
+    @property
+    def command_path(self) -> str:
+        return super().command_path.rstrip()
+
+
 class _ServeByDefault(typer.core.TyperGroup):
     """`flashctl proxy [flags]` serves; only `flashctl proxy status` is something else."""
 
@@ -26,8 +34,10 @@ class _ServeByDefault(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, resolved, rest = super().resolve_command(ctx, args)
-        # Without a name of its own, usage lines read "flashctl proxy [OPTIONS]".
-        return (None if name == "proxy" else name), resolved, rest
+        if name == "proxy" and resolved is not None:
+            resolved.context_class = _Nameless
+            name = None
+        return name, resolved, rest
 
 
 app = new_app()
