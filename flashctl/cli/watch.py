@@ -41,7 +41,14 @@ def _complete_fields(incomplete: str) -> list[str]:
 def _complete_event(incomplete: str) -> list[str]:
     from flashctl.watch.events import EVENT_NAMES
 
-    return [name for name in EVENT_NAMES if name.startswith(incomplete)]
+    return [name for name in (*EVENT_NAMES, "reorg", "any") if name.startswith(incomplete)]
+
+
+def _complete_condition(incomplete: str) -> list[str]:
+    from flashctl.watch.events import EVENT_NAMES
+
+    conditions = ("tx:", "block:>=", "payload:", *(f"event:{name}" for name in EVENT_NAMES))
+    return [condition for condition in conditions if condition.startswith(incomplete)]
 
 
 def _complete_output(incomplete: str) -> list[str]:
@@ -81,7 +88,11 @@ def watch(
     duration: Annotated[str | None, typer.Option(help="Stop after 30s, 10m, 1h.")] = None,
     until: Annotated[
         list[str] | None,
-        typer.Option(metavar="COND", help="tx:HASH, block:>=N, payload:ID or event:NAME; any ends it."),
+        typer.Option(
+            metavar="COND",
+            autocompletion=_complete_condition,
+            help="tx:HASH, block:>=N, payload:ID or event:NAME; any ends it.",
+        ),
     ] = None,
     timeout: Annotated[str | None, typer.Option(help="Give up after this, exit 124.")] = None,
     fail_on: Annotated[

@@ -1,1 +1,14 @@
-"""What a transaction, a flashblock, a block or a receipt looks like to a person or a script."""
+"""`flashctl decode`: what a transaction, a flashblock, a block or a receipt says.
+
+    documents    what a piece of input is, with its wrappers taken off
+    reading      raw bytes to a typed transaction, the short way; forms, layout and spans when that fails
+    facts        one transaction as a report: JSON-RPC names, and what follows from the fields
+    containers, objects, bare    reports of everything else
+    calls, abi, signatures, deposits, l1, gas    the parts of a report
+    engine       lines to reports
+    present, render, fields      reports to output
+    inputs, parallel, run        files, processes, exit codes
+
+The core (all but the last line) does no I/O. Imports are part of the design: one decode has 150 ms, so a
+module that only some input needs is imported when that input comes.
+"""

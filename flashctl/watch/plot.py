@@ -43,7 +43,7 @@ class Plotter:
         if self._first_ns is None:
             self._first_ns = event.arrival.monotonic_ns
         seconds = (event.arrival.monotonic_ns - self._first_ns) / 1e9
-        interval = (event.row.elapsed_ns or 0) / 1e6
+        interval = float("nan") if event.row.elapsed_ns is None else event.row.elapsed_ns / 1e6
         self._points.append((seconds, interval, event.arrival.wire_bytes, bool(event.row.marks)))
         if len(self._points) > MAX_POINTS:
             del self._points[: MAX_POINTS // 2]
@@ -57,7 +57,7 @@ class Plotter:
         from matplotlib import pyplot
 
         figure, (above, below) = pyplot.subplots(2, 1, sharex=True, figsize=(10, 6))
-        self._scatter(above, 1, "milliseconds since the flashblock before")
+        self._scatter(above, 1, "interval, ms")
         above.axhline(self._interval_ms, color="grey", linewidth=0.8, linestyle="--")
         self._scatter(below, 2, "bytes on the wire")
         below.set_xlabel("seconds")
