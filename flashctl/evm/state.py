@@ -168,12 +168,18 @@ class JournaledState:
         self._codes: dict[bytes, bytes] = {}
         self._before_accounts: dict[int, Account] = {}
         self._before_storage: dict[int, dict[int, int]] = {}
-        self.begin_transaction()
+        self._reset()
 
     # -- one transaction ---------------------------------------------------------------------------
 
     def begin_transaction(self) -> None:
         """Forget what is per transaction: warmth, transient storage, logs, refund, the undo log."""
+        happened = self.undo or self.warm or self.transaction_slots or self.listed_slots
+        if not (happened or self._before_transaction or self.logs):
+            return  # nothing has happened since the last time, which `finish_transaction` was
+        self._reset()
+
+    def _reset(self) -> None:
         self.undo: list[tuple[dict[Any, Any], Any, Any]] = []
         self._before_transaction: dict[int, Account] = {}
         self.transaction_slots: dict[int, dict[int, int]] = {}
@@ -222,7 +228,7 @@ class JournaledState:
         for address, slots in self.transaction_slots.items():
             if slots:
                 self._keep_slots(address, slots)
-        self.begin_transaction()
+        self._reset()
 
     def _destroy(self, address: int) -> None:
         self.put_account(address, _ABSENT)
