@@ -35,8 +35,9 @@ class Script:
                 b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n" + self.greeting
             )
             self.writer = writer
-            while await reader.read(4096):
+            while (data := await reader.read(4096)) and data[0] != 0x88:
                 pass
+            writer.close()
 
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
