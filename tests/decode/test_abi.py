@@ -137,7 +137,7 @@ def test_the_table_is_keyed_right_and_has_no_two_spellings_of_one_signature() ->
     assert len(seen) == len(builtin_texts())
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.sampled_from([text for _, text in builtin_texts()]), st.binary(max_size=400))
 def test_no_data_breaks_the_decoder(text: str, data: bytes) -> None:
     entry = parse_signature(text)

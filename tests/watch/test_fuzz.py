@@ -56,7 +56,7 @@ def play(frames: list[tuple[bytes, bool]], sink: Path) -> None:
         view.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(frames=st.lists(st.tuples(st.sampled_from(MESSAGES + story()), st.booleans()), max_size=12))
 def test_any_order_of_messages(
     tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[bytes, bool]]
@@ -64,13 +64,13 @@ def test_any_order_of_messages(
     play(frames, tmp_path_factory.getbasetemp() / "sink")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(frames=st.lists(st.tuples(st.binary(max_size=60), st.booleans()), max_size=4))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[bytes, bool]]) -> None:
     play(frames, tmp_path_factory.getbasetemp() / "sink")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     message=st.sampled_from(MESSAGES),
     path=st.sampled_from(["payload_id", "index", "base", "diff", "metadata"]),
