@@ -44,7 +44,7 @@ class Script:
         try:
             yield self
         finally:
-            if self.writer is not None:
+            if self.writer is not None and not self.writer.is_closing():
                 self.writer.transport.abort()
             server.close()
 
