@@ -55,7 +55,8 @@ class Script:
             self.writer.write(data[:size])
             data = data[size:]
             await asyncio.sleep(0.001)
-        self.writer.write(data)
+        if data:
+            self.writer.write(data)
 
 
 def server_frame(first: int, payload: bytes) -> bytes:
