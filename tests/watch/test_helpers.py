@@ -65,6 +65,31 @@ def test_and_to_the_sealed_block(
     assert result == code and "preconfirmed in #10 flashblock 1 position 1" in output and words in output
 
 
+def test_a_transaction_that_is_sealed_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    block_of = sealed_block(7, [TX_HASH])
+    answers = {
+        "eth_getBlockByNumber": lambda params: block_of if params[0] == "0x7" else None,
+        "eth_getTransactionReceipt": lambda params: {"blockNumber": "0x7", "blockHash": block_of["hash"]},
+    }
+    with StreamServer([HOLD]) as server, NodeServer(**answers) as node:
+        code, output, _ = watch(
+            monkeypatch, server.url, "--tx", TX_HASH, "--rpc", node.url, "--timeout", "20s", "-o", "line"
+        )
+    assert code == 0 and "sealed in #7 position 0" in output and "preconfirmed" not in output
+
+
+def test_a_provisional_receipt_is_not_taken_for_a_sealed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "eth_getBlockByNumber": lambda params: sealed_block(7, [TX_HASH]),
+        "eth_getTransactionReceipt": lambda params: {"blockNumber": "0x7", "blockHash": "0x" + "00" * 32},
+    }
+    with StreamServer([HOLD]) as server, NodeServer(**answers) as node:
+        code, output, _ = watch(
+            monkeypatch, server.url, "--tx", TX_HASH, "--rpc", node.url, "--timeout", "1s", "-o", "line"
+        )
+    assert code == 124 and output == ""
+
+
 def test_send_and_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {
         "eth_sendRawTransaction": lambda params: TX_HASH,
