@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -197,6 +198,8 @@ def main() -> None:
     parser.add_argument("--transactions", type=int, default=100_000)
     parser.add_argument("--no-peers", action="store_true")
     arguments = parser.parse_args()
+    # An installed program has its bytecode cached; without this every start would compile it anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     raws = made(DISTINCT)
     print(json.dumps({"transactions": arguments.transactions, "keccak": KECCAK_LIBRARY}))
     with tempfile.TemporaryDirectory() as folder:
