@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -63,7 +64,11 @@ table."""
 
 Function = typing.TypeVar("Function", bound=Callable[..., Any])
 
-_SECRET_WORDS: Final = ("secret", "jwt_token", "jwt_hex", "api_key", "password", "private_key")
+_SECRET_WORDS: Final = ("secret", "jwt_token", "jwt_hex", "api_key", "password", "private_key", "header")
+"""Parts of the names of flags whose values are never written down; a header may carry a key."""
+
+_USERINFO: Final = re.compile(r"://[^/@\s]+@")
+"""A URL that carries credentials: redis://:password@host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +274,7 @@ def _save(path: Path, role: str, keys: Collection[str], context: typer.Context) 
     settings = {}
     for key in sorted(keys):
         value = context.params.get(key)
-        if any(word in key for word in _SECRET_WORDS) and not key.endswith(("_path", "_file")):
+        if _is_secret(key, value):
             if value:
                 print(f"flashctl: note: {key} is a secret and was not written", file=sys.stderr)
             continue
@@ -277,6 +282,14 @@ def _save(path: Path, role: str, keys: Collection[str], context: typer.Context) 
     save_profile(path, role, settings)
     print(f"flashctl: wrote [{role}] to {path}; use it with --profile {path}", file=sys.stderr)
     return int(ExitCode.OK)
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    named = any(word in key for word in _SECRET_WORDS) and not key.endswith(
+        ("_path", "_file", "_http_header")
+    )
+    texts = value if isinstance(value, list | tuple) else [value]
+    return named or any(isinstance(text, str) and _USERINFO.search(text) for text in texts)
 
 
 def _toml_value(value: Any) -> Any:

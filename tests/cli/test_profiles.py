@@ -48,3 +48,26 @@ def test_every_key_is_a_flag_of_its_role(name: str, role: str, tmp_path: Path) -
     effective = tomllib.loads(saved.read_text())[role]
     for key, value in load_profile(name).tables[role].items():
         assert effective[key] == value
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--bus", "redis://:hunter2@localhost:6379"],
+        ["--upstream-header", "X-Key: hunter2"],
+        ["--upstream-api-key", "hunter2"],
+        ["--upstream-ws", "wss://user:hunter2@example.org/ws"],
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_secrets_are_not_written_down(flags: list[str], tmp_path: Path) -> None:
+    saved = tmp_path / "saved.toml"
+    done = subprocess.run(
+        [sys.executable, "-m", "flashctl", "proxy", *flags, "--save-profile", str(saved)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 0
+    assert "is a secret and was not written" in done.stderr
+    assert "hunter2" not in saved.read_text() + done.stderr
