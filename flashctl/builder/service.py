@@ -147,7 +147,9 @@ class Service:
     async def _serve_rpc(self, life: Lifecycle) -> None:
         config = self.config
         user, engine = Methods(), Methods()
-        api = EthApi(self.chain, self.queue, self._pending)
+        # A plain engine builds only in case it is asked to seal: what it promised nobody is no pending state,
+        # and its receipts would be taken for those of a block.
+        api = EthApi(self.chain, self.queue, self._pending if config.stream is not None else None)
         for methods in (user, engine):
             api.register(methods)
             self.miner.register(methods)
