@@ -7,7 +7,7 @@ this one stays short:
     ├── Failed          1    the operation ran and the answer is no
     ├── UsageError      2    a flag, an argument, a profile or a configuration file is wrong
     ├── DataError      65    bytes or text could not be decoded
-    ├── UnavailableError 69  nobody answers, or a local resource (a port) is taken
+    ├── UnavailableError 69  nobody answers
     ├── IoError        74    a file cannot be read or written
     ├── ProtocolError  76    the peer speaks, but not what was expected
     ├── AuthError      77    credentials are missing, unreadable or refused
@@ -89,7 +89,7 @@ class DataError(FlashctlError):
 
 
 class UnavailableError(FlashctlError):
-    """A peer cannot be reached or refuses, or a local resource such as a port is taken."""
+    """A peer cannot be reached or refuses."""
 
     exit_code = ExitCode.UNAVAILABLE
 

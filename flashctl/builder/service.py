@@ -105,7 +105,7 @@ class Service:
         """Open every port and begin to follow.
 
         Raises:
-            PortTaken, ListenFailed: An address cannot be bound.
+            ListenFailed: An address cannot be bound.
         """
         self._life = life
         config = self.config

@@ -28,10 +28,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flashctl.core.listening import ListenFailed
 from flashctl.core.metrics import EXPOSITION_TYPE, Metrics
 from flashctl.errors import ExitCode, FlashctlError, exit_code_for
 
-__all__ = ["DRAIN_S", "Health", "Lifecycle", "PortTaken", "StatusServer", "run_service", "serve_status"]
+__all__ = ["DRAIN_S", "Health", "Lifecycle", "StatusServer", "run_service", "serve_status"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,16 +50,6 @@ REQUEST_TIMEOUT_S: Final = 5.0
 
 _TOLD_BY_THE_COMMAND_LINE: Final = (FlashctlError, BrokenPipeError)
 """What ends a service without a word in the log: the command line prints it, or knows that nobody reads."""
-
-
-class PortTaken(FlashctlError):
-    """Another process listens where this one should."""
-
-    def __init__(self, address: str, reason: str) -> None:
-        super().__init__(
-            f"cannot listen on {address}: {reason}",
-            hint="stop the other process, or choose another port (0 = any)",
-        )
 
 
 class Lifecycle:
@@ -252,7 +243,7 @@ async def serve_status(
     of the services have no HTTP server otherwise.
 
     Raises:
-        PortTaken: If the address cannot be bound.
+        ListenFailed: If the address cannot be bound.
     """
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -274,8 +265,7 @@ async def serve_status(
     try:
         server = await asyncio.start_server(handle, host, port, limit=MAX_REQUEST_BYTES)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise PortTaken(f"{host}:{port}", reason.lower()) from None
+        raise ListenFailed(host, port, error) from None
     return StatusServer(server)
 
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from flashctl.core.listening import ListenFailed
 from flashctl.devnet.config import DevnetConfig, Ports
 from flashctl.errors import UnavailableError
 
@@ -73,7 +74,7 @@ def _bind_free_port(host: str, held: ExitStack) -> int:
             probe.bind((host, port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise UnavailableError(f"cannot listen on {host}: {error.strerror}") from None
+                raise ListenFailed(host, port, error) from None
         else:
             return port
     raise UnavailableError(f"no free port on {host} between {_PORT_RANGE.start} and {_PORT_RANGE.stop}")

@@ -16,10 +16,10 @@ from flashctl.core.hub import (
     HttpResponse,
     Hub,
     HubOptions,
-    ListenFailed,
     Request,
     serve,
 )
+from flashctl.core.listening import ListenFailed
 
 
 class TestFanOut:
@@ -220,7 +220,7 @@ class TestEnds:
     def test_a_port_that_is_taken(self) -> None:
         async def test() -> None:
             async with serving(Hub()) as server:
-                with pytest.raises(ListenFailed, match=f"127.0.0.1:{server.port}"):
+                with pytest.raises(ListenFailed, match=f"127.0.0.1:{server.port}: address already in use"):
                     await serve(Hub(), "127.0.0.1", server.port)
 
         run(test)

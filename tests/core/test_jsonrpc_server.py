@@ -19,7 +19,8 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.errors import RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Methods, required
-from flashctl.core.jsonrpc.server import PortTaken, RunningServer, serve
+from flashctl.core.jsonrpc.server import RunningServer, serve
+from flashctl.core.listening import ListenFailed
 from flashctl.errors import AuthError, DataError, Failed, ProtocolError, TimedOut, UnavailableError
 
 SECRET = b"\x11" * 32
@@ -371,7 +372,7 @@ class TestLife:
             with socket.create_server(("127.0.0.1", 0)) as taken:
                 port = taken.getsockname()[1]
                 with pytest.raises(
-                    PortTaken, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"
+                    ListenFailed, match=f"cannot listen on 127.0.0.1:{port}: address already in use"
                 ):
                     await serve(methods(), "127.0.0.1", port)
 
@@ -381,7 +382,7 @@ class TestLife:
         ("host", "port"), [("no.such.host.invalid", 0), ("127.0.0.1", 70000), ("8.8.8.8", 0)]
     )
     def test_address_not_ours(self, host: str, port: int) -> None:
-        with pytest.raises(PortTaken, match="cannot listen on"):
+        with pytest.raises(ListenFailed, match="cannot listen on"):
             asyncio.run(serve(methods(), host, port))
 
     def test_close_lets_answers_finish_and_frees_the_port(self) -> None:

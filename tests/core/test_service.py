@@ -19,7 +19,7 @@ import asyncio, sys
 from flashctl.cli.app import _report
 from flashctl.core.log import configure_logging
 from flashctl.core.metrics import Metrics
-from flashctl.core.service import Health, PortTaken, run_service, serve_status
+from flashctl.core.service import Health, run_service, serve_status
 from flashctl.errors import UnavailableError
 configure_logging("info")
 """

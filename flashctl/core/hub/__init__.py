@@ -21,7 +21,7 @@ from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, InvalidRequest, Request
 from flashctl.core.hub.hub import Hub, HubOptions
 from flashctl.core.hub.ring import Message, Position, RingLimits
-from flashctl.core.hub.server import HubServer, ListenFailed, ServerLimits, serve
+from flashctl.core.hub.server import HubServer, ServerLimits, serve
 
 __all__ = [
     "Admission",
@@ -34,7 +34,6 @@ __all__ = [
     "InvalidRequest",
     "LagBudget",
     "LagPolicy",
-    "ListenFailed",
     "Message",
     "Position",
     "Request",

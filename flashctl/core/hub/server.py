@@ -19,9 +19,9 @@ from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, Request
 from flashctl.core.hub.hub import Hub
-from flashctl.errors import ExitCode, UnavailableError
+from flashctl.core.listening import ListenFailed
 
-__all__ = ["Admit", "HubServer", "ListenFailed", "Pages", "ServerLimits", "serve"]
+__all__ = ["Admit", "HubServer", "Pages", "ServerLimits", "serve"]
 
 SWEEP_S = 0.25
 NOISE_S = 1.0
@@ -35,17 +35,6 @@ ACCEPT_BACKLOG = 4096
 
 Admit = Callable[[Request], Admission | HttpResponse | Awaitable[Admission | HttpResponse]]
 Pages = Callable[[Request], HttpResponse | None]
-
-
-class ListenFailed(UnavailableError):
-    """The address is taken, or is not ours."""
-
-    exit_code = ExitCode.FAILED
-
-    def __init__(self, host: str, port: int, error: OSError) -> None:
-        self.host = host
-        self.port = port
-        super().__init__(f"cannot listen on {host}:{port}: {error.strerror or error}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,10 @@ from flashctl.core.jsonrpc.errors import Code, error_object
 from flashctl.core.jsonrpc.listener import ABORT, BoundedWebSocket, EmbeddedServer, bounded_protocol
 from flashctl.core.jsonrpc.methods import Fallback, Methods
 from flashctl.core.jsonrpc.session import Session
-from flashctl.errors import AuthError, ExitCode, UnavailableError
+from flashctl.core.listening import ListenFailed
+from flashctl.errors import AuthError, UnavailableError
 
-__all__ = ["Page", "PortTaken", "RunningServer", "serve"]
+__all__ = ["Page", "RunningServer", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +57,6 @@ Headers = list[tuple[bytes, bytes]]
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-
-
-class PortTaken(UnavailableError):
-    """The address to listen on is in use, or not ours to use."""
-
-    exit_code = ExitCode.FAILED
 
 
 @dataclass(slots=True)
@@ -128,7 +123,7 @@ async def serve(
         websocket: whether upgrades are accepted.
 
     Raises:
-        PortTaken: If the address cannot be listened on.
+        ListenFailed: If the address cannot be listened on.
     """
     sockets = _bind(host, port)
     app = _App(
@@ -168,7 +163,7 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError, OverflowError) as error:
-        raise PortTaken(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', error)}") from None
+        raise ListenFailed(host, port, error) from None
     sockets: list[socket.socket] = []
     for family, _, _, _, address in dict.fromkeys(found):
         try:
@@ -183,8 +178,7 @@ def _bind(host: str, port: int) -> list[socket.socket]:
                 continue
             for opened in sockets:
                 opened.close()
-            reason = getattr(error, "strerror", None) or str(error)
-            raise PortTaken(f"cannot listen on {host}:{port}: {reason}") from None
+            raise ListenFailed(host, port, error) from None
         sock.setblocking(False)
         sockets.append(sock)
     return sockets
