@@ -53,7 +53,9 @@ __all__ = [
     "InvalidGenesis",
     "build_genesis",
     "devnet_genesis",
+    "genesis_config",
     "load_genesis",
+    "read_genesis",
 ]
 
 DEVNET_CHAIN_ID: Final = 901
@@ -89,8 +91,32 @@ class Genesis:
     """The state after the genesis block."""
 
 
+def read_genesis(path: Path) -> dict[str, Any]:
+    """The dictionary in an op-geth style `genesis.json`.
+
+    Raises:
+        IoError: If the file cannot be read.
+        InvalidGenesis: If it is too large, not JSON or not an object.
+    """
+    try:
+        with path.open("rb") as file:
+            # Read, not asked for its size, which a pipe has not.
+            data = file.read(MAX_GENESIS_BYTES + 1)
+    except OSError as error:
+        raise IoError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > MAX_GENESIS_BYTES:
+        raise InvalidGenesis(f"{path}: larger than {MAX_GENESIS_BYTES} bytes")
+    try:
+        genesis = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidGenesis(f"{path}: not JSON: {error}") from None
+    if not isinstance(genesis, dict):
+        raise InvalidGenesis(f"{path}: not a JSON object")
+    return genesis
+
+
 def load_genesis(path: Path, config: ChainConfig | None = None) -> Genesis:
-    """Read an op-geth style `genesis.json`.
+    """Block and state of an op-geth style `genesis.json`.
 
     Args:
         config: Rules to use instead of the file's `config` section.
@@ -100,19 +126,20 @@ def load_genesis(path: Path, config: ChainConfig | None = None) -> Genesis:
         InvalidGenesis: If it is not JSON or not a genesis.
         InvalidChainConfig: If its `config` section makes no sense.
     """
-    try:
-        if path.stat().st_size > MAX_GENESIS_BYTES:
-            raise InvalidGenesis(f"{path}: larger than {MAX_GENESIS_BYTES} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise IoError(f"{path}: {error.strerror}") from None
-    try:
-        genesis = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidGenesis(f"{path}: not JSON: {error}") from None
-    if not isinstance(genesis, dict):
-        raise InvalidGenesis(f"{path}: not a JSON object")
-    return build_genesis(genesis, config)
+    return build_genesis(read_genesis(path), config)
+
+
+def genesis_config(genesis: Mapping[str, Any]) -> ChainConfig:
+    """The rules of the chain that starts from a genesis dictionary.
+
+    Raises:
+        InvalidGenesis: If it names none.
+        InvalidChainConfig: If those make no sense.
+    """
+    section = genesis.get("config")
+    if not isinstance(section, Mapping):
+        raise InvalidGenesis("genesis has no `config` section")
+    return ChainConfig.from_genesis_config(section)
 
 
 def build_genesis(genesis: Mapping[str, Any], config: ChainConfig | None = None) -> Genesis:
@@ -123,10 +150,7 @@ def build_genesis(genesis: Mapping[str, Any], config: ChainConfig | None = None)
         InvalidChainConfig: If its `config` section makes no sense.
     """
     if config is None:
-        section = genesis.get("config")
-        if not isinstance(section, Mapping):
-            raise InvalidGenesis("genesis has no `config` section")
-        config = ChainConfig.from_genesis_config(section)
+        config = genesis_config(genesis)
     alloc = genesis.get("alloc")
     if not isinstance(alloc, Mapping):
         raise InvalidGenesis("genesis has no `alloc` section")

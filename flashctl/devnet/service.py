@@ -11,10 +11,11 @@ from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from flashctl.chain.genesis import Genesis, devnet_genesis, load_genesis
+from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, read_genesis
 from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jwt import create_secret, load_secret
@@ -107,35 +108,34 @@ class _Devnet:
     def _prepare(self) -> Genesis:
         """Write what the children share, or find what an earlier run on this datadir wrote."""
         layout = self._layout
+        given = None if self._config.genesis is None else read_genesis(self._config.genesis)
         try:
             layout.logs.mkdir(parents=True, exist_ok=True)
             if not layout.jwt_secret.exists():
                 create_secret(layout.jwt_secret)
-            if not layout.genesis.exists():
-                layout.genesis.write_text(self._genesis_json())
-            elif self._config.genesis is not None and layout.genesis.read_text() != self._genesis_json():
-                raise UsageError(
-                    f"{layout.folder} holds a chain of another genesis than {self._config.genesis}",
-                    hint="choose another --datadir, or leave --genesis out to go on with that chain",
-                )
+            if layout.genesis.exists():
+                return self._kept_genesis(given)
+            chosen = self._own_genesis() if given is None else given
+            genesis = build_genesis(chosen)
+            layout.genesis.write_text(json.dumps(chosen, indent=1))
         except OSError as error:
             raise IoError(f"{layout.folder}: {error.strerror}") from None
-        return load_genesis(layout.genesis)
+        return genesis
 
-    def _genesis_json(self) -> str:
-        if self._config.genesis is not None:
-            return self._given_genesis(self._config.genesis)
+    def _kept_genesis(self, given: dict[str, Any] | None) -> Genesis:
+        kept = read_genesis(self._layout.genesis)
+        if given is not None and given != kept:
+            raise UsageError(
+                f"{self._layout.folder} holds a chain of another genesis than {self._config.genesis}",
+                hint="choose another --datadir, or leave --genesis out to go on with that chain",
+            )
+        return build_genesis(kept)
+
+    def _own_genesis(self) -> dict[str, Any]:
         genesis = devnet_genesis(timestamp=int(time.time()), gas_limit=self._config.gas_limit)
         for account in traffic_accounts():
             genesis["alloc"][to_hex(account.address)] = {"balance": quantity(TRAFFIC_BALANCE)}
-        return json.dumps(genesis, indent=1)
-
-    @staticmethod
-    def _given_genesis(path: Path) -> str:
-        try:
-            return path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise IoError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        return genesis
 
     async def _start_sequencer(self, life: Lifecycle, genesis: Genesis) -> None:
         config = self._config

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from flashctl.errors import DataError, IoError, UsageError
+from flashctl.chain.genesis import genesis_config, read_genesis
+from flashctl.errors import UsageError
 from flashctl.op.config import ChainConfig
 from flashctl.op.registry import chain_by_name
 
 __all__ = ["RpcConfig", "chain_config", "split_address"]
-
-MAX_GENESIS_BYTES: Final = 256 * 1024 * 1024
-"""The largest published genesis files are some 10 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ def chain_config(name: str | None, genesis: Path | None) -> ChainConfig | None:
 
     Raises:
         UsageError: If both are given, or nothing has that name.
-        IoError, DataError: If the file cannot be read or is no genesis.
+        IoError, InvalidGenesis, InvalidChainConfig: If the file cannot be read or is no genesis.
     """
     if name is not None and genesis is not None:
         raise UsageError("--chain and --genesis both name the rules", hint="give one of them")
@@ -69,16 +65,7 @@ def chain_config(name: str | None, genesis: Path | None) -> ChainConfig | None:
         return chain_by_name(name)
     if genesis is None:
         return None
-    try:
-        with genesis.open("rb") as file:
-            document = json.loads(file.read(MAX_GENESIS_BYTES))
-    except OSError as error:
-        raise IoError(f"cannot read {genesis}: {error.strerror}") from None
-    except ValueError as error:
-        raise DataError(f"{genesis} is not JSON: {error}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
-        raise DataError(f"{genesis} has no `config` object: not a genesis file")
-    return ChainConfig.from_genesis_config(document["config"])
+    return genesis_config(read_genesis(genesis))
 
 
 def split_address(address: str) -> tuple[str, int]:

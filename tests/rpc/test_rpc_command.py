@@ -56,7 +56,7 @@ def test_one_line_and_the_right_exit_code(arguments: tuple[str, ...], code: int,
 def test_a_genesis_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "genesis.json").write_text("[]")
     returned, lines = outcome(*NOWHERE, "--genesis", str(tmp_path / "genesis.json"))
-    assert returned == 65 and "not a genesis file" in lines[0]
+    assert returned == 65 and "not a JSON object" in lines[0]
 
 
 def test_a_port_that_is_taken() -> None:
