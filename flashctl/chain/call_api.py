@@ -7,30 +7,32 @@ calls waits in line instead of taking the processor from whoever builds blocks i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from flashctl.chain.call_params import block_overrides, call_request, state_overrides
+from flashctl.chain.call_params import simulation_param
 from flashctl.chain.resolve import Resolver
 from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.core.jsonrpc.methods import Handler, optional, required
+from flashctl.core.jsonrpc.methods import Handler
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.transactions import AccessListEntry
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.message import Deadline
+from flashctl.evm.state import StateReader
 from flashctl.op.call import (
     DEFAULT_CALL_GAS,
-    CallRequest,
+    CallResult,
     ExecutionFailed,
     ExecutionReverted,
+    Simulation,
+    call_output,
     create_access_list,
     estimate_gas,
-    simulate_call,
 )
-from flashctl.op.context import BlockContext
+from flashctl.op.context import AncestorHash, BlockContext
 
-__all__ = ["CallApi", "CallLimits", "execution_error"]
+__all__ = ["CallApi", "CallLimits", "CallTurns", "Trial", "access_list_json"]
 
 _T = TypeVar("_T")
 
@@ -50,6 +52,34 @@ class CallLimits:
 MAX_WAITING: Final = 256
 """Calls in line behind those that execute; more are refused, for their callers will have left."""
 
+Trial = Callable[[Simulation, StateReader, AncestorHash, Deadline], _T]
+"""One of the functions of `op.call`."""
+
+
+class CallTurns:
+    """A few executions at a time, a bounded line behind them, and failures in JSON-RPC's words."""
+
+    def __init__(self, at_once: int) -> None:
+        self._turns = asyncio.Semaphore(at_once)
+        self._waiting = 0
+
+    async def run(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """The result of `work`, when its turn has come.
+
+        Raises:
+            RpcError: If the execution fails, takes too long, or too many calls wait.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise RpcError(Code.LIMIT_EXCEEDED, "too many calls in line, try again later")
+        self._waiting += 1
+        try:
+            async with self._turns:
+                return await work()
+        except (ExecutionFailed, ExecutionTimeout) as error:
+            raise _execution_error(error) from None
+        finally:
+            self._waiting -= 1
+
 
 class CallApi:
     """Methods that execute and forget."""
@@ -58,8 +88,7 @@ class CallApi:
         self._blocks = resolver
         self._chain = resolver.chain
         self._limits = limits or CallLimits()
-        self._turns = asyncio.Semaphore(self._limits.at_once)
-        self._waiting = 0
+        self._turns = CallTurns(self._limits.at_once)
 
     def handlers(self) -> Iterator[tuple[str, Handler]]:
         """Names and handlers."""
@@ -68,63 +97,31 @@ class CallApi:
         yield "eth_createAccessList", self.access_list
 
     async def call(self, params: list[Any]) -> str:
-        trial = self._trial(params, overrides_at=2)
-        result = await self._run(lambda: simulate_call(**trial, deadline=self._deadline()).require_success())
-        return to_hex(result.output)
+        return to_hex(await self._try(call_output, params))
 
     async def estimate(self, params: list[Any]) -> str:
-        trial = self._trial(params, overrides_at=2)
-        return quantity(await self._run(lambda: estimate_gas(**trial, deadline=self._deadline())))
+        return quantity(await self._try(estimate_gas, params))
 
     async def access_list(self, params: list[Any]) -> dict[str, Any]:
-        trial = self._trial(params, overrides_at=2)
-        entries, result = await self._run(lambda: create_access_list(**trial, deadline=self._deadline()))
-        shown: dict[str, Any] = {
-            "accessList": [_entry_json(entry) for entry in entries],
-            "gasUsed": quantity(result.gas_used),
-        }
-        if not result.succeeded:
-            shown["error"] = result.halt_reason or "execution reverted"
-        return shown
+        return access_list_json(*await self._try(create_access_list, params))
 
-    def _trial(self, params: list[Any], *, overrides_at: int) -> dict[str, Any]:
-        """Arguments of `op.call`'s functions, but for the deadline."""
-        fields = required(params, 0, "transaction")
+    async def _try(self, trial: Trial[_T], params: list[Any]) -> _T:
+        """What `trial` says about the call that `params` describe."""
         header, world = self._blocks.state_param(params, 1)
-        config = self._chain.config
-        request: CallRequest = call_request(
-            fields, base_fee=header.base_fee_per_gas or 0, chain_id=config.chain_id
+        simulation = simulation_param(
+            params, self._chain.config, BlockContext.from_header(header), gas_cap=self._limits.gas
         )
         # The genesis block has no parent whose ancestors could be asked for.
         known = self._chain.header(header.parent_hash)
-        return {
-            "config": config,
-            "context": BlockContext.from_header(header),
-            "state": world,
-            "request": request,
-            "ancestor_hash": _no_ancestors if known is None else self._chain.ancestor_hash(known.hash),
-            "overrides": state_overrides(optional(params, overrides_at)),
-            "block_overrides": block_overrides(optional(params, overrides_at + 1)),
-            "gas_cap": self._limits.gas,
-        }
+        ancestor_hash = _no_ancestors if known is None else self._chain.ancestor_hash(known.hash)
 
-    def _deadline(self) -> Deadline:
-        return Deadline(self._limits.seconds)
+        def work() -> _T:
+            return trial(simulation, world, ancestor_hash, Deadline(self._limits.seconds))
 
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        if self._waiting >= MAX_WAITING:
-            raise RpcError(Code.LIMIT_EXCEEDED, "too many calls in line, try again later")
-        self._waiting += 1
-        try:
-            async with self._turns:
-                return await asyncio.to_thread(work)
-        except (ExecutionFailed, ExecutionTimeout) as error:
-            raise execution_error(error) from None
-        finally:
-            self._waiting -= 1
+        return await self._turns.run(lambda: asyncio.to_thread(work))
 
 
-def execution_error(error: ExecutionFailed | ExecutionTimeout) -> RpcError:
+def _execution_error(error: ExecutionFailed | ExecutionTimeout) -> RpcError:
     """How a failed call answers: code 3 with the revert's data, -32000 for everything else."""
     match error:
         case ExecutionReverted():
@@ -137,6 +134,15 @@ def execution_error(error: ExecutionFailed | ExecutionTimeout) -> RpcError:
 
 def _no_ancestors(number: int) -> bytes:
     return bytes(32)
+
+
+def access_list_json(entries: tuple[AccessListEntry, ...], result: CallResult) -> dict[str, Any]:
+    """The answer of eth_createAccessList."""
+    shown: dict[str, Any] = {
+        "accessList": [_entry_json(entry) for entry in entries],
+        "gasUsed": quantity(result.gas_used),
+    }
+    return shown if result.succeeded else shown | {"error": result.halt_reason or "execution reverted"}
 
 
 def _entry_json(entry: AccessListEntry) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from flashctl.core.jsonrpc.methods import optional, required
 from flashctl.errors import DataError
 from flashctl.eth.hexdata import InvalidHex, parse_hex, parse_quantity
 from flashctl.eth.transactions import AccessListEntry, Authorization
-from flashctl.op.call import CallRequest
+from flashctl.op.call import CallRequest, Simulation
+from flashctl.op.config import ChainConfig
+from flashctl.op.context import BlockContext
 from flashctl.op.overrides import AccountOverride, BlockOverrides
 
-__all__ = ["InvalidCall", "block_overrides", "call_request", "state_overrides"]
+__all__ = ["InvalidCall", "block_overrides", "call_request", "simulation_param", "state_overrides"]
 
 MAX_OVERRIDDEN_ACCOUNTS: Final = 1_000
 MAX_OVERRIDDEN_SLOTS: Final = 100_000
@@ -29,6 +32,29 @@ _T = TypeVar("_T")
 
 class InvalidCall(DataError):
     """A call or override object that makes no sense; the text is the message of the JSON-RPC error."""
+
+
+def simulation_param(
+    params: list[Any], config: ChainConfig, context: BlockContext, *, gas_cap: int
+) -> Simulation:
+    """What the parameters `[transaction, block, state overrides, block overrides]` ask for.
+
+    Args:
+        context: Of the block that the second parameter names.
+
+    Raises:
+        RpcError: If there is no transaction object.
+        InvalidCall: If one of the objects is malformed.
+    """
+    fields = required(params, 0, "transaction")
+    return Simulation(
+        config,
+        context,
+        call_request(fields, base_fee=context.base_fee, chain_id=config.chain_id),
+        state_overrides(optional(params, 2)),
+        block_overrides(optional(params, 3)),
+        gas_cap,
+    )
 
 
 def call_request(fields: object, *, base_fee: int, chain_id: int) -> CallRequest:

@@ -36,6 +36,8 @@ __all__ = [
     "ExecutionFailed",
     "ExecutionHalted",
     "ExecutionReverted",
+    "Simulation",
+    "call_output",
     "create_access_list",
     "estimate_gas",
     "revert_reason",
@@ -80,7 +82,7 @@ class CallRequest:
     """None creates a contract."""
 
     gas: int | None = None
-    """Gas limit; None for the most that the caller of these functions allows."""
+    """Gas limit; None for the most that is allowed."""
 
     gas_price: int = 0
     """Effective price in wei per gas. Zero asks for no fee and no check of funds for it."""
@@ -94,6 +96,31 @@ class CallRequest:
     """Of a set-code transaction (EIP-7702)."""
 
     blob_hashes: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """A call, the block that it believes to be in, and what shall look different there."""
+
+    config: ChainConfig
+    """The chain's forks."""
+
+    context: BlockContext
+    request: CallRequest
+    overrides: StateOverrides | None = None
+    """Accounts that shall look different."""
+
+    block_overrides: BlockOverrides | None = None
+    """Fields of the block that shall look different."""
+
+    gas_cap: int = DEFAULT_CALL_GAS
+    """Upper bound of the gas limit, and the limit itself where the request names none."""
+
+    @property
+    def gas(self) -> int:
+        """The gas limit of a single run."""
+        asked = self.request.gas
+        return self.gas_cap if asked is None else min(asked, self.gas_cap)
 
 
 class ExecutionFailed(Failed):
@@ -159,49 +186,47 @@ class _Ground(NamedTuple):
 
 
 def simulate_call(
-    config: ChainConfig,
-    context: BlockContext,
+    simulation: Simulation,
     state: StateReader,
-    request: CallRequest,
-    *,
     ancestor_hash: AncestorHash,
-    overrides: StateOverrides | None = None,
-    block_overrides: BlockOverrides | None = None,
-    gas_cap: int = DEFAULT_CALL_GAS,
     deadline: Deadline | None = None,
 ) -> CallResult:
     """Run a call on top of a state and forget its effects.
 
     Args:
-        config: The chain's forks.
-        context: The block that the call believes to be in.
+        simulation: What to run, and in which block.
         state: The state to start from; it is not changed.
-        request: What to run.
         ancestor_hash: For BLOCKHASH.
-        overrides: Accounts that shall look different.
-        block_overrides: Fields of the block that shall look different.
-        gas_cap: Upper bound of the gas limit, and the limit itself where the request names none.
         deadline: Wall budget.
 
     Raises:
         ExecutionHalted: If the call cannot begin: too little gas for the transaction itself, or no funds.
         ExecutionTimeout: If the deadline passes.
     """
-    ground = _prepare(config, context, state, request, ancestor_hash, overrides, block_overrides)
-    gas = gas_cap if request.gas is None else min(request.gas, gas_cap)
-    return _result(_execute(ground, request, gas, deadline))
+    ground = _prepare(simulation, state, ancestor_hash)
+    return _result(_execute(ground, simulation.request, simulation.gas, deadline))
+
+
+def call_output(
+    simulation: Simulation,
+    state: StateReader,
+    ancestor_hash: AncestorHash,
+    deadline: Deadline | None = None,
+) -> bytes:
+    """What a call returns.
+
+    Raises:
+        ExecutionReverted: If the contract reverted.
+        ExecutionHalted: If the EVM gave up, or the call cannot begin.
+        ExecutionTimeout: If the deadline passes.
+    """
+    return simulate_call(simulation, state, ancestor_hash, deadline).require_success().output
 
 
 def estimate_gas(
-    config: ChainConfig,
-    context: BlockContext,
+    simulation: Simulation,
     state: StateReader,
-    request: CallRequest,
-    *,
     ancestor_hash: AncestorHash,
-    overrides: StateOverrides | None = None,
-    block_overrides: BlockOverrides | None = None,
-    gas_cap: int = DEFAULT_CALL_GAS,
     deadline: Deadline | None = None,
 ) -> int:
     """A gas limit with which the call succeeds, at most 1.5 % above the least.
@@ -214,8 +239,9 @@ def estimate_gas(
         ExecutionHalted: If it fails otherwise, or needs more gas than is allowed or affordable.
         ExecutionTimeout: If the deadline passes.
     """
-    ground = _prepare(config, context, state, request, ancestor_hash, overrides, block_overrides)
-    highest = _gas_allowance(ground, request, gas_cap)
+    ground = _prepare(simulation, state, ancestor_hash)
+    request = simulation.request
+    highest = _gas_allowance(ground, request, simulation.gas_cap)
 
     def trial(gas: int) -> ExecutionOutcome | None:
         """The outcome; None if this gas does not even cover the transaction itself."""
@@ -251,15 +277,9 @@ def _bisect(trial: Callable[[int], ExecutionOutcome | None], outcome: ExecutionO
 
 
 def create_access_list(
-    config: ChainConfig,
-    context: BlockContext,
+    simulation: Simulation,
     state: StateReader,
-    request: CallRequest,
-    *,
     ancestor_hash: AncestorHash,
-    overrides: StateOverrides | None = None,
-    block_overrides: BlockOverrides | None = None,
-    gas_cap: int = DEFAULT_CALL_GAS,
     deadline: Deadline | None = None,
 ) -> tuple[tuple[AccessListEntry, ...], CallResult]:
     """The accounts and slots that a call touches, and its result with that list attached.
@@ -270,11 +290,11 @@ def create_access_list(
         ExecutionHalted: If the call cannot begin.
         ExecutionTimeout: If the deadline passes.
     """
-    ground = _prepare(config, context, state, request, ancestor_hash, overrides, block_overrides)
-    gas = gas_cap if request.gas is None else min(request.gas, gas_cap)
+    ground = _prepare(simulation, state, ancestor_hash)
+    request = simulation.request
     for _ in range(_ACCESS_LIST_ROUNDS):
         trial = ground._replace(state=ground.state.fork())
-        outcome = _execute(trial, request, gas, deadline)
+        outcome = _execute(trial, request, simulation.gas, deadline)
         found = _touched(trial, request)
         if found == request.access_list:
             break
@@ -297,24 +317,17 @@ def revert_reason(data: bytes) -> str | None:
     return text.decode(errors="replace") if len(text) == size else None
 
 
-def _prepare(
-    config: ChainConfig,
-    context: BlockContext,
-    reader: StateReader,
-    request: CallRequest,
-    ancestor_hash: AncestorHash,
-    overrides: StateOverrides | None,
-    block_overrides: BlockOverrides | None,
-) -> _Ground:
+def _prepare(simulation: Simulation, reader: StateReader, ancestor_hash: AncestorHash) -> _Ground:
     # Who pays nothing must not see a price: BASEFEE is zero, as in geth and in execution-apis' tests.
-    base_fee = None if request.gas_price else 0
+    base_fee = None if simulation.request.gas_price else 0
+    config, context, block_overrides = simulation.config, simulation.context, simulation.block_overrides
     if block_overrides is not None:
         context = block_overrides.applied_to(context)
         base_fee = base_fee if block_overrides.base_fee is None else block_overrides.base_fee
     rules = rules_for(config.fork_at(context.timestamp))
     state = JournaledState(reader)
-    if overrides:
-        rules = apply_overrides(state, rules, overrides)
+    if simulation.overrides:
+        rules = apply_overrides(state, rules, simulation.overrides)
     return _Ground(state, context.environment(config, ancestor_hash, base_fee), rules, context)
 
 

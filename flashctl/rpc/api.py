@@ -9,16 +9,17 @@ node, then among blocks that were pending a moment ago.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flashctl.chain.blocktag import Tag, parse_block_ref
-from flashctl.chain.call_params import block_overrides, call_request, state_overrides
+from flashctl.chain.call_api import Trial, access_list_json
+from flashctl.chain.call_params import simulation_param
 from flashctl.chain.filters import LogFilter
 from flashctl.chain.params import address_param, bool_param, hash_param, quantity_param, slot_param
-from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
+from flashctl.core.jsonrpc.methods import Handler, Methods, required
 from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
 from flashctl.evm.message import Deadline
-from flashctl.op.call import create_access_list, estimate_gas, simulate_call
+from flashctl.op.call import call_output, create_access_list, estimate_gas
 from flashctl.rpc.arrivals import Arrivals, wait_for
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.execution import PendingBlock
@@ -37,6 +38,8 @@ from flashctl.rpc.views import (
 __all__ = ["PendingApi"]
 
 _ZERO_HASH: Final = "0x" + "00" * 32
+
+T = TypeVar("T")
 
 
 class PendingApi:
@@ -205,70 +208,29 @@ class PendingApi:
     # --- executions ---
 
     async def call(self, params: list[Any]) -> Any:
-        view = self._pending(params, 1)
-        if view is None:
-            return await self._ask("eth_call", params, 1)
-        arguments = self._arguments(view.latest, params)
-
-        def work(state: StateView, deadline: Deadline) -> bytes:
-            run = simulate_call(
-                state=state, ancestor_hash=state.ancestor_hash, deadline=deadline, **arguments
-            )
-            return run.require_success().output
-
-        return to_hex(await self._calls.execute(view.latest, work))
+        return await self._simulate("eth_call", params, call_output, to_hex)
 
     async def estimate(self, params: list[Any]) -> Any:
-        view = self._pending(params, 1)
-        if view is None:
-            return await self._ask("eth_estimateGas", params, 1)
-        arguments = self._arguments(view.latest, params)
-
-        def work(state: StateView, deadline: Deadline) -> int:
-            return estimate_gas(
-                state=state, ancestor_hash=state.ancestor_hash, deadline=deadline, **arguments
-            )
-
-        return quantity(await self._calls.execute(view.latest, work))
+        return await self._simulate("eth_estimateGas", params, estimate_gas, quantity)
 
     async def access_list(self, params: list[Any]) -> Any:
+        return await self._simulate(
+            "eth_createAccessList", params, create_access_list, lambda found: access_list_json(*found)
+        )
+
+    async def _simulate(
+        self, method: str, params: list[Any], trial: Trial[T], shown: Callable[[T], object]
+    ) -> Any:
         view = self._pending(params, 1)
         if view is None:
-            return await self._ask("eth_createAccessList", params, 1)
-        arguments = self._arguments(view.latest, params)
+            return await self._ask(method, params, 1)
+        block = view.latest  # the block that the call believes to be in
+        simulation = simulation_param(params, block.config, block.context, gas_cap=self._options.call_gas)
 
-        def work(state: StateView, deadline: Deadline) -> dict[str, Any]:
-            entries, result = create_access_list(
-                state=state, ancestor_hash=state.ancestor_hash, deadline=deadline, **arguments
-            )
-            shown: dict[str, Any] = {
-                "accessList": [
-                    {
-                        "address": to_hex(entry.address),
-                        "storageKeys": [to_hex(key) for key in entry.storage_keys],
-                    }
-                    for entry in entries
-                ],
-                "gasUsed": quantity(result.gas_used),
-            }
-            return (
-                shown if result.succeeded else shown | {"error": result.halt_reason or "execution reverted"}
-            )
+        def work(state: StateView, deadline: Deadline) -> T:
+            return trial(simulation, state, state.ancestor_hash, deadline)
 
-        return await self._calls.execute(view.latest, work)
-
-    def _arguments(self, block: PendingBlock, params: list[Any]) -> dict[str, Any]:
-        """Of `op.call`'s functions: the block that a call believes to be in is the pending one."""
-        context, config = block.context, block.config
-        fields = required(params, 0, "transaction")
-        return {
-            "config": config,
-            "context": context,
-            "request": call_request(fields, base_fee=context.base_fee, chain_id=config.chain_id),
-            "overrides": state_overrides(optional(params, 2)),
-            "block_overrides": block_overrides(optional(params, 3)),
-            "gas_cap": self._options.call_gas,
-        }
+        return shown(await self._calls.execute(block, work))
 
     # --- logs ---
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from flashctl.chain.call_api import execution_error
+from flashctl.chain.call_api import CallTurns
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.message import Deadline
@@ -27,9 +27,6 @@ __all__ = ["PendingCalls"]
 MAX_ROUNDS: Final = 64
 """Fetches for one call."""
 
-MAX_WAITING: Final = 256
-"""Calls in line; more are refused, for their callers will have left."""
-
 T = TypeVar("T")
 
 
@@ -39,8 +36,7 @@ class PendingCalls:
     def __init__(self, node: Node, *, timeout_s: float, at_once: int) -> None:
         self._node = node
         self._timeout_s = timeout_s
-        self._turns = asyncio.Semaphore(at_once)
-        self._waiting = 0
+        self._turns = CallTurns(at_once)
 
     async def execute(self, block: PendingBlock, work: Callable[[StateView, Deadline], T]) -> T:
         """The result of `work`, run in a thread.
@@ -48,16 +44,7 @@ class PendingCalls:
         Raises:
             RpcError: If the execution fails, takes too long, or too many calls wait.
         """
-        if self._waiting >= MAX_WAITING:
-            raise RpcError(Code.LIMIT_EXCEEDED, "too many calls in line, try again later")
-        self._waiting += 1
-        try:
-            async with self._turns:
-                return await self._complete(block, work, threaded=True)
-        except (ExecutionFailed, ExecutionTimeout) as error:
-            raise execution_error(error) from None
-        finally:
-            self._waiting -= 1
+        return await self._turns.run(lambda: self._complete(block, work, threaded=True))
 
     async def read(self, block: PendingBlock, work: Callable[[StateView], T]) -> T:
         """The result of `work`, which only looks something up."""

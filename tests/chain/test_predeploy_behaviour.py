@@ -27,7 +27,7 @@ from flashctl.eth.hexdata import parse_quantity
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.transactions import DepositTx, FeeMarketTx, encode_transaction
 from flashctl.evm.state import EMPTY_ACCOUNT
-from flashctl.op.call import CallRequest, CallResult, simulate_call
+from flashctl.op.call import CallRequest, CallResult, Simulation, simulate_call
 from flashctl.op.context import BlockContext
 from flashctl.op.forks import OpFork
 from flashctl.op.l1_attributes import DEPOSITOR, encode_l1_attributes, l1_attributes_deposit
@@ -66,13 +66,9 @@ def send(
 
 
 def ask(chain: Chain, to: bytes, data: bytes, sender: bytes = bytes(20), value: int = 0) -> CallResult:
-    return simulate_call(
-        chain.config,
-        BlockContext.from_header(chain.head),
-        chain.world(chain.head.hash),
-        CallRequest(sender=sender, to=to, data=data, value=value, gas=10_000_000),
-        ancestor_hash=chain.ancestor_hash(chain.head.hash),
-    )
+    request = CallRequest(sender=sender, to=to, data=data, value=value, gas=10_000_000)
+    simulation = Simulation(chain.config, BlockContext.from_header(chain.head), request)
+    return simulate_call(simulation, chain.world(chain.head.hash), chain.ancestor_hash(chain.head.hash))
 
 
 def logs(block: ChainBlock) -> list[tuple[bytes, tuple[bytes, ...], bytes]]:

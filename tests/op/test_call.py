@@ -16,6 +16,7 @@ from flashctl.op.call import (
     CallResult,
     ExecutionHalted,
     ExecutionReverted,
+    Simulation,
     create_access_list,
     estimate_gas,
     revert_reason,
@@ -46,15 +47,21 @@ def state(code: bytes = b"", balance: int = 10**18) -> JournaledState:
 
 
 def call(
-    code: bytes, *, config: ChainConfig = JOVIAN, request: Mapping[str, Any] | None = None, **options: Any
+    code: bytes,
+    *,
+    config: ChainConfig = JOVIAN,
+    request: Mapping[str, Any] | None = None,
+    deadline: Deadline | None = None,
+    **options: Any,
 ) -> CallResult:
     wanted = CallRequest(**({"sender": CALLER, "to": CONTRACT} | dict(request or {})))
-    return simulate_call(config, block_context(), state(code), wanted, ancestor_hash=no_ancestors, **options)
+    simulation = Simulation(config, block_context(), wanted, **options)
+    return simulate_call(simulation, state(code), no_ancestors, deadline)
 
 
 def estimate(code: bytes, *, config: ChainConfig = JOVIAN, balance: int = 10**18, **request: Any) -> int:
     wanted = CallRequest(**({"sender": CALLER, "to": CONTRACT} | request))
-    return estimate_gas(config, block_context(), state(code, balance), wanted, ancestor_hash=no_ancestors)
+    return estimate_gas(Simulation(config, block_context(), wanted), state(code, balance), no_ancestors)
 
 
 class TestCall:
@@ -66,7 +73,7 @@ class TestCall:
     def test_the_state_is_not_changed(self) -> None:
         ground = state(STORE_ONE)
         request = CallRequest(sender=CALLER, to=CONTRACT)
-        simulate_call(JOVIAN, block_context(), ground, request, ancestor_hash=no_ancestors)
+        simulate_call(Simulation(JOVIAN, block_context(), request), ground, no_ancestors)
         assert ground.storage(TARGET, 0) == 0
         assert not ground.changes()
 
@@ -104,14 +111,9 @@ class TestOverrides:
             (AccountOverride(state={1: 1}), 0),
             (AccountOverride(state_diff={1: 1}), 5),
         ):
-            result = simulate_call(
-                JOVIAN,
-                block_context(),
-                ground,
-                CallRequest(sender=CALLER, to=CONTRACT),
-                ancestor_hash=no_ancestors,
-                overrides={TARGET: override},
-            )
+            request = CallRequest(sender=CALLER, to=CONTRACT)
+            simulation = Simulation(JOVIAN, block_context(), request, {TARGET: override})
+            result = simulate_call(simulation, ground, no_ancestors)
             assert int.from_bytes(result.output, "big") == expected
 
     def test_code_and_balance(self) -> None:
@@ -175,20 +177,14 @@ class TestEstimate:
 
 class TestAccessList:
     def test_slots_of_the_called_contract(self) -> None:
-        entries, result = create_access_list(
-            JOVIAN,
-            block_context(),
-            state(SLOT_ZERO),
-            CallRequest(sender=CALLER, to=CONTRACT),
-            ancestor_hash=no_ancestors,
-        )
+        simulation = Simulation(JOVIAN, block_context(), CallRequest(CALLER, CONTRACT))
+        entries, result = create_access_list(simulation, state(SLOT_ZERO), no_ancestors)
         assert [(entry.address, entry.storage_keys) for entry in entries] == [(CONTRACT, (bytes(32),))]
         assert result.gas_used == call(SLOT_ZERO).gas_used + 2_400 + 1_900 - 2_000
 
     def test_nothing_touched(self) -> None:
-        entries, _ = create_access_list(
-            JOVIAN, block_context(), state(), CallRequest(CALLER, CONTRACT), ancestor_hash=no_ancestors
-        )
+        simulation = Simulation(JOVIAN, block_context(), CallRequest(CALLER, CONTRACT))
+        entries, _ = create_access_list(simulation, state(), no_ancestors)
         assert entries == ()
 
 

@@ -16,7 +16,7 @@ from flashctl.eth.receipts import encode_receipt
 from flashctl.eth.trie import MissingNode, ordered_root
 from flashctl.evm.state import Account
 from flashctl.evm.world import MissingCode, World
-from flashctl.op.call import CallRequest, ExecutionFailed, create_access_list
+from flashctl.op.call import CallRequest, ExecutionFailed, Simulation, create_access_list
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope
@@ -84,9 +84,8 @@ def touched(recorded: op_blocks.RecordedBlock, envelopes: list[TxEnvelope]) -> M
         tx = envelope.tx
         request = CallRequest(envelope.sender, tx.to, tx.gas_limit, 0, tx.value, tx.data)
         with contextlib.suppress(ExecutionFailed):
-            entries, _ = create_access_list(
-                recorded.config, context, reader, request, ancestor_hash=lambda number: bytes(32)
-            )
+            simulation = Simulation(recorded.config, context, request)
+            entries, _ = create_access_list(simulation, reader, lambda number: bytes(32))
             for entry in entries:
                 address = int.from_bytes(entry.address, "big")
                 found.accounts.add(address)
