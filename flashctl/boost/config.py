@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.core import jwt
 from flashctl.core.http1 import Endpoint
+from flashctl.core.stream import check_stream_url
 from flashctl.errors import UsageError
 
 __all__ = ["BoostConfig", "FlashblocksConfig", "Upstream"]
@@ -62,8 +62,7 @@ class FlashblocksConfig:
     pong_timeout_ms: int = 1500
 
     def __post_init__(self) -> None:
-        if urlsplit(self.builder_url).scheme not in ("ws", "wss"):
-            raise UsageError(f"--flashblocks-builder-url {self.builder_url!r} is not a ws:// or wss:// URL")
+        check_stream_url(self.builder_url, "--flashblocks-builder-url")
         for name in (
             "initial_reconnect",
             "max_reconnect",

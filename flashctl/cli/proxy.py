@@ -349,7 +349,7 @@ def proxy(
     """Fan one flashblocks stream out to many clients."""
     from flashctl.core.hub import LagPolicy
     from flashctl.proxy.config import BusFailure, Compression, ProxyConfig, Validation
-    from flashctl.proxy.service import run
+    from flashctl.proxy.service import Proxy, run
 
     headers = [_header(text) for text in upstream_header or []]
     if upstream_api_key:
@@ -397,6 +397,7 @@ def proxy(
         metrics_labels=_labels(metrics_global_labels, host=metrics_host_label),
     )
     if common.check_only:
+        Proxy(config)
         return ExitCode.OK
     return run(config, ready_fd=common.ready_fd)
 

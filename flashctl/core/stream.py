@@ -52,6 +52,7 @@ __all__ = [
     "NotAStream",
     "StreamItem",
     "StreamOptions",
+    "check_stream_url",
     "mask_url",
     "subscribe",
 ]
@@ -160,6 +161,28 @@ def mask_url(url: str) -> str:
     return urlunsplit((parts.scheme, host + port, path, query, ""))
 
 
+def check_stream_url(url: str, flag: str = "") -> None:
+    """Refuse what is no ws:// or wss:// URL, naming the flag that it came from.
+
+    Raises:
+        UsageError: Without the URL's secrets in it.
+    """
+    where = f"{flag}: " if flag else ""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+        shown = mask_url(url)
+    except ValueError:
+        raise UsageError(f"{flag or 'the stream'}: not a URL", hint="ws://HOST:PORT/PATH") from None
+    if parts.scheme in ("http", "https"):
+        raise UsageError(
+            f"{where}{shown} is an HTTP URL, a flashblocks stream is ws:// or wss://",
+            hint="JSON-RPC endpoints answer requests; the stream has a URL of its own",
+        )
+    if not known:
+        raise UsageError(f"{where}{shown!r} is not a ws:// or wss:// URL", hint="ws://HOST:PORT/PATH")
+
+
 async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncGenerator[StreamItem, None]:
     """The items of the stream at `url`, for as long as the caller iterates.
 
@@ -169,7 +192,7 @@ async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncGene
         NotAStream: If the server answers, but is no WebSocket stream.
     """
     settings = options or StreamOptions()
-    _check(url)
+    check_stream_url(url)
     shown = mask_url(url)
     attempt = 0
     while True:
@@ -232,17 +255,6 @@ def _patience_left(connection: ClientConnection, silence_timeout_s: float | None
     """Seconds until the silence limit, counted from the last message that went the direct way."""
     last = connection.last_direct if isinstance(connection, DirectConnection) else 0.0
     return last + (silence_timeout_s or 0.0) - time.monotonic()
-
-
-def _check(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https"):
-        raise UsageError(
-            f"{mask_url(url)} is an HTTP URL, a flashblocks stream is ws:// or wss://",
-            hint="JSON-RPC endpoints answer requests; the stream has a URL of its own",
-        )
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise UsageError(f"{mask_url(url)!r} is not a ws:// or wss:// URL")
 
 
 def _with_resume(url: str, settings: StreamOptions) -> str:

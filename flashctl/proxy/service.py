@@ -58,9 +58,17 @@ class Proxy:
     """The parts of one proxy, wired."""
 
     def __init__(self, config: ProxyConfig) -> None:
+        """Read and resolve every setting; nothing is opened yet.
+
+        Raises:
+            UsageError, IoError: If a setting, or a file that one names, is unusable.
+        """
         if not config.upstreams and config.bus is None:
             raise UsageError("no upstream", hint="--upstream-ws ws://HOST:PORT, or --bus redis://HOST")
         self.config = config
+        self._address = parse_address(config.listen_addr, "--listen-addr")
+        self._status_address = parse_address(config.metrics_addr, "--metrics-addr")
+        self._tls = server_tls(config.tls_cert, config.tls_key)
         self.started_at = time.monotonic()
         self.hub = Hub(_hub_options(config), router=FilterIndex())
         self.relay = Relay(self.hub, Validator(config.validate, time.monotonic), time.monotonic)
@@ -107,14 +115,12 @@ class Proxy:
             ListenFailed: If a port is taken.
         """
         config = self.config
-        host, port = parse_address(config.listen_addr, "--listen-addr")
         self.server = await serve(
             self.hub,
-            host,
-            port,
+            *self._address,
             admit=self.access.admit,
             pages=self._public_page,
-            tls=server_tls(config.tls_cert, config.tls_key),
+            tls=self._tls,
             limits=ServerLimits(
                 handshake_s=config.handshake_timeout_s,
                 ping_interval_s=config.client_ping_interval_s if config.client_ping else 0.0,
@@ -124,9 +130,12 @@ class Proxy:
         )
         self.server.handshake_exempt = self.access.addresses.is_trusted
         if config.metrics:
-            host, port = parse_address(config.metrics_addr, "--metrics-addr")
             self.status_server = await serve(
-                Hub(), host, port, admit=_nothing_here, pages=self._status_page, encodings=frozenset()
+                Hub(),
+                *self._status_address,
+                admit=_nothing_here,
+                pages=self._status_page,
+                encodings=frozenset(),
             )
 
     async def close(self) -> None:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from flashctl.core.direct import LinkStats
 from flashctl.core.stream import (
@@ -24,10 +23,11 @@ from flashctl.core.stream import (
     Frame,
     NotAStream,
     StreamOptions,
+    check_stream_url,
     mask_url,
     subscribe,
 )
-from flashctl.errors import AuthError, IoError, UsageError
+from flashctl.errors import AuthError, IoError
 from flashctl.proxy.config import ProxyConfig
 from flashctl.proxy.relay import Relay
 
@@ -79,7 +79,7 @@ class Upstreams:
         self._relay = relay
         self._tls = client_tls(config.upstream_ca)
         for url in config.upstreams:
-            _check_url(url)
+            check_stream_url(url, "--upstream-ws")
         self.all = [
             Upstream(url, name) for url, name in zip(config.upstreams, _names(config.upstreams), strict=True)
         ]
@@ -163,16 +163,6 @@ class Upstreams:
             tls=self._tls,
             resume=self._relay.resume_query if config.resume_upstream else None,
         )
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fine = False
-    if not fine:
-        raise UsageError("--upstream-ws: not a ws:// or wss:// URL", hint="ws://HOST:PORT/PATH")
 
 
 def _headers(pairs: Sequence[tuple[str, str]]) -> Mapping[str, str] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flashctl.chain.genesis import genesis_config, read_genesis
+from flashctl.core.stream import check_stream_url
 from flashctl.errors import UsageError
 from flashctl.op.config import ChainConfig
 from flashctl.op.registry import chain_by_name
@@ -50,6 +51,10 @@ class RpcConfig:
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     """None: no separate status page; /readyz, /healthz and /metrics are on the JSON-RPC port in any case."""
+
+    def __post_init__(self) -> None:
+        for url in self.flashblocks_urls:
+            check_stream_url(url, "--flashblocks-url")
 
 
 def chain_config(name: str | None, genesis: Path | None) -> ChainConfig | None:

@@ -219,7 +219,7 @@ class TestSettings:
             Upstream.load("l2", url, token, None, timeout)
 
     def test_flashblocks(self) -> None:
-        with pytest.raises(UsageError, match="not a ws:// or wss:// URL"):
+        with pytest.raises(UsageError, match="a flashblocks stream is ws:// or wss://"):
             FlashblocksConfig("http://x")
         with pytest.raises(UsageError, match="--flashblock-builder-ws-ping-interval-ms must be above 0"):
             FlashblocksConfig(ping_interval_ms=0)

@@ -65,7 +65,7 @@ class TestRefusals:
             ((*BASE, "--execution-mode", "fast"), 2, "unknown execution mode 'fast'"),
             ((*BASE, "--block-selection-policy", "best"), 2, "unknown block selection policy 'best'"),
             ((*BASE, "--l2-url", "ftp://x"), 2, "not an http or https URL"),
-            ((*BASE, "--flashblocks-builder-url", "http://x"), 2, "not a ws:// or wss:// URL"),
+            ((*BASE, "--flashblocks-builder-url", "http://x"), 2, "is ws:// or wss://"),
             ((*BASE, "--builder-timeout", "0"), 2, "--builder-timeout 0"),
             ((*BASE, "--health-check-interval", "0"), 2, "--health-check-interval must be above 0"),
             ((*BASE, "--decisions", "/no/such/folder/file"), 74, "cannot write decisions"),

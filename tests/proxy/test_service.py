@@ -318,24 +318,36 @@ class TestProcess:
         ("arguments", "code", "text"),
         [
             ((), 2, "no upstream"),
-            (("--upstream-ws", "http://x"), 2, "ws://"),
+            (("--upstream-ws", "http://x"), 2, "--upstream-ws: http://x is an HTTP URL"),
+            (("--upstream-ws", "x:1111"), 2, "--upstream-ws: 'x:1111' is not a ws:// or wss:// URL"),
+            (("--upstream-ws", "ws://user:pass/word@x"), 2, "--upstream-ws: not a URL\n"),
+            (("--upstream-ws", "ws://x", "--listen-addr", "8545"), 2, "'8545' is not HOST:PORT"),
             (("--upstream-ws", "ws://x", "--on-lag", "wait"), 2, "evict, conflate"),
             (("--upstream-ws", "ws://x", "--api-keys", "nonsense"), 2, "Missing API Key"),
             (("--upstream-ws", "ws://x", "--trusted-proxies", "x"), 2, "'x'"),
             (("--upstream-ws", "ws://x", "--tls-cert", "a"), 2, "--tls-key"),
             (("--upstream-ws", "ws://x", "--api-keys-file", "/nowhere"), 74, "/nowhere"),
             (("--upstream-ws", "ws://x", "--upstream-header", "x"), 2, "NAME: VALUE"),
-            (("status", "--url", "http://127.0.0.1:9"), 69, "--metrics-addr"),
         ],
     )
+    @pytest.mark.parametrize("check", [(), ("--check",)], ids=["run", "check"])
     def test_mistakes_are_one_line(
-        self, arguments: tuple[str, ...], code: int, text: str, capsys: pytest.CaptureFixture[str]
+        self,
+        arguments: tuple[str, ...],
+        code: int,
+        text: str,
+        check: tuple[str, ...],
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
-        assert main(["proxy", *arguments]) == code
+        assert main(["proxy", *arguments, *check]) == code
         said = capsys.readouterr().err
         assert text in said
         assert said.count("error:") == 1
         assert "Traceback" not in said
+
+    def test_status_of_nobody(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["proxy", "status", "--url", "http://127.0.0.1:9"]) == 69
+        assert "--metrics-addr" in capsys.readouterr().err
 
     def test_a_port_that_is_taken(self) -> None:
         async def test() -> None:
