@@ -64,6 +64,10 @@ table."""
 
 Function = typing.TypeVar("Function", bound=Callable[..., Any])
 
+_KEYS_OF_ROLE: Final[dict[str, set[str]]] = {}
+"""What the table of a role may hold: the flags of all its commands, so that `boost debug` reads its port from
+the profile that `boost` runs on."""
+
 _SECRET_WORDS: Final = ("secret", "jwt_token", "jwt_hex", "api_key", "password", "private_key", "header")
 """Parts of the names of flags whose values are never written down; a header may carry a key."""
 
@@ -145,7 +149,8 @@ def _wrap(function: Callable[..., Any], role: str, *, service: bool) -> Any:
     ]
     wants_common = [name for name, hint in hints.items() if hint is Common]
     keys = frozenset(parameter.name for parameter in own if not _is_context(parameter.annotation))
-    shared = _shared_parameters(role, keys, service=service)
+    _KEYS_OF_ROLE.setdefault(role, set()).update(keys)
+    shared = _shared_parameters(role, service=service)
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> int:
@@ -181,7 +186,7 @@ def _is_context(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, typer.Context)
 
 
-def _shared_parameters(role: str, keys: Collection[str], *, service: bool) -> list[inspect.Parameter]:
+def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
     def option(name: str, kind: Any, default: Any, *decls: str, **settings: Any) -> inspect.Parameter:
         return inspect.Parameter(
             name,
@@ -194,7 +199,7 @@ def _shared_parameters(role: str, keys: Collection[str], *, service: bool) -> li
         if value is not None and not context.resilient_parsing:
             from flashctl.core.profile import load_profile, role_settings
 
-            known = [*keys, "log_level", "log_format"]
+            known = [*_KEYS_OF_ROLE[role], "log_level", "log_format"]
             context.default_map = role_settings(load_profile(value), role, known, [*ROLES])
         return value
 

@@ -71,3 +71,21 @@ def test_secrets_are_not_written_down(flags: list[str], tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "is a secret and was not written" in done.stderr
     assert "hunter2" not in saved.read_text() + done.stderr
+
+
+def test_every_command_of_a_role_reads_the_role_s_table(tmp_path: Path) -> None:
+    profile = tmp_path / "mine.toml"
+    profile.write_text('[boost]\nbuilder_url = "http://127.0.0.1:4444"\ndebug_server_port = 9\n')
+
+    def debug() -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "flashctl", "boost", "debug", "-P", str(profile)],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        return done.stderr.splitlines()[0]
+
+    assert "127.0.0.1:9" in debug()
+    profile.write_text("[boost]\ndebug_sever_port = 9\n")
+    assert "has no setting 'debug_sever_port'" in debug()
