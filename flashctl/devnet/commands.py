@@ -3,6 +3,7 @@
 sequencer --Engine API--> boost --Engine API--> builder, fallback
 builder --flashblocks--> boost --flashblocks--> proxy --flashblocks--> rpc, watch, users
 rpc --JSON-RPC--> fallback           users' transactions: rpc -> boost -> builder and fallback
+builder <--JSON-RPC--> fallback      either fetches from the other what was sealed while it was away
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
     fallback = [
         *_engine(config, layout, "fallback", ports.fallback_rpc, ports.fallback_engine),
         "--no-flashblocks",
-    ]
+        "--sync-rpc", f"http://{host}:{ports.builder_rpc}",
+    ]  # fmt: skip
     boost = [
         "boost",
         "--builder-url", f"http://{host}:{ports.builder_engine}",

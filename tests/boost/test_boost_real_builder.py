@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -45,6 +46,20 @@ def test_builder_killed_in_the_middle_of_a_block_started_again_and_stopped(tmp_p
         assert all(decision["kept_promises"] for decision in setup.decisions())
 
     play(tmp_path, scenario, boost_flags=("--builder-timeout", "300"))
+
+
+def test_a_fallback_that_lost_everything_fetches_the_chain_from_the_builder(tmp_path: Path) -> None:
+    async def scenario(setup: HandStarted) -> None:
+        fallback = setup.family.child("fallback")
+        fallback.signal(signal.SIGKILL)
+        await fallback.process.wait()
+        shutil.rmtree(setup.layout.chain("fallback"))
+        await setup.start("fallback")
+        # Its consensus client names a head and sends the next block, never those before.
+        await setup.sealed_blocks(2, with_flashblocks=True)
+        assert await setup.head(setup.ports.fallback_rpc) >= setup.sealed[-1].block.number
+
+    play(tmp_path, scenario)
 
 
 @pytest.mark.slow
