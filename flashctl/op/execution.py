@@ -23,6 +23,7 @@ from flashctl.eth.signatures import InvalidSignature
 from flashctl.eth.transactions import DepositTx, InvalidTransaction
 from flashctl.eth.trie import OrderedTrie
 from flashctl.evm.calls import create_address
+from flashctl.evm.code import CodeCache
 from flashctl.evm.message import BlockEnv, Deadline
 from flashctl.evm.state import JournaledState, LogEntry, StateDiff
 from flashctl.evm.world import World
@@ -189,8 +190,15 @@ class BlockExecution:
             return 0
         return envelope.da_size * self._footprint_scalar()
 
-    def execute(self, envelope: TxEnvelope, *, deadline: Deadline | None = None) -> TransactionResult:
+    def execute(
+        self, envelope: TxEnvelope, *, deadline: Deadline | None = None, codes: CodeCache | None = None
+    ) -> TransactionResult:
         """Append a transaction to the block.
+
+        Args:
+            envelope: The transaction.
+            deadline: Wall budget.
+            codes: Where code comes from and what runs it; None for what the process shares. A tracer's.
 
         Raises:
             TransactionRejected: It cannot be included here; the block is as it was before.
@@ -203,7 +211,7 @@ class BlockExecution:
             )
         footprint = 0
         if isinstance(tx, DepositTx):
-            applied = self._processor.apply_deposit(tx, deadline)
+            applied = self._processor.apply_deposit(tx, deadline, codes)
         else:
             if self._deposits_only:
                 raise TransactionRejected(Rejection.ACTIVATION_BLOCK)
@@ -211,7 +219,7 @@ class BlockExecution:
             if self.da_footprint + footprint > self.context.gas_limit:
                 left = self.context.gas_limit - self.da_footprint
                 raise TransactionRejected(Rejection.DA_FOOTPRINT, f"transaction {footprint}, block {left}")
-            applied = self._processor.apply_signed(envelope, tx, deadline)
+            applied = self._processor.apply_signed(envelope, tx, deadline, codes)
         self.gas_used += applied.outcome.gas_used
         self.da_footprint += footprint
         self.tips += applied.tip

@@ -34,7 +34,7 @@ from flashctl.eth.transactions import (
     effective_gas_price,
     max_fee,
 )
-from flashctl.evm.code import DELEGATION_PREFIX
+from flashctl.evm.code import DELEGATION_PREFIX, CodeCache
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.message import BlockEnv, Deadline
 from flashctl.evm.state import Account, JournaledState
@@ -136,8 +136,10 @@ class TransactionProcessor:
             self._fees = read_fee_parameters(self._state, self._fork)
         return self._fees
 
-    def apply_deposit(self, tx: DepositTx, deadline: Deadline | None = None) -> Applied:
-        """Execute a deposit; it cannot be refused.
+    def apply_deposit(
+        self, tx: DepositTx, deadline: Deadline | None = None, codes: CodeCache | None = None
+    ) -> Applied:
+        """Execute a deposit; it cannot be refused. `codes` in place of the shared ones, if given.
 
         Raises:
             ExecutionTimeout: The deadline passed; the state is as it was before.
@@ -161,7 +163,9 @@ class TransactionProcessor:
                     tx.gas_limit,
                     is_gas_cap_exempt=True,
                 )
-                outcome = run_transaction(state, self._env, self._rules, params, deadline=deadline)
+                outcome = run_transaction(
+                    state, self._env, self._rules, params, deadline=deadline, codes=codes
+                )
         except IntrinsicGasError:
             state.revert(minted)
             outcome = self._failed_deposit(tx, sender)
@@ -177,9 +181,13 @@ class TransactionProcessor:
         return ExecutionOutcome(False, tx.gas_limit, b"", (), None, "failed deposit", 0, tx.gas_limit)
 
     def apply_signed(
-        self, envelope: TxEnvelope, tx: SignedTransaction, deadline: Deadline | None = None
+        self,
+        envelope: TxEnvelope,
+        tx: SignedTransaction,
+        deadline: Deadline | None = None,
+        codes: CodeCache | None = None,
     ) -> Applied:
-        """Execute a signed transaction with all its fees.
+        """Execute a signed transaction with all its fees; `codes` in place of the shared ones, if given.
 
         Raises:
             TransactionRejected: It may not be included; the state is as it was before.
@@ -203,7 +211,7 @@ class TransactionProcessor:
         state.put_account(sender, Account(nonce, left, code_hash))
         try:
             params = parameters_of(tx, sender, price)
-            outcome = run_transaction(state, env, self._rules, params, deadline=deadline)
+            outcome = run_transaction(state, env, self._rules, params, deadline=deadline, codes=codes)
         except BaseException as error:
             state.revert(before)
             state.begin_transaction()
