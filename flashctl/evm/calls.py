@@ -29,12 +29,15 @@ from flashctl.evm.precompiles import PrecompileError
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, JournaledState
 
 __all__ = [
+    "CALL_STIPEND",
     "CallKind",
     "begin_call",
     "begin_create",
+    "charge_value",
     "create2_address",
     "create_address",
     "deploy",
+    "init_code_price",
     "is_collision",
     "open_creation",
     "resolve_code",
@@ -85,7 +88,7 @@ def begin_call(
     precompile = frame.context.precompiles.get(to)
     code = _callee_code(frame, to) if precompile is None else None
     if value:
-        _charge_value(frame, kind, to)
+        charge_value(frame, kind, to)
     sent = min(gas, frame.gas - frame.gas // 64)
     frame.gas -= sent
     if value:
@@ -135,7 +138,7 @@ def begin_call(
     return Exit.CALLED
 
 
-def _charge_value(frame: Frame, kind: int, to: int) -> None:
+def charge_value(frame: Frame, kind: int, to: int) -> None:
     """A call that carries ether pays for moving it, and for the account it may create (EIP-161)."""
     charge(frame, CALL_VALUE)
     if kind == CallKind.CALL and frame.state.get_account(to) == EMPTY_ACCOUNT:
@@ -243,6 +246,11 @@ def is_collision(state: JournaledState, address: int) -> bool:
     return nonce != 0 or code_hash != EMPTY_CODE_HASH or state.has_storage(address)
 
 
+def init_code_price(size: int, is_hashed: bool) -> int:
+    """Gas for init code of `size` bytes (EIP-3860); CREATE2 hashes it for the address."""
+    return ((size + 31) >> 5) * (INITCODE_WORD + WORD_HASH if is_hashed else INITCODE_WORD)
+
+
 def begin_create(frame: Frame, value: int, offset: int, size: int, salt: int | None, next_pc: int) -> int:
     """CREATE (`salt` None) or CREATE2, operands taken off the stack and static gas paid."""
     if frame.is_static:
@@ -250,8 +258,7 @@ def begin_create(frame: Frame, value: int, offset: int, size: int, salt: int | N
     context, state = frame.context, frame.state
     if size > context.rules.max_initcode_size:
         raise OutOfGas
-    words = (size + 31) >> 5
-    charge(frame, words * (INITCODE_WORD if salt is None else INITCODE_WORD + WORD_HASH))
+    charge(frame, init_code_price(size, salt is not None))
     init_code = read_memory(frame, offset, size)
     frame.returned = b""
     nonce, balance, _ = state.get_account(frame.address)

@@ -27,7 +27,7 @@ from flashctl.evm.handlers import HANDLERS, Handler
 from flashctl.evm.instructions import ADDRESS_MASK
 from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, PUSH1, PUSH32, Opcode
 
-__all__ = ["interpret"]
+__all__ = ["interpret", "leave"]
 
 JUMPS_PER_TURN: Final = 128
 """Taken jumps before the machine looks at the clock again."""
@@ -102,7 +102,7 @@ def interpret(pc: int, frame: Frame, stack: list[int], memory: bytearray) -> int
         if last == GOES_ON:
             continue
         if last != JUMPI and last != JUMP:
-            return _leave(frame, stack, last, pc)
+            return leave(frame, stack, last, pc)
         if target == UNKNOWN:
             target = stack.pop()
             if target not in code.jumpdests:
@@ -205,7 +205,7 @@ def _decoding(byte: int, opcode: Opcode) -> Decoding:
     return kind, opcode.gas, max(opcode.pops, opcode.needs), opcode.pushes - opcode.pops, operation
 
 
-def _leave(frame: Frame, stack: list[int], opcode: int, next_pc: int) -> int:
+def leave(frame: Frame, stack: list[int], opcode: int, next_pc: int) -> int:
     """The instructions that end a frame or begin another one."""
     pop = stack.pop
     match opcode:
