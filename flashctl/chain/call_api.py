@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from flashctl.chain.call_params import simulation_param
+from flashctl.chain.chain import Chain
 from flashctl.chain.resolve import Resolver
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler
+from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.transactions import AccessListEntry
 from flashctl.evm.halts import ExecutionTimeout
@@ -32,7 +34,7 @@ from flashctl.op.call import (
 )
 from flashctl.op.context import AncestorHash, BlockContext
 
-__all__ = ["CallApi", "CallLimits", "CallTurns", "Trial", "access_list_json"]
+__all__ = ["CallApi", "CallLimits", "CallTurns", "Trial", "access_list_json", "ancestors_of"]
 
 _T = TypeVar("_T")
 
@@ -59,8 +61,9 @@ Trial = Callable[[Simulation, StateReader, AncestorHash, Deadline], _T]
 class CallTurns:
     """A few executions at a time, a bounded line behind them, and failures in JSON-RPC's words."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, max_waiting: int = MAX_WAITING) -> None:
         self._turns = asyncio.Semaphore(at_once)
+        self._max_waiting = max_waiting
         self._waiting = 0
 
     async def run(self, work: Callable[[], Awaitable[_T]]) -> _T:
@@ -69,7 +72,7 @@ class CallTurns:
         Raises:
             RpcError: If the execution fails, takes too long, or too many calls wait.
         """
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= self._max_waiting:
             raise RpcError(Code.LIMIT_EXCEEDED, "too many calls in line, try again later")
         self._waiting += 1
         try:
@@ -111,9 +114,7 @@ class CallApi:
         simulation = simulation_param(
             params, self._chain.config, BlockContext.from_header(header), gas_cap=self._limits.gas
         )
-        # The genesis block has no parent whose ancestors could be asked for.
-        known = self._chain.header(header.parent_hash)
-        ancestor_hash = _no_ancestors if known is None else self._chain.ancestor_hash(known.hash)
+        ancestor_hash = ancestors_of(self._chain, header)
 
         def work() -> _T:
             return trial(simulation, world, ancestor_hash, Deadline(self._limits.seconds))
@@ -130,6 +131,12 @@ def _execution_error(error: ExecutionFailed | ExecutionTimeout) -> RpcError:
             return RpcError(Code.SERVER_ERROR, f"execution aborted (timeout = {error.budget_s:g}s)")
         case _:
             return RpcError(Code.SERVER_ERROR, str(error))
+
+
+def ancestors_of(chain: Chain, header: Header) -> AncestorHash:
+    """How a call in this block looks up its ancestors; the genesis block has none."""
+    parent = chain.header(header.parent_hash)
+    return _no_ancestors if parent is None else chain.ancestor_hash(parent.hash)
 
 
 def _no_ancestors(number: int) -> bytes:

@@ -3,6 +3,7 @@
     block_api     blocks, transactions, receipts and their raw forms
     state_api     balances, code, storage, proofs
     call_api      eth_call, eth_estimateGas, eth_createAccessList
+    trace_api     debug_traceTransaction and its relatives
     fee_api       prices of gas and their history
     filter_api    eth_getLogs and polling filters
     subscriptions eth_subscribe
@@ -29,6 +30,7 @@ from flashctl.chain.providers import PendingProvider, TransactionPool
 from flashctl.chain.resolve import Resolver
 from flashctl.chain.state_api import StateApi
 from flashctl.chain.subscriptions import Subscriptions
+from flashctl.chain.trace_api import TraceApi
 from flashctl.core.jsonrpc.methods import Handler, Methods
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.keccak import keccak256
@@ -64,6 +66,7 @@ class EthApi:
             self._blocks,
             StateApi(resolver, pool),
             CallApi(resolver, limits),
+            TraceApi(resolver, self._blocks, limits),
             FeeApi(resolver),
             FilterApi(resolver, pool),
         ]

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from flashctl.errors import Failed
 from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.eth.transactions import AccessListEntry, Authorization
+from flashctl.evm.code import CodeCache
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.message import BlockEnv, Deadline
 from flashctl.evm.state import JournaledState, LogEntry, StateReader
@@ -36,10 +37,13 @@ __all__ = [
     "ExecutionFailed",
     "ExecutionHalted",
     "ExecutionReverted",
+    "Ground",
+    "OpenCall",
     "Simulation",
     "call_output",
     "create_access_list",
     "estimate_gas",
+    "open_call",
     "revert_reason",
     "simulate_call",
 ]
@@ -176,13 +180,42 @@ class CallResult:
         raise ExecutionHalted(self.halt_reason)
 
 
-class _Ground(NamedTuple):
+class Ground(NamedTuple):
     """Everything a trial runs on, overrides applied."""
 
     state: JournaledState
     env: BlockEnv
     rules: EvmRules
     context: BlockContext
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call that is about to run, for who watches it: its state can be looked at before and after."""
+
+    ground: Ground
+    request: CallRequest
+    gas: int
+    """The gas limit."""
+
+    def run(self, deadline: Deadline | None = None, codes: CodeCache | None = None) -> ExecutionOutcome:
+        """Run it once and keep its effects.
+
+        Raises:
+            ExecutionHalted: If the call cannot begin.
+            ExecutionTimeout: If the deadline passes.
+        """
+        request, state = self.request, self.ground.state
+        outcome = _execute(self.ground, request, self.gas, deadline, codes)
+        sender = int.from_bytes(request.sender, "big")
+        state.add_balance(sender, (self.gas - outcome.gas_used) * request.gas_price)
+        state.finish_transaction()
+        return outcome
+
+
+def open_call(simulation: Simulation, state: StateReader, ancestor_hash: AncestorHash) -> OpenCall:
+    """A call on top of a state, everything prepared; `state` is not changed by running it."""
+    return OpenCall(_prepare(simulation, state, ancestor_hash), simulation.request, simulation.gas)
 
 
 def simulate_call(
@@ -317,7 +350,7 @@ def revert_reason(data: bytes) -> str | None:
     return text.decode(errors="replace") if len(text) == size else None
 
 
-def _prepare(simulation: Simulation, reader: StateReader, ancestor_hash: AncestorHash) -> _Ground:
+def _prepare(simulation: Simulation, reader: StateReader, ancestor_hash: AncestorHash) -> Ground:
     # Who pays nothing must not see a price: BASEFEE is zero, as in geth and in execution-apis' tests.
     base_fee = None if simulation.request.gas_price else 0
     config, context, block_overrides = simulation.config, simulation.context, simulation.block_overrides
@@ -328,15 +361,21 @@ def _prepare(simulation: Simulation, reader: StateReader, ancestor_hash: Ancesto
     state = JournaledState(reader)
     if simulation.overrides:
         rules = apply_overrides(state, rules, simulation.overrides)
-    return _Ground(state, context.environment(config, ancestor_hash, base_fee), rules, context)
+    return Ground(state, context.environment(config, ancestor_hash, base_fee), rules, context)
 
 
-def _run(ground: _Ground, request: CallRequest, gas: int, deadline: Deadline | None) -> ExecutionOutcome:
+def _run(ground: Ground, request: CallRequest, gas: int, deadline: Deadline | None) -> ExecutionOutcome:
     """One trial, which leaves the ground as it was."""
     return _execute(ground._replace(state=ground.state.fork()), request, gas, deadline)
 
 
-def _execute(ground: _Ground, request: CallRequest, gas: int, deadline: Deadline | None) -> ExecutionOutcome:
+def _execute(
+    ground: Ground,
+    request: CallRequest,
+    gas: int,
+    deadline: Deadline | None,
+    codes: CodeCache | None = None,
+) -> ExecutionOutcome:
     state = ground.state
     sender = int.from_bytes(request.sender, "big")
     balance = state.get_account(sender).balance
@@ -349,7 +388,7 @@ def _execute(ground: _Ground, request: CallRequest, gas: int, deadline: Deadline
         state.add_balance(sender, -cost)
     params = _parameters(request, sender, gas)
     try:
-        return run_transaction(state, ground.env, ground.rules, params, deadline=deadline)
+        return run_transaction(state, ground.env, ground.rules, params, deadline=deadline, codes=codes)
     except IntrinsicGasError as error:
         raise ExecutionHalted(str(error)) from None
 
@@ -381,7 +420,7 @@ def _result(outcome: ExecutionOutcome) -> CallResult:
     )
 
 
-def _gas_allowance(ground: _Ground, request: CallRequest, gas_cap: int) -> int:
+def _gas_allowance(ground: Ground, request: CallRequest, gas_cap: int) -> int:
     """The most gas that the transaction could have: asked for, allowed by block and fork, affordable."""
     bounds = [gas_cap, ground.context.gas_limit if request.gas is None else request.gas]
     if ground.rules.transaction_gas_cap is not None:
@@ -394,7 +433,7 @@ def _gas_allowance(ground: _Ground, request: CallRequest, gas_cap: int) -> int:
     return min(bounds)
 
 
-def _is_plain_transfer(ground: _Ground, request: CallRequest) -> bool:
+def _is_plain_transfer(ground: Ground, request: CallRequest) -> bool:
     if request.to is None or request.data or request.access_list or request.authorizations:
         return False
     address = int.from_bytes(request.to, "big")
@@ -408,7 +447,7 @@ def _raise_failure(outcome: ExecutionOutcome, gas: int) -> None:
     _result(outcome).require_success()
 
 
-def _touched(ground: _Ground, request: CallRequest) -> tuple[AccessListEntry, ...]:
+def _touched(ground: Ground, request: CallRequest) -> tuple[AccessListEntry, ...]:
     """Warm accounts and slots after a run, without those that are warm anyway."""
     state = ground.state
     free = {int.from_bytes(request.sender, "big"), ground.env.coinbase, *ground.rules.precompiles}
