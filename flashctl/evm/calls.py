@@ -24,7 +24,7 @@ from flashctl.evm.instructions import (
     expand,
     read_memory,
 )
-from flashctl.evm.message import Status
+from flashctl.evm.message import Deadline, Status
 from flashctl.evm.precompiles import PrecompileError
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, JournaledState
 
@@ -104,9 +104,7 @@ def begin_call(
         elif code is None:
             state.touch(to)
     if precompile is not None:
-        if frame.context.deadline is not None:
-            frame.context.deadline.check()
-        status, left, output = run_precompile(precompile, data, sent)
+        status, left, output = run_precompile(precompile, data, sent, frame.context.deadline)
         if status is not Status.SUCCEEDED:
             state.revert(snapshot)
         return _return_at_once(frame, status, left, output, result_offset, result_size, next_pc)
@@ -207,13 +205,23 @@ def _return_at_once(
     return next_pc
 
 
-def run_precompile(precompile: PrecompiledContract, data: bytes, gas: int) -> tuple[Status, int, bytes]:
-    """Call a precompiled contract; a failure takes all the gas."""
+def run_precompile(
+    precompile: PrecompiledContract, data: bytes, gas: int, deadline: Deadline | None
+) -> tuple[Status, int, bytes]:
+    """Call a precompiled contract; a failure takes all the gas.
+
+    Raises:
+        ExecutionTimeout: The deadline passed.
+    """
+    if deadline is not None:
+        deadline.check()
     try:
         price = precompile.gas(data)
         if price > gas:
             return Status.HALTED, 0, b""
-        return Status.SUCCEEDED, gas - price, precompile.run(data)
+        if deadline is None or precompile.run_within is None:
+            return Status.SUCCEEDED, gas - price, precompile.run(data)
+        return Status.SUCCEEDED, gas - price, precompile.run_within(data, deadline.check)
     except PrecompileError:
         return Status.HALTED, 0, b""
 

@@ -55,6 +55,12 @@ class PrecompiledContract(Protocol):
         """The result; raises PrecompileError when the call fails and its gas is lost."""
         ...
 
+    @property
+    def run_within(self) -> Callable[[bytes, Callable[[], object]], bytes] | None:
+        """The same for a contract that may be slow: calls the check it is given, which raises when the wall
+        budget is spent."""
+        ...
+
 
 class InstructionSet:
     """The opcodes of a fork, laid out for the two tiers.

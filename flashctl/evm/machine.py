@@ -106,7 +106,7 @@ def _execute_call(context: Context, message: Message, to: int) -> MessageResult:
         state.add_balance(to, message.value)
     precompile = context.precompiles.get(to)
     if precompile is not None:
-        status, left, output = run_precompile(precompile, message.data, message.gas)
+        status, left, output = run_precompile(precompile, message.data, message.gas, context.deadline)
         if status is not Status.SUCCEEDED:
             state.revert(snapshot)
         reason = None if status is Status.SUCCEEDED else "precompile failure"

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import fixture_path
 
@@ -188,6 +188,58 @@ class TestBn254Fallback:
         for implementation in (python, mcl):
             with pytest.raises(InvalidPoint):
                 implementation.pairing_is_one([(left, outside)])
+
+    @pytest.mark.parametrize("order", [10_069, 5_864_401, 1_875_725_156_269])
+    @pytest.mark.parametrize("partner", [(1, 2), (0, 0)], ids=["finite", "infinity"])
+    def test_points_of_a_small_order_are_refused(self, order: int, partner: tuple[int, int]) -> None:
+        """The primes of the twist's cofactor below 2^64: alone, and hidden in a point of the group."""
+        outside = twist_point_outside_the_group()
+        cofactor = 2 * FIELD_MODULUS - GROUP_ORDER
+        small = twist_multiple(outside, GROUP_ORDER * cofactor // order)
+        hidden = twist_sum(small, GENERATOR_G2)
+        for point in (small, hidden):
+            with pytest.raises(InvalidPoint):
+                PurePython().pairing_is_one([((1, 2), GENERATOR_G2), (partner, point)])
+
+    def test_bilinear(self) -> None:
+        """e(aP, bQ) e(-abP, Q) is one, and nothing near it is."""
+        python, source = PurePython(), random.Random(7)
+        a, b = source.randrange(GROUP_ORDER), source.randrange(GROUP_ORDER)
+        x, y = python.multiply((1, 2), a * b % GROUP_ORDER)
+        left = python.multiply((1, 2), a), twist_multiple(GENERATOR_G2, b)
+        assert python.pairing_is_one([left, ((x, FIELD_MODULUS - y), GENERATOR_G2)])
+        assert not python.pairing_is_one([left, ((x, y), GENERATOR_G2)])
+
+    @given(st.integers(0, GROUP_ORDER - 1))
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_multiples(self, scalar: int) -> None:
+        """Against doubling and adding, also near the ends and the middle, where a half of it is small."""
+        python = PurePython()
+        for factor in {scalar, min(scalar, 3), GROUP_ORDER - 1 - scalar % 3, scalar >> 126, scalar >> 127}:
+            total = (0, 0)
+            for bit in bin(factor)[2:]:
+                total = python.add(total, total)
+                total = python.add(total, (1, 2)) if bit == "1" else total
+            assert python.multiply((1, 2), factor) == total
+
+
+def twist_sum(left: G2, right: G2) -> G2:
+    """Of two different finite points, or of one with itself."""
+    from flashctl.evm.precompiles.bn254_python import _chords, _tangents, _third
+
+    t, q = ((left[0], left[1]), (left[2], left[3])), ((right[0], right[1]), (right[2], right[3]))
+    (slope,) = _tangents([t]) if t == q else _chords([t], [q])
+    (x, y) = _third(t, q[0], slope)
+    return G2(*x, *y)
+
+
+def twist_multiple(point: G2, factor: int) -> G2:
+    """By doubling and adding; the factor must not be one that leads to infinity on the way."""
+    total = point
+    for bit in bin(factor)[3:]:
+        total = twist_sum(total, total)
+        total = twist_sum(total, point) if bit == "1" else total
+    return total
 
 
 def twist_point_outside_the_group() -> G2:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Final
 
-from flashctl.evm.precompiles.contract import Precompile, PrecompileError
+from flashctl.evm.precompiles.contract import Check, Precompile, PrecompileError, unbounded
 
 __all__ = ["BLAKE2F", "compress"]
 
@@ -58,10 +58,16 @@ _MIXES: Final = (
 )
 """Columns, then diagonals."""
 
+_ROUNDS_BETWEEN_CHECKS: Final = 256
+"""Some 3 ms."""
+
 _State = tuple[int, ...]
+_Compress = Callable[[int, _State, _State, tuple[int, int], bool, Check], bytes]
 
 
-def compress(rounds: int, h: _State, m: _State, t: tuple[int, int], final: bool) -> bytes:
+def compress(
+    rounds: int, h: _State, m: _State, t: tuple[int, int], final: bool, check: Check = unbounded
+) -> bytes:
     """One compression in Python: the 64 bytes of the new state.
 
     Args:
@@ -70,6 +76,7 @@ def compress(rounds: int, h: _State, m: _State, t: tuple[int, int], final: bool)
         m: Message block, 16 words.
         t: Bytes hashed so far, low and high word.
         final: Whether this is the last block.
+        check: Called every few hundred rounds.
     """
     v = [*h, *_IV]
     v[12] ^= t[0]
@@ -77,6 +84,8 @@ def compress(rounds: int, h: _State, m: _State, t: tuple[int, int], final: bool)
     if final:
         v[14] ^= _MASK
     for number in range(rounds):
+        if number % _ROUNDS_BETWEEN_CHECKS == 0:
+            check()
         schedule = _SIGMA[number % 10]
         for index, (a, b, c, d) in enumerate(_MIXES):
             va = v[a] + v[b] + m[schedule[2 * index]] & _MASK
@@ -95,26 +104,26 @@ def compress(rounds: int, h: _State, m: _State, t: tuple[int, int], final: bool)
 
 
 @cache
-def _compression() -> Callable[[int, _State, _State, tuple[int, int], bool], bytes]:
+def _compression() -> _Compress:
     try:
         from blake2b import compress as native
     except ImportError:
         return compress
 
-    def run(rounds: int, h: _State, m: _State, t: tuple[int, int], final: bool) -> bytes:
+    def run(rounds: int, h: _State, m: _State, t: tuple[int, int], final: bool, check: Check) -> bytes:
         return bytes(native(rounds, h, m, t, final))
 
     return run
 
 
-def _run(data: bytes) -> bytes:
+def _run(data: bytes, check: Check = unbounded) -> bytes:
     if len(data) != _INPUT_SIZE:
         raise PrecompileError("invalid input length")
     if data[212] > 1:
         raise PrecompileError("invalid final flag")
     words = struct.unpack("<26Q", data[4:212])
     rounds = int.from_bytes(data[:4], "big")
-    return _compression()(rounds, words[:8], words[8:24], (words[24], words[25]), data[212] == 1)
+    return _compression()(rounds, words[:8], words[8:24], (words[24], words[25]), data[212] == 1, check)
 
 
-BLAKE2F: Final = Precompile(0x09, "blake2F", lambda data: int.from_bytes(data[:4], "big"), _run)
+BLAKE2F: Final = Precompile(0x09, "blake2F", lambda data: int.from_bytes(data[:4], "big"), _run, _run)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final, NamedTuple, Protocol
 
-from flashctl.evm.precompiles.contract import Precompile, PrecompileError
+from flashctl.evm.precompiles.contract import Check, Precompile, PrecompileError, unbounded
 
 __all__ = [
     "BN254_ADD",
@@ -55,8 +55,8 @@ class Backend(Protocol):
         """A multiple of a point, the scalar below the group order; raises InvalidPoint."""
         ...
 
-    def pairing_is_one(self, pairs: list[tuple[G1, G2]]) -> bool:
-        """Whether the product of the pairings is one; raises InvalidPoint."""
+    def pairing_is_one(self, pairs: list[tuple[G1, G2]], check: Check = unbounded) -> bool:
+        """Whether the product of the pairings is one; raises InvalidPoint, and what `check` raises."""
         ...
 
 
@@ -112,7 +112,7 @@ def _multiply(data: bytes) -> bytes:
 _PAIR: Final = 192
 
 
-def _pairing(data: bytes) -> bytes:
+def _pairing(data: bytes, check: Check = unbounded) -> bytes:
     if len(data) % _PAIR:
         raise PrecompileError("bad elliptic curve pairing size")
     pairs = []
@@ -120,7 +120,7 @@ def _pairing(data: bytes) -> bytes:
         x1, x0, y1, y0 = (_coordinate(data, start + offset) for offset in (64, 96, 128, 160))
         pairs.append((_point(data, start), G2(x0, x1, y0, y1)))
     try:
-        return backend().pairing_is_one(pairs).to_bytes(32, "big")
+        return backend().pairing_is_one(pairs, check).to_bytes(32, "big")
     except InvalidPoint:
         raise PrecompileError("malformed point") from None
 
@@ -128,5 +128,5 @@ def _pairing(data: bytes) -> bytes:
 BN254_ADD: Final = Precompile(0x06, "bn254Add", lambda data: 150, _add)
 BN254_MUL: Final = Precompile(0x07, "bn254ScalarMul", lambda data: 6_000, _multiply)
 BN254_PAIRING: Final = Precompile(
-    0x08, "bn254Pairing", lambda data: 45_000 + 34_000 * (len(data) // _PAIR), _pairing
+    0x08, "bn254Pairing", lambda data: 45_000 + 34_000 * (len(data) // _PAIR), _pairing, _pairing
 )

@@ -11,6 +11,7 @@ from ctypes import Array, byref, c_char, create_string_buffer
 from typing import Any, Final
 
 from flashctl.evm.precompiles.bn254 import FIELD_MODULUS, G1, G2, InvalidPoint, on_curve
+from flashctl.evm.precompiles.contract import Check, unbounded
 
 __all__ = ["Mcl"]
 
@@ -60,10 +61,11 @@ class Mcl:
         self._lib.mclBnG1_mul(result, self._g1(point), factor)
         return self._coordinates(result)
 
-    def pairing_is_one(self, pairs: list[tuple[G1, G2]]) -> bool:
+    def pairing_is_one(self, pairs: list[tuple[G1, G2]], check: Check = unbounded) -> bool:
         g1s, g2s = bytearray(), bytearray()
         count = 0
         for point, twisted in pairs:
+            check()
             left, right = self._g1(point), self._g2(twisted)
             # Infinity pairs to one with everything, but its partner must still be valid.
             if point != _ORIGIN and any(twisted):

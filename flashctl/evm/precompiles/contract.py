@@ -8,7 +8,15 @@ from typing import Final
 
 from flashctl.errors import FlashctlError
 
-__all__ = ["Precompile", "PrecompileError", "PrecompileUnavailable", "by_address", "word_count"]
+__all__ = [
+    "Check",
+    "Precompile",
+    "PrecompileError",
+    "PrecompileUnavailable",
+    "by_address",
+    "unbounded",
+    "word_count",
+]
 
 
 class PrecompileError(Exception):
@@ -28,6 +36,14 @@ class PrecompileUnavailable(FlashctlError):
         self.contract = contract
 
 
+Check = Callable[[], object]
+"""Raises when the wall budget of whoever called is spent."""
+
+
+def unbounded() -> None:
+    """The check of an execution that has no budget."""
+
+
 @dataclass(frozen=True, slots=True)
 class Precompile:
     """One contract of the protocol at one price."""
@@ -44,18 +60,32 @@ class Precompile:
     run: Callable[[bytes], bytes]
     """The output for an input. Raises PrecompileError when the call fails."""
 
+    run_within: Callable[[bytes, Check], bytes] | None = None
+    """The same, calling the check every few milliseconds: for contracts that may take far longer than their
+    gas pays for where a library is missing."""
+
     def limited(self, max_input: int) -> Precompile:
         """The same contract, refusing inputs longer than this many bytes (the OP Stack's bound on proving
         time).
         """
-        unlimited = self.run
+        unlimited, unlimited_within = self.run, self.run_within
 
-        def run(data: bytes) -> bytes:
+        def refuse_long(data: bytes) -> None:
             if len(data) > max_input:
                 raise PrecompileError(f"input of {len(data)} bytes, limit {max_input}")
+
+        def run(data: bytes) -> bytes:
+            refuse_long(data)
             return unlimited(data)
 
-        return replace(self, run=run)
+        if unlimited_within is None:
+            return replace(self, run=run)
+
+        def run_within(data: bytes, check: Check) -> bytes:
+            refuse_long(data)
+            return unlimited_within(data, check)
+
+        return replace(self, run=run, run_within=run_within)
 
     def priced(self, gas: Callable[[bytes], int]) -> Precompile:
         """The same contract at another price."""
