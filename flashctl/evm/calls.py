@@ -100,7 +100,7 @@ def begin_call(
     snapshot = state.snapshot()
     if kind == CallKind.CALL:
         if value:
-            _transfer(state, frame.address, to, value)
+            state.transfer(frame.address, to, value)
         elif code is None:
             state.touch(to)
     if precompile is not None:
@@ -186,11 +186,6 @@ def _refuse(frame: Frame, gas: int, next_pc: int) -> int:
     frame.returned = b""
     frame.stack.append(0)
     return next_pc
-
-
-def _transfer(state: JournaledState, sender: int, to: int, value: int) -> None:
-    state.add_balance(sender, -value)
-    state.add_balance(to, value)
 
 
 def _return_at_once(
@@ -298,7 +293,7 @@ def open_creation(
     state.mark(state.created, address)
     state.put_account(address, Account(1, state.get_account(address).balance, EMPTY_CODE_HASH))
     if value:
-        _transfer(state, creator, address, value)
+        state.transfer(creator, address, value)
     depth = 0 if parent is None else parent.depth + 1
     code = context.codes.uncached(init_code)
     return Frame(context, parent, snapshot, code, address, creator, value, b"", gas, depth, False, address)
@@ -317,7 +312,6 @@ def deploy(frame: Frame) -> None:
     charge(frame, CODE_BYTE * len(code))
     if code:
         frame.state.set_code(frame.address, code)
-    frame.output = b""
 
 
 def settle(frame: Frame, status: Status) -> None:
@@ -325,6 +319,8 @@ def settle(frame: Frame, status: Status) -> None:
     parent = frame.parent
     assert parent is not None
     output = frame.output
+    if frame.created is not None and status is Status.SUCCEEDED:
+        output = b""  # a creation gives its creator data only when it reverts (EIP-211)
     parent.callee = None
     parent.gas += frame.gas
     parent.returned = output

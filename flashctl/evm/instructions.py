@@ -348,8 +348,7 @@ def self_destruct(frame: Frame, beneficiary: int, owed: int) -> None:
             raise OutOfGas
     deletes = frame.context.rules.selfdestruct_deletes_any or address in state.created
     if beneficiary != address:
-        state.add_balance(address, -balance)
-        state.add_balance(beneficiary, balance)
+        state.transfer(address, beneficiary, balance)
     elif deletes:
         state.add_balance(address, -balance)
     if not balance:

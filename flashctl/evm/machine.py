@@ -102,8 +102,7 @@ def _execute_call(context: Context, message: Message, to: int) -> MessageResult:
         return MessageResult(Status.HALTED, message.gas, b"", None, "insufficient balance for the value")
     snapshot = state.snapshot()
     if message.value:
-        state.add_balance(message.caller, -message.value)
-        state.add_balance(to, message.value)
+        state.transfer(message.caller, to, message.value)
     precompile = context.precompiles.get(to)
     if precompile is not None:
         status, left, output = run_precompile(precompile, message.data, message.gas, context.deadline)

@@ -77,7 +77,7 @@ class MessageResult(NamedTuple):
     status: Status
     gas_left: int
     output: bytes
-    """Returned data, or the reason of a revert; empty for a creation that succeeded."""
+    """Returned data, or the reason of a revert; the code that a creation deployed."""
     created: int | None
     """Address of the contract that the message created."""
     halt_reason: str | None

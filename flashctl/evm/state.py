@@ -281,6 +281,13 @@ class JournaledState:
             nonce, balance, code_hash = self.get_account(address)
             self.put_account(address, Account(nonce, balance + amount, code_hash))
 
+    def transfer(self, sender: int, to: int, value: int) -> None:
+        """Move `value` wei on behalf of a message or a SELFDESTRUCT; a subclass may note it.
+
+        The caller has checked the balance. Fees are no transfers."""
+        self.add_balance(sender, -value)
+        self.add_balance(to, value)
+
     def increment_nonce(self, address: int) -> int:
         """Count one more transaction or creation; returns the nonce before."""
         nonce, balance, code_hash = self.get_account(address)

@@ -92,7 +92,7 @@ class ExecutionOutcome(NamedTuple):
     gas_used: int
     """After refunds and the calldata floor: what the receipt says and the sender pays."""
     output: bytes
-    """Returned data, or the reason of a revert."""
+    """Returned data, or the reason of a revert; the code that a creation deployed."""
     logs: tuple[LogEntry, ...]
     created: int | None
     halt_reason: str | None

@@ -116,9 +116,16 @@ def test_a_message_creates_at_the_address_of_the_nonce(tier: str) -> None:
     init = assemble("PUSH1 0 PUSH1 0 MSTORE8 PUSH1 1 PUSH1 0 RETURN")
     message = Message(CALLER, None, 5, init, 100_000)
     result = execute_message(state, BLOCK, TxEnv(CALLER), PRAGUE_RULES, message, codes=codes)
-    assert result.created is not None and result.output == b""
+    assert result.created is not None and result.output == b"\x00"
     assert state.code_of(result.created) == b"\x00"
     assert state.get_account(result.created)[:2] == (1, 5)
+
+
+def test_a_creation_returns_nothing_to_its_creator(tier: str) -> None:
+    """Only who sends the message learns the code; a contract finds an empty return buffer (EIP-211)."""
+    init = bytes.fromhex("600160005360016000f3")  # MSTORE8(0, 1); RETURN(0, 1)
+    create = f"PUSH10 0x{init.hex()} PUSH1 0 MSTORE PUSH1 10 PUSH1 22 PUSH1 0 CREATE POP "
+    assert run_code(assemble(create + "RETURNDATASIZE " + RETURN_TOP), tier).output == bytes(32)
 
 
 def test_precompile_and_plain_account_answer_without_a_frame(tier: str) -> None:

@@ -65,6 +65,12 @@ def estimate(code: bytes, *, config: ChainConfig = JOVIAN, balance: int = 10**18
 
 
 class TestCall:
+    def test_a_creation_answers_with_the_code_it_deploys(self) -> None:
+        """viem's and ethers' calls without a deployed contract read their result from there."""
+        init = bytes.fromhex("602a5f5260205ff3")  # MSTORE(0, 42); RETURN(0, 32)
+        result = call(b"", request={"to": None, "data": init})
+        assert result.succeeded and int.from_bytes(result.output, "big") == 42
+
     def test_output_and_gas(self) -> None:
         result = call(TIMESTAMP)
         assert int.from_bytes(result.output, "big") == block_context().timestamp
@@ -138,7 +144,7 @@ class TestOverrides:
             call(b"", overrides={TARGET: AccountOverride(move_precompile_to=4)})
 
     def test_both_kinds_of_storage_are_refused(self) -> None:
-        with pytest.raises(InvalidOverride, match="both state and stateDiff"):
+        with pytest.raises(InvalidOverride, match="both 'state' and 'stateDiff'"):
             call(b"", overrides={TARGET: AccountOverride(state={}, state_diff={})})
 
 
