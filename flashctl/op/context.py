@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flashctl.eth.blocks import Header
+from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_REQUESTS_HASH, Header
 from flashctl.evm.message import BlockEnv
 from flashctl.op.attributes import PayloadAttributes, check_attributes
 from flashctl.op.base_fee import next_base_fee
 from flashctl.op.config import ChainConfig
 from flashctl.op.extra_data import encode_extra_data
+from flashctl.op.forks import OpFork
 
 __all__ = ["AncestorHash", "BlockContext"]
 
@@ -81,6 +82,50 @@ class BlockContext:
             prev_randao=header.prev_randao,
             parent_beacon_block_root=header.parent_beacon_block_root,
             extra_data=header.extra_data,
+        )
+
+    def header(
+        self,
+        fork: OpFork,
+        *,
+        state_root: bytes,
+        withdrawals_root: bytes | None,
+        transactions_root: bytes,
+        receipts_root: bytes,
+        logs_bloom: bytes,
+        gas_used: int,
+        da_footprint: int,
+    ) -> Header:
+        """The header, given what executing the block brought to light.
+
+        Args:
+            fork: Whose rules the block follows; it decides which fields there are.
+            withdrawals_root: From Canyon; since Isthmus the storage root of L2ToL1MessagePasser.
+            da_footprint: Shown as blob gas, zero before Jovian.
+        """
+        ecotone = fork >= OpFork.ECOTONE
+        return Header(
+            parent_hash=self.parent_hash,
+            ommers_hash=EMPTY_OMMERS_HASH,
+            fee_recipient=self.fee_recipient,
+            state_root=state_root,
+            transactions_root=transactions_root,
+            receipts_root=receipts_root,
+            logs_bloom=logs_bloom,
+            difficulty=0,
+            number=self.number,
+            gas_limit=self.gas_limit,
+            gas_used=gas_used,
+            timestamp=self.timestamp,
+            extra_data=self.extra_data,
+            prev_randao=self.prev_randao,
+            nonce=bytes(8),
+            base_fee_per_gas=self.base_fee,
+            withdrawals_root=withdrawals_root,
+            blob_gas_used=da_footprint if ecotone else None,
+            excess_blob_gas=0 if ecotone else None,
+            parent_beacon_block_root=self.parent_beacon_block_root,
+            requests_hash=EMPTY_REQUESTS_HASH if fork >= OpFork.ISTHMUS else None,
         )
 
     def environment(

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from flashctl.eth.blocks import (
-    EMPTY_OMMERS_HASH,
-    EMPTY_REQUESTS_HASH,
     EMPTY_TRIE_ROOT,
     Block,
     Header,
@@ -46,6 +44,8 @@ __all__ = [
     "TransactionRejected",
     "TransactionResult",
     "execute_block",
+    "log_of",
+    "withdrawals_root",
 ]
 
 MESSAGE_PASSER: Final = 0x4200000000000000000000000000000000000016
@@ -74,7 +74,7 @@ class TransactionResult(NamedTuple):
     """Priority fee in total, in wei: what the block gains by including the transaction."""
 
     output: bytes
-    """Returned data, or the reason of a revert."""
+    """Returned data, or the reason of a revert; the code that a creation deployed."""
 
     contract_address: bytes | None
     """Of a creation, succeeded or not, as receipts report it."""
@@ -259,35 +259,15 @@ class BlockExecution:
         )
 
     def _header(self) -> Header:
-        context, fork = self.context, self.fork
-        withdrawals_root: bytes | None = None
-        if fork >= OpFork.ISTHMUS:
-            withdrawals_root = self._world.storage_root(MESSAGE_PASSER)
-        elif fork >= OpFork.CANYON:
-            withdrawals_root = EMPTY_TRIE_ROOT
-        ecotone = fork >= OpFork.ECOTONE
-        return Header(
-            parent_hash=context.parent_hash,
-            ommers_hash=EMPTY_OMMERS_HASH,
-            fee_recipient=context.fee_recipient,
+        return self.context.header(
+            self.fork,
             state_root=self._world.root,
+            withdrawals_root=withdrawals_root(self._world, self.fork),
             transactions_root=self._transactions.root_hash,
             receipts_root=self._receipts.root_hash,
             logs_bloom=self._bloom.to_bytes(256, "big"),
-            difficulty=0,
-            number=context.number,
-            gas_limit=context.gas_limit,
             gas_used=self.gas_used,
-            timestamp=context.timestamp,
-            extra_data=context.extra_data,
-            prev_randao=context.prev_randao,
-            nonce=bytes(8),
-            base_fee_per_gas=context.base_fee,
-            withdrawals_root=withdrawals_root,
-            blob_gas_used=self.da_footprint if ecotone else None,
-            excess_blob_gas=0 if ecotone else None,
-            parent_beacon_block_root=context.parent_beacon_block_root,
-            requests_hash=EMPTY_REQUESTS_HASH if fork >= OpFork.ISTHMUS else None,
+            da_footprint=self.da_footprint,
         )
 
     def _result(self, envelope: TxEnvelope, applied: Applied) -> TransactionResult:
@@ -296,7 +276,7 @@ class BlockExecution:
             envelope.tx.type_byte,
             outcome.succeeded,
             self.gas_used,
-            tuple([_log(entry) for entry in outcome.logs]),
+            tuple([log_of(entry) for entry in outcome.logs]),
             nonce,
             _DEPOSIT_RECEIPT_VERSION if nonce is not None and self.fork >= OpFork.CANYON else None,
         )
@@ -330,7 +310,16 @@ class BlockExecution:
         return self._da_scalar
 
 
-def _log(entry: LogEntry) -> Log:
+def withdrawals_root(world: World, fork: OpFork) -> bytes | None:
+    """The withdrawals root of a block's header: that of an empty list from Canyon, L2ToL1MessagePasser's
+    storage from Isthmus."""
+    if fork >= OpFork.ISTHMUS:
+        return world.storage_root(MESSAGE_PASSER)
+    return EMPTY_TRIE_ROOT if fork >= OpFork.CANYON else None
+
+
+def log_of(entry: LogEntry) -> Log:
+    """A log of the EVM as receipts hold it."""
     topics = tuple([topic.to_bytes(32, "big") for topic in entry.topics])
     return Log(entry.address.to_bytes(20, "big"), topics, entry.data)
 

@@ -19,9 +19,8 @@ from flashctl.chain.views import (
     receipt_json,
     transaction_json,
 )
-from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_REQUESTS_HASH, Header
+from flashctl.eth.blocks import Header
 from flashctl.eth.trie import ordered_root
-from flashctl.op.forks import OpFork
 from flashctl.rpc.execution import PendingBlock
 
 __all__ = [
@@ -36,30 +35,16 @@ __all__ = [
 
 def pending_header(block: PendingBlock) -> Header:
     """The header so far: what index 0 fixed, and the totals that the newest flashblock announced."""
-    context, totals, fork = block.context, block.totals, block.fork
-    ecotone = fork >= OpFork.ECOTONE
-    return Header(
-        parent_hash=context.parent_hash,
-        ommers_hash=EMPTY_OMMERS_HASH,
-        fee_recipient=context.fee_recipient,
+    totals = block.totals
+    return block.context.header(
+        block.fork,
         state_root=totals.state_root,
+        withdrawals_root=totals.withdrawals_root,
         transactions_root=ordered_root([envelope.raw for envelope in block.envelopes]),
         receipts_root=totals.receipts_root,
         logs_bloom=totals.logs_bloom,
-        difficulty=0,
-        number=context.number,
-        gas_limit=context.gas_limit,
         gas_used=totals.gas_used,
-        timestamp=context.timestamp,
-        extra_data=context.extra_data,
-        prev_randao=context.prev_randao,
-        nonce=bytes(8),
-        base_fee_per_gas=context.base_fee,
-        withdrawals_root=totals.withdrawals_root,
-        blob_gas_used=totals.blob_gas_used or 0 if ecotone else None,
-        excess_blob_gas=0 if ecotone else None,
-        parent_beacon_block_root=context.parent_beacon_block_root,
-        requests_hash=EMPTY_REQUESTS_HASH if fork >= OpFork.ISTHMUS else None,
+        da_footprint=totals.blob_gas_used or 0,
     )
 
 
