@@ -33,6 +33,7 @@ from flashctl.op.call import (
     estimate_gas,
 )
 from flashctl.op.context import AncestorHash, BlockContext
+from flashctl.op.simulation_plan import SimulationRefused
 
 __all__ = ["CallApi", "CallLimits", "CallTurns", "Trial", "access_list_json", "ancestors_of"]
 
@@ -87,11 +88,11 @@ class CallTurns:
 class CallApi:
     """Methods that execute and forget."""
 
-    def __init__(self, resolver: Resolver, limits: CallLimits | None = None) -> None:
+    def __init__(self, resolver: Resolver, limits: CallLimits, turns: CallTurns) -> None:
         self._blocks = resolver
         self._chain = resolver.chain
-        self._limits = limits or CallLimits()
-        self._turns = CallTurns(self._limits.at_once)
+        self._limits = limits
+        self._turns = turns
 
     def handlers(self) -> Iterator[tuple[str, Handler]]:
         """Names and handlers."""
@@ -123,12 +124,15 @@ class CallApi:
 
 
 def _execution_error(error: ExecutionFailed | ExecutionTimeout) -> RpcError:
-    """How a failed call answers: code 3 with the revert's data, -32000 for everything else."""
+    """How a failed call answers: code 3 with the revert's data, a refused simulation with the code of the
+    rule, everything else with -32000."""
     match error:
         case ExecutionReverted():
             return RpcError(Code.EXECUTION_REVERTED, str(error), to_hex(error.data))
         case ExecutionTimeout():
             return RpcError(Code.SERVER_ERROR, f"execution aborted (timeout = {error.budget_s:g}s)")
+        case SimulationRefused():
+            return RpcError(error.code, str(error))
         case _:
             return RpcError(Code.SERVER_ERROR, str(error))
 

@@ -11,18 +11,39 @@ from typing import Any, Final, TypeVar
 from flashctl.core.jsonrpc.methods import optional, required
 from flashctl.errors import DataError
 from flashctl.eth.hexdata import InvalidHex, parse_hex, parse_quantity
-from flashctl.eth.transactions import AccessListEntry, Authorization
+from flashctl.eth.transactions import (
+    AccessListEntry,
+    AccessListTx,
+    Authorization,
+    BlobTx,
+    FeeMarketTx,
+    LegacyTx,
+    SetCodeTx,
+    SignedTransaction,
+)
 from flashctl.op.call import CallRequest, Simulation
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
 from flashctl.op.overrides import AccountOverride, BlockOverrides
+from flashctl.op.simulation_plan import SimulatedCall
 
-__all__ = ["InvalidCall", "block_overrides", "call_request", "simulation_param", "state_overrides"]
+__all__ = [
+    "InvalidCall",
+    "block_overrides",
+    "call_request",
+    "simulated_call",
+    "simulation_param",
+    "state_overrides",
+]
 
 MAX_OVERRIDDEN_ACCOUNTS: Final = 1_000
 MAX_OVERRIDDEN_SLOTS: Final = 100_000
 MAX_LIST_ENTRIES: Final = 10_000
 """Bounds on what one call brings along, far above what tools send."""
+
+_TWO_FEE_STYLES: Final = "both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"
+_UNSIGNED: Final = (0, 0, 0)
+"""Where a signature would be."""
 
 _ADDRESS: Final = 20
 _WORD: Final = 32
@@ -68,18 +89,11 @@ def call_request(fields: object, *, base_fee: int, chain_id: int) -> CallRequest
     Raises:
         InvalidCall: If a field is malformed or two contradict each other.
     """
-    if not isinstance(fields, Mapping):
-        raise InvalidCall("invalid argument 0: a transaction is an object")
-    named = _quantity(fields, "chainId")
-    if named is not None and named != chain_id:
-        raise InvalidCall(f"chainId does not match node's (have={named}, want={chain_id})")
+    fields = _transaction_object(fields, chain_id)
     to = fields.get("to")
     data = _data(fields)
-    authorizations = fields.get("authorizationList")
     if to is None and not data:
         raise InvalidCall("contract creation without any data provided")
-    if to is None and authorizations is not None:
-        raise InvalidCall("a set-code transaction cannot create a contract")
     return CallRequest(
         sender=_bytes(fields, "from", _ADDRESS) or bytes(_ADDRESS),
         to=_bytes(fields, "to", _ADDRESS),
@@ -90,6 +104,25 @@ def call_request(fields: object, *, base_fee: int, chain_id: int) -> CallRequest
         access_list=_entries(fields, "accessList", _access_entry) or (),
         authorizations=_entries(fields, "authorizationList", _authorization),
         blob_hashes=_entries(fields, "blobVersionedHashes", _blob_hash) or (),
+    )
+
+
+def simulated_call(fields: object, *, chain_id: int) -> SimulatedCall:
+    """Read a transaction object of `eth_simulateV1`, which becomes a transaction without a signature.
+
+    Its type follows from its fields. Fees are not checked here: which base fee they have to cover is known
+    only when the block before has run.
+
+    Raises:
+        InvalidCall: If a field is malformed or two contradict each other.
+    """
+    fields = _transaction_object(fields, chain_id)
+    nonce, gas = _quantity(fields, "nonce"), _quantity(fields, "gas")
+    return SimulatedCall(
+        _bytes(fields, "from", _ADDRESS) or bytes(_ADDRESS),
+        _unsigned(fields, chain_id, nonce or 0, gas or 0),
+        has_nonce=nonce is not None,
+        has_gas=gas is not None,
     )
 
 
@@ -118,6 +151,8 @@ def block_overrides(fields: object) -> BlockOverrides | None:
         return None
     if not isinstance(fields, Mapping):
         raise InvalidCall("block overrides are an object")
+    if fields.get("withdrawals"):
+        raise InvalidCall("withdrawals: blocks of the OP Stack have none")
     return BlockOverrides(
         number=_quantity(fields, "number"),
         timestamp=_quantity(fields, "time"),
@@ -125,7 +160,49 @@ def block_overrides(fields: object) -> BlockOverrides | None:
         base_fee=_quantity(fields, "baseFeePerGas"),
         fee_recipient=_bytes(fields, "feeRecipient", _ADDRESS),
         prev_randao=_bytes(fields, "prevRandao", _WORD),
+        parent_beacon_block_root=_bytes(fields, "beaconRoot", _WORD),
     )
+
+
+def _transaction_object(fields: object, chain_id: int) -> Mapping[str, Any]:
+    """A transaction object for this chain.
+
+    Raises:
+        InvalidCall: If it is none, names another chain, or delegates without a callee.
+    """
+    if not isinstance(fields, Mapping):
+        raise InvalidCall("invalid argument 0: a transaction is an object")
+    named = _quantity(fields, "chainId")
+    if named is not None and named != chain_id:
+        raise InvalidCall(f"chainId does not match node's (have={named}, want={chain_id})")
+    if fields.get("to") is None and fields.get("authorizationList") is not None:
+        raise InvalidCall("a set-code transaction cannot create a contract")
+    return fields
+
+
+def _unsigned(fields: Mapping[str, Any], chain_id: int, nonce: int, gas: int) -> SignedTransaction:
+    to, value, data = _bytes(fields, "to", _ADDRESS), _quantity(fields, "value") or 0, _data(fields)
+    price = _quantity(fields, "gasPrice")
+    cap, tip = _quantity(fields, "maxFeePerGas"), _quantity(fields, "maxPriorityFeePerGas")
+    if price is not None and (cap is not None or tip is not None):
+        raise InvalidCall(_TWO_FEE_STYLES)
+    cap, tip = (cap or 0, tip or 0) if price is None else (price, price)
+    access_list = _entries(fields, "accessList", _access_entry)
+    authorizations = _entries(fields, "authorizationList", _authorization)
+    blobs = _entries(fields, "blobVersionedHashes", _blob_hash)
+    fee_market = (chain_id, nonce, tip, cap, gas)
+    if to is not None and authorizations is not None:
+        return SetCodeTx(*fee_market, to, value, data, access_list or (), authorizations, *_UNSIGNED)
+    if blobs is not None:
+        if to is None or not blobs:
+            raise InvalidCall("a blob transaction has a callee and at least one blob")
+        blob_cap = _quantity(fields, "maxFeePerBlobGas") or 0
+        return BlobTx(*fee_market, to, value, data, access_list or (), blob_cap, blobs, *_UNSIGNED)
+    if price is None:
+        return FeeMarketTx(*fee_market, to, value, data, access_list or (), *_UNSIGNED)
+    if access_list is not None:
+        return AccessListTx(chain_id, nonce, price, gas, to, value, data, access_list, *_UNSIGNED)
+    return LegacyTx(nonce, price, gas, to, value, data, *_UNSIGNED)
 
 
 def _account_override(fields: object) -> AccountOverride:
@@ -160,7 +237,7 @@ def _gas_price(fields: Mapping[str, Any], base_fee: int) -> int:
     cap, tip = _quantity(fields, "maxFeePerGas"), _quantity(fields, "maxPriorityFeePerGas")
     if price is not None:
         if cap is not None or tip is not None:
-            raise InvalidCall("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified")
+            raise InvalidCall(_TWO_FEE_STYLES)
         if 0 < price < base_fee:
             raise InvalidCall(
                 f"max fee per gas less than block base fee: maxFeePerGas: {price}, baseFee: {base_fee}"

@@ -3,6 +3,7 @@
     block_api     blocks, transactions, receipts and their raw forms
     state_api     balances, code, storage, proofs
     call_api      eth_call, eth_estimateGas, eth_createAccessList
+    simulate_api  eth_simulateV1
     trace_api     debug_traceTransaction and its relatives
     fee_api       prices of gas and their history
     filter_api    eth_getLogs and polling filters
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 
 from flashctl import __version__
 from flashctl.chain.block_api import BlockApi
-from flashctl.chain.call_api import CallApi, CallLimits
+from flashctl.chain.call_api import CallApi, CallLimits, CallTurns
 from flashctl.chain.chain import Chain
 from flashctl.chain.fee_api import FeeApi
 from flashctl.chain.filter_api import FilterApi
@@ -28,6 +29,7 @@ from flashctl.chain.params import bytes_param
 from flashctl.chain.pool_api import PoolApi
 from flashctl.chain.providers import PendingProvider, TransactionPool
 from flashctl.chain.resolve import Resolver
+from flashctl.chain.simulate_api import SimulateApi
 from flashctl.chain.state_api import StateApi
 from flashctl.chain.subscriptions import Subscriptions
 from flashctl.chain.trace_api import TraceApi
@@ -60,12 +62,15 @@ class EthApi:
             limits: Of eth_call and its relatives.
         """
         resolver = Resolver(chain, pending)
+        limits = limits or CallLimits()
+        turns = CallTurns(limits.at_once)
         self._chain = chain
         self._blocks = BlockApi(resolver, pool)
         self._parts: list[_Part] = [
             self._blocks,
             StateApi(resolver, pool),
-            CallApi(resolver, limits),
+            CallApi(resolver, limits, turns),
+            SimulateApi(resolver, limits, turns),
             TraceApi(resolver, self._blocks, limits),
             FeeApi(resolver),
             FilterApi(resolver, pool),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from flashctl.errors import DataError
+from flashctl.eth.addresses import checksum_address
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.state import Account, JournaledState
 from flashctl.op.context import BlockContext
@@ -57,6 +58,8 @@ class BlockOverrides:
 
     fee_recipient: bytes | None = None
     prev_randao: bytes | None = None
+    parent_beacon_block_root: bytes | None = None
+    """What EIP-4788's contract is told; only where whole blocks are simulated."""
 
     def applied_to(self, context: BlockContext) -> BlockContext:
         """The context with these changes."""
@@ -73,16 +76,20 @@ def apply_overrides(state: JournaledState, rules: EvmRules, overrides: StateOver
     precompiles = dict(rules.precompiles)
     for address, override in overrides.items():
         if override.state is not None and override.state_diff is not None:
-            raise InvalidOverride(f"account 0x{address:040x} has both state and stateDiff")
+            raise InvalidOverride(f"account {_shown(address)} has both 'state' and 'stateDiff'")
         if override.move_precompile_to is not None:
             moved = precompiles.pop(address, None)
             if moved is None:
-                raise InvalidOverride(f"account 0x{address:040x} is not a precompile")
+                raise InvalidOverride(f"account {_shown(address)} is not a precompile")
             precompiles[override.move_precompile_to] = moved
         elif address in precompiles and override.code is not None:
             del precompiles[address]
         _override_account(state, address, override)
     return rules.with_precompiles(precompiles) if precompiles != rules.precompiles else rules
+
+
+def _shown(address: int) -> str:
+    return checksum_address(address.to_bytes(20, "big"))
 
 
 def _override_account(state: JournaledState, address: int, override: AccountOverride) -> None:

@@ -16,10 +16,12 @@ from flashctl.chain.call_api import Trial, access_list_json
 from flashctl.chain.call_params import simulation_param
 from flashctl.chain.filters import LogFilter
 from flashctl.chain.params import address_param, bool_param, hash_param, quantity_param, slot_param
+from flashctl.chain.simulate_api import simulation_json, simulation_request
 from flashctl.core.jsonrpc.methods import Handler, Methods, required
 from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
 from flashctl.evm.message import Deadline
 from flashctl.op.call import call_output, create_access_list, estimate_gas
+from flashctl.op.simulate import SimulationBase
 from flashctl.rpc.arrivals import Arrivals, wait_for
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.execution import PendingBlock
@@ -30,6 +32,7 @@ from flashctl.rpc.state import StateView
 from flashctl.rpc.views import (
     pending_block_json,
     pending_block_receipts_json,
+    pending_header,
     pending_logs_json,
     pending_receipt_json,
     pending_transaction_json,
@@ -81,6 +84,7 @@ class PendingApi:
         yield "eth_call", self.call
         yield "eth_estimateGas", self.estimate
         yield "eth_createAccessList", self.access_list
+        yield "eth_simulateV1", self.simulate
         yield "eth_getLogs", self.logs
 
     # --- blocks ---
@@ -231,6 +235,24 @@ class PendingApi:
             return trial(simulation, state, state.ancestor_hash, deadline)
 
         return shown(await self._calls.execute(block, work))
+
+    async def simulate(self, params: list[Any]) -> Any:
+        """Blocks upon the pending one. Their state roots are zeros: the overlay has no state trie."""
+        view = self._pending(params, 1)
+        if view is None:
+            return await self._ask("eth_simulateV1", params, 1)
+        block = view.latest
+        request = simulation_request(
+            required(params, 0, "simulation"),
+            chain_id=block.config.chain_id,
+            gas_cap=self._options.call_gas,
+        )
+
+        def work(state: StateView, deadline: Deadline) -> Any:
+            base = SimulationBase(block.config, pending_header(block), state, state.ancestor_hash)
+            return simulation_json(base, request, deadline)
+
+        return await self._calls.execute(block, work)
 
     # --- logs ---
 

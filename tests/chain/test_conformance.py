@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support import fixture_path
+from support.recorded_chain import recorded_head
 from support.rpc_lab import Caller
 
 from flashctl.chain.chain import Chain
 from flashctl.chain.eth_api import EthApi
-from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
-from flashctl.eth.blocks import Block, decode_block
-from flashctl.eth.rlp import decode_prefix, encode
-from flashctl.op.config import ChainConfig, parse_schedule
-from flashctl.op.forks import OpFork
 
 METHODS = [
     "eth_blockNumber",
@@ -59,27 +53,6 @@ def exchanges() -> list[tuple[str, list[Any], dict[str, Any], bool]]:
             if name not in OLDER_STATE:
                 found.append((name, request.get("params", []), response, "speconly:" in text))
     return found
-
-
-def last_block(path: Path) -> Block:
-    data, offset, item = path.read_bytes(), 0, None
-    while offset < len(data):
-        item, offset = decode_prefix(data, offset)
-    assert item is not None
-    return decode_block(encode(item))
-
-
-@cache
-def recorded_head() -> Genesis:
-    folder = fixture_path("execution-apis") / "chain"
-    accounts = json.loads((folder / "head_alloc.json").read_text())
-    alloc = accounts.get("alloc", accounts)
-    block = last_block(folder / "chain.rlp")
-    chain_id = json.loads((folder / "genesis.json").read_text())["config"]["chainId"]
-    schedule = parse_schedule({fork: 0 for fork in OpFork if fork > OpFork.BEDROCK})
-    state = build_genesis(devnet_genesis() | {"alloc": alloc})
-    assert state.world.root == block.header.state_root
-    return Genesis(ChainConfig(chain_id, schedule), Block(block.header, ()), state.world)
 
 
 @pytest.mark.parametrize(

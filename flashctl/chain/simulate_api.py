@@ -1,0 +1,165 @@
+"""`eth_simulateV1` over JSON-RPC: blocks of calls on top of a block, none of which will exist.
+
+Reading and showing are pure and serve the overlay as well, which runs the same on its preconfirmed state.
+An error of a call that ran is part of its result; an error of the method is a rule that was broken before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flashctl.chain.call_api import CallLimits, CallTurns, ancestors_of
+from flashctl.chain.call_params import InvalidCall, block_overrides, simulated_call, state_overrides
+from flashctl.chain.resolve import Resolver
+from flashctl.chain.views import TxPosition, block_json, log_json
+from flashctl.core.jsonrpc.errors import Code
+from flashctl.core.jsonrpc.methods import Handler, required
+from flashctl.eth.hexdata import quantity, to_hex
+from flashctl.evm.message import Deadline
+from flashctl.op.call import ExecutionReverted
+from flashctl.op.overrides import BlockOverrides
+from flashctl.op.simulate import (
+    SimulatedBlock,
+    SimulatedResult,
+    SimulationBase,
+    SimulationOptions,
+    simulate,
+)
+from flashctl.op.simulation_plan import BlockPlan
+
+__all__ = ["SimulateApi", "SimulationRequest", "simulation_json", "simulation_request"]
+
+VM_ERROR: Final = -32015
+"""Code of a call that the EVM gave up on (execution-apis)."""
+
+_CAPPED: Final = " (gas limit was capped by the RPC server's global gas cap)"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationRequest:
+    """The first parameter of `eth_simulateV1`."""
+
+    plans: tuple[BlockPlan, ...]
+    options: SimulationOptions
+    is_full: bool
+    """Whether transactions are shown as objects rather than hashes."""
+
+
+class SimulateApi:
+    """The method of a node with a chain."""
+
+    def __init__(self, resolver: Resolver, limits: CallLimits, turns: CallTurns) -> None:
+        self._blocks = resolver
+        self._chain = resolver.chain
+        self._limits = limits
+        self._turns = turns
+
+    def handlers(self) -> Iterator[tuple[str, Handler]]:
+        """Names and handlers."""
+        yield "eth_simulateV1", self.simulate
+
+    async def simulate(self, params: list[Any]) -> list[dict[str, Any]]:
+        config, chain = self._chain.config, self._chain
+        request = simulation_request(
+            required(params, 0, "simulation"), chain_id=config.chain_id, gas_cap=self._limits.gas
+        )
+        header, world = self._blocks.state_param(params, 1)
+        base = SimulationBase(config, header, world, ancestors_of(chain, header), world)
+
+        def work() -> list[dict[str, Any]]:
+            return simulation_json(base, request, Deadline(self._limits.seconds))
+
+        return await self._turns.run(lambda: asyncio.to_thread(work))
+
+
+def simulation_request(fields: object, *, chain_id: int, gas_cap: int) -> SimulationRequest:
+    """Read what shall be simulated.
+
+    Args:
+        fields: The parameter as JSON.
+        chain_id: Of the chain; calls that name another are refused.
+        gas_cap: Gas that all calls together may use.
+
+    Raises:
+        InvalidCall: If anything in it is malformed.
+    """
+    if not isinstance(fields, Mapping):
+        raise InvalidCall("invalid argument 0: a simulation is an object")
+    blocks = fields.get("blockStateCalls")
+    if not isinstance(blocks, list):
+        raise InvalidCall("blockStateCalls is not a list")
+    options = SimulationOptions(_flag(fields, "validation"), _flag(fields, "traceTransfers"), gas_cap)
+    plans = tuple(_plan(block, chain_id) for block in blocks)
+    return SimulationRequest(plans, options, _flag(fields, "returnFullTransactions"))
+
+
+def simulation_json(
+    base: SimulationBase, request: SimulationRequest, deadline: Deadline
+) -> list[dict[str, Any]]:
+    """Simulate, and show every block with its calls.
+
+    Raises:
+        SimulationRefused: If the sequence or one of its calls breaks a rule.
+        ExecutionTimeout: If the deadline passes.
+    """
+    blocks = simulate(base, request.plans, request.options, deadline=deadline)
+    return [_block_json(block, full=request.is_full) for block in blocks]
+
+
+def _plan(fields: object, chain_id: int) -> BlockPlan:
+    if not isinstance(fields, Mapping):
+        raise InvalidCall("a block of blockStateCalls is an object")
+    calls = fields.get("calls")
+    if calls is not None and not isinstance(calls, list):
+        raise InvalidCall("calls is not a list")
+    return BlockPlan(
+        block_overrides(fields.get("blockOverrides")) or BlockOverrides(),
+        state_overrides(fields.get("stateOverrides")),
+        tuple(simulated_call(call, chain_id=chain_id) for call in calls or ()),
+    )
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidCall(f"{name} is neither true nor false")
+    return bool(value)
+
+
+def _block_json(block: SimulatedBlock, *, full: bool) -> dict[str, Any]:
+    header = block.header
+    shown = block_json(header, block.envelopes, full=full)
+    calls: list[dict[str, Any]] = []
+    logs_before = 0
+    for index, (envelope, result) in enumerate(zip(block.envelopes, block.results, strict=True)):
+        position = TxPosition(header.hash, header.number, header.timestamp, index)
+        logs = [
+            log_json(log, position, envelope.hash, logs_before + offset)
+            for offset, log in enumerate(result.logs)
+        ]
+        logs_before += len(logs)
+        calls.append(_result_json(result, logs))
+    return shown | {"calls": calls}
+
+
+def _result_json(result: SimulatedResult, logs: list[dict[str, Any]]) -> dict[str, Any]:
+    outcome = result.outcome
+    shown: dict[str, Any] = {
+        "returnData": to_hex(outcome.output if outcome.succeeded else b""),
+        "logs": logs,
+        "gasUsed": quantity(outcome.gas_used),
+        "maxUsedGas": quantity(result.most_gas),
+        "status": "0x1" if outcome.succeeded else "0x0",
+    }
+    if outcome.succeeded:
+        return shown
+    if outcome.halt_reason is None:
+        reverted = ExecutionReverted(outcome.output)
+        error = {"message": str(reverted), "code": Code.EXECUTION_REVERTED, "data": to_hex(reverted.data)}
+    else:
+        reason = outcome.halt_reason + (_CAPPED if result.is_gas_capped else "")
+        error = {"message": reason, "code": VM_ERROR}
+    return shown | {"error": error}
