@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flashctl.cli.options import Common, command
+from flashctl.cli.options import command
 from flashctl.errors import ExitCode
 
 __all__ = ["app"]
@@ -42,7 +42,7 @@ def _complete_fork(incomplete: str) -> list[str]:
     return [fork.label for fork in OpFork if fork.label.startswith(incomplete)]
 
 
-@command(app, "decode", example=_EXAMPLES)
+@command(app, "decode", logs=False, example=_EXAMPLES)
 def decode(
     inputs: Annotated[
         list[str] | None,
@@ -101,8 +101,6 @@ def decode(
     blobs: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a sidecar's blobs there.")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes for a large batch.")] = None,
     color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto",
-    *,
-    common: Common,
 ) -> ExitCode:
     """Explain transactions, flashblocks, blocks and receipts.
 

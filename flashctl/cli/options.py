@@ -71,6 +71,8 @@ the profile that `boost` runs on."""
 _SECRET_WORDS: Final = ("secret", "jwt_token", "jwt_hex", "api_key", "password", "private_key", "header")
 """Parts of the names of flags whose values are never written down; a header may carry a key."""
 
+_LOG_FORMAT: Final = "text"
+
 _USERINFO: Final = re.compile(r"://[^/@\s]+@")
 """A URL that carries credentials: redis://:password@host."""
 
@@ -82,6 +84,7 @@ class Common:
     role: str
     profile: str | None
     log_level: str
+    """Empty where nothing logs and nobody asked."""
     log_format: str
     verbosity: int
     """-q is -1, each -v adds 1; tracebacks of unexpected errors from 2."""
@@ -112,17 +115,18 @@ def command(
     *,
     name: str | None = None,
     service: bool = False,
+    logs: bool = True,
     example: str = "",
     **settings: Any,
 ) -> Callable[[Function], Function]:
     """Register a typer function as a command of `role`; the module docstring tells what comes with it.
 
     `name` defaults to the role; `settings` go to `typer.Typer.command`. A service logs at info, a tool
-    warnings only.
+    warnings only. One that never logs says so with `logs`, and starts 5 ms earlier.
     """
 
     def decorate(function: Function) -> Function:
-        wrapper = _wrap(function, role, service=service)
+        wrapper = _wrap(function, role, service=service, logs=logs)
         wrapper.__doc__ = inspect.getdoc(function)
         app.command(name or role, epilog=_epilog(role, example), **settings)(wrapper)
         return function
@@ -139,7 +143,7 @@ def _epilog(role: str, example: str) -> str:
     return f"{text}\n\n\b\nExamples:\n" + "\n".join(f"  {line}" for line in example.strip().splitlines())
 
 
-def _wrap(function: Callable[..., Any], role: str, *, service: bool) -> Any:
+def _wrap(function: Callable[..., Any], role: str, *, service: bool, logs: bool) -> Any:
     """A function with the signature typer should see, that splits the shared options off again."""
     hints = typing.get_type_hints(function, include_extras=True)
     own = [
@@ -154,11 +158,12 @@ def _wrap(function: Callable[..., Any], role: str, *, service: bool) -> Any:
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> int:
-        common = _common(role, values, service=service)
+        common = _common(role, values, service=service, logs=logs)
         save_to, context = values.pop("save_profile"), values.pop("_context")
         if save_to is not None:
             return _save(save_to, role, keys, context)
-        _configure_logging(common)
+        if logs:
+            _configure_logging(common)
         result = function(**values, **dict.fromkeys(wants_common, common))
         return int(result) if result is not None else int(ExitCode.OK)
 
@@ -224,7 +229,7 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
             envvar=[environment("log_level"), "FLASHCTL_LOG"], help="error, warning, info, debug or trace.",
         ),
         option(
-            "log_format", str, "text", "--log-format", metavar="FORMAT", show_envvar=False,
+            "log_format", str, _LOG_FORMAT, "--log-format", metavar="FORMAT", show_envvar=False,
             envvar=[environment("log_format"), "LOG_FORMAT"], help="text or json.",
         ),
         option(
@@ -244,26 +249,37 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
     return parameters
 
 
-def _common(role: str, values: dict[str, Any], *, service: bool) -> Common:
-    from flashctl.core.log import LOG_FORMATS, LOG_LEVELS
-
+def _common(role: str, values: dict[str, Any], *, service: bool, logs: bool) -> Common:
     verbosity = -1 if values.pop("quiet") else 0
     verbosity += values.pop("verbose")
+    level, log_format = values.pop("log_level"), values.pop("log_format")
+    if logs or level is not None or log_format != _LOG_FORMAT:
+        level = _checked_level(level, verbosity, log_format, service=service)
+    ready_fd, check_only = values.pop("ready_fd", None), values.pop("check", False) if service else False
+    return Common(role, values.pop("profile"), level or "", log_format, verbosity, ready_fd, check_only)
+
+
+def _checked_level(level: str | None, verbosity: int, log_format: str, *, service: bool) -> str:
+    """The level in effect.
+
+    Raises:
+        UsageError: There is no such level, or no such format.
+    """
+    from flashctl.core.log import LOG_FORMATS, LOG_LEVELS
+
     order = LOG_LEVELS
     start = order.index("info" if service else "warning")
-    level = values.pop("log_level") or order[max(0, min(start + verbosity, len(order) - 1))]
+    level = level or order[max(0, min(start + verbosity, len(order) - 1))]
     level = "warning" if level == "warn" else level
     if verbosity < 0:
         level = "error"
-    log_format = values.pop("log_format")
     if level not in LOG_LEVELS:
         raise UsageError(f"--log-level {level!r}: not a level", hint=f"levels: {', '.join(LOG_LEVELS)}")
     if log_format not in LOG_FORMATS:
         raise UsageError(
             f"--log-format {log_format!r}: not a format", hint=f"formats: {', '.join(LOG_FORMATS)}"
         )
-    ready_fd, check_only = values.pop("ready_fd", None), values.pop("check", False) if service else False
-    return Common(role, values.pop("profile"), level, log_format, verbosity, ready_fd, check_only)
+    return level
 
 
 def _configure_logging(common: Common) -> None:
