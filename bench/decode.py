@@ -24,8 +24,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from flashctl.decode.columns import fast_columns
 from flashctl.decode.facts import Options, report_transaction
-from flashctl.decode.fields import fast_columns
 from flashctl.eth.keccak import KECCAK_LIBRARY
 from flashctl.eth.signatures import sign_transaction
 from flashctl.eth.transactions import FeeMarketTx, encode_transaction

@@ -7,8 +7,10 @@
     calls, abi, signatures, deposits, l1, gas    the parts of a report
     engine       lines to reports
     present, render, fields      reports to output
+    chunks, columns              large batches: whole lines at a time, and columns without a report
     inputs, parallel, run        files, processes, exit codes
 
 The core (all but the last line) does no I/O. Imports are part of the design: one decode has 150 ms, so a
-module that only some input needs is imported when that input comes.
+module that only some input needs is imported when that input comes, and the small records of a decode are
+named tuples, whose classes are made in a fifth of the time of frozen dataclasses (0.3 against 1-2 ms each).
 """

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flashctl.errors import DataError
 
@@ -46,8 +45,7 @@ class AbiError(DataError):
     """A signature that cannot be parsed, or data that does not follow its types."""
 
 
-@dataclass(frozen=True, slots=True)
-class AbiType:
+class AbiType(NamedTuple):
     """A type of the ABI: an elementary base or a tuple, wrapped in zero or more array dimensions."""
 
     base: str
@@ -88,8 +86,7 @@ class AbiType:
         return _WORD
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
+class Param(NamedTuple):
     """One declared parameter."""
 
     name: str
@@ -97,8 +94,7 @@ class Param:
     indexed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A function, event or error of a contract."""
 
     kind: str
@@ -111,8 +107,7 @@ class Entry:
         return f"{self.name}({','.join(param.type.canonical for param in self.params)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One decoded value."""
 
     name: str
@@ -242,10 +237,12 @@ def _json_param(param: Any, depth: int) -> Param:
 # -- data ------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
 class _Decoder:
-    data: bytes
-    budget: int = MAX_VALUES
+    __slots__ = ("budget", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.budget = MAX_VALUES
 
     def word(self, at: int) -> bytes:
         word = self.data[at : at + _WORD]

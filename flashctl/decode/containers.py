@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from flashctl.core.transaction_objects import raw_from_object
@@ -64,7 +63,7 @@ def _priced(options: Options, raws: Sequence[bytes]) -> Options:
     except InvalidTransaction:
         return options
     found = l1_attributes_of(tx) if isinstance(tx, DepositTx) else None
-    return options if found is None else replace(options, l1=L1Pricing.of_attributes(*found))
+    return options if found is None else options._replace(l1=L1Pricing.of_attributes(*found))
 
 
 def _hex_transactions(values: Any) -> list[bytes]:
@@ -110,7 +109,7 @@ def report_flashblock(message: Mapping[str, Any], options: Options, memory: Pric
     base_fee, l1 = memory.get(flashblock.payload_id)
     priced = _priced(options, diff.transactions)
     if priced.l1 is None and l1 is not None:
-        priced = replace(options, l1=l1)
+        priced = options._replace(l1=l1)
     context = {
         "payloadId": flashblock.payload_id,
         "index": flashblock.index,

@@ -10,9 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from flashctl.errors import DataError
 from flashctl.eth.rlp import RlpError, decode
@@ -36,8 +35,7 @@ class Kind(StrEnum):
     RLP = "rlp"
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """One thing to decode."""
 
     kind: Kind

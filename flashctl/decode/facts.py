@@ -13,8 +13,7 @@ does not say is grouped under `flashctl`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flashctl.decode.gas import floor_gas, intrinsic_gas
 from flashctl.decode.names import TYPE_NAMES
@@ -48,8 +47,7 @@ __all__ = ["Options", "Report", "describe_transaction", "error_report", "report_
 Report = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a decode may know beyond the bytes, and how much work it may do."""
 
     book: SignatureBook | None = None

@@ -6,16 +6,12 @@ A name is a JSON-RPC name (`maxFeePerGas`), one of the extras (`signingHash`), o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flashctl.decode.reading import signing_hash_of
 from flashctl.errors import UsageError
-from flashctl.eth.keccak import keccak256
-from flashctl.eth.signatures import InvalidSignature, recover_public_address
-from flashctl.eth.transactions import DepositTx, LegacyTx, Transaction, decode_transaction
 
-__all__ = ["FIELDS", "QUANTITIES", "check_fields", "decimal", "fast_columns", "pick", "text_of"]
+__all__ = ["FIELDS", "QUANTITIES", "check_fields", "decimal", "pick", "text_of"]
 
 _TRANSACTION_FIELDS = (
     "type", "hash", "from", "to", "chainId", "nonce", "gas", "gasPrice", "maxFeePerGas",
@@ -102,58 +98,3 @@ def decimal(report: Any, name: str = "") -> Any:
     if isinstance(report, str) and name in QUANTITIES and report.startswith(("0x", "-0x")):
         return str(int(report, 16))
     return report
-
-
-# -- columns without a report ---------------------------------------------------------------------
-
-_Column = Callable[[bytes, Transaction], str]
-
-
-def _sender_text(raw: bytes, tx: Transaction) -> str:
-    if isinstance(tx, DepositTx):
-        return "0x" + tx.sender.hex()
-    try:
-        return "0x" + recover_public_address(signing_hash_of(raw, tx), tx.y_parity, tx.r, tx.s).hex()
-    except InvalidSignature:
-        return ""
-
-
-def _absent_or_hex(value: int | None) -> str:
-    return "" if value is None else hex(value)
-
-
-_FAST: dict[str, _Column] = {
-    "type": lambda raw, tx: hex(tx.type_byte),
-    "hash": lambda raw, tx: "0x" + keccak256(raw).hex(),
-    "from": _sender_text,
-    "to": lambda raw, tx: "" if tx.to is None else "0x" + tx.to.hex(),
-    "value": lambda raw, tx: hex(tx.value),
-    "gas": lambda raw, tx: hex(tx.gas_limit),
-    "input": lambda raw, tx: "0x" + tx.data.hex(),
-    "nonce": lambda raw, tx: "" if isinstance(tx, DepositTx) else hex(tx.nonce),
-    "chainId": lambda raw, tx: "" if isinstance(tx, DepositTx) else _absent_or_hex(tx.chain_id),
-    "gasPrice": lambda raw, tx: _absent_or_hex(getattr(tx, "gas_price", None)),
-    "maxFeePerGas": lambda raw, tx: _absent_or_hex(getattr(tx, "max_fee_per_gas", None)),
-    "maxPriorityFeePerGas": lambda raw, tx: _absent_or_hex(getattr(tx, "max_priority_fee_per_gas", None)),
-    "v": lambda raw, tx: (
-        hex(tx.v) if isinstance(tx, LegacyTx) else _absent_or_hex(getattr(tx, "y_parity", None))
-    ),
-}
-
-
-def fast_columns(names: Sequence[str], *, senders: bool) -> Callable[[bytes], str] | None:
-    """A function from a raw transaction to its tab-separated line, or None when a column needs a whole
-    report.
-
-    The function raises what `decode_transaction` raises; the caller then takes the slow path for its message.
-    Two to three times as fast as building the report: these columns are what a batch of millions asks for.
-    """
-    if not all(name in _FAST for name in names) or ("from" in names and not senders):
-        return None
-    columns = [_FAST[name] for name in names]
-
-    def line(raw: bytes) -> str:
-        tx = decode_transaction(raw)
-        return "\t".join([column(raw, tx) for column in columns])
-
-    return line

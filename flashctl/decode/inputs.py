@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from flashctl.core.files import open_for_reading
 from flashctl.decode.fields import FIELDS
@@ -29,8 +28,7 @@ MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 """Largest single document; a flashblock is 50 KB, a full L1 block in hex 20 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One input: literal text, or something to read."""
 
     text: str | None = None

@@ -8,8 +8,7 @@ text     a listing of the only report, a table when there are more: `render.Text
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flashctl.core.output import escape
 from flashctl.decode.facts import Report
@@ -38,8 +37,7 @@ def transactions_in(report: Report) -> list[Report]:
     return [report]
 
 
-@dataclass(slots=True)
-class JsonPresenter:
+class JsonPresenter(NamedTuple):
     """NDJSON."""
 
     whole: bool = False
@@ -56,8 +54,7 @@ class JsonPresenter:
         return iter(())
 
 
-@dataclass(slots=True)
-class FieldsPresenter:
+class FieldsPresenter(NamedTuple):
     """Tab-separated values; what could not be decoded leaves no line."""
 
     names: Sequence[str]

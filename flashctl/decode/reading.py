@@ -7,8 +7,8 @@ when the short way fails: a decode of one good transaction has 150 ms for everyt
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode_list_payload, encode_uint
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Reading", "read_transaction", "signing_hash_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A transaction and how it had to be read."""
 
     raw: bytes

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flashctl.core.output import escape as printable
 from flashctl.decode.facts import Report
@@ -36,8 +35,7 @@ _NUMBERS = {
 _LONG = {"input", "logsBloom", "data", "raw"}
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(NamedTuple):
     """How text is laid out."""
 
     width: int | None = None
@@ -205,8 +203,7 @@ def _log(log: Mapping[str, Any], style: Style) -> Iterator[str]:
 # -- table ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
+class _Layout(NamedTuple):
     """The columns of a table and their widths; the last one takes what is left of the line."""
 
     columns: tuple[tuple[str, int], ...]

@@ -143,6 +143,15 @@ def test_several_processes_print_what_one_prints(monkeypatch: pytest.MonkeyPatch
         assert one == two and one[0] == 65, form
 
 
+def test_a_large_batch_prints_what_small_ones_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The large one is printed without reports, and with Windows line ends as well."""
+    for form in (["--fields", "hash,from,value"], ["--fields", "hash,to,value", "--no-senders"]):
+        code, small, _ = decode(monkeypatch, *form, stdin=BATCH)
+        for line_end in ("\n", "\r\n"):
+            large = (BATCH + "\n").replace("\n", line_end) * 300
+            assert decode(monkeypatch, *form, stdin=large)[:2] == (code, small * 300)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
