@@ -24,7 +24,7 @@ from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional, required
 from flashctl.eth.hexdata import to_hex
 from flashctl.evm.message import Deadline
-from flashctl.evm.tracing import Allowance, TraceTooLarge
+from flashctl.evm.tracers.tracer import Allowance, TraceTooLarge
 from flashctl.op.call import open_call
 from flashctl.op.context import BlockContext
 from flashctl.op.execution import BlockExecution

@@ -14,7 +14,7 @@ from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.evm.tracers.calls import CallNode, TracedLog
 from flashctl.evm.tracers.prestate import StateDifference, TouchedAccount
 from flashctl.evm.tracers.struct_log import StructLog
-from flashctl.evm.tracing import Allowance, CallEnd
+from flashctl.evm.tracers.tracer import Allowance, CallEnd
 from flashctl.op.call import revert_reason
 
 __all__ = ["StructLogText", "accounts_json", "call_tree_text", "difference_json"]

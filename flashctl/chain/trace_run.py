@@ -24,7 +24,8 @@ from flashctl.evm.state import JournaledState
 from flashctl.evm.tracers.calls import CallTracer, CallTracerOptions
 from flashctl.evm.tracers.prestate import PrestateOptions, PrestateTracer
 from flashctl.evm.tracers.struct_log import StructLogger, StructLogOptions
-from flashctl.evm.tracing import Allowance, Call, CallEnd, Stepper, Tracer
+from flashctl.evm.tracers.tracer import Allowance, Call, CallEnd, Tracer
+from flashctl.evm.tracing import Stepper
 from flashctl.op.call import OpenCall
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import BlockExecution

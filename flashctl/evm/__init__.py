@@ -9,7 +9,7 @@
     instructions   memory, storage and accounts, for both tiers
     interpreter    the plain tier, with handlers
     compiler       the compiling tier, with builder, emitters, arithmetic, symbols, trace_memory
-    tracing        one instruction at a time, for tracers; tracers: what is made of it
+    tracing        one instruction at a time, for tracers; tracers: what is made of it; trace_words: errors
     code           contract code, when it is compiled, how much of it is kept
 
 Addresses and words are ints everywhere in here. Nothing imports asyncio or does I/O; what a state lacks, its

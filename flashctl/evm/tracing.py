@@ -18,13 +18,11 @@ too, and errors have go-ethereum's words.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Final, NamedTuple
 
-from flashctl.errors import Failed
 from flashctl.evm.calls import CALL_STIPEND, CallKind, charge_value, init_code_price
 from flashctl.evm.code import CodeCache, TierPolicy
-from flashctl.evm.forks import STACK_LIMIT, InstructionSet, PrecompiledContract
+from flashctl.evm.forks import InstructionSet
 from flashctl.evm.frame import Exit, Frame
 from flashctl.evm.halts import (
     Halt,
@@ -33,16 +31,23 @@ from flashctl.evm.halts import (
     OutOfGas,
     StackOverflow,
     StackUnderflow,
-    WriteProtection,
 )
 from flashctl.evm.handlers import HANDLERS, Handler
 from flashctl.evm.instructions import ADDRESS_MASK, expand, read_memory
 from flashctl.evm.interpreter import leave
-from flashctl.evm.opcodes import INVALID, JUMP, JUMPDEST, JUMPI, PUSH0, PUSH32
-from flashctl.evm.precompiles import PrecompileError
-from flashctl.evm.state import LogEntry
+from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, PUSH32
+from flashctl.evm.trace_words import (
+    COLLISION,
+    NONCE_OVERFLOW,
+    REVERTED,
+    deployment_error,
+    halt_error,
+    precompile_error,
+    refusal,
+)
+from flashctl.evm.tracers.tracer import Call, CallEnd, Tracer
 
-__all__ = ["Allowance", "Call", "CallEnd", "Stepper", "TraceTooLarge", "Tracer", "instruction_names"]
+__all__ = ["Stepper"]
 
 STEPS_PER_TURN: Final = range(64)
 """Instructions before the machine gets its turn; it looks at the clock every 64 turns, which is 10 ms."""
@@ -53,90 +58,6 @@ _CALLS: Final = frozenset(CallKind)
 _CREATE: Final = 0xF0
 _CREATE2: Final = 0xF5
 _SELFDESTRUCT: Final = 0xFF
-_REVERTED: Final = "execution reverted"
-
-
-class Call(NamedTuple):
-    """A frame as it begins, or what counts as one."""
-
-    kind: str
-    """The instruction's name."""
-    caller: int
-    to: int
-    """Whose code runs; for a creation, where the contract will be; for SELFDESTRUCT, who is paid."""
-    value: int | None
-    """In wei; None for STATICCALL, which has no such operand."""
-    data: bytes
-    """Calldata, or creation code."""
-    gas: int
-    """Passed on, a stipend included."""
-
-
-class CallEnd(NamedTuple):
-    """A frame as it ended."""
-
-    output: bytes
-    """What was returned (the code, for a creation), or the reason of a revert."""
-    gas_used: int
-    error: str | None
-    """None for success."""
-    is_revert: bool = False
-    """It failed by its own will, and `output` says why."""
-
-
-class Tracer:
-    """Who is told. Every method may be left as it is.
-
-    For each instruction `step` comes first, with the frame as the instruction finds it, then `after`. Frames
-    begin and end between the instructions: `enter` follows the `after` of the call, `leave` precedes the
-    `step` behind it. The outermost frame is nobody's call and has neither.
-    """
-
-    def step(self, frame: Frame, pc: int, opcode: int) -> None:
-        """The instruction at `pc` is about to run; nothing of it has been paid or checked."""
-
-    def after(self, frame: Frame, gas_cost: int, error: str | None) -> None:
-        """It cost this much; None for `error` if it went well. The gas cost may exceed what was left."""
-
-    def log(self, entry: LogEntry, index: int) -> None:
-        """A LOG instruction emitted an event, the transaction's `index`-th."""
-
-    def enter(self, call: Call) -> None:
-        """A frame begins."""
-
-    def leave(self, end: CallEnd) -> None:
-        """The innermost frame has ended."""
-
-
-class TraceTooLarge(Failed):
-    """The trace would take more memory than it may."""
-
-    limit: Final[int]
-    """In bytes."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"trace exceeds {limit} bytes")
-        self.limit = limit
-
-
-class Allowance:
-    """The bytes that one request's traces may hold."""
-
-    __slots__ = ("_left", "limit")
-
-    def __init__(self, limit: int) -> None:
-        self.limit: Final = limit
-        self._left = limit
-
-    def take(self, size: int) -> None:
-        """Use some of it.
-
-        Raises:
-            TraceTooLarge: It is used up.
-        """
-        self._left -= size
-        if self._left < 0:
-            raise TraceTooLarge(self.limit)
 
 
 @dataclass(slots=True)
@@ -152,9 +73,9 @@ class _Open:
     def end(self, succeeded: bool) -> CallEnd:
         error = self.error
         if error is None and not succeeded:
-            error = _deployment_error(self.frame, self.output)
-        failed = error is not None and error != _REVERTED
-        return CallEnd(b"" if failed else self.output, self.gas - self.frame.gas, error, error == _REVERTED)
+            error = deployment_error(self.frame, self.output)
+        failed = error is not None and error != REVERTED
+        return CallEnd(b"" if failed else self.output, self.gas - self.frame.gas, error, error == REVERTED)
 
 
 class Stepper:
@@ -230,7 +151,7 @@ class Stepper:
                 after(frame, gas - frame.gas, None)
         except Halt as halt:
             open_frame = frames[-1]
-            open_frame.error = _error(halt, self._instructions, byte, len(stack))
+            open_frame.error = halt_error(halt, self._instructions, byte, len(stack))
             after(frame, max(gas - frame.gas, static_gas[byte]), open_frame.error)
             raise
         return pc
@@ -247,43 +168,36 @@ class Stepper:
         ended = self._frames[-1]
         ended.output = frame.output
         if exit_code == Exit.REVERTED:
-            ended.error = _REVERTED
+            ended.error = REVERTED
         self._tracer.after(frame, gas - frame.gas, None)
         return exit_code
 
     def _call(self, frame: Frame, stack: list[int], kind: CallKind, next_pc: int, gas: int) -> int:
-        has_value = kind in (CallKind.CALL, CallKind.CALLCODE)
-        operands = stack[:-8:-1] if has_value else [*stack[-1:-3:-1], 0, *stack[-3:-7:-1]]
-        asked, to, value, offset, size, result_offset, result_size = operands
-        to &= ADDRESS_MASK
-        stipend = CALL_STIPEND if value else 0
-        precompile = frame.context.precompiles.get(to)
-        data, rest = b"", 0
-        if precompile is not None and not (value and frame.is_static and kind == CallKind.CALL):
-            # How much such a call takes shows afterwards; what it was given must be worked out before.
-            data = read_memory(frame, offset, size)
-            if result_size and result_offset + result_size > len(frame.memory):
-                expand(frame, result_offset + result_size)
-            rest = _rest(frame, kind, to, value)
-        target = leave(frame, stack, kind, next_pc)
-        shown_value = {CallKind.DELEGATECALL: frame.value, CallKind.STATICCALL: None}.get(kind, value)
-        call = Call(kind.name, frame.address, to, shown_value, data, 0)
-        if target == Exit.CALLED:
-            return self._called(frame, call, gas - frame.gas)
+        operands = _operands(kind, stack)
+        shown_value = {CallKind.DELEGATECALL: frame.value, CallKind.STATICCALL: None}.get(
+            kind, operands.value
+        )
+        call = Call(kind.name, frame.address, operands.to, shown_value, b"", 0)
+        precompile = frame.context.precompiles.get(operands.to)
+        stipend = CALL_STIPEND if operands.value else 0
         if precompile is None:
+            target = leave(frame, stack, kind, next_pc)
+            if target == Exit.CALLED:
+                return self._called(frame, call, gas - frame.gas)
+            # No code ran, so everything that was passed on has come back.
             rest = frame.gas - stipend
-            call = call._replace(data=bytes(frame.memory[offset : offset + size]) if size else b"")
-        passed_on = min(asked, rest - rest // 64)
-        call = call._replace(gas=passed_on + stipend)
+            data = read_memory(frame, operands.offset, operands.size)
+        else:
+            data, rest = _prepay(frame, kind, operands)
+            target = leave(frame, stack, kind, next_pc)
+        passed_on = min(operands.gas, rest - rest // 64)
+        call = call._replace(data=data, gas=passed_on + stipend)
         error = None
         if not stack[-1]:
-            error = _refusal(frame, value)
-            if error is None and precompile is not None:
-                error = _precompile_error(precompile, call)
+            error = refusal(frame, operands.value) or precompile_error(precompile, call)
         self._tracer.after(frame, gas - rest + passed_on, None)
         self._tracer.enter(call)
-        used = call.gas - (frame.gas - (rest - passed_on))
-        self._tracer.leave(CallEnd(frame.returned, used, error))
+        self._tracer.leave(CallEnd(frame.returned, rest + stipend - frame.gas, error))
         return target
 
     def _called(self, frame: Frame, call: Call, gas_cost: int) -> int:
@@ -308,9 +222,7 @@ class Stepper:
             assert frame.callee is not None
             return self._called(frame, call._replace(to=frame.callee.address), gas - rest)
         collided = state.get_account(creator).nonce != nonce
-        error = (
-            "contract address collision" if collided else _refusal(frame, value) or "nonce uint64 overflow"
-        )
+        error = COLLISION if collided else refusal(frame, value) or NONCE_OVERFLOW
         self._tracer.after(frame, gas - rest, None)
         self._tracer.enter(call)
         self._tracer.leave(CallEnd(b"", rest - frame.gas, error))
@@ -358,40 +270,46 @@ _HANDLERS: Final[tuple[Handler | None, ...]] = tuple(
 """By opcode; None for pushes, jumps, PC and what ends or begins a frame."""
 
 
-# -- gas of calls
+# -- calls
 
 
-def _rest(frame: Frame, kind: CallKind, to: int, value: int) -> int:
-    """What is left when a call to a warm account has paid for itself, its memory being paid already."""
+class _Operands(NamedTuple):
+    """Of a CALL instruction."""
+
+    gas: int
+    to: int
+    value: int
+    """0 where there is no such operand."""
+    offset: int
+    size: int
+    result_offset: int
+    result_size: int
+
+
+def _operands(kind: CallKind, stack: list[int]) -> _Operands:
+    values = stack[:-8:-1]
+    if kind in (CallKind.DELEGATECALL, CallKind.STATICCALL):
+        values = [*values[:2], 0, *values[2:6]]
+    values[1] &= ADDRESS_MASK
+    return _Operands(*values)
+
+
+def _prepay(frame: Frame, kind: CallKind, call: _Operands) -> tuple[bytes, int]:
+    """Input and remaining gas of a call to a precompiled contract, before it passes any on.
+
+    What such a call used shows when it is over, what it was given does not. So memory is paid for here,
+    which `begin_call` then finds paid, and the price of the value is found by paying it and taking it back.
+    """
+    if call.value and frame.is_static and kind == CallKind.CALL:
+        return b"", 0  # `begin_call` refuses it before it pays anything
+    data = read_memory(frame, call.offset, call.size)
+    if call.result_size and call.result_offset + call.result_size > len(frame.memory):
+        expand(frame, call.result_offset + call.result_size)
     gas = frame.gas
-    if value:
-        charge_value(frame, kind, to)
+    if call.value:
+        charge_value(frame, kind, call.to)
     rest, frame.gas = frame.gas, gas
-    return rest
-
-
-# -- errors, in go-ethereum's words
-
-
-@cache
-def instruction_names(instructions: InstructionSet) -> tuple[str, ...]:
-    """What every byte is called in a trace."""
-    known = instructions.opcodes
-    return tuple(
-        known[byte].name
-        if byte in known
-        else "INVALID"
-        if byte == INVALID
-        else f"opcode 0x{byte:x} not defined"
-        for byte in range(256)
-    )
-
-
-_ERRORS: Final[dict[type[Halt], str]] = {
-    OutOfGas: "out of gas",
-    InvalidJump: "invalid jump destination",
-    WriteProtection: "write protection",
-}
+    return data, rest
 
 
 def _unfit(instructions: InstructionSet, byte: int, depth: int) -> Halt:
@@ -399,39 +317,3 @@ def _unfit(instructions: InstructionSet, byte: int, depth: int) -> Halt:
     if byte not in instructions.opcodes:
         return InvalidOpcode()
     return StackUnderflow() if depth < instructions.lowest[byte] else StackOverflow()
-
-
-def _error(halt: Halt, instructions: InstructionSet, byte: int, depth: int) -> str:
-    match halt:
-        case StackUnderflow():
-            return f"stack underflow ({depth} <=> {instructions.lowest[byte]})"
-        case StackOverflow():
-            return f"stack limit reached {depth} ({instructions.highest[byte]})"
-        case InvalidOpcode():
-            return f"invalid opcode: {instruction_names(instructions)[byte]}"
-    return _ERRORS.get(type(halt), halt.reason)
-
-
-def _deployment_error(frame: Frame, code: bytes) -> str:
-    """Why the machine did not accept what init code returned (`calls.deploy`)."""
-    if code[:1] == b"\xef":
-        return "invalid code: must not begin with 0xef"
-    if len(code) > frame.context.rules.max_code_size:
-        return "max code size exceeded"
-    return "contract creation code storage out of gas"
-
-
-def _refusal(frame: Frame, value: int) -> str | None:
-    """Why a call or creation was not even tried."""
-    if frame.depth >= STACK_LIMIT:
-        return "max call depth exceeded"
-    if value and frame.state.get_account(frame.address).balance < value:
-        return "insufficient balance for transfer"
-    return None
-
-
-def _precompile_error(precompile: PrecompiledContract, call: Call) -> str:
-    try:
-        return "out of gas" if precompile.gas(call.data) > call.gas else "precompile failed"
-    except PrecompileError:
-        return "precompile failed"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flashctl.evm.state import LogEntry
-from flashctl.evm.tracing import Allowance, Call, CallEnd, Tracer
+from flashctl.evm.tracers.tracer import Allowance, Call, CallEnd, Tracer
 
 __all__ = ["CallNode", "CallTracer", "CallTracerOptions", "TracedLog"]
 

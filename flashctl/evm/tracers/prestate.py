@@ -17,7 +17,7 @@ from flashctl.evm.code import DELEGATION_PREFIX
 from flashctl.evm.frame import Frame
 from flashctl.evm.instructions import ADDRESS_MASK
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, JournaledState
-from flashctl.evm.tracing import Allowance, Tracer
+from flashctl.evm.tracers.tracer import Allowance, Tracer
 
 __all__ = ["PrestateOptions", "PrestateTracer", "StateDifference", "TouchedAccount"]
 
