@@ -6,19 +6,39 @@ nonce of its sender, since Canyon a version that puts both into the hashed encod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, Final
 
 from flashctl.errors import DataError
-from flashctl.eth.bloom import logs_bloom
-from flashctl.eth.rlp import Item, RlpError, decode_list, encode_bytes, encode_list_payload, encode_uint
+from flashctl.eth.bloom import BLOOM_SIZE, logs_bloom
+from flashctl.eth.rlp import (
+    EMPTY_LIST,
+    Item,
+    RlpError,
+    decode_list,
+    encode_bytes,
+    encode_list_payload,
+    encode_uint,
+)
 
-__all__ = ["InvalidReceipt", "Log", "Receipt", "decode_receipt", "encode_log", "encode_receipt"]
+__all__ = [
+    "InvalidReceipt",
+    "Log",
+    "Receipt",
+    "decode_receipt",
+    "encode_log",
+    "encode_receipt",
+    "new_log",
+    "new_receipt",
+]
 
 _DEPOSIT_TYPE = 0x7E
 _TOPIC_HEADERS = tuple(encode_list_payload(bytes(33 * count))[: -33 * count or None] for count in range(5))
 """What comes before the list of 0 to 4 topics, 33 bytes each."""
+
+_BLOOM_HEADER = b"\xb9\x01\x00"
+"""What comes before a string of 256 bytes."""
 
 _KNOWN_TYPES = frozenset((1, 2, 3, 4, _DEPOSIT_TYPE))
 
@@ -66,6 +86,43 @@ class Receipt:
             object.__setattr__(self, "bloom", logs_bloom(self.logs))
 
 
+def _draft_of(frozen: type) -> Any:
+    """A class with the slots of a frozen one that is not frozen, so that an object can be filled as this and
+    become that: half the time of the frozen constructor, which sets every field through `object`.
+    """
+    names = [each.name for each in fields(frozen)]
+    return make_dataclass(f"{frozen.__name__}Draft", names, slots=True, eq=False, repr=False)
+
+
+_LogDraft: Final[Any] = _draft_of(Log)
+_ReceiptDraft: Final[Any] = _draft_of(Receipt)
+
+
+def new_log(address: int, topics: Iterable[int], data: bytes) -> Log:
+    """A log from the numbers that the EVM works with."""
+    log = _LogDraft(address.to_bytes(20, "big"), tuple([topic.to_bytes(32, "big") for topic in topics]), data)
+    log.__class__ = Log
+    return log  # type: ignore[no-any-return]
+
+
+def new_receipt(
+    tx_type: int,
+    succeeded: bool,
+    cumulative_gas_used: int,
+    logs: tuple[Log, ...],
+    bits: int,
+    deposit_nonce: int | None,
+    deposit_receipt_version: int | None,
+) -> Receipt:
+    """A receipt whose filter is already known as a number (`log_bits`)."""
+    bloom = bits.to_bytes(BLOOM_SIZE, "big")
+    receipt = _ReceiptDraft(
+        tx_type, succeeded, cumulative_gas_used, logs, deposit_nonce, deposit_receipt_version, bloom
+    )
+    receipt.__class__ = Receipt
+    return receipt  # type: ignore[no-any-return]
+
+
 def encode_log(log: Log) -> bytes:
     """The RLP of one log.
 
@@ -82,11 +139,15 @@ def encode_log(log: Log) -> bytes:
 
 def encode_receipt(receipt: Receipt) -> bytes:
     """The EIP-2718 encoding, as it enters the receipts trie."""
-    payload = (
-        (b"\x01" if receipt.succeeded else b"\x80")
-        + encode_uint(receipt.cumulative_gas_used)
-        + encode_bytes(receipt.bloom)
-        + encode_list_payload(b"".join(map(encode_log, receipt.logs)))
+    logs = receipt.logs
+    payload = b"".join(
+        (
+            b"\x01" if receipt.succeeded else b"\x80",
+            encode_uint(receipt.cumulative_gas_used),
+            _BLOOM_HEADER,
+            receipt.bloom,
+            encode_list_payload(b"".join([encode_log(log) for log in logs])) if logs else EMPTY_LIST,
+        )
     )
     if receipt.deposit_nonce is not None and receipt.deposit_receipt_version is not None:
         payload += encode_uint(receipt.deposit_nonce) + encode_uint(receipt.deposit_receipt_version)

@@ -156,12 +156,12 @@ def signing_hash(tx: SignedTransaction) -> bytes:
 def max_fee(tx: Transaction) -> int:
     """The most a transaction pays per gas, in wei; a deposit pays nothing."""
     match tx:
+        case FeeMarketTx() | BlobTx() | SetCodeTx():
+            return tx.max_fee_per_gas
         case LegacyTx() | AccessListTx():
             return tx.gas_price
         case DepositTx():
             return 0
-        case _:
-            return tx.max_fee_per_gas
 
 
 def priority_fee(tx: Transaction, base_fee: int) -> int:
@@ -178,12 +178,12 @@ def priority_fee(tx: Transaction, base_fee: int) -> int:
 def effective_gas_price(tx: Transaction, base_fee: int) -> int:
     """What a transaction pays per gas at `base_fee`, in wei (EIP-1559)."""
     match tx:
+        case FeeMarketTx() | BlobTx() | SetCodeTx():
+            return min(tx.max_fee_per_gas, base_fee + tx.max_priority_fee_per_gas)
         case LegacyTx() | AccessListTx():
             return tx.gas_price
         case DepositTx():
             return 0
-        case _:
-            return min(tx.max_fee_per_gas, base_fee + tx.max_priority_fee_per_gas)
 
 
 def check_transaction(tx: Transaction, chain_id: int | None = None) -> None:

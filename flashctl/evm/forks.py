@@ -103,7 +103,9 @@ class EvmRules:
     name: str
     instructions: InstructionSet
     precompiles: Mapping[int, PrecompiledContract] = field(default_factory=dict)
-    """By address. They are warm from the start of every transaction."""
+    """By address."""
+    warm_precompiles: Mapping[int, bool] = field(init=False, compare=False)
+    """What `JournaledState.warm` holds of them at the start of every transaction (EIP-2929)."""
     max_code_size: int = 24_576
     """Bytes of a deployed contract (EIP-170)."""
     max_initcode_size: int = 49_152
@@ -117,6 +119,9 @@ class EvmRules:
     """EIP-7623: a transaction pays at least 10 gas per calldata token."""
     transaction_gas_cap: int | None = None
     """EIP-7825: the most gas one transaction may ask for; deposits are exempt (OP Stack, Karst)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "warm_precompiles", dict.fromkeys(self.precompiles, True))
 
     def with_precompiles(self, precompiles: Mapping[int, PrecompiledContract]) -> EvmRules:
         """The same fork with this set of precompiled contracts."""

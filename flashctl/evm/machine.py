@@ -29,7 +29,15 @@ from flashctl.evm.interpreter import interpret
 from flashctl.evm.message import BlockEnv, Deadline, Message, MessageResult, Status, TxEnv
 from flashctl.evm.state import JournaledState
 
-__all__ = ["compiler_policy", "default_codes", "default_policy", "execute_message", "interpreter_policy"]
+__all__ = [
+    "compiler_policy",
+    "default_codes",
+    "default_policy",
+    "execute_call",
+    "execute_creation",
+    "execute_message",
+    "interpreter_policy",
+]
 
 TRACES_PER_TURN: Final = range(64)
 """Between two looks at the clock (50 ns). A trace takes 1-50 us, a few milliseconds at worst."""
@@ -81,7 +89,7 @@ def execute_message(
     if message.to is None:
         nonce = state.get_account(message.caller).nonce
         return execute_creation(context, message, create_address(message.caller, nonce))
-    return _execute_call(context, message, message.to)
+    return execute_call(context, message, message.to)
 
 
 def execute_creation(context: Context, message: Message, address: int) -> MessageResult:
@@ -96,7 +104,8 @@ def execute_creation(context: Context, message: Message, address: int) -> Messag
     return _run(frame)
 
 
-def _execute_call(context: Context, message: Message, to: int) -> MessageResult:
+def execute_call(context: Context, message: Message, to: int) -> MessageResult:
+    """Call an account, which may have no code."""
     state = context.state
     if message.value and state.get_account(message.caller).balance < message.value:
         return MessageResult(Status.HALTED, message.gas, b"", None, "insufficient balance for the value")

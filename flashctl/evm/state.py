@@ -19,7 +19,9 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
@@ -46,6 +48,9 @@ class Account(NamedTuple):
     code_hash: bytes
     """Keccak-256 of the code; `EMPTY_CODE_HASH` for an account without any."""
 
+
+_account: Final[Callable[[tuple[int, int, bytes]], Account]] = partial(tuple.__new__, Account)
+"""An account of a tuple, in 0.15 us; a call of the class, which is Python underneath, takes 0.35."""
 
 EMPTY_ACCOUNT: Final = Account(0, 0, EMPTY_CODE_HASH)
 """An account that EIP-161 calls empty: no nonce, no balance, no code."""
@@ -276,10 +281,18 @@ class JournaledState:
 
     def add_balance(self, address: int, amount: int) -> None:
         """Credit `amount` wei (debit if negative; the caller has checked the balance). Zero touches
-        nothing."""
+        nothing.
+
+        Written out, because a transaction with all its fees comes here five times: 0.7 us, where
+        `get_account` and `put_account` take 1.2.
+        """
         if amount:
-            nonce, balance, code_hash = self.get_account(address)
-            self.put_account(address, Account(nonce, balance + amount, code_hash))
+            accounts = self.accounts
+            old = accounts.get(address) or self.get_account(address)
+            nonce, balance, code_hash = old
+            self.undo.append((accounts, address, old))
+            self._before_transaction.setdefault(address, old)
+            accounts[address] = _account((nonce, balance + amount, code_hash))
 
     def transfer(self, sender: int, to: int, value: int) -> None:
         """Move `value` wei on behalf of a message or a SELFDESTRUCT; a subclass may note it.

@@ -16,7 +16,8 @@ from flashctl.eth.blocks import (
     Block,
     Header,
 )
-from flashctl.eth.receipts import Log, Receipt, encode_receipt
+from flashctl.eth.bloom import log_bits
+from flashctl.eth.receipts import Log, Receipt, encode_receipt, new_log, new_receipt
 from flashctl.eth.signatures import InvalidSignature
 from flashctl.eth.transactions import DepositTx, InvalidTransaction
 from flashctl.eth.trie import OrderedTrie
@@ -159,6 +160,7 @@ class BlockExecution:
             config.activates(fork, context.timestamp, parent.timestamp)
             for fork in (OpFork.JOVIAN, OpFork.KARST)
         )
+        self._has_footprint: Final = self.fork >= OpFork.JOVIAN
         self._da_scalar: int | None = None
         self._world = world
         self._transactions = OrderedTrie()
@@ -186,7 +188,7 @@ class BlockExecution:
 
     def footprint_of(self, envelope: TxEnvelope) -> int:
         """The DA footprint that a transaction would add; zero for deposits and before Jovian."""
-        if self.fork < OpFork.JOVIAN or envelope.is_deposit:
+        if not self._has_footprint or envelope.is_deposit:
             return 0
         return envelope.da_size * self._footprint_scalar()
 
@@ -272,17 +274,14 @@ class BlockExecution:
 
     def _result(self, envelope: TxEnvelope, applied: Applied) -> TransactionResult:
         outcome, nonce = applied.outcome, applied.deposit_nonce
-        receipt = Receipt(
-            envelope.tx.type_byte,
-            outcome.succeeded,
-            self.gas_used,
-            tuple([log_of(entry) for entry in outcome.logs]),
-            nonce,
-            _DEPOSIT_RECEIPT_VERSION if nonce is not None and self.fork >= OpFork.CANYON else None,
+        logs = tuple([log_of(entry) for entry in outcome.logs])
+        bits = log_bits(logs)
+        self._bloom |= bits
+        version = _DEPOSIT_RECEIPT_VERSION if nonce is not None and self.fork >= OpFork.CANYON else None
+        receipt = new_receipt(
+            envelope.tx.type_byte, outcome.succeeded, self.gas_used, logs, bits, nonce, version
         )
         self._encoded_receipts.append(encode_receipt(receipt))
-        if receipt.logs:
-            self._bloom |= int.from_bytes(receipt.bloom, "big")
         return TransactionResult(
             receipt,
             outcome.gas_used,
@@ -320,8 +319,7 @@ def withdrawals_root(world: World, fork: OpFork) -> bytes | None:
 
 def log_of(entry: LogEntry) -> Log:
     """A log of the EVM as receipts hold it."""
-    topics = tuple([topic.to_bytes(32, "big") for topic in entry.topics])
-    return Log(entry.address.to_bytes(20, "big"), topics, entry.data)
+    return new_log(*entry)
 
 
 def _contract_address(envelope: TxEnvelope, applied: Applied) -> bytes:

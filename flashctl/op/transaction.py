@@ -120,13 +120,14 @@ class TransactionProcessor:
     Between two calls the state is at the beginning of a transaction, where `finish_transaction` leaves it.
     """
 
-    __slots__ = ("_env", "_fees", "_fork", "_rules", "_state")
+    __slots__ = ("_compresses", "_env", "_fees", "_fork", "_rules", "_state")
 
     def __init__(self, state: JournaledState, fork: OpFork, rules: EvmRules, env: BlockEnv) -> None:
         self._state = state
         self._fork = fork
         self._rules = rules
         self._env = env
+        self._compresses: Final = fork >= OpFork.FJORD
         self._fees: L1FeeParameters | None = None
 
     @property
@@ -199,7 +200,7 @@ class TransactionProcessor:
         fee_cap = self._check_form(envelope, tx)
         account = state.get_account(sender)
         self._check_sender(tx, account)
-        data_fee = l1_fee(fees, fork, envelope.raw, envelope.fastlz_size if fork >= OpFork.FJORD else 0)
+        data_fee = l1_fee(fees, fork, envelope.raw, envelope.fastlz_size if self._compresses else 0)
         reserve = operator_fee(fees, fork, gas_limit)
         cost = gas_limit * fee_cap + tx.value + data_fee + reserve
         nonce, balance, code_hash = account
