@@ -19,6 +19,8 @@ hashing them ("secure" tries) is for the caller, who knows which hashes are wort
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from flashctl.errors import UnavailableError
@@ -36,7 +38,9 @@ from flashctl.eth.trie_nodes import (
     decode_node,
 )
 
-__all__ = ["EMPTY_ROOT", "MissingNode", "NodeSource", "OrderedTrie", "Trie", "ordered_root"]
+__all__ = ["EMPTY_ROOT", "Change", "MissingNode", "NodeSource", "OrderedTrie", "Trie", "ordered_root"]
+
+_PATH = itemgetter(0)
 
 EMPTY_ROOT = keccak256(b"\x80")
 """The root hash of a trie without keys."""
@@ -44,8 +48,15 @@ EMPTY_ROOT = keccak256(b"\x80")
 NodeSource: TypeAlias = Callable[[bytes], bytes | None]
 """Looks up the RLP of a node by its hash; None when it is not there."""
 
-Batch: TypeAlias = Sequence[tuple[str, bytes]]
+Change: TypeAlias = Callable[[bytes | None], bytes]
+"""Makes the new value of a key from the present one (None where there is none). It is asked when the update
+has reached the key, which spares whoever needs the old value a walk of their own."""
+
+Batch: TypeAlias = Sequence[tuple[str, bytes | Change]]
 """Changes sorted by path, each path once; the empty value deletes."""
+
+Values: TypeAlias = Sequence[tuple[str, bytes]]
+"""A batch whose values are all known."""
 
 Place: TypeAlias = tuple[Child | None, int]
 """A node, and how many digits of an extension's path lie above the place that is meant."""
@@ -81,10 +92,11 @@ class Trie:
         Raises:
             MissingNode: The way to the key is not in the source.
         """
-        path = key.hex()
+        return self._value(self._load_root(), key.hex(), 0)
+
+    def _value(self, node: Node | None, path: str, position: int) -> bytes | None:
+        """The value of a path below a node that lies `position` digits down."""
         size = len(path)
-        position = 0
-        node = self._load_root()
         while node is not None:
             if isinstance(node, Branch):
                 if position == size:
@@ -102,18 +114,19 @@ class Trie:
                 node = self._load_below(node)
         return None
 
-    def update(self, changes: Mapping[bytes, bytes]) -> Trie:
+    def update(self, changes: Mapping[bytes, bytes | Change]) -> Trie:
         """The trie with all of `changes` made; an empty value deletes its key.
 
         Raises:
             MissingNode: A node on the way to a changed key, or one that a deletion merges, is not in the
             source.
         """
-        batch = sorted([(key.hex(), value) for key, value in changes.items()])
+        return self._updated(sorted([(key.hex(), value) for key, value in changes.items()], key=_PATH))
+
+    def _updated(self, batch: Batch) -> Trie:
         if not batch:
             return self
-        root = self._update(self._load_root(), batch, 0)
-        return self._with_root(root)
+        return self._with_root(self._update(self._load_root(), batch, 0))
 
     def prove(self, key: bytes) -> list[bytes]:
         """The encoded nodes from the root towards a key; they prove its value or absence (EIP-1186)."""
@@ -209,17 +222,52 @@ class Trie:
     # is how callers notice.
 
     def _update(self, node: Node | None, batch: Batch, depth: int) -> Node | None:
-        if node is None:
-            return _build([change for change in batch if change[1]], depth)
+        if len(batch) == 1:
+            return self._update_once(node, *batch[0], depth)
         if isinstance(node, Branch):
             return self._update_branch(node, batch, depth)
+        values = [
+            (path, value if isinstance(value, bytes) else value(self._value(node, path, depth)))
+            for path, value in batch
+        ]
+        if node is None:
+            return _build([change for change in values if change[1]], depth)
         if isinstance(node, Leaf):
-            return _update_leaf(node, batch, depth)
-        return self._update_extension(node, batch, depth)
+            return _update_leaf(node, values, depth)
+        return self._update_extension(node, values, depth)
+
+    def _update_once(self, node: Node | None, path: str, change: bytes | Change, depth: int) -> Node | None:
+        """One change below a node: how it is at most nodes, because a batch spreads out as it descends."""
+        if isinstance(node, Branch):
+            if len(path) == depth:
+                return self._update_branch(node, [(path, change)], depth)
+            index = NIBBLE[path[depth]]
+            old = node.children[index]
+            if isinstance(old, bytes):
+                old = self._load_child(node, index)
+            new = self._update_once(old, path, change, depth + 1)
+            if new is old:
+                return node
+            if new is not None:
+                return node.with_child(index, new)
+            children = node.children.copy()
+            refs = node.refs.copy()
+            children[index] = None
+            refs[index] = b"\x80"
+            return self._normalised(children, refs, node.value)
+        if isinstance(node, Leaf) and node.path == path[depth:]:
+            value = change if isinstance(change, bytes) else change(node.value)
+            if value == node.value:
+                return node
+            return Leaf(node.path, value) if value else None
+        value = change if isinstance(change, bytes) else change(self._value(node, path, depth))
+        if node is None:
+            return Leaf(path[depth:], value) if value else None
+        if isinstance(node, Leaf):
+            return _update_leaf(node, [(path, value)], depth)
+        return self._update_extension(node, [(path, value)], depth)
 
     def _update_branch(self, node: Branch, batch: Batch, depth: int) -> Node | None:
-        if len(batch) == 1 and len(batch[0][0]) > depth:
-            return self._update_branch_once(node, batch, depth)
         children = node.children.copy()
         refs = node.refs.copy()
         value = node.value
@@ -228,7 +276,8 @@ class Trie:
         start = 0
         end = len(batch)
         if len(batch[0][0]) == depth:
-            value = batch[0][1]
+            change = batch[0][1]
+            value = change if isinstance(change, bytes) else change(value or None)
             changed = value != node.value
             removed = not value
             refs[16] = encode_bytes(value)
@@ -242,12 +291,11 @@ class Trie:
             old = children[index]
             if isinstance(old, bytes):
                 old = self._load_child(node, index)
-            part = batch[start:stop]
-            new = (
-                self._update_branch(old, part, depth + 1)
-                if type(old) is Branch
-                else self._update(old, part, depth + 1)
-            )
+            if stop - start == 1:
+                path, change = batch[start]
+                new = self._update_once(old, path, change, depth + 1)
+            else:
+                new = self._update(old, batch[start:stop], depth + 1)
             start = stop
             if new is not old:
                 changed = True
@@ -263,31 +311,6 @@ class Trie:
             return self._normalised(children, refs, value)
         return Branch(children, refs, value)
 
-    def _update_branch_once(self, node: Branch, batch: Batch, depth: int) -> Node | None:
-        """One change below a branch: how it is at most nodes, because a batch spreads out as it descends."""
-        path, value = batch[0]
-        index = NIBBLE[path[depth]]
-        depth += 1
-        old = node.children[index]
-        if isinstance(old, bytes):
-            old = self._load_child(node, index)
-        new: Node | None
-        if type(old) is Branch and len(path) > depth:
-            new = self._update_branch_once(old, batch, depth)
-        elif type(old) is Leaf and value and old.path == path[depth:]:
-            new = old if old.value == value else Leaf(old.path, value)
-        else:
-            new = self._update(old, batch, depth)
-        if new is old:
-            return node
-        if new is not None:
-            return node.with_child(index, new)
-        children = node.children.copy()
-        refs = node.refs.copy()
-        children[index] = None
-        refs[index] = b"\x80"
-        return self._normalised(children, refs, node.value)
-
     def _normalised(self, children: list[Child | None], refs: list[bytes], value: bytes) -> Node | None:
         """A branch after removals: one that leads a single way merges with what it leads to."""
         live = [index for index, child in enumerate(children) if child is not None]
@@ -300,7 +323,7 @@ class Trie:
             child = self._load(child)
         return _prefixed(NIBBLES[live[0]], child)
 
-    def _update_extension(self, node: Extension, batch: Batch, depth: int) -> Node | None:
+    def _update_extension(self, node: Extension, batch: Values, depth: int) -> Node | None:
         path = node.path
         below = [change for change in batch if change[1] or change[0].startswith(path, depth)]
         if not below:
@@ -375,7 +398,7 @@ class Trie:
         return node, cut
 
 
-def _update_leaf(node: Leaf, batch: Batch, depth: int) -> Node | None:
+def _update_leaf(node: Leaf, batch: Values, depth: int) -> Node | None:
     if len(batch) == 1:
         path, value = batch[0]
         if path[depth:] == node.path:
@@ -393,7 +416,7 @@ def _update_leaf(node: Leaf, batch: Batch, depth: int) -> Node | None:
     return _build(kept, depth)
 
 
-def _build(batch: Batch, depth: int) -> Node | None:
+def _build(batch: Values, depth: int) -> Node | None:
     """The subtree of some values, where nothing was before."""
     if not batch:
         return None
@@ -405,7 +428,7 @@ def _build(batch: Batch, depth: int) -> Node | None:
     return branch if shared == depth else Extension(first[depth:shared], branch)
 
 
-def _build_branch(batch: Batch, depth: int) -> Branch:
+def _build_branch(batch: Values, depth: int) -> Branch:
     children: list[Child | None] = [None] * 16
     refs = EMPTY_REFS.copy()
     value = b""
@@ -420,7 +443,12 @@ def _build_branch(batch: Batch, depth: int) -> Branch:
         stop = start + 1
         while stop < end and batch[stop][0][depth] == digit:
             stop += 1
-        child = _build(batch[start:stop], depth + 1)
+        child: Node | None
+        if stop - start == 1:
+            path, leaf = batch[start]
+            child = Leaf(path[depth + 1 :], leaf)
+        else:
+            child = _build(batch[start:stop], depth + 1)
         if child is not None:
             index = NIBBLE[digit]
             children[index] = child
@@ -450,6 +478,16 @@ def _prefixed(path: str, node: Node | None) -> Node | None:
     return Extension(path + node.path, node.child)
 
 
+@lru_cache(maxsize=4096)
+def _path_of(position: int) -> str:
+    return encode_uint(position).hex()
+
+
+def _batch(values: Iterable[bytes], first: int) -> Values:
+    """The changes that put `values` into a list from a position on."""
+    return sorted([(_path_of(position), value) for position, value in enumerate(values, first)])
+
+
 class OrderedTrie:
     """The trie of a list (transactions, receipts), whose keys are the RLP of positions.
 
@@ -461,9 +499,9 @@ class OrderedTrie:
     size: int
 
     def __init__(self, values: Iterable[bytes] = ()) -> None:
-        entries = {encode_uint(position): value for position, value in enumerate(values)}
-        self._trie = Trie().update(entries)
-        self.size = len(entries)
+        batch = _batch(values, 0)
+        self._trie = Trie()._updated(batch)
+        self.size = len(batch)
 
     @property
     def root_hash(self) -> bytes:
@@ -472,8 +510,8 @@ class OrderedTrie:
 
     def extend(self, values: Iterable[bytes]) -> OrderedTrie:
         """The list with `values` appended."""
-        entries = {encode_uint(position): value for position, value in enumerate(values, self.size)}
-        return OrderedTrie._of(self._trie.update(entries), self.size + len(entries))
+        batch = _batch(values, self.size)
+        return OrderedTrie._of(self._trie._updated(batch), self.size + len(batch))
 
     @classmethod
     def _of(cls, trie: Trie, size: int) -> OrderedTrie:

@@ -71,7 +71,8 @@ class Leaf:
     def __init__(self, path: str, value: bytes) -> None:
         self.path = path
         self.value = value
-        self.ref = _reference(encode_pair(bytes.fromhex("3" + path if len(path) & 1 else "20" + path), value))
+        rlp = encode_pair(bytes.fromhex("3" + path if len(path) & 1 else "20" + path), value)
+        self.ref = b"\xa0" + keccak256(rlp) if len(rlp) >= 32 else rlp
 
     def rlp(self) -> bytes:
         """The encoding of the node."""
@@ -122,7 +123,8 @@ class Branch:
         self.children = children
         self.refs = refs
         self.value = value
-        self.ref = _reference(encode_list_payload(b"".join(refs)))
+        rlp = encode_list_payload(b"".join(refs))
+        self.ref = b"\xa0" + keccak256(rlp) if len(rlp) >= 32 else rlp
 
     def with_child(self, index: int, child: Node) -> Branch:
         """This branch with another child at an index."""

@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 from flashctl.errors import UnavailableError
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.eth.rlp import encode_list_payload, encode_uint
-from flashctl.eth.trie import EMPTY_ROOT, NodeSource, Trie
+from flashctl.eth.trie import EMPTY_ROOT, Change, NodeSource, Trie
 from flashctl.eth.trie_nodes import InvalidNode, Leaf
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, StateDiff
 
@@ -282,12 +282,16 @@ class World:
         """
         shared = self._shared
         shared.codes.update(diff.codes)
-        changes: dict[bytes, bytes] = {}
+        changes: dict[bytes, bytes | Change] = {}
         for address, account in diff.accounts.items():
-            changes[_address_hash(address)] = self._changed_leaf(address, account, diff)
+            changes[_address_hash(address)] = (
+                b"" if account is None else partial(self._changed_leaf, address, account, diff)
+            )
         for address in diff.storage.keys() | diff.cleared:
             if address not in diff.accounts:
-                changes[_address_hash(address)] = self._changed_leaf(address, self.account(address), diff)
+                account = self.account(address)
+                if account is not None:
+                    changes[_address_hash(address)] = partial(self._changed_leaf, address, account, diff)
         if shared.preimages is not None:
             shared.preimages.update((_address_hash(address), address) for address in diff.accounts)
         accounts = self._accounts.update(changes)
@@ -323,11 +327,10 @@ class World:
             return leaf.storage
         return self._shared.storage(leaf[-65:-33])
 
-    def _changed_leaf(self, address: int, account: Account | None, diff: StateDiff) -> bytes:
-        """The new leaf of an address whose account is `account` from now on; empty if that is gone."""
-        if account is None:
-            return b""
-        old = None if address in diff.cleared else self._accounts.get(_address_hash(address))
+    def _changed_leaf(self, address: int, account: Account, diff: StateDiff, old: bytes | None) -> bytes:
+        """The new leaf of an address whose leaf is `old` and whose account is `account` from now on."""
+        if address in diff.cleared:
+            old = None
         slots = diff.storage.get(address)
         if not slots and not isinstance(old, _StorageLeaf):
             # Most accounts of a block: no storage, or storage that was never opened and stays as it is.
