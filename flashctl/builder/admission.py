@@ -172,6 +172,7 @@ class TransactionQueue:
             check_transaction(tx, self._chain.config.chain_id)
         except InvalidTransaction as error:
             raise PoolRefusal(error.reason) from None
+        envelope.checked_for = self._chain.config.chain_id
         if priority_fee(tx, 0) < self._min_tip:
             raise PoolRefusal(
                 f"transaction underpriced: gas tip cap {priority_fee(tx, 0)}, minimum needed {self._min_tip}"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -30,6 +30,7 @@ from flashctl.errors import FlashctlError
 from flashctl.eth.transactions import DepositTx
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.message import Deadline
+from flashctl.evm.state import Account
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.op.execution import SealedBlock, TransactionRejected
@@ -81,8 +82,8 @@ class Made:
     """The block so far."""
     added: tuple[TxEnvelope, ...]
     """What this flashblock adds to it."""
-    changed: frozenset[int]
-    """Addresses of the accounts that the block has changed so far."""
+    changed: Mapping[int, Account | None]
+    """The accounts that the block has changed so far, as they are now; None for one that is gone."""
     publishes: bool = True
     """False for a job without the pool: a block re-executed, whose flashblocks nobody waits for."""
 
@@ -139,7 +140,7 @@ class PayloadJob:
         self._ended = asyncio.Event()
         self._index = 0
         self._planned = 0
-        self._changed: frozenset[int] = frozenset()
+        self._changed: dict[int, Account | None] = {}
         self._too_slow: set[bytes] = set()
 
     @property
@@ -261,7 +262,8 @@ class PayloadJob:
         sealed = self._build.seal()
         self._sealed = sealed
         self._index = index
-        self._changed |= sealed.diff.accounts.keys()
+        # A dictionary of its own for every flashblock, which may be published later than the next is made.
+        self._changed = self._changed | sealed.diff.accounts
         publishes = not self.attributes.no_tx_pool
         self._observer.made(Made(self.payload_id, index, sealed, added, self._changed, publishes))
         return sealed

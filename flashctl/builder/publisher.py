@@ -16,6 +16,7 @@ from flashctl.core.wire import Base, Dialect, Diff, Flashblock, Metadata, encode
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.receipts import Receipt
+from flashctl.evm.state import Account
 
 __all__ = ["Publisher", "flashblock_of"]
 
@@ -46,10 +47,10 @@ def flashblock_of(made: Made, previous: tuple[int, int] | None = None) -> Flashb
     """
     sealed = made.sealed
     header = sealed.header
-    first = len(sealed.receipts) - len(made.added)
+    first = len(sealed.results) - len(made.added)
     receipts = {
-        to_hex(envelope.hash): receipt_object(receipt)
-        for envelope, receipt in zip(made.added, sealed.receipts[first:], strict=True)
+        to_hex(envelope.hash): receipt_object(result.receipt)
+        for envelope, result in zip(made.added, sealed.results[first:], strict=True)
     }
     return Flashblock(
         payload_id=to_hex(made.payload_id),
@@ -58,7 +59,7 @@ def flashblock_of(made: Made, previous: tuple[int, int] | None = None) -> Flashb
         diff=_diff(header, tuple(envelope.raw for envelope in made.added)),
         metadata=Metadata(
             block_number=header.number,
-            new_account_balances=_balances(made),
+            new_account_balances=_balances(made.changed),
             receipts=receipts,
             prev_flashblock_id=f"{previous[0]}-{previous[1]}" if previous is not None else "0-0",
         ),
@@ -68,14 +69,14 @@ def flashblock_of(made: Made, previous: tuple[int, int] | None = None) -> Flashb
 def receipt_object(receipt: Receipt) -> Mapping[str, Any]:
     """A receipt as op-rbuilder writes it: the consensus fields, with the type inside."""
     written: dict[str, Any] = {
-        "type": quantity(receipt.tx_type),
-        "status": quantity(int(receipt.succeeded)),
-        "cumulativeGasUsed": quantity(receipt.cumulative_gas_used),
+        "type": hex(receipt.tx_type),
+        "status": "0x1" if receipt.succeeded else "0x0",
+        "cumulativeGasUsed": hex(receipt.cumulative_gas_used),
         "logs": [
             {
-                "address": to_hex(log.address),
-                "topics": [to_hex(topic) for topic in log.topics],
-                "data": to_hex(log.data),
+                "address": "0x" + log.address.hex(),
+                "topics": ["0x" + topic.hex() for topic in log.topics],
+                "data": "0x" + log.data.hex(),
             }
             for log in receipt.logs
         ],
@@ -87,13 +88,12 @@ def receipt_object(receipt: Receipt) -> Mapping[str, Any]:
     return written
 
 
-def _balances(made: Made) -> Mapping[str, str]:
+def _balances(accounts: Mapping[int, Account | None]) -> Mapping[str, str]:
     """The balance of every account that the block has changed so far, as op-rbuilder sends them."""
-    balances: dict[str, str] = {}
-    for address in made.changed:
-        account = made.sealed.world.account(address)
-        balances[f"0x{address:040x}"] = quantity(account.balance if account is not None else 0)
-    return balances
+    return {
+        f"0x{address:040x}": hex(account.balance) if account is not None else "0x0"
+        for address, account in accounts.items()
+    }
 
 
 def _base(header: Header) -> Base:
