@@ -60,7 +60,7 @@ class State(IntEnum):
     GONE = 4
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """The asyncio side of a subscriber; made by the server for every accepted socket."""
 
     __slots__ = (
@@ -113,8 +113,17 @@ class Connection(asyncio.Protocol):
         self._head = HeadParser(self.address)
         self.server.arrived(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go: one buffer for all connections, since they are looked at there and then.
+
+        It also bounds what is read from a client before its first frame header is judged. An ordinary
+        Protocol is handed 256 KiB at a time, each in memory of its own.
+        """
+        return self.server.input_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes of the handshake, or frames."""
+        data = bytes(self.server.input_buffer[:nbytes])
         self.pinged_at = 0.0
         if self.state is State.HEAD:
             self._read_head(data)

@@ -30,6 +30,9 @@ NOISE_S = 1.0
 PING_SLICES = 16
 """Connections are pinged in so many groups per interval."""
 
+READ_BYTES = 16 << 10
+"""Read from a client at once: the longest request head, or more pongs than any client owes."""
+
 ACCEPT_BACKLOG = 4096
 """Cut down by net.core.somaxconn; a reconnect storm after a restart must not meet refusals."""
 
@@ -108,6 +111,8 @@ class HubServer:
         self.secure = False
         self.handshake_exempt: Callable[[str], bool] = lambda _address: False
         """Addresses `max_handshakes_per_ip` does not apply to: load balancers bring everybody."""
+        self.input_buffer = memoryview(bytearray(READ_BYTES))
+        """What clients send arrives here, one at a time."""
         self.noisy: set[Connection] = set()
         """Connections that sent something since the last look."""
         self._admit = admit or self._admit_everybody
