@@ -4,13 +4,14 @@
     encoding    raw, permessage-deflate, brotli, zstd: each made once per message
     ring        the recent past, for late joiners, resumption and laggards
     budget      how far behind a client may be, and what happens then
+    batch       one system call for a send to each of many sockets
     subscriber  a client's cursor; lanes of clients that are up to date
     hub         publish, flush, catch up, evict or skip
     handshake   the HTTP half: requests, refusals, negotiation
     connection  one socket
     server      the listener, deadlines, pings, drain
 
-The first seven know no sockets.
+Only connection and server know sockets; lanes write to the descriptors they are told.
 """
 
 from __future__ import annotations

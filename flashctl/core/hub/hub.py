@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
+from flashctl.core.hub.batch import BatchSender
 from flashctl.core.hub.budget import Lag, LagBudget, Verdict, judge
 from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
@@ -80,6 +81,7 @@ class Hub:
         self.closing = False
         self._router = router
         self._clock = clock
+        self._batch = BatchSender()
         self._lanes: dict[Encoding, Lane] = {}
         self._selected: dict[Selector, dict[Encoding, Lane]] = {}
         self._selector_users: dict[Selector, int] = {}
@@ -302,7 +304,7 @@ class Hub:
         lanes = self._lanes if selector is None else self._selected.setdefault(selector, {})
         lane = lanes.get(encoding)
         if lane is None:
-            lane = lanes[encoding] = Lane(encoding, selector)
+            lane = lanes[encoding] = Lane(encoding, selector, self._batch)
         return lane
 
     # -- budgets --------------------------------------------------------------------------------------------

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from array import array
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol
 
+from flashctl.core.hub.batch import MAX_BATCH_BYTES, BatchSender
 from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.ring import Message
 
 __all__ = ["Lane", "Peer", "Router", "Selector", "Subscriber"]
+
+MIN_BATCH = 64
+"""Sockets from which one system call for all of them pays: preparing it costs what 60 single writes lose."""
 
 
 class Peer(Protocol):
@@ -112,19 +118,21 @@ class Lane:
     """Clients that are up to date and receive the same bytes.
 
     Kept as parallel lists so that a flush is one pass over file descriptors: nothing is looked up and
-    nothing is counted per delivery. That loop is what the product's throughput is made of. It writes to the
-    sockets themselves, which saves 0.4 us of the 4.2 us that a transport takes for 5 KB; a client is live
-    only while its transport holds nothing back, so the transport need not know.
+    nothing is counted per delivery. That pass is what the product's throughput is made of. It writes to the
+    sockets themselves, all at once where the system allows (batch.py), which saves 0.4 us and 1.2 us more of
+    the 4.2 us that a transport takes for 5 KB; a client is live only while its transport holds nothing back,
+    so the transport need not know.
     """
 
-    __slots__ = ("encoding", "fds", "indirect", "members", "selector")
+    __slots__ = ("_batch", "encoding", "fds", "indirect", "members", "selector")
 
-    def __init__(self, encoding: Encoding, selector: Selector | None = None) -> None:
+    def __init__(self, encoding: Encoding, selector: Selector | None, batch: BatchSender) -> None:
         self.encoding = encoding
         self.selector = selector
+        self._batch = batch
         self.members: list[Subscriber] = []
         """Clients with a socket of their own, in the order of `fds`."""
-        self.fds: list[int] = []
+        self.fds = array("i")
         self.indirect: set[Subscriber] = set()
         """Clients whose bytes have to go through their transport: TLS."""
 
@@ -168,21 +176,33 @@ class Lane:
         if not count:
             return len(indirect)
         start %= count
-        size = len(data)
-        refused: list[tuple[int, int]] = []
-        write = os.write
-        for position, fd in enumerate(self.fds[start:] + self.fds[:start], start):
-            try:
-                sent = write(fd, data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                continue  # the connection is gone; its transport is about to find out
-            if sent != size:
-                refused.append((position % count, sent))
+        fds = self.fds[start:] + self.fds[:start]
+        if count >= MIN_BATCH and len(data) <= MAX_BATCH_BYTES and self._batch.usable:
+            refused = self._batch.send(fds, data)
+        else:
+            refused = _write_each(fds, data)
         if refused:
             # Members leave the lane here, and not while it is walked.
             rest = memoryview(data)
-            for member, sent in [(self.members[slot], sent) for slot, sent in refused]:
-                member.peer.write(rest[sent:])
+            for member, sent in [(self.members[(start + place) % count], sent) for place, sent in refused]:
+                if sent >= 0:
+                    member.peer.write(rest[sent:])
+                elif sent == -errno.EAGAIN:
+                    member.peer.write(rest)
+                # else the connection is gone; its transport is about to find out
         return count + len(indirect)
+
+
+def _write_each(fds: array[int], data: bytes) -> list[tuple[int, int]]:
+    """As `BatchSender.send`, socket by socket."""
+    size = len(data)
+    refused: list[tuple[int, int]] = []
+    write = os.write
+    for place, fd in enumerate(fds):
+        try:
+            sent = write(fd, data)
+        except OSError as error:
+            sent = -(error.errno or errno.EIO)
+        if sent != size:
+            refused.append((place, sent))
+    return refused
