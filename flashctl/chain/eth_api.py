@@ -6,6 +6,7 @@
     simulate_api  eth_simulateV1
     trace_api     debug_traceTransaction and its relatives
     fee_api       prices of gas and their history
+    fill_api      eth_fillTransaction
     filter_api    eth_getLogs and polling filters
     subscriptions eth_subscribe
     pool_api      sending, txpool_*; only with a pool
@@ -24,6 +25,7 @@ from flashctl.chain.block_api import BlockApi
 from flashctl.chain.call_api import CallApi, CallLimits, CallTurns
 from flashctl.chain.chain import Chain
 from flashctl.chain.fee_api import FeeApi
+from flashctl.chain.fill_api import FillApi
 from flashctl.chain.filter_api import FilterApi
 from flashctl.chain.params import bytes_param
 from flashctl.chain.pool_api import PoolApi
@@ -33,6 +35,7 @@ from flashctl.chain.simulate_api import SimulateApi
 from flashctl.chain.state_api import StateApi
 from flashctl.chain.subscriptions import Subscriptions
 from flashctl.chain.trace_api import TraceApi
+from flashctl.core.jsonrpc.errors import method_not_found
 from flashctl.core.jsonrpc.methods import Handler, Methods
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.keccak import keccak256
@@ -86,6 +89,14 @@ class EthApi:
         if self._pool is not None:
             methods.register_all(self._pool.handlers())
         self._subscriptions.register(methods)
+
+        async def ask(method: str, params: list[Any]) -> Any:
+            handler = methods.find(method)
+            if handler is None:
+                raise method_not_found(method)
+            return await handler(params)
+
+        methods.register_all(FillApi(ask).handlers())
 
     def close(self) -> None:
         """Stop listening to the chain."""

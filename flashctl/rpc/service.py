@@ -6,10 +6,12 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from flashctl.chain.fill_api import FillApi
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
@@ -75,6 +77,7 @@ class RpcNode:
         self.methods = Methods()
         for part in (api, sender, subscriptions):
             part.register(self.methods)
+        self.methods.register_all(FillApi(self._ask).handlers())
         self.follower.on_update(arrivals.on_update)
         self.follower.on_update(subscriptions.on_update)
         self.follower.on_heads(subscriptions.on_heads)
@@ -137,6 +140,11 @@ class RpcNode:
             return status(health), (health.detail or "OK") + "\n"
 
         return page
+
+    async def _ask(self, method: str, params: list[Any]) -> Any:
+        """The overlay's own answer where it has one, else the node's."""
+        handler = self.methods.find(method)
+        return await (self.node.client.call(method, params) if handler is None else handler(params))
 
     async def _pass_on(self, method: str, request: bytes) -> bytes:
         """Everything else is the canonical node's to answer; bytes in, bytes out."""

@@ -237,6 +237,27 @@ def test_sending_goes_to_the_sequencer_and_counts_for_the_next_nonce() -> None:
     run(scenario)
 
 
+def test_open_fields_are_filled_from_what_is_preconfirmed() -> None:
+    """viem asks before every transaction: a node behind the stream would name a nonce that is used up, and
+    find no contract to estimate."""
+
+    async def scenario(made: Bench) -> None:
+        call = {"from": ALICE, "to": to_hex(PROBE_AT), "input": to_hex(selector("increment()"))}
+        before = (await made.call("eth_fillTransaction", call))["tx"]
+        assert before["nonce"] == "0x0"
+        await made.stream(probe_block(made))
+        filled = (await made.call("eth_fillTransaction", call))["tx"]
+        assert filled["nonce"] == "0x3"
+        assert filled["gas"] == await made.call("eth_estimateGas", call, "pending") != before["gas"]
+        assert (await made.upstream.call("eth_fillTransaction", [call]))["tx"]["nonce"] == "0x0"
+        await made.call(
+            "eth_sendRawTransaction", to_hex(signed(0, 3, PROBE_AT, data=selector("increment()")))
+        )
+        assert (await made.call("eth_fillTransaction", call))["tx"]["nonce"] == "0x4"
+
+    run(scenario)
+
+
 def test_latest_nonce_as_pending_on_request() -> None:
     async def scenario(made: Bench) -> None:
         await made.stream(probe_block(made))

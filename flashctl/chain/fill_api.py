@@ -1,0 +1,90 @@
+"""`eth_fillTransaction`: the fields that a wallet leaves open, filled in before it signs.
+
+viem asks for this before every transaction and takes nonce, fees and gas from the answer. So an overlay must
+not pass it on: a node that does not know the stream would hand out nonces that are used up, and find no gas
+for a call to a contract that is only preconfirmed. Everything is asked of the methods of the same server,
+about `pending`, so that the answer is right wherever they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final
+
+from flashctl.chain.blocktag import Tag
+from flashctl.chain.call_params import InvalidCall, simulated_call
+from flashctl.chain.views import transaction_json
+from flashctl.core.jsonrpc.methods import Handler, required
+from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
+from flashctl.eth.transactions import AccessListTx, LegacyTx, encode_transaction
+from flashctl.op.envelope import TxEnvelope
+
+__all__ = ["Ask", "FillApi"]
+
+Ask = Callable[[str, list[Any]], Awaitable[Any]]
+"""The answer of a method of the server this is part of."""
+
+BASE_FEE_MARGIN: Final = 2
+"""The fee cap leaves room for the base fee to double: geth's choice, eight full blocks on Ethereum."""
+
+_NO_SENDER: Final = "0x" + "00" * 20
+_OF_A_BLOCK: Final = ("blockHash", "blockNumber", "blockTimestamp", "transactionIndex")
+
+
+class FillApi:
+    """See the module docstring."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    def handlers(self) -> Iterator[tuple[str, Handler]]:
+        """Names and handlers."""
+        yield "eth_fillTransaction", self.fill
+
+    async def fill(self, params: list[Any]) -> dict[str, Any]:
+        fields = required(params, 0, "transaction")
+        if not isinstance(fields, Mapping):
+            raise InvalidCall("invalid argument 0: a transaction is an object")
+        chain_id = parse_quantity(await self._ask("eth_chainId", []))
+        given = simulated_call(fields, chain_id=chain_id)
+        if given.tx.to is None and not given.tx.data:
+            raise InvalidCall("contract creation without any data provided")
+        filled = dict(fields) | await self._fees(fields)
+        if not given.has_nonce:
+            sender = fields.get("from") or _NO_SENDER
+            filled["nonce"] = await self._ask("eth_getTransactionCount", [sender, Tag.PENDING.value])
+        if not given.has_gas:
+            filled["gas"] = await self._ask("eth_estimateGas", [filled, Tag.PENDING.value])
+        call = simulated_call(filled, chain_id=chain_id)
+        raw = encode_transaction(call.tx)
+        return {"raw": to_hex(raw), "tx": _unsigned_json(TxEnvelope(raw, call.tx, call.sender))}
+
+    async def _fees(self, fields: Mapping[str, Any]) -> dict[str, str]:
+        """The fee fields that are not given; their sanity is checked with the words that geth has for it."""
+        if fields.get("gasPrice") is not None:
+            if fields.get("authorizationList") is not None:
+                raise InvalidCall("both gasPrice and authorizationList specified")
+            if not parse_quantity(fields["gasPrice"]):
+                raise InvalidCall("gasPrice must be non-zero after london fork")
+            return {}
+        tip, cap = fields.get("maxPriorityFeePerGas"), fields.get("maxFeePerGas")
+        if tip is None:
+            tip = await self._ask("eth_maxPriorityFeePerGas", [])
+        if cap is None:
+            block = await self._ask("eth_getBlockByNumber", [Tag.PENDING.value, False])
+            cap = quantity(parse_quantity(tip) + BASE_FEE_MARGIN * parse_quantity(block["baseFeePerGas"]))
+        if not parse_quantity(cap):
+            raise InvalidCall("maxFeePerGas must be non-zero")
+        if parse_quantity(cap) < parse_quantity(tip):
+            raise InvalidCall(
+                f"maxFeePerGas ({parse_quantity(cap)}) < maxPriorityFeePerGas ({parse_quantity(tip)})"
+            )
+        return {"maxPriorityFeePerGas": tip, "maxFeePerGas": cap}
+
+
+def _unsigned_json(envelope: TxEnvelope) -> dict[str, Any]:
+    """The transaction object without its block, and without the single price that only old types have: who
+    copies all fields would name both."""
+    shown = transaction_json(envelope)
+    omitted = _OF_A_BLOCK if isinstance(envelope.tx, LegacyTx | AccessListTx) else (*_OF_A_BLOCK, "gasPrice")
+    return {name: value for name, value in shown.items() if name not in omitted}
