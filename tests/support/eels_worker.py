@@ -4,13 +4,15 @@ stdin.
 A program of its own: EELS pins other versions of libraries than flashctl uses, so it may live in another
 environment (see `support.eels`). One request a line, `{"fork", "block", "accounts", "transactions"}`; one
 answer a line, the outcome of every transaction and the accounts at the end. Signatures are left out: a
-sender is given by name, and an authorization's `r` is the address that signed it.
+sender is given by name, and an authorization's `r` is the address that signed it. With `"traced": true` an
+outcome has `steps` too: the instructions that EELS' own EIP-3155 tracer saw.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import json
 import sys
 from typing import Any
@@ -76,6 +78,8 @@ def run(request: Json) -> Json:
     for index, item in enumerate(request["transactions"]):
         fork.sender = fork.types.Address(bytes.fromhex(item["sender"]))
         before, count = int(output.block_gas_used), len(output.block_logs)
+        steps = io.StringIO() if request.get("traced") else None
+        _trace_into(steps)
         try:
             fork.fork.process_transaction(block_env, output, _transaction(fork, item), Uint(index))
         except InvalidTransaction as error:
@@ -91,7 +95,21 @@ def run(request: Json) -> Json:
                 ],
             }
         )
+        if steps is not None:
+            outcomes[-1]["steps"] = [json.loads(line) for line in steps.getvalue().splitlines()[:-1]]
     return {"outcomes": outcomes, "accounts": _dump(fork, state)}
+
+
+def _trace_into(steps: io.StringIO | None) -> None:
+    from ethereum.trace import discard_evm_trace, set_evm_trace
+
+    if steps is None:
+        set_evm_trace(discard_evm_trace)
+        return
+    from ethereum_spec_tools.evm_tools.t8n.evm_trace.eip3155 import Eip3155Tracer
+
+    tracer = Eip3155Tracer(trace_memory=True, trace_return_data=True, output_basedir=steps)
+    set_evm_trace(tracer)
 
 
 def _state(fork: Fork, accounts: Json) -> Any:
