@@ -20,6 +20,10 @@ from support.proxy_process import ProxyProcess, proxy_process
 
 BLOCK_LENGTH = 10
 
+REMEMBERED_S = 8.0
+"""The proxy keeps ten seconds. Who was away for longer (a crowd's closing handshakes on a loaded machine)
+starts afresh, as any client must."""
+
 
 @dataclass
 class Load:
@@ -52,11 +56,14 @@ class Follower:
         self.outcome = outcome
         self.source = source
         self.last: tuple[int, int] | None = None
+        self.last_at = 0.0
 
     async def live(self, until: float, stay_s: float) -> None:
         """Stay, then leave; sometimes come back and resume, sometimes start afresh."""
         clock = asyncio.get_running_loop().time
         while clock() < until:
+            if clock() - self.last_at > REMEMBERED_S:
+                self.last = None
             url = f"ws://127.0.0.1:{self.port}/ws"
             if self.last is not None:
                 url += f"?block_number={self.last[0]}&flashblock_index={self.last[1]}"
@@ -86,6 +93,7 @@ class Follower:
         if not fits:
             self.outcome.faults.append(f"{self.last} -> {here}")
         self.last = here
+        self.last_at = asyncio.get_running_loop().time()
 
 
 async def publish(source: UpstreamServer, load: Load, until: float) -> None:
