@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from flashctl.chain.call_api import CallLimits, CallTurns, ancestors_of
@@ -30,22 +29,12 @@ from flashctl.op.simulate import (
 )
 from flashctl.op.simulation_plan import BlockPlan
 
-__all__ = ["SimulateApi", "SimulationRequest", "simulation_json", "simulation_request"]
+__all__ = ["SimulateApi", "simulation_json"]
 
 VM_ERROR: Final = -32015
 """Code of a call that the EVM gave up on (execution-apis)."""
 
 _CAPPED: Final = " (gas limit was capped by the RPC server's global gas cap)"
-
-
-@dataclass(frozen=True, slots=True)
-class SimulationRequest:
-    """The first parameter of `eth_simulateV1`."""
-
-    plans: tuple[BlockPlan, ...]
-    options: SimulationOptions
-    is_full: bool
-    """Whether transactions are shown as objects rather than hashes."""
 
 
 class SimulateApi:
@@ -62,29 +51,34 @@ class SimulateApi:
         yield "eth_simulateV1", self.simulate
 
     async def simulate(self, params: list[Any]) -> list[dict[str, Any]]:
-        config, chain = self._chain.config, self._chain
-        request = simulation_request(
-            required(params, 0, "simulation"), chain_id=config.chain_id, gas_cap=self._limits.gas
-        )
+        fields = required(params, 0, "simulation")
         header, world = self._blocks.state_param(params, 1)
-        base = SimulationBase(config, header, world, ancestors_of(chain, header), world)
+        base = SimulationBase(self._chain.config, header, world, ancestors_of(self._chain, header), world)
 
         def work() -> list[dict[str, Any]]:
-            return simulation_json(base, request, Deadline(self._limits.seconds))
+            return simulation_json(base, fields, self._limits.gas, Deadline(self._limits.seconds))
 
         return await self._turns.run(lambda: asyncio.to_thread(work))
 
 
-def simulation_request(fields: object, *, chain_id: int, gas_cap: int) -> SimulationRequest:
-    """Read what shall be simulated.
+def simulation_json(
+    base: SimulationBase, fields: object, gas_cap: int, deadline: Deadline
+) -> list[dict[str, Any]]:
+    """Read what shall be simulated, do it, and show every block with its calls.
+
+    All of it is work for a thread: reading 10,000 calls takes 100 ms, simulating 2,300 transfers, which is
+    all that the default gas cap allows, 200 ms, showing them 70 ms.
 
     Args:
-        fields: The parameter as JSON.
-        chain_id: Of the chain; calls that name another are refused.
+        base: The block to start from.
+        fields: The first parameter of `eth_simulateV1`.
         gas_cap: Gas that all calls together may use.
+        deadline: Wall budget.
 
     Raises:
-        InvalidCall: If anything in it is malformed.
+        InvalidCall: If anything in `fields` is malformed.
+        SimulationRefused: If the sequence or one of its calls breaks a rule.
+        ExecutionTimeout: If the deadline passes.
     """
     if not isinstance(fields, Mapping):
         raise InvalidCall("invalid argument 0: a simulation is an object")
@@ -92,21 +86,9 @@ def simulation_request(fields: object, *, chain_id: int, gas_cap: int) -> Simula
     if not isinstance(blocks, list):
         raise InvalidCall("blockStateCalls is not a list")
     options = SimulationOptions(_flag(fields, "validation"), _flag(fields, "traceTransfers"), gas_cap)
-    plans = tuple(_plan(block, chain_id) for block in blocks)
-    return SimulationRequest(plans, options, _flag(fields, "returnFullTransactions"))
-
-
-def simulation_json(
-    base: SimulationBase, request: SimulationRequest, deadline: Deadline
-) -> list[dict[str, Any]]:
-    """Simulate, and show every block with its calls.
-
-    Raises:
-        SimulationRefused: If the sequence or one of its calls breaks a rule.
-        ExecutionTimeout: If the deadline passes.
-    """
-    blocks = simulate(base, request.plans, request.options, deadline=deadline)
-    return [_block_json(block, full=request.is_full) for block in blocks]
+    full = _flag(fields, "returnFullTransactions")
+    plans = [_plan(block, base.config.chain_id) for block in blocks]
+    return [_block_json(block, full=full) for block in simulate(base, plans, options, deadline=deadline)]
 
 
 def _plan(fields: object, chain_id: int) -> BlockPlan:

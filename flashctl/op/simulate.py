@@ -51,6 +51,7 @@ from flashctl.op.fees import BASE_FEE_VAULT
 from flashctl.op.forks import OpFork, rules_for
 from flashctl.op.overrides import BlockOverrides, InvalidOverride, StateOverrides, apply_overrides
 from flashctl.op.simulation_plan import (
+    MAX_RESULT_BYTES,
     BlockPlan,
     RefusalCode,
     SimulatedCall,
@@ -181,6 +182,7 @@ class _Simulation:
         self._options = options
         self._deadline = deadline
         self._gas_left = options.gas_cap
+        self._bytes_left = MAX_RESULT_BYTES
         self._state = (_TracingState if options.trace_transfers else JournaledState)(base.state)
         self._world = base.world
         self._parent = base.header
@@ -205,13 +207,21 @@ class _Simulation:
             tx, is_capped = self._complete(call, context.gas_limit - gas_used)
             outcome = self._execute(call, tx, env, rules)
             gas_used += outcome.gas_used
-            self._gas_left -= outcome.gas_used
+            self._count(outcome)
             envelopes.append(TxEnvelope(encode_transaction(tx), tx, call.sender))
             results.append(SimulatedResult(outcome, tuple(map(log_of, outcome.logs)), is_capped))
         header = self._seal(context, fork, envelopes, results)
         self._hashes[header.number] = header.hash
         self._parent = header
         return SimulatedBlock(header, tuple(envelopes), tuple(results))
+
+    def _count(self, outcome: ExecutionOutcome) -> None:
+        """Take gas and size of a result off what is left for the request."""
+        self._gas_left -= outcome.gas_used
+        self._bytes_left -= len(outcome.output) + sum(len(entry.data) for entry in outcome.logs)
+        if self._bytes_left < 0:
+            text = f"results too large: more than {MAX_RESULT_BYTES} bytes of returned data and logs"
+            raise SimulationRefused(RefusalCode.LIMIT_EXCEEDED, text)
 
     def _context(self, overrides: BlockOverrides) -> BlockContext:
         """The block as its parent and its overrides have it; gas limit and fee recipient are passed on."""

@@ -20,7 +20,14 @@ from flashctl.eth.transactions import SignedTransaction
 from flashctl.op.call import ExecutionFailed
 from flashctl.op.overrides import AccountOverride, BlockOverrides, StateOverrides
 
-__all__ = ["BlockPlan", "RefusalCode", "SimulatedCall", "SimulationRefused", "complete_plans"]
+__all__ = [
+    "MAX_RESULT_BYTES",
+    "BlockPlan",
+    "RefusalCode",
+    "SimulatedCall",
+    "SimulationRefused",
+    "complete_plans",
+]
 
 MAX_BLOCKS: Final = 256
 """Simulated blocks of one request, empty ones between included: the reach of BLOCKHASH, and geth's limit."""
@@ -28,6 +35,10 @@ MAX_BLOCKS: Final = 256
 MAX_CALLS_PER_BLOCK: Final = 5_000
 MAX_CALLS: Final = 10_000
 """Calls of one block and of one request, geth's limits. The gas of all calls together is bounded too."""
+
+MAX_RESULT_BYTES: Final = 32 * 2**20
+"""Returned data and logs of one request. Memory is cheap for the EVM: 50 Mgas of calls that return what they
+touched come to 100 MB, twice that as JSON."""
 
 
 class RefusalCode(IntEnum):

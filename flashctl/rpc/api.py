@@ -16,7 +16,7 @@ from flashctl.chain.call_api import Trial, access_list_json
 from flashctl.chain.call_params import simulation_param
 from flashctl.chain.filters import LogFilter
 from flashctl.chain.params import address_param, bool_param, hash_param, quantity_param, slot_param
-from flashctl.chain.simulate_api import simulation_json, simulation_request
+from flashctl.chain.simulate_api import simulation_json
 from flashctl.core.jsonrpc.methods import Handler, Methods, required
 from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
 from flashctl.evm.message import Deadline
@@ -241,16 +241,11 @@ class PendingApi:
         view = self._pending(params, 1)
         if view is None:
             return await self._ask("eth_simulateV1", params, 1)
-        block = view.latest
-        request = simulation_request(
-            required(params, 0, "simulation"),
-            chain_id=block.config.chain_id,
-            gas_cap=self._options.call_gas,
-        )
+        block, fields = view.latest, required(params, 0, "simulation")
 
         def work(state: StateView, deadline: Deadline) -> Any:
             base = SimulationBase(block.config, pending_header(block), state, state.ancestor_hash)
-            return simulation_json(base, request, deadline)
+            return simulation_json(base, fields, self._options.call_gas, deadline)
 
         return await self._calls.execute(block, work)
 

@@ -221,6 +221,21 @@ def test_the_gas_of_all_calls_together_is_capped() -> None:
     running(body)
 
 
+def test_what_calls_return_is_bounded() -> None:
+    """100 KB for 50,000 gas each: a thousand of them would be an answer of 200 MB."""
+
+    async def body() -> None:
+        node = start()
+        echo = {VIEWER: {"code": "0x620186a05ff3"}}  # RETURN(0, 100_000)
+        calls = [{"to": VIEWER, "gas": hex(60_000)}] * 400
+        found = await refusal(node, {"stateOverrides": echo, "calls": calls})
+        assert found[0] == -38026 and "results too large" in found[1], found
+        (block,) = await simulate(node, {"stateOverrides": echo, "calls": calls[:3]})
+        assert [len(call["returnData"]) for call in block["calls"]] == [200_002] * 3
+
+    running(body)
+
+
 def test_the_wall_budget_is_that_of_the_whole_request() -> None:
     async def body() -> None:
         node = start(CallLimits(gas=10**12, seconds=0.3))

@@ -18,7 +18,7 @@ from support.recorded_chain import recorded_head, recorded_headers
 from flashctl.chain.chain import Chain
 from flashctl.chain.eth_api import EthApi
 from flashctl.chain.genesis import Genesis
-from flashctl.chain.simulate_api import simulation_json, simulation_request
+from flashctl.chain.simulate_api import simulation_json
 from flashctl.core.jsonrpc.errors import rpc_error_for
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.eth.blocks import Block
@@ -97,8 +97,7 @@ def ask_upon(head: Genesis, number: int, params: list[Any]) -> Any:
     headers = recorded_headers()
     header = head.block.header if number == head.block.number else headers[number]
     base = SimulationBase(head.config, header, head.world, lambda asked: headers[asked].hash, head.world)
-    request = simulation_request(params[0], chain_id=head.config.chain_id, gas_cap=50_000_000)
-    return simulation_json(base, request, Deadline(60))
+    return simulation_json(base, params[0], 50_000_000, Deadline(60))
 
 
 def answer(name: str, params: list[Any]) -> dict[str, Any]:
