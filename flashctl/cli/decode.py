@@ -22,6 +22,7 @@ flashctl decode 0x02f8... maxFeePerGas           one field of it
 flashctl decode txs.txt --fields hash,from,to    a table of many, tab-separated
 cast rpc debug_getRawBlock latest | flashctl decode --as block --json
 flashctl watch base --json | flashctl decode - --json | jq -r .from
+cast rpc eth_getBlockByNumber 0x8 true | flashctl decode --execute witness.json
 """
 
 
@@ -40,6 +41,12 @@ def _complete_fork(incomplete: str) -> list[str]:
     from flashctl.op.forks import OpFork
 
     return [fork.label for fork in OpFork if fork.label.startswith(incomplete)]
+
+
+def _complete_chain(incomplete: str) -> list[str]:
+    from flashctl.op.registry import CHAINS
+
+    return [name for name in CHAINS if name.startswith(incomplete)]
 
 
 @command(app, "decode", logs=False, example=_EXAMPLES)
@@ -99,6 +106,17 @@ def decode(
         list[str] | None, typer.Option(metavar="SIGNATURE", help="Such as 'transfer(address to,uint256)'.")
     ] = None,
     blobs: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a sidecar's blobs there.")] = None,
+    execute: Annotated[
+        Path | None,
+        typer.Option(metavar="WITNESS", help="Execute a block on the answer of debug_executionWitness."),
+    ] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", autocompletion=_complete_chain, help="Whose rules --execute follows."),
+    ] = None,
+    genesis: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same from a genesis.json or rollup.json.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes for a large batch.")] = None,
     color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto",
 ) -> ExitCode:
@@ -109,7 +127,11 @@ def decode(
     nodes, and finds out by itself which it is. JSON has the field names of JSON-RPC; what a node does not
     say is under "flashctl".
 
-    Exit codes: 0 decoded; 1 --verify found a problem; 2 usage; 65 something could not be decoded.
+    --execute runs a block and says of every field of its header whether it comes out, and of every
+    transaction its status, gas and fee.
+
+    Exit codes: 0 decoded; 1 --verify or --execute found a problem; 2 usage; 65 something could not be
+    decoded.
     """
     from flashctl.decode.config import DecodeConfig
     from flashctl.decode.run import run
@@ -135,6 +157,9 @@ def decode(
             abi=tuple(abi or ()),
             signatures=tuple(sig or ()),
             blobs=blobs,
+            execute=execute,
+            chain=chain,
+            genesis=genesis,
             jobs=jobs,
             color=color,
         )

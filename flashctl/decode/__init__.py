@@ -8,6 +8,7 @@
     engine       lines to reports
     present, render, fields      reports to output
     chunks, columns              large batches: whole lines at a time, and columns without a report
+    witness, execution           a block executed on the state that a witness holds
     inputs, parallel, run        files, processes, exit codes
 
 The core (all but the last line) does no I/O. Imports are part of the design: one decode has 150 ms, so a

@@ -34,6 +34,12 @@ class DecodeConfig(NamedTuple):
     signatures: Sequence[str] = ()
     blobs: Path | None = None
     """Folder to write the blobs of a sidecar to."""
+    execute: Path | None = None
+    """Witness to execute a block on."""
+    chain: str | None = None
+    """Built-in chain whose rules to execute with; with `genesis` None, the one the transactions name."""
+    genesis: Path | None = None
+    """genesis.json or rollup.json whose rules to execute with."""
     jobs: int | None = None
     """Processes for a batch; None chooses."""
     color: str = "auto"

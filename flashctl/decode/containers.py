@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flashctl.chain.views import header_json
 from flashctl.core.transaction_objects import raw_from_object
 from flashctl.decode.calls import describe_log
 from flashctl.decode.deposits import l1_attributes_of
@@ -194,35 +195,7 @@ def _log_or_error(log: Any, options: Options) -> Report:
 
 def report_header(header: Header) -> Report:
     """A header in the names of `eth_getBlockByNumber`."""
-    report: Report = {
-        "number": hex(header.number),
-        "hash": "0x" + header.hash.hex(),
-        "parentHash": "0x" + header.parent_hash.hex(),
-        "timestamp": hex(header.timestamp),
-        "miner": "0x" + header.fee_recipient.hex(),
-        "gasLimit": hex(header.gas_limit),
-        "gasUsed": hex(header.gas_used),
-        "stateRoot": "0x" + header.state_root.hex(),
-        "transactionsRoot": "0x" + header.transactions_root.hex(),
-        "receiptsRoot": "0x" + header.receipts_root.hex(),
-        "logsBloom": "0x" + header.logs_bloom.hex(),
-        "sha3Uncles": "0x" + header.ommers_hash.hex(),
-        "difficulty": hex(header.difficulty),
-        "extraData": "0x" + header.extra_data.hex(),
-        "mixHash": "0x" + header.prev_randao.hex(),
-        "nonce": "0x" + header.nonce.hex(),
-    }
-    later = {
-        "baseFeePerGas": header.base_fee_per_gas,
-        "withdrawalsRoot": header.withdrawals_root,
-        "blobGasUsed": header.blob_gas_used,
-        "excessBlobGas": header.excess_blob_gas,
-        "parentBeaconBlockRoot": header.parent_beacon_block_root,
-        "requestsHash": header.requests_hash,
-    }
-    for name, value in later.items():
-        if value is not None:
-            report[name] = hex(value) if isinstance(value, int) else "0x" + value.hex()
+    report: Report = {"number": hex(header.number), **header_json(header)}
     extras: Report = {"kind": "header"}
     if parameters := eip1559_parameters(header.extra_data):
         extras["eip1559"] = parameters

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flashctl.decode.names import QUANTITIES
 from flashctl.errors import UsageError
 
-__all__ = ["FIELDS", "QUANTITIES", "check_fields", "decimal", "pick", "text_of"]
+__all__ = ["FIELDS", "check_fields", "decimal", "pick", "text_of"]
 
 _TRANSACTION_FIELDS = (
     "type", "hash", "from", "to", "chainId", "nonce", "gas", "gasPrice", "maxFeePerGas",
@@ -22,7 +23,7 @@ _EXTRA_FIELDS = (
     "typeName", "signature", "signingHash", "lowS", "protected", "canonical", "faults", "intrinsicGas",
     "floorGas", "inputBytes", "creates", "call", "deposit", "authorities", "sidecar", "effectiveGasPrice",
     "effectiveTip", "l1Fee", "l1GasUsed", "daSize", "operatorFeeLimit", "problems", "position", "succeeded",
-    "logs", "events",
+    "logs", "events", "fee", "operatorFee", "halted", "reverted", "receipt", "checks",
 )  # fmt: skip
 _CONTAINER_FIELDS = (
     "payloadId", "index", "blockNumber", "blockHash", "parentHash", "timestamp", "gasLimit", "gasUsed",
@@ -32,17 +33,6 @@ _CONTAINER_FIELDS = (
 
 FIELDS: tuple[str, ...] = (*_TRANSACTION_FIELDS, *_EXTRA_FIELDS, *_CONTAINER_FIELDS)
 """Every name that can be asked for without a path; what completion offers."""
-
-QUANTITIES = frozenset((
-    "type", "chainId", "nonce", "gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value",
-    "maxFeePerBlobGas", "yParity", "v", "mint", "intrinsicGas", "floorGas", "effectiveGasPrice",
-    "effectiveTip", "l1Fee", "l1GasUsed", "operatorFeeLimit", "cumulativeGasUsed", "gasUsed", "gasLimit",
-    "baseFeePerGas", "timestamp", "blockNumber", "number", "blobGasUsed", "excessBlobGas", "size",
-    "difficulty", "depositNonce", "depositReceiptVersion", "status", "sequenceNumber", "baseFee",
-    "blobBaseFee", "baseFeeScalar", "blobBaseFeeScalar", "l1FeeOverhead", "l1FeeScalar",
-    "operatorFeeScalar", "operatorFeeConstant", "daFootprintGasScalar", "minBaseFee",
-))  # fmt: skip
-"""Fields whose hex is a number; `--decimal` converts these and leaves hashes and data alone."""
 
 
 def check_fields(names: Sequence[str]) -> None:

@@ -13,25 +13,12 @@ from typing import Any, NamedTuple
 
 from flashctl.core.output import escape as printable
 from flashctl.decode.facts import Report
-from flashctl.decode.names import type_label
+from flashctl.decode.names import COUNTS, IN_ETHER, IN_GWEI, type_label
 
 __all__ = ["Style", "TextPresenter", "render_listing", "render_table"]
 
 _DIM, _RED, _BOLD, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
 _LABEL_WIDTH = 22
-_WEI = {"value", "mint", "l1Fee", "operatorFeeLimit"}
-_GWEI = {
-    "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "maxFeePerBlobGas", "effectiveGasPrice",
-    "effectiveTip", "baseFeePerGas", "baseFee", "blobBaseFee", "minBaseFee",
-}  # fmt: skip
-_NUMBERS = {
-    "chainId", "nonce", "gas", "intrinsicGas", "floorGas", "gasUsed", "gasLimit", "cumulativeGasUsed",
-    "l1GasUsed", "timestamp", "blockNumber", "number", "blobGasUsed", "excessBlobGas", "size",
-    "sequenceNumber",
-    "baseFeeScalar", "blobBaseFeeScalar", "operatorFeeScalar", "operatorFeeConstant", "daFootprintGasScalar",
-    "l1FeeOverhead", "l1FeeScalar", "depositNonce", "depositReceiptVersion", "status", "v", "yParity",
-    "difficulty",
-}  # fmt: skip
 _LONG = {"input", "logsBloom", "data", "raw"}
 
 
@@ -74,11 +61,11 @@ def _value(name: str, value: Any) -> str:
         return printable(str(value))
     if name == "type":
         return type_label(int(value, 16))
-    if name in _WEI:
+    if name in IN_ETHER:
         return _ether(int(value, 16))
-    if name in _GWEI:
+    if name in IN_GWEI:
         return _gwei(int(value, 16))
-    if name in _NUMBERS:
+    if name in COUNTS:
         return str(int(value, 16))
     return printable(value)
 
@@ -172,6 +159,11 @@ def _extra(name: str, value: Any, style: Style) -> Iterator[str]:
     match name, value:
         case "inputBytes", {"length": length, "zero": zero, "nonZero": nonzero}:
             yield _line("inputBytes", f"{length} ({zero} zero, {nonzero} non-zero)", style, 0)
+        case "checks", dict():
+            yield style.dim(_label(name)).rstrip()
+            for field, check in value.items():
+                verdict = "agrees" if check["agrees"] else style.red("differs")
+                yield _line(field, verdict, style, 2)
         case (("call" | "event"), {"signature": signature}):
             yield _line(name, style.bold(printable(signature)), style, 0)
             yield from _arguments(value.get("arguments"), style, 2)
@@ -221,6 +213,17 @@ _TERMINAL = _Layout(
     (("type", 8), ("hash", 13), ("from", 13), ("to", 13), ("value", 12), ("gas", 9), ("call", 0)), True
 )
 _NARROW = _Layout((("type", 8), ("from", 13), ("to", 13), ("value", 10), ("call", 0)), True)
+_EXECUTED = _Layout(
+    (
+        ("type", 8), ("hash", 66), ("from", 42), ("status", 8), ("gasUsed", 9), ("fee", 22), ("call", 0),
+    ),
+    False,
+)  # fmt: skip
+_EXECUTED_NARROW = _Layout(
+    (("type", 8), ("hash", 13), ("status", 8), ("gasUsed", 9), ("fee", 12), ("call", 0)), True
+)
+"""Of a block that was executed: what each transaction did."""
+
 _NARROW_BELOW = 100
 """Terminal columns under which hash and gas give way to the call."""
 
@@ -229,9 +232,7 @@ def render_table(
     reports: Sequence[Mapping[str, Any]], style: Style, *, header: bool = True, first: int = 0
 ) -> Iterator[str]:
     """One line per transaction; complete values unless the width of a terminal limits them."""
-    layout = _COMPLETE
-    if style.width is not None:
-        layout = _NARROW if style.width < _NARROW_BELOW else _TERMINAL
+    layout = _layout_for(reports, style)
     if header:
         titles = {name: name for name, _ in layout.columns}
         yield style.dim(style.fit(layout.line("#", titles).rstrip(), 0))
@@ -245,6 +246,14 @@ def render_table(
         yield style.red(line) if extras.get("problems") else line
 
 
+def _layout_for(reports: Sequence[Mapping[str, Any]], style: Style) -> _Layout:
+    if reports and "fee" in (reports[0].get("flashctl") or {}):
+        return _EXECUTED if style.width is None else _EXECUTED_NARROW
+    if style.width is None:
+        return _COMPLETE
+    return _NARROW if style.width < _NARROW_BELOW else _TERMINAL
+
+
 def _row(report: Mapping[str, Any], extras: Mapping[str, Any], layout: _Layout) -> dict[str, str]:
     shown = _short if layout.shorten else (lambda value: str(value or "-"))
     return {
@@ -255,7 +264,16 @@ def _row(report: Mapping[str, Any], extras: Mapping[str, Any], layout: _Layout) 
         "value": _amount(int(report.get("value", "0x0"), 16), exact=not layout.shorten),
         "gas": str(int(report.get("gas", "0x0"), 16)),
         "call": _purpose(report, extras),
+        "status": _status(extras),
+        "gasUsed": str(int(extras.get("gasUsed", "0x0"), 16)),
+        "fee": _amount(int(extras.get("fee", "0x0"), 16), exact=not layout.shorten),
     }
+
+
+def _status(extras: Mapping[str, Any]) -> str:
+    if extras.get("status") == "0x1":
+        return "ok"
+    return "halted" if "halted" in extras else "reverted"
 
 
 def _amount(wei: int, *, exact: bool) -> str:

@@ -22,11 +22,12 @@ from flashctl.decode.facts import Options, Report
 from flashctl.decode.fields import check_fields
 from flashctl.decode.inputs import Source, open_source, read_pieces, split_arguments
 from flashctl.decode.present import FieldsPresenter, JsonPresenter, Presenter, complaints_about
-from flashctl.errors import ExitCode, Failed, IoError, UsageError
+from flashctl.errors import DataError, ExitCode, Failed, IoError, UsageError
 
 if TYPE_CHECKING:
     from flashctl.decode.l1 import L1Pricing
     from flashctl.decode.signatures import SignatureBook
+    from flashctl.op.config import ChainConfig
     from flashctl.op.forks import OpFork
 
 __all__ = ["build_options", "kind_named", "run"]
@@ -43,9 +44,12 @@ def run(config: DecodeConfig, output: Output | None = None) -> ExitCode:
     check_fields(fields)
     if fields and config.json:
         raise UsageError("--json and fields exclude each other", hint="pipe --json into jq to pick fields")
-    engine = Engine(build_options(config), kind_named(config.kind))
+    options = build_options(config)
     presenter = _presenter(config, fields)
     output = output or Output()
+    if config.execute is not None:
+        return _run_execution(config, config.execute, options, sources, presenter, output)
+    engine = Engine(options, kind_named(config.kind))
     if (fields or config.json) and config.blobs is None:
         outcome, size = _run_batch(config, engine, presenter, fields, sources, output)
         if field is not None and size == 1 and outcome is not Outcome.FAILED:  # one line, and it is blank
@@ -158,6 +162,79 @@ def write_blobs(raw: bytes, folder: Path, first: int) -> int:
     return first
 
 
+# -- execution -------------------------------------------------------------------------------------
+
+
+def _run_execution(
+    config: DecodeConfig,
+    witness: Path,
+    options: Options,
+    sources: Sequence[Source],
+    presenter: Presenter,
+    output: Output,
+) -> ExitCode:
+    """Execute one block on a witness.
+
+    Raises:
+        UsageError: More than one input, or no chain's rules to follow.
+        DataError: The block or the witness cannot be read, or the witness is incomplete.
+    """
+    from flashctl.decode.execution import chain_of, report_execution
+    from flashctl.decode.witness import read_block, read_witness
+
+    if len(sources) != 1:
+        raise UsageError("--execute takes one block", hint="one input and one witness each")
+    block = read_block(_json_or_bytes(sources[0]))
+    chain = _chain(config) or chain_of(block)
+    if chain is None:
+        raise UsageError("the block names no built-in chain", hint="give --chain NAME or --genesis FILE")
+    report = report_execution(block, read_witness(_json_or_bytes(Source(path=witness))), chain, options)
+    for line in (*presenter.show(report), *presenter.finish()):
+        output.line(line)
+    return ExitCode.FAILED if report["flashctl"].get("problems") else ExitCode.OK
+
+
+def _json_or_bytes(source: Source) -> Any:
+    """What one whole input holds."""
+    try:
+        with open_source(source) as stream:
+            pieces = [piece for _, piece in read_pieces(stream)]
+    except (OSError, EOFError) as error:
+        raise IoError(f"cannot read {source.path or 'stdin'}: {error}") from None
+    if len(pieces) != 1:
+        raise DataError(f"{source.path or 'the input'} holds {len(pieces)} documents, expected one")
+    (piece,) = pieces
+    if isinstance(piece, bytes):
+        return piece
+    if piece[:1] not in ("{", '"'):
+        return parse_hex_text(piece)
+    import orjson
+
+    try:
+        value = orjson.loads(piece)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{source.path or 'the input'} is not JSON: {error}") from None
+    if isinstance(value, dict) and isinstance(value.get("result"), str):  # debug_getRawBlock
+        value = value["result"]
+    return parse_hex_text(value) if isinstance(value, str) else value
+
+
+def _chain(config: DecodeConfig) -> ChainConfig | None:
+    """The chain that was asked for."""
+    from flashctl.chain.genesis import genesis_config, read_genesis
+    from flashctl.op.config import ChainConfig
+    from flashctl.op.registry import chain_by_id, chain_by_name
+
+    if config.chain is not None and config.genesis is not None:
+        raise UsageError("--chain and --genesis both name the rules", hint="give one of them")
+    if config.genesis is not None:
+        rules = read_genesis(config.genesis)
+        return ChainConfig.from_rollup(rules) if "l2_chain_id" in rules else genesis_config(rules)
+    if config.chain is not None:
+        return chain_by_name(config.chain)
+    return None if config.chain_id is None else chain_by_id(config.chain_id)
+
+
 # -- settings -------------------------------------------------------------------------------------
 
 
@@ -241,7 +318,8 @@ def _presenter(config: DecodeConfig, fields: Sequence[str]) -> Presenter:
     if fields:
         return FieldsPresenter(fields, config.decimal)
     if config.json:
-        return JsonPresenter(whole=config.kind is not None, in_decimal=config.decimal)
+        whole = config.kind is not None or config.execute is not None
+        return JsonPresenter(whole=whole, in_decimal=config.decimal)
     import shutil
 
     from flashctl.decode.render import Style, TextPresenter
