@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from support.anvil import Anvil, anvil
 from support.op_chain import CHAIN_ID, ISTHMUS, no_ancestors, parent_header, world_with
 
+from flashctl.chain.trace_params import trace_config
+from flashctl.chain.trace_run import trace_transactions
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.signatures import address_of_secret, sign_authorization, sign_transaction
 from flashctl.eth.transactions import (
@@ -26,6 +29,8 @@ from flashctl.eth.transactions import (
     Transaction,
     encode_transaction,
 )
+from flashctl.evm.message import Deadline
+from flashctl.evm.tracers.tracer import Allowance
 from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import BlockExecution
@@ -156,7 +161,8 @@ def transactions() -> list[bytes]:
 @pytest.fixture(scope="module")
 def oracle() -> Iterator[Anvil]:
     arguments = ("--network", "optimism", "--hardfork", "isthmus", "--chain-id", str(CHAIN_ID), "--no-mining")
-    with anvil(*arguments, "--order", "fifo", "--disable-pool-balance-checks") as server:
+    more = ("--order", "fifo", "--disable-pool-balance-checks", "--steps-tracing")
+    with anvil(*arguments, *more) as server:
         yield server
 
 
@@ -197,14 +203,19 @@ def execute_here(block: dict[str, Any], raws: list[bytes]) -> BlockExecution:
     return execution
 
 
-def test_a_block_of_everything(oracle: Anvil) -> None:
+@pytest.fixture(scope="module")
+def block(oracle: Anvil) -> dict[str, Any]:
+    """The block as anvil mined it."""
     prepare(oracle)
-    raws = transactions()
-    hashes = [oracle.call("eth_sendRawTransaction", to_hex(raw)) for raw in raws]
+    hashes = [oracle.call("eth_sendRawTransaction", to_hex(raw)) for raw in transactions()]
     oracle.call("evm_mine")
-    block = oracle.call("eth_getBlockByNumber", "latest", False)
-    assert block["transactions"] == hashes
-    execution = execute_here(block, raws)
+    mined: dict[str, Any] = oracle.call("eth_getBlockByNumber", "latest", False)
+    assert mined["transactions"] == hashes
+    return mined
+
+
+def test_a_block_of_everything(oracle: Anvil, block: dict[str, Any]) -> None:
+    execution = execute_here(block, transactions())
     touched = {SEQUENCER_FEE_VAULT, BASE_FEE_VAULT, L1_FEE_VAULT, OPERATOR_FEE_VAULT}
     for envelope, result in zip(execution.envelopes, execution.results, strict=True):
         expected = oracle.call("eth_getTransactionReceipt", to_hex(envelope.hash))
@@ -216,6 +227,72 @@ def test_a_block_of_everything(oracle: Anvil) -> None:
     touched.add(int.from_bytes(address_of_secret(DAVE), "big"))
     for address in touched:
         compare_account(oracle, execution, address)
+
+
+def traces(oracle: Anvil, block: dict[str, Any], **config: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Of every transaction: its name, anvil's trace and ours."""
+    envelopes = [TxEnvelope.decode(raw) for raw in transactions()]
+    options = trace_config(config, index=1).options
+    execution = execute_here(block, [])
+    ours = trace_transactions(execution, envelopes, 0, options, Allowance(2**28), Deadline(60))
+    for envelope, trace in zip(envelopes, ours, strict=True):
+        theirs = oracle.call("debug_traceTransaction", to_hex(envelope.hash), config)
+        yield repr(envelope), theirs, orjson.loads(orjson.dumps(trace))
+
+
+def test_struct_logs_of_everything(oracle: Anvil, block: dict[str, Any]) -> None:
+    """anvil counts the block's gas, calls PREVRANDAO by its old name, and adds what a creation passes on to
+    its cost; what a failing instruction asked for it does not know, nor what EIP-7702 gives back.
+    """
+    for name, theirs, ours in traces(oracle, block, enableMemory=True, enableReturnData=True):
+        assert ours["failed"] == theirs["failed"], name
+        assert ours["returnValue"] == theirs["returnValue"], name
+        start = ours["structLogs"][0]["refund"] if ours["structLogs"] else 0
+        for right, entry in zip(theirs["structLogs"], ours["structLogs"], strict=True):
+            entry["refund"] -= start
+            right["op"] = right["op"].replace("DIFFICULTY", "PREVRANDAO")
+            assert ("error" in right) == ("error" in entry), (name, entry)
+            shown = {"refund": 0} | {
+                key: value for key, value in right.items() if value not in ([], "0x") or key in entry
+            }
+            loose = {"error", "gasCost", "storage"} if "error" in right else set()
+            if entry["op"] in ("CREATE", "CREATE2"):
+                loose.add("gasCost")
+            assert without(entry, loose) == without(shown, loose), name
+
+
+def test_call_trees_of_everything(oracle: Anvil, block: dict[str, Any]) -> None:
+    """anvil's transaction has neither its own gas limit nor its own gas used; its errors have other names."""
+
+    def shape(tree: dict[str, Any]) -> dict[str, Any]:
+        shown = tree | {"calls": [shape(callee) for callee in tree.get("calls", ())]}
+        if tree.get("error") not in (None, "execution reverted", "out of gas"):
+            shown["error"] = "other"
+        return shown
+
+    for name, theirs, ours in traces(oracle, block, tracer="callTracer", tracerConfig={"withLog": True}):
+        top = {"gas", "gasUsed"}
+        assert without(shape(ours), top) == without(shape(theirs), top), name
+
+
+def test_prestates_of_everything(oracle: Anvil, block: dict[str, Any]) -> None:
+    for name, theirs, ours in traces(oracle, block, tracer="prestateTracer"):
+        assert ours == existing(theirs), name
+    for name, theirs, ours in traces(oracle, block, tracer="prestateTracer", tracerConfig={"diffMode": True}):
+        assert ours == theirs | {"pre": existing(theirs["pre"])}, name
+
+
+def without(fields: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+def existing(accounts: dict[str, Any]) -> dict[str, Any]:
+    """Without accounts that do not exist, which anvil shows as empty."""
+    return {
+        name: account
+        for name, account in accounts.items()
+        if without(account, {"storage"}) != {"balance": "0x0"}
+    }
 
 
 def compare_receipt(result: Any, expected: dict[str, Any], name: str) -> None:

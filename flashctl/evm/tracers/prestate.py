@@ -26,7 +26,8 @@ ACCOUNT_BYTES: Final = 400
 
 SLOT_BYTES: Final = 300
 
-_STORAGE: Final = frozenset((0x54, 0x55))
+_SLOAD: Final = 0x54
+_SSTORE: Final = 0x55
 _NAMES_ACCOUNT: Final = frozenset((0x31, 0x3B, 0x3C, 0x3F, 0xFF))
 """BALANCE, EXTCODESIZE, EXTCODECOPY, EXTCODEHASH, SELFDESTRUCT."""
 
@@ -84,7 +85,9 @@ class PrestateTracer(Tracer):
 
     def step(self, frame: Frame, pc: int, opcode: int) -> None:
         stack = frame.stack
-        if opcode in _STORAGE and stack:
+        if not pc and not frame.depth:
+            self._touch_delegate(frame.address)  # which the transaction's own authorizations may have set
+        if (opcode == _SLOAD or (opcode == _SSTORE and not frame.is_static)) and stack:
             self._touch_slot(frame.address, stack[-1])
         elif opcode in _NAMES_ACCOUNT and stack:
             self._touch(stack[-1] & ADDRESS_MASK)
