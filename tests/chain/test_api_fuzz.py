@@ -108,6 +108,44 @@ def test_arbitrary_calls(name: str, call: dict[str, Any], block: Any, state: Any
     asyncio.run(answers(name, [call, block, state, changes]))
 
 
+blocks_of_calls = st.fixed_dictionaries(
+    {},
+    optional={
+        "blockOverrides": st.fixed_dictionaries(
+            {},
+            optional={
+                "number": st.one_of(hexes, st.integers(2, 12).map(hex)),
+                "time": st.one_of(hexes, st.integers(1_800_000_000, 1_800_000_100).map(hex)),
+                "gasLimit": hexes,
+                "feeRecipient": hexes,
+                "prevRandao": hexes,
+                "baseFeePerGas": hexes,
+                "beaconRoot": hexes,
+            },
+        ),
+        "stateOverrides": st.dictionaries(st.sampled_from([*KEYS[-2:], "0x" + "00" * 19 + "09"]), values),
+        "calls": st.one_of(st.lists(st.one_of(call_objects, values), max_size=3), values),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(blocks_of_calls, max_size=3),
+    st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("validation", "traceTransfers", "returnFullTransactions"), st.booleans())
+    ),
+)
+def test_arbitrary_simulations(blocks: list[Any], options: dict[str, Any]) -> None:
+    asyncio.run(answers("eth_simulateV1", [{"blockStateCalls": blocks, **options}]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(call_objects, values)
+def test_arbitrary_transactions_to_fill(call: dict[str, Any], authorizations: Any) -> None:
+    asyncio.run(answers("eth_fillTransaction", [{**call, "authorizationList": authorizations}]))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_parameters_and_too_many(name: str) -> None:
     if name != "eth_sendRawTransactionSync":
