@@ -12,9 +12,9 @@ from flashctl.chain.resolve import Resolver
 from flashctl.core.jsonrpc.errors import invalid_params
 from flashctl.core.jsonrpc.methods import Handler, optional, required
 from flashctl.eth.hexdata import InvalidHex, parse_hex, quantity, to_hex
-from flashctl.evm.state import EMPTY_ACCOUNT
+from flashctl.evm.state import EMPTY_ACCOUNT, StateReader
 
-__all__ = ["StateApi"]
+__all__ = ["StateApi", "storage_values_json", "storage_values_param"]
 
 MAX_SLOTS: Final = 1024
 """Storage words of one request: geth's limit for proofs and for eth_getStorageValues."""
@@ -63,20 +63,9 @@ class StateApi:
         return _word_hex(world.storage(address, slot))
 
     async def storage_values(self, params: list[Any]) -> dict[str, list[str]]:
-        """Many words of many accounts at once."""
-        asked = required(params, 0, "storage slots")
-        if not isinstance(asked, Mapping) or not all(isinstance(keys, list) for keys in asked.values()):
-            raise invalid_params("invalid argument 0: expected lists of storage keys by address")
-        count = sum(len(keys) for keys in asked.values())
-        if not count:
-            raise invalid_params("empty request")
-        if count > MAX_SLOTS:
-            raise invalid_params(f"too many slots (max {MAX_SLOTS})")
+        slots = storage_values_param(params)
         _, world = self._blocks.state_param(params, 1)
-        return {
-            name: [_word_hex(world.storage(_address(name), storage_key(key))) for key in keys]
-            for name, keys in asked.items()
-        }
+        return storage_values_json(slots, world)
 
     async def proof(self, params: list[Any]) -> dict[str, Any]:
         """Account and storage with their Merkle proofs (EIP-1186)."""
@@ -101,6 +90,29 @@ class StateApi:
                 for key, item in zip(keys, proof.slots, strict=True)
             ],
         }
+
+
+def storage_values_param(params: list[Any]) -> dict[str, list[int]]:
+    """The slots that `eth_getStorageValues` asks for, by the name of the account."""
+    asked = required(params, 0, "storage slots")
+    if not isinstance(asked, Mapping) or not all(isinstance(keys, list) for keys in asked.values()):
+        raise invalid_params("invalid argument 0: expected lists of storage keys by address")
+    count = sum(len(keys) for keys in asked.values())
+    if not count:
+        raise invalid_params("empty request")
+    if count > MAX_SLOTS:
+        raise invalid_params(f"too many slots (max {MAX_SLOTS})")
+    for name in asked:
+        _address(name)
+    return {name: [storage_key(key) for key in keys] for name, keys in asked.items()}
+
+
+def storage_values_json(slots: Mapping[str, list[int]], state: StateReader) -> dict[str, list[str]]:
+    """Many words of many accounts at once."""
+    return {
+        name: [_word_hex(state.storage(_address(name), slot)) for slot in named]
+        for name, named in slots.items()
+    }
 
 
 def _int(address: bytes) -> int:

@@ -9,6 +9,7 @@ node, then among blocks that were pending a moment ago.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from flashctl.chain.blocktag import Tag, parse_block_ref
@@ -17,6 +18,7 @@ from flashctl.chain.call_params import simulation_param
 from flashctl.chain.filters import LogFilter
 from flashctl.chain.params import address_param, bool_param, hash_param, quantity_param, slot_param
 from flashctl.chain.simulate_api import simulation_json
+from flashctl.chain.state_api import storage_values_json, storage_values_param
 from flashctl.core.jsonrpc.methods import Handler, Methods, required
 from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
 from flashctl.evm.message import Deadline
@@ -75,12 +77,19 @@ class PendingApi:
         yield "eth_getBlockTransactionCountByNumber", self.transaction_count_of_block
         yield "eth_getBlockReceipts", self.block_receipts
         yield "eth_getTransactionByBlockNumberAndIndex", self.transaction_by_index
+        yield "eth_getBlockTransactionCountByHash", self.transaction_count_by_hash
+        yield "eth_getTransactionByBlockHashAndIndex", self.transaction_by_hash_and_index
         yield "eth_getTransactionByHash", self.transaction
+        for name in ("eth_getRawTransactionByHash", "debug_getRawTransaction"):
+            yield name, partial(self.raw_transaction, name)
         yield "eth_getTransactionReceipt", self.receipt
         yield "eth_getBalance", self.balance
         yield "eth_getTransactionCount", self.nonce
         yield "eth_getCode", self.code
         yield "eth_getStorageAt", self.storage_at
+        yield "eth_getStorageValues", self.storage_values
+        yield "eth_getProof", self.proof
+        yield "eth_feeHistory", self.fee_history
         yield "eth_call", self.call
         yield "eth_estimateGas", self.estimate
         yield "eth_createAccessList", self.access_list
@@ -98,8 +107,8 @@ class PendingApi:
     async def block_by_hash(self, params: list[Any]) -> Any:
         """Receipts of preconfirmed transactions name a block of hash zero, and clients look it up
         (viem#3873)."""
-        view = self._overlay.view
-        if required(params, 0, "block hash") != _ZERO_HASH or view is None:
+        view = self._pending_by_hash(params)
+        if view is None:
             return await self._node.client.call("eth_getBlockByHash", params)
         return pending_block_json(view.latest, full=bool_param(params, 1, False))
 
@@ -119,8 +128,19 @@ class PendingApi:
         view = self._pending(params, 0)
         if view is None:
             return await self._ask("eth_getTransactionByBlockNumberAndIndex", params, 0)
-        index = quantity_param(params, 1, "index")
-        return pending_transaction_json(view.latest, index) if index < len(view.latest.envelopes) else None
+        return _transaction_at(view.latest, quantity_param(params, 1, "index"))
+
+    async def transaction_count_by_hash(self, params: list[Any]) -> Any:
+        view = self._pending_by_hash(params)
+        if view is None:
+            return await self._node.client.call("eth_getBlockTransactionCountByHash", params)
+        return quantity(len(view.latest.envelopes))
+
+    async def transaction_by_hash_and_index(self, params: list[Any]) -> Any:
+        view = self._pending_by_hash(params)
+        if view is None:
+            return await self._node.client.call("eth_getTransactionByBlockHashAndIndex", params)
+        return _transaction_at(view.latest, quantity_param(params, 1, "index"))
 
     # --- transactions ---
 
@@ -137,6 +157,13 @@ class PendingApi:
             if found is None and answer is not None and await wait_for(event, self._options.pool_wait_s):
                 found = self._preconfirmed(wanted)
         return answer if found is None else pending_transaction_json(*found)
+
+    async def raw_transaction(self, method: str, params: list[Any]) -> Any:
+        found = self._preconfirmed(hash_param(params, 0))
+        if found is None:
+            return await self._node.client.call(method, params)
+        block, index = found
+        return to_hex(block.envelopes[index].raw)
 
     async def receipt(self, params: list[Any]) -> Any:
         return await self.receipt_of(hash_param(params, 0))
@@ -209,6 +236,21 @@ class PendingApi:
         value = await self._calls.read(view.latest, lambda state: state.storage(_int(address), slot))
         return to_hex(value.to_bytes(32, "big"))
 
+    async def storage_values(self, params: list[Any]) -> Any:
+        slots = storage_values_param(params)
+        view = self._pending(params, 1)
+        if view is None:
+            return await self._ask("eth_getStorageValues", params, 1)
+        return await self._calls.read(view.latest, lambda state: storage_values_json(slots, state))
+
+    async def proof(self, params: list[Any]) -> Any:
+        """There is no state trie of what is pending: proofs are those of the latest block."""
+        return await self._ask("eth_getProof", params, 2)
+
+    async def fee_history(self, params: list[Any]) -> Any:
+        """Of sealed blocks; the base fee after the latest of them is that of the pending one."""
+        return await self._ask("eth_feeHistory", params, 1)
+
     # --- executions ---
 
     async def call(self, params: list[Any]) -> Any:
@@ -279,6 +321,10 @@ class PendingApi:
         value = params[index] if index < len(params) else None
         return self._overlay.view if parse_block_ref(value, index=index) is Tag.PENDING else None
 
+    def _pending_by_hash(self, params: list[Any]) -> PendingView | None:
+        """What is pending, if the block hash is the one that preconfirmed transactions are shown with."""
+        return self._overlay.view if required(params, 0, "block hash") == _ZERO_HASH else None
+
     async def _ask(self, method: str, params: list[Any], index: int) -> Any:
         """The node's answer, with `pending` read as `latest`: its own pending block is not the stream's."""
         value = params[index] if index < len(params) else None
@@ -289,6 +335,10 @@ class PendingApi:
 
 def _without_pending(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: Tag.LATEST.value if value == Tag.PENDING.value else value for name, value in fields.items()}
+
+
+def _transaction_at(block: PendingBlock, index: int) -> dict[str, Any] | None:
+    return pending_transaction_json(block, index) if index < len(block.envelopes) else None
 
 
 def _int(address: bytes) -> int:

@@ -6,51 +6,20 @@ from __future__ import annotations
 import asyncio
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import brotli
 import orjson
 import pytest
-from support.rpc_node import Bench, bench, notification
-from support.stream_lab import StreamedBlock, contract, signed, word
+from support.rpc_node import ALICE, PROBE_AT, TARGET, Bench, notification, probe_block, run, selector
+from support.stream_lab import signed, word
 
-from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.wire import encode
 from flashctl.eth.hexdata import to_hex
-from flashctl.evm.calls import create_address
 from flashctl.op.envelope import TxEnvelope
 
-TARGET = b"\x99" * 20
-PROBE = contract("Probe")
 ZERO_HASH = "0x" + "00" * 32
-ALICE = to_hex(DEVNET_ACCOUNTS[0].address)
-PROBE_AT = create_address(int.from_bytes(DEVNET_ACCOUNTS[0].address, "big"), 0).to_bytes(20, "big")
-
-
-def run(scenario: Callable[[Bench], Awaitable[None]], **settings: Any) -> None:
-    async def main() -> None:
-        async with bench(**settings) as made:
-            await scenario(made)
-
-    asyncio.run(main())
-
-
-def selector(name: str, *arguments: int) -> bytes:
-    return bytes.fromhex(PROBE[name]) + b"".join(map(word, arguments))
-
-
-def probe_block(made: Bench) -> StreamedBlock:
-    """Deploys Probe, then increments it twice; a transfer in between."""
-    increment = selector("increment()")
-    return made.lab.build(
-        [
-            [signed(0, 0, None, data=bytes.fromhex(PROBE["code"].removeprefix("0x")), gas=3_000_000)],
-            [signed(0, 1, PROBE_AT, data=increment), signed(1, 0, TARGET, value=5, gas=21_000)],
-            [signed(0, 2, PROBE_AT, data=increment)],
-        ]
-    )
 
 
 async def count(made: Bench, tag: str) -> str:
@@ -233,27 +202,6 @@ def test_sending_goes_to_the_sequencer_and_counts_for_the_next_nonce() -> None:
         assert made.sent == [raw]
         assert await made.call("eth_getTransactionCount", ALICE, "pending") == "0x1"
         assert await made.call("eth_getTransactionCount", ALICE, "latest") == "0x0"
-
-    run(scenario)
-
-
-def test_open_fields_are_filled_from_what_is_preconfirmed() -> None:
-    """viem asks before every transaction: a node behind the stream would name a nonce that is used up, and
-    find no contract to estimate."""
-
-    async def scenario(made: Bench) -> None:
-        call = {"from": ALICE, "to": to_hex(PROBE_AT), "input": to_hex(selector("increment()"))}
-        before = (await made.call("eth_fillTransaction", call))["tx"]
-        assert before["nonce"] == "0x0"
-        await made.stream(probe_block(made))
-        filled = (await made.call("eth_fillTransaction", call))["tx"]
-        assert filled["nonce"] == "0x3"
-        assert filled["gas"] == await made.call("eth_estimateGas", call, "pending") != before["gas"]
-        assert (await made.upstream.call("eth_fillTransaction", [call]))["tx"]["nonce"] == "0x0"
-        await made.call(
-            "eth_sendRawTransaction", to_hex(signed(0, 3, PROBE_AT, data=selector("increment()")))
-        )
-        assert (await made.call("eth_fillTransaction", call))["tx"]["nonce"] == "0x4"
 
     run(scenario)
 

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from support.rpc_node import Bench, bench
-from support.stream_lab import contract, signed, word
+from support.rpc_node import ALICE, PROBE, PROBE_AT, TARGET, Bench, run
+from support.stream_lab import signed, word
 
-from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import parse_quantity, to_hex
-from flashctl.evm.calls import create_address
 
-PROBE = contract("Probe")
-ALICE = to_hex(DEVNET_ACCOUNTS[0].address)
-TARGET = b"\x99" * 20
-PROBE_AT = to_hex(create_address(int.from_bytes(DEVNET_ACCOUNTS[0].address, "big"), 0).to_bytes(20, "big"))
-COUNT = {"to": PROBE_AT, "input": "0x" + PROBE["count()"]}
-INCREMENT = {"from": ALICE, "to": PROBE_AT, "input": "0x" + PROBE["increment()"]}
+COUNT = {"to": to_hex(PROBE_AT), "input": "0x" + PROBE["count()"]}
+INCREMENT = {"from": ALICE, "to": to_hex(PROBE_AT), "input": "0x" + PROBE["increment()"]}
 SPEND = {"from": to_hex(TARGET), "to": ALICE, "value": "0x5"}
 """What only somebody can do who has been paid."""
 
 ZERO_HASH = "0x" + "00" * 32
-
-
-def run(scenario: Callable[[Bench], Awaitable[None]], **settings: Any) -> None:
-    async def main() -> None:
-        async with bench(**settings) as made:
-            await scenario(made)
-
-    asyncio.run(main())
 
 
 async def simulate(made: Bench, *blocks: dict[str, Any], at: str = "pending", **options: Any) -> list[Any]:
@@ -47,7 +31,7 @@ def streamed(made: Bench) -> Any:
         [
             [signed(0, 0, None, data=bytes.fromhex(PROBE["code"].removeprefix("0x")), gas=3_000_000)],
             [signed(1, 0, TARGET, value=5, gas=21_000)],
-            [signed(0, 1, bytes.fromhex(PROBE_AT[2:]), data=increment)],
+            [signed(0, 1, PROBE_AT, data=increment)],
         ]
     )
 
@@ -76,7 +60,7 @@ def test_pending_simulations_equal_those_upon_the_sealed_block() -> None:
     async def scenario(made: Bench) -> None:
         block = streamed(made)
         await made.stream(block)
-        ask = {"to": PROBE_AT, "input": "0x" + PROBE["environment()"]}
+        ask = {"to": to_hex(PROBE_AT), "input": "0x" + PROBE["environment()"]}
         blocks: tuple[dict[str, Any], ...] = (
             {"calls": [COUNT, INCREMENT, COUNT, ask, SPEND]},
             {
@@ -135,7 +119,7 @@ def test_refusals_and_limits_are_the_overlays_own() -> None:
             with pytest.raises(RpcError) as caught:
                 await made.call("eth_simulateV1", payload, "pending")
             assert caught.value.code == code
-        spin = {"to": PROBE_AT, "input": "0x" + PROBE["spin(uint256)"] + word(10**9).hex()}
+        spin = {"to": to_hex(PROBE_AT), "input": "0x" + PROBE["spin(uint256)"] + word(10**9).hex()}
         (block,) = await simulate(made, {"calls": [spin]})
         assert parse_quantity(block["gasUsed"]) == 200_000
         assert block["calls"][0]["error"]["code"] == -32015

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
-from support.stream_lab import StreamedBlock, StreamLab
+from support.stream_lab import StreamedBlock, StreamLab, contract, signed, word
 from websockets.asyncio.client import ClientConnection, connect
 
+from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.chain.eth_api import EthApi
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
@@ -22,10 +23,16 @@ from flashctl.core.service import Lifecycle
 from flashctl.core.wire import encode
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
+from flashctl.evm.calls import create_address
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.service import RpcNode
 
 PATIENCE_S = 20.0
+
+TARGET = b"\x99" * 20
+PROBE = contract("Probe")
+ALICE = to_hex(DEVNET_ACCOUNTS[0].address)
+PROBE_AT = create_address(int.from_bytes(DEVNET_ACCOUNTS[0].address, "big"), 0).to_bytes(20, "big")
 
 
 @dataclass
@@ -128,3 +135,27 @@ async def bench(**settings: Any) -> AsyncIterator[Bench]:
         await life.drain()
         await stream.close()
         await upstream.close()
+
+
+def run(scenario: Callable[[Bench], Awaitable[None]], **settings: Any) -> None:
+    async def main() -> None:
+        async with bench(**settings) as made:
+            await scenario(made)
+
+    asyncio.run(main())
+
+
+def selector(name: str, *arguments: int) -> bytes:
+    return bytes.fromhex(PROBE[name]) + b"".join(map(word, arguments))
+
+
+def probe_block(made: Bench) -> StreamedBlock:
+    """Deploys Probe, then increments it twice; a transfer in between."""
+    increment = selector("increment()")
+    return made.lab.build(
+        [
+            [signed(0, 0, None, data=bytes.fromhex(PROBE["code"].removeprefix("0x")), gas=3_000_000)],
+            [signed(0, 1, PROBE_AT, data=increment), signed(1, 0, TARGET, value=5, gas=21_000)],
+            [signed(0, 2, PROBE_AT, data=increment)],
+        ]
+    )

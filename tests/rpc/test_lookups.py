@@ -1,0 +1,77 @@
+"""What wallets and explorers ask an overlay beside balances and receipts: open fields, raw bytes, the block
+of hash zero, and what it cannot know of the pending block."""
+
+from __future__ import annotations
+
+from support.rpc_node import ALICE, PROBE_AT, Bench, probe_block, run, selector
+from support.stream_lab import signed, word
+
+from flashctl.eth.hexdata import to_hex
+
+ZERO_HASH = "0x" + "00" * 32
+
+
+def test_open_fields_are_filled_from_what_is_preconfirmed() -> None:
+    """viem asks before every transaction: a node behind the stream would name a nonce that is used up, and
+    find no contract to estimate."""
+
+    async def scenario(made: Bench) -> None:
+        call = {"from": ALICE, "to": to_hex(PROBE_AT), "input": to_hex(selector("increment()"))}
+        before = (await made.call("eth_fillTransaction", call))["tx"]
+        assert before["nonce"] == "0x0"
+        await made.stream(probe_block(made))
+        filled = (await made.call("eth_fillTransaction", call))["tx"]
+        assert filled["nonce"] == "0x3"
+        assert filled["gas"] == await made.call("eth_estimateGas", call, "pending") != before["gas"]
+        assert (await made.upstream.call("eth_fillTransaction", [call]))["tx"]["nonce"] == "0x0"
+        await made.call(
+            "eth_sendRawTransaction", to_hex(signed(0, 3, PROBE_AT, data=selector("increment()")))
+        )
+        assert (await made.call("eth_fillTransaction", call))["tx"]["nonce"] == "0x4"
+
+    run(scenario)
+
+
+def test_what_names_a_preconfirmed_block_or_transaction_finds_it() -> None:
+    """Receipts and transactions of the stream say hash zero; their raw bytes are in no node's pool."""
+
+    async def scenario(made: Bench) -> None:
+        block = probe_block(made)
+        envelope = block.sealed.envelopes[2]
+        raw = [
+            ("eth_getRawTransactionByHash", to_hex(envelope.hash)),
+            ("debug_getRawTransaction", to_hex(envelope.hash)),
+        ]
+        assert [await made.call(*question) for question in raw] == ["0x", "0x"]
+        assert await made.call("eth_getBlockTransactionCountByHash", ZERO_HASH) is None
+        await made.stream(block)
+        assert [await made.call(*question) for question in raw] == [to_hex(envelope.raw)] * 2
+        assert await made.call("eth_getBlockTransactionCountByHash", ZERO_HASH) == "0x5"
+        by_index = await made.call("eth_getTransactionByBlockHashAndIndex", ZERO_HASH, "0x2")
+        assert by_index == await made.call("eth_getTransactionByHash", to_hex(envelope.hash))
+        assert await made.call("eth_getTransactionByBlockHashAndIndex", ZERO_HASH, "0x9") is None
+        await made.seal(block)
+        sealed = to_hex(block.sealed.hash)
+        assert await made.call("eth_getBlockTransactionCountByHash", sealed) == "0x5"
+        by_index = await made.call("eth_getTransactionByBlockHashAndIndex", sealed, "0x2")
+        assert by_index["hash"] == to_hex(envelope.hash)
+
+    run(scenario)
+
+
+def test_pending_reads_as_latest_where_nothing_else_is_known() -> None:
+    async def scenario(made: Bench) -> None:
+        slots = {to_hex(PROBE_AT): [to_hex(word(0)), "0x1"], ALICE: ["0x0"]}
+        nothing = to_hex(word(0))
+        unset = {to_hex(PROBE_AT): [nothing, nothing], ALICE: [nothing]}
+        assert await made.call("eth_getStorageValues", slots, "pending") == unset
+        await made.stream(probe_block(made))
+        found = await made.call("eth_getStorageValues", slots, "pending")
+        assert found == unset | {to_hex(PROBE_AT): [to_hex(word(2)), nothing]}
+        assert await made.call("eth_getStorageValues", slots, "latest") == unset
+        for method, params in (("eth_getProof", (ALICE, ["0x0"])), ("eth_feeHistory", ("0x1",))):
+            more = [[50]] if method == "eth_feeHistory" else []
+            pending = await made.call(method, *params, "pending", *more)
+            assert pending == await made.upstream.call(method, [*params, "latest", *more])
+
+    run(scenario)
