@@ -173,10 +173,10 @@ class TraceBuilder:
         self.defaults[name] = value
         return name
 
-    def jumpdests(self) -> str:
-        """The set of jump destinations, as a name."""
+    def check_jump(self, target: str) -> str:
+        """The line that makes sure of a jump destination known only when running."""
         self.defaults["jumpdests"] = self.code.jumpdests
-        return "jumpdests"
+        return f"if {target} not in jumpdests: check_jump(f,{target})"
 
     # -- memory
 
@@ -333,9 +333,9 @@ class TraceBuilder:
     def _jump(self) -> None:
         target = self.pop()
         if target.value is None:
-            self.emit(f"if {target.text or self.text(target)} not in {self.jumpdests()}: raise InvalidJump")
+            self.emit(self.check_jump(self.text(target)))
             self.leave(target.text)
-        elif target.value in self.code.jumpdests:
+        elif self.code.is_jumpdest(target.value):
             self.pc = target.value
         else:
             self.fail("InvalidJump")
@@ -350,10 +350,9 @@ class TraceBuilder:
             return
         if target.value is None:
             name = self.text(target)
-            check = f"if {name} not in {self.jumpdests()}: raise InvalidJump"
-            self.leave_if(test.is_true, name, check)
+            self.leave_if(test.is_true, name, self.check_jump(name))
             self.pc = pc + 1
-        elif target.value not in self.code.jumpdests:
+        elif not self.code.is_jumpdest(target.value):
             self.emit(f"if {test.is_true}: raise InvalidJump")
             self.pc = pc + 1
         elif self._is_likely(pc, target.value):
@@ -370,7 +369,7 @@ class TraceBuilder:
 
         As it was last time; if it has not been interpreted, when it jumps back or jumps over a revert.
         """
-        seen = self.code.branches.get(pc)
+        seen = self.code.branches.get(pc + 1)
         if seen is not None:
             return seen
         if target <= pc:

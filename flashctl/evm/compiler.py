@@ -50,6 +50,12 @@ def _leave(frame: Frame, owed: int, pc: int) -> int:
     return pc
 
 
+def _check_jump(frame: Frame, target: int) -> None:
+    """A jump goes where none has gone yet."""
+    if not frame.code.is_jumpdest(target):
+        raise InvalidJump
+
+
 _GLOBALS: Final[dict[str, Any]] = {
     "M": instructions.WORD_MASK,
     "W": instructions.MODULUS,
@@ -64,6 +70,7 @@ _GLOBALS: Final[dict[str, Any]] = {
     "begin_create": begin_create,
     "interpret": interpret,
     "leave": _leave,
+    "check_jump": _check_jump,
     **{name: getattr(instructions, name) for name in instructions.__all__},
 }
 """Every name generated code may use besides its own locals."""

@@ -17,6 +17,8 @@ __all__ = ["HANDLERS", "Handler"]
 
 Handler: TypeAlias = Callable[[Frame, list[int]], None]
 
+_from_bytes: Final = int.from_bytes
+
 
 # -- arithmetic, comparison, bits
 
@@ -274,17 +276,19 @@ def _pop(frame: Frame, stack: list[int]) -> None:
 
 
 def _mload(frame: Frame, stack: list[int]) -> None:
-    offset = stack[-1]
-    if offset + 32 > len(frame.memory):
-        do.expand(frame, offset + 32)
-    stack[-1] = int.from_bytes(frame.memory[offset : offset + 32], "big")
+    offset, memory = stack[-1], frame.memory
+    end = offset + 32
+    if end > len(memory):
+        do.expand(frame, end)
+    stack[-1] = _from_bytes(memory[offset:end])
 
 
 def _mstore(frame: Frame, stack: list[int]) -> None:
-    offset = stack.pop()
-    if offset + 32 > len(frame.memory):
-        do.expand(frame, offset + 32)
-    frame.memory[offset : offset + 32] = stack.pop().to_bytes(32, "big")
+    offset, memory = stack.pop(), frame.memory
+    end = offset + 32
+    if end > len(memory):
+        do.expand(frame, end)
+    memory[offset:end] = stack.pop().to_bytes(32)
 
 
 def _mstore8(frame: Frame, stack: list[int]) -> None:

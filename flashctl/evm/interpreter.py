@@ -1,12 +1,15 @@
 """The plain tier: decoded basic blocks, one handler per instruction, nothing compiled.
 
 It runs code that is seen once or twice, and every place of hot code that is not itself hot. A block is
-decoded when execution first arrives: its handlers with their operands, its static gas, and the depths of
-stack it can start with, so that running it again pays and checks once for all its instructions (0.1 us
-each; decoding costs 0.3 us each, about as much as looking up every byte anew would). A block ends at jumps,
-where the gas left is looked at, and where a frame ends or begins. At taken jumps the interpreter counts
-arrivals and hands over where the compiler has been or should go, so both tiers may take turns within one
-frame.
+decoded when execution first arrives: its handlers with their operands and its static gas, so that running
+it again pays once for all its instructions (0.1 us each; decoding costs 0.15 us each). A block ends at
+jumps, where the gas left is looked at, and where a frame ends or begins. At taken jumps the interpreter
+counts arrivals and hands over where the compiler has been or should go, so both tiers may take turns within
+one frame.
+
+Half the blocks of a contract never seen run once, so nothing is found out about a block that running it
+does not need. That the stack is deep enough, Python's own list tells; that it has room is looked at where
+it is deep.
 
 A halt anywhere in a block undoes the frame and takes its gas, so it makes no difference that it may be
 found sooner than the instruction that causes it: no instruction inside a block can be seen from outside.
@@ -29,8 +32,8 @@ from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, PUSH1, PUSH32, Op
 
 __all__ = ["interpret", "leave"]
 
-JUMPS_PER_TURN: Final = 128
-"""Taken jumps before the machine looks at the clock again."""
+BLOCKS_PER_TURN: Final = range(128)
+"""Before the machine looks at the clock again."""
 
 MAX_BLOCK: Final = 256
 """Instructions of one block."""
@@ -38,31 +41,35 @@ MAX_BLOCK: Final = 256
 OPERATION_BYTES: Final = 90
 """Memory of a decoded instruction: a pair and its operand."""
 
-BLOCK_BYTES: Final = 300
+BLOCK_BYTES: Final = 360
+
+DEEP: Final = STACK_LIMIT - MAX_BLOCK
+"""A stack as high as this could outgrow its limit within one block."""
 
 GOES_ON: Final = -1
 """A block that ends because the next one begins."""
 
 UNKNOWN: Final = -1
-"""A jump whose target is on the stack; a target that is no jump destination is INVALID_TARGET."""
-
-INVALID_TARGET: Final = -2
+"""A jump whose target is on the stack."""
 
 Operation: TypeAlias = tuple[Handler | None, int]
 """A handler and an operand; no handler pushes the operand."""
 
-Block: TypeAlias = tuple[list[Operation], int, int, int, int, int, int]
-"""Operations, static gas, least and greatest stack depth at the start, the opcode that ends it (or
-GOES_ON), where the code continues behind it, and the target if it is a jump."""
+Block: TypeAlias = tuple[list[Operation], int, int, int, int]
+"""Operations, static gas, the opcode that ends it (or GOES_ON), where the code continues behind it, and the
+target if it is a jump."""
 
-PLAIN, PUSHES_BYTE, PUSHES, PLACE, ENDS, WATCHES, LANDING = range(7)
-"""Kinds of instructions to the decoder: a handler; PUSH1; other pushes; PC; those that the interpreter does
-itself and that end a block; a handler that ends a block; JUMPDEST, which begins one."""
+PLAIN, PUSHES_BYTE, PUSHES, PLACE, LANDING, WATCHES, ENDS = range(7)
+"""Kinds of instructions to the decoder: a handler; PUSH1; other pushes; PC; JUMPDEST, which begins a block;
+a handler that ends one; those that the interpreter does itself and that end a block."""
 
-Decoding: TypeAlias = tuple[int, int, int, int, Operation]
-"""Kind, static gas, stack depth needed, change of depth, and the operation or the size of its operand."""
+Decoding: TypeAlias = tuple[int, int, Operation]
+"""Kind, static gas, and the operation or the size of its operand."""
 
-_UNDEFINED: Final[Decoding] = (ENDS, 0, 0, 0, (None, 0))
+_UNDEFINED: Final[Decoding] = (ENDS, 0, (None, 0))
+
+_BYTES: Final[tuple[Operation, ...]] = tuple((None, byte) for byte in range(256))
+"""What PUSH1 does, ready made: it is every eighth instruction."""
 
 _WATCHED: Final = frozenset((0x55, 0x5A))
 """SSTORE and GAS look at the gas left: what follows must not have been paid yet."""
@@ -79,102 +86,111 @@ def _swap(frame: Frame, stack: list[int]) -> None:
 def interpret(pc: int, frame: Frame, stack: list[int], memory: bytearray) -> int:
     """Run from `pc` to the end of the frame, a call, or a place that belongs to the other tier."""
     code = frame.code
-    blocks, traces, arrivals = code.blocks, code.traces, code.arrivals
-    hot_after = code.hot_after
-    duplicate, swap, push = _duplicate, _swap, stack.append
-    turns = JUMPS_PER_TURN
-    while True:
-        operations, gas, least, most, last, pc, target = blocks.get(pc) or _decode(code, pc)
-        if not least <= len(stack) <= most:
-            raise StackUnderflow if len(stack) < least else StackOverflow
-        frame.gas -= gas
-        if frame.gas < 0:
+    arrivals, branches, hot_after = code.arrivals, code.branches, code.hot_after
+    known_block, arrived, push = code.blocks.get, arrivals.get, stack.append
+    duplicate, swap = _duplicate, _swap
+    for _ in BLOCKS_PER_TURN:
+        start, depth = pc, len(stack)
+        operations, gas, last, pc, target = known_block(pc) or _decode(code, pc)
+        left = frame.gas = frame.gas - gas
+        if left < 0:
             raise OutOfGas
-        for handler, operand in operations:
-            if handler is None:
-                push(operand)
-            elif handler is duplicate:
-                push(stack[operand])
-            elif handler is swap:
-                stack[-1], stack[operand] = stack[operand], stack[-1]
-            else:
-                handler(frame, stack)
-        if last == GOES_ON:
-            continue
-        if last != JUMPI and last != JUMP:
-            return leave(frame, stack, last, pc)
-        if target == UNKNOWN:
-            target = stack.pop()
-            if target not in code.jumpdests:
-                target = INVALID_TARGET
-        if last == JUMPI:
-            taken = code.branches[pc - 1] = stack.pop() != 0
-            if not taken:
+        if depth > DEEP and depth > _depths(code, start)[1]:
+            raise StackOverflow
+        try:
+            for handler, operand in operations:
+                if handler is None:
+                    push(operand)
+                elif handler is duplicate:
+                    push(stack[operand])
+                elif handler is swap:
+                    stack[-1], stack[operand] = stack[operand], stack[-1]
+                else:
+                    handler(frame, stack)
+            if last == GOES_ON:
                 continue
-        if target == INVALID_TARGET:
-            raise InvalidJump
-        turns -= 1
-        seen = arrivals[target] = arrivals.get(target, 0) + 1
-        if seen > hot_after or not turns or target in traces:
+            if last != JUMPI and last != JUMP:
+                return leave(frame, stack, last, pc)
+            if target == UNKNOWN:
+                target = stack.pop()
+            if last == JUMPI:
+                taken = branches[pc] = stack.pop() != 0
+                if not taken:
+                    continue
+        except IndexError:
+            if depth < _depths(code, start)[0]:
+                raise StackUnderflow from None
+            raise
+        seen = arrived(target)
+        if seen is None:
+            if not code.is_jumpdest(target):
+                raise InvalidJump
+            seen = 0
+        if seen >= hot_after:
             return target
+        arrivals[target] = seen + 1
         pc = target
+    return pc
 
 
 def _decode(code: Code, start: int) -> Block:
-    """Decode the block that starts at a place, and keep it. 0.4 us an instruction: cold code waits for
+    """Decode the block that starts at a place, and keep it. 0.2 us an instruction: cold code waits for
     this."""
     padded, table = code.padded, _table(code.instructions)
     operations: list[Operation] = []
     append = operations.append
-    total = depth = least = highest = 0
+    total = 0
     last, target, pc = GOES_ON, UNKNOWN, start
-    while True:
+    for _ in range(MAX_BLOCK):
         byte = padded[pc]
-        kind, gas, need, delta, operation = table[byte]
-        if kind < ENDS:
+        kind, gas, operation = table[byte]
+        if kind == PLAIN:
+            append(operation)
+        elif kind == PUSHES_BYTE:
             pc += 1
-            total += gas
-            if need > depth + least:
-                least = need - depth
-            depth += delta
-            if depth > highest:
-                highest = depth
-            if kind == PLAIN:
-                append(operation)
-            elif kind == PUSHES_BYTE:
-                append((None, padded[pc]))
-                pc += 1
-            elif kind == PUSHES:
-                end = pc + operation[1]
-                append((None, int.from_bytes(padded[pc:end], "big")))
-                pc = end
-            else:
-                append((None, pc - 1))
+            append(_BYTES[padded[pc]])
+        elif kind == PUSHES:
+            end = pc + operation[1]
+            append((None, int.from_bytes(padded[pc + 1 : end + 1], "big")))
+            pc = end
+        elif kind == PLACE:
+            append((None, pc))
         elif kind == LANDING:
             if pc != start:
                 break
-            pc += 1
-            total += gas
         else:
             pc += 1
             total += gas
-            least = max(least, need - depth)
-            highest = max(highest, depth + delta)
             if kind == WATCHES:
                 append(operation)
             else:
                 last = byte
             break
-        if len(operations) >= MAX_BLOCK:
-            break
+        pc += 1
+        total += gas
     if last in (JUMP, JUMPI) and operations and operations[-1][0] is None:
         target = operations.pop()[1]
-        if target not in code.jumpdests:
-            target = INVALID_TARGET
-    block = (operations, total, least, STACK_LIMIT - highest, last, pc, target)
-    code.blocks[start] = block
+    if padded[pc] == JUMPDEST:  # where a function called here returns to, more often than not
+        code.jumpdests.add(pc)
+    block = code.blocks[start] = (operations, total, last, pc, target)
     code.grew(BLOCK_BYTES + OPERATION_BYTES * len(operations))
     return block
+
+
+def _depths(code: Code, start: int) -> tuple[int, int]:
+    """Least and greatest depth of stack that the block at a place can start with."""
+    opcodes, padded = code.instructions.opcodes, code.padded
+    depth = least = highest = 0
+    pc, end = start, code.blocks[start][3]
+    while pc < end:
+        byte = padded[pc]
+        pc += byte - 0x5E if PUSH1 <= byte <= PUSH32 else 1
+        opcode = opcodes.get(byte)
+        if opcode is not None:
+            least = max(least, max(opcode.pops, opcode.needs) - depth)
+            depth += opcode.pushes - opcode.pops
+            highest = max(highest, depth)
+    return least, STACK_LIMIT - highest
 
 
 @cache
@@ -202,7 +218,7 @@ def _decoding(byte: int, opcode: Opcode) -> Decoding:
         kind = WATCHES
     elif byte in HANDLERS:
         kind = PLAIN
-    return kind, opcode.gas, max(opcode.pops, opcode.needs), opcode.pushes - opcode.pops, operation
+    return kind, opcode.gas, operation
 
 
 def leave(frame: Frame, stack: list[int], opcode: int, next_pc: int) -> int:

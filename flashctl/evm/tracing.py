@@ -107,7 +107,7 @@ class Stepper:
         if not frame.code.raw:
             return Exit.DONE
         step, after, push = tracer.step, tracer.after, stack.append
-        padded, jumpdests = frame.code.padded, frame.code.jumpdests
+        padded, is_jumpdest = frame.code.padded, frame.code.is_jumpdest
         lowest, highest, static_gas = (
             self._instructions.lowest,
             self._instructions.highest,
@@ -137,7 +137,7 @@ class Stepper:
                 elif byte in (JUMP, JUMPI):
                     target = stack.pop()
                     if byte == JUMP or stack.pop():
-                        if target not in jumpdests:
+                        if not is_jumpdest(target):
                             raise InvalidJump
                         pc = target
                 elif byte == _PC:

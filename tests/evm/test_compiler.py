@@ -9,7 +9,7 @@ import tokenize
 
 import pytest
 from support.assembler import assemble
-from support.evm_runs import BLOCK, CALLER, CONTRACT, PRAGUE_RULES, run_code, state_with
+from support.evm_runs import BLOCK, CALLER, CONTRACT, PRAGUE_RULES, TIERS, run_code, state_with
 from support.programs import program
 
 from flashctl.evm import compiler
@@ -184,13 +184,46 @@ def test_code_larger_than_the_cache_still_runs() -> None:
     assert codes.size <= 1_000
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_jump_destinations_are_those_outside_push_data(seed: int) -> None:
-    rng = random.Random(seed)
-    raw = bytes(rng.choice((0x5B, 0x5B, 0x60, 0x61, 0x7F, 0x00, rng.randrange(256))) for _ in range(500))
-    expected, at = set(), 0
+def jumpdests_of(raw: bytes) -> set[int]:
+    """As the Yellow Paper defines them (9.4.3): by walking over the code from its start."""
+    found, at = set(), 0
     while at < len(raw):
         if raw[at] == 0x5B:
-            expected.add(at)
+            found.add(at)
         at += raw[at] - 0x5E if 0x60 <= raw[at] < 0x80 else 1
-    assert Code(raw, PRAGUE.instructions, default_policy()).jumpdests == expected
+    return found
+
+
+@pytest.mark.parametrize(
+    "alphabet",
+    [
+        (0x5B, 0x5B, 0x60, 0x61, 0x7F, 0x00),
+        (0x5B, 0x5B, 0x5B, 0x7F),
+        (0x5B, *range(0x5F, 0x80)),
+        (0x5B, 0x5B, *range(256)),
+    ],
+    ids=["short and long pushes", "pushes that hide pushes", "nothing but pushes", "any byte"],
+)
+def test_jump_destinations_are_those_outside_push_data(alphabet: tuple[int, ...]) -> None:
+    """Asked for in any order, also behind the end."""
+    for seed in range(100):
+        rng = random.Random(seed)
+        raw = bytes(rng.choices(alphabet, k=rng.randrange(1_000)))
+        code = Code(raw, PRAGUE.instructions, default_policy())
+        places = list(range(len(raw) + 40))
+        rng.shuffle(places)
+        expected = jumpdests_of(raw)
+        assert {place for place in places if code.is_jumpdest(place)} == expected
+        assert code.jumpdests == expected
+
+
+def test_decoding_notes_only_jump_destinations() -> None:
+    """The interpreter learns some of them from where its blocks end."""
+    rng = random.Random(11)
+    for _ in range(200):
+        raw = program(rng)
+        codes = CodeCache(PRAGUE.instructions, TIERS["interpreter"])
+        message = Message(CALLER, CONTRACT, 0, b"", 200_000)
+        execute_message(state_with(raw), BLOCK, TxEnv(CALLER), PRAGUE_RULES, message, codes=codes)
+        for code in codes._codes.values():
+            assert code.jumpdests <= jumpdests_of(code.raw)
