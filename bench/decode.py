@@ -9,6 +9,9 @@ file of hex lines, half token transfers and half plain ones, signed with a thous
 what it decodes to a pipe. Peers run on the same transactions: cast as scripts run it (one process per
 transaction), and as fast as a script can be without (ethers, viem and eth-account in one process, with
 senders, one core).
+
+eth-account may live in an environment of its own: FLASHCTL_ETH_ACCOUNT_PYTHON or FLASHCTL_EELS_PYTHON name
+its interpreter. npm packages are looked for in node_modules here or in FLASHCTL_NODE_MODULES.
 """
 
 from __future__ import annotations
@@ -138,18 +141,28 @@ def _children_cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def eth_account_python() -> str:
+    """The interpreter that has eth-account: one that is named, else this one."""
+    for variable in ("FLASHCTL_ETH_ACCOUNT_PYTHON", "FLASHCTL_EELS_PYTHON"):
+        if named := os.environ.get(variable):
+            return named
+    return sys.executable
+
+
 def peers(raws: list[bytes], ours: float) -> None:
     """What others do with the same transactions."""
     print(f"peers, with senders; ratio of --fields hash,from,to ({ours:,.0f}/s) to each")
-    modules = ROOT / "node_modules"
+    modules = Path(os.environ.get("FLASHCTL_NODE_MODULES", ROOT / "node_modules"))
     lines = "\n".join("0x" + raw.hex() for raw in raws[:PEER_SAMPLE]).encode()
     for name, argv in (
         ("ethers, one process", ["node", "-e", ETHERS]),
         ("viem, one process", ["node", "-e", VIEM]),
-        ("eth-account, one process", [sys.executable, "-c", ETH_ACCOUNT]),
+        ("eth-account, one process", [eth_account_python(), "-c", ETH_ACCOUNT]),
     ):
         try:
-            result = subprocess.run(argv, input=lines, capture_output=True, cwd=ROOT, timeout=300, check=True)
+            result = subprocess.run(
+                argv, input=lines, capture_output=True, cwd=modules.parent, timeout=300, check=True
+            )
         except (OSError, subprocess.CalledProcessError):
             print(f"  {name:<58} {'not installed':>15}")
             continue

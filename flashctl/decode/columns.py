@@ -126,10 +126,20 @@ def _usual_head() -> re.Pattern[bytes]:
 
 def _sizes_agree(raw: bytes, head: re.Match[bytes], tail: int) -> bool:
     """Whether the list ends where the bytes do, and the data where the tail begins."""
-    begin = raw[1] - 0xF5  # behind 0xf8 and a byte of length, or 0xf9 and two
+    # Byte by byte: with slices and int.from_bytes this takes twice the time, a tenth of the whole line.
     size = head["size"]
-    data_size = int.from_bytes(size[1:]) if len(size) > 1 else size[0] - 0x80
-    return head.end() + data_size == tail and int.from_bytes(raw[2:begin]) == len(raw) - begin
+    match len(size):
+        case 1:
+            data_size = size[0] - 0x80
+        case 2:
+            data_size = size[1]
+        case _:
+            data_size = size[1] << 8 | size[2]
+    if head.end() + data_size != tail:
+        return False
+    if raw[1] == 0xF8:
+        return raw[2] == len(raw) - 3
+    return raw[2] << 8 | raw[3] == len(raw) - 4
 
 
 def _quantity(name: str) -> Callable[[bytes, re.Match[bytes]], str]:
