@@ -42,7 +42,9 @@ _REQUESTS_OFFSET = 0x10000000
 _REQUEST_WORDS, _COMPLETION_WORDS = 16, 4
 """Sizes in 32-bit words."""
 _FD, _LENGTH, _FLAGS = 1, 6, 7
-"""Words of a request; its address is the 64-bit word 2, its tag the 64-bit word 4."""
+"""32-bit words of a request."""
+_ADDRESS, _TAG = 2, 4
+"""64-bit words of a request."""
 
 
 class BatchSender:
@@ -100,13 +102,13 @@ class BatchSender:
         self._completions = memoryview(rings)[queue : queue + 16 * completions].cast("i")
         self._requests = memoryview(requests).cast("i")
         wide = memoryview(requests).cast("Q")
-        for number in range(entries):
-            # What never changes is written once: a batch sets descriptors and lengths.
-            self._indices[order // 4 + number] = number
-            self._requests[_REQUEST_WORDS * number] = _OP_SEND
-            self._requests[_REQUEST_WORDS * number + _FLAGS] = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-            wide[_REQUEST_WORDS // 2 * number + 2] = address
-            wide[_REQUEST_WORDS // 2 * number + 4] = number
+        # What never changes is written once: a batch sets descriptors and lengths.
+        self._indices[order // 4 : order // 4 + entries] = array("I", range(entries))
+        self._requests[0::_REQUEST_WORDS] = array("i", (_OP_SEND,)) * entries
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        self._requests[_FLAGS::_REQUEST_WORDS] = array("i", (flags,)) * entries
+        wide[_ADDRESS :: _REQUEST_WORDS // 2] = array("Q", (address,)) * entries
+        wide[_TAG :: _REQUEST_WORDS // 2] = array("Q", range(entries))
         self._enter = libc["syscall"]
         self._enter.argtypes = (
             ctypes.c_long,

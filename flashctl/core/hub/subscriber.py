@@ -15,7 +15,8 @@ from flashctl.core.hub.ring import Message
 __all__ = ["Lane", "Peer", "Router", "Selector", "Subscriber"]
 
 MIN_BATCH = 64
-"""Sockets from which one system call for all of them pays: preparing it costs what 60 single writes lose."""
+"""Sockets from which one system call for all of them pays: it saves 1.5 us a socket and takes 0.15 ms to
+prepare when the last message was 200 ms ago and the caches hold other things, a tenth of that under load."""
 
 
 class Peer(Protocol):
@@ -124,12 +125,13 @@ class Lane:
     so the transport need not know.
     """
 
-    __slots__ = ("_batch", "encoding", "fds", "indirect", "members", "selector")
+    __slots__ = ("_batch", "_batched", "encoding", "fds", "indirect", "members", "selector")
 
     def __init__(self, encoding: Encoding, selector: Selector | None, batch: BatchSender) -> None:
         self.encoding = encoding
         self.selector = selector
         self._batch = batch
+        self._batched = False
         self.members: list[Subscriber] = []
         """Clients with a socket of their own, in the order of `fds`."""
         self.fds = array("i")
@@ -149,6 +151,9 @@ class Lane:
         subscriber.slot = len(self.members)
         self.members.append(subscriber)
         self.fds.append(fd)
+        if len(self.fds) == MIN_BATCH:
+            # Now, since no message should wait for the ring to be made.
+            self._batched = self._batch.usable
 
     def discard(self, subscriber: Subscriber) -> None:
         """Take a member out; the last member moves into its place."""
@@ -177,7 +182,7 @@ class Lane:
             return len(indirect)
         start %= count
         fds = self.fds[start:] + self.fds[:start]
-        if count >= MIN_BATCH and len(data) <= MAX_BATCH_BYTES and self._batch.usable:
+        if self._batched and count >= MIN_BATCH and len(data) <= MAX_BATCH_BYTES:
             refused = self._batch.send(fds, data)
         else:
             refused = _write_each(fds, data)
