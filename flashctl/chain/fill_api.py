@@ -14,8 +14,9 @@ from typing import Any, Final
 from flashctl.chain.blocktag import Tag
 from flashctl.chain.call_params import InvalidCall, simulated_call
 from flashctl.chain.views import transaction_json
+from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler, required
-from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
+from flashctl.eth.hexdata import InvalidHex, parse_quantity, quantity, to_hex
 from flashctl.eth.transactions import AccessListTx, LegacyTx, encode_transaction
 from flashctl.op.envelope import TxEnvelope
 
@@ -27,6 +28,7 @@ Ask = Callable[[str, list[Any]], Awaitable[Any]]
 BASE_FEE_MARGIN: Final = 2
 """The fee cap leaves room for the base fee to double: geth's choice, eight full blocks on Ethereum."""
 
+_PENDING: Final = Tag.PENDING.value
 _NO_SENDER: Final = "0x" + "00" * 20
 _OF_A_BLOCK: Final = ("blockHash", "blockNumber", "blockTimestamp", "transactionIndex")
 
@@ -45,16 +47,16 @@ class FillApi:
         fields = required(params, 0, "transaction")
         if not isinstance(fields, Mapping):
             raise InvalidCall("invalid argument 0: a transaction is an object")
-        chain_id = parse_quantity(await self._ask("eth_chainId", []))
+        chain_id = await self._number("eth_chainId")
         given = simulated_call(fields, chain_id=chain_id)
         if given.tx.to is None and not given.tx.data:
             raise InvalidCall("contract creation without any data provided")
         filled = dict(fields) | await self._fees(fields)
         if not given.has_nonce:
             sender = fields.get("from") or _NO_SENDER
-            filled["nonce"] = await self._ask("eth_getTransactionCount", [sender, Tag.PENDING.value])
+            filled["nonce"] = quantity(await self._number("eth_getTransactionCount", sender, _PENDING))
         if not given.has_gas:
-            filled["gas"] = await self._ask("eth_estimateGas", [filled, Tag.PENDING.value])
+            filled["gas"] = quantity(await self._number("eth_estimateGas", filled, _PENDING))
         call = simulated_call(filled, chain_id=chain_id)
         raw = encode_transaction(call.tx)
         return {"raw": to_hex(raw), "tx": _unsigned_json(TxEnvelope(raw, call.tx, call.sender))}
@@ -67,19 +69,37 @@ class FillApi:
             if not parse_quantity(fields["gasPrice"]):
                 raise InvalidCall("gasPrice must be non-zero after london fork")
             return {}
-        tip, cap = fields.get("maxPriorityFeePerGas"), fields.get("maxFeePerGas")
-        if tip is None:
-            tip = await self._ask("eth_maxPriorityFeePerGas", [])
-        if cap is None:
-            block = await self._ask("eth_getBlockByNumber", [Tag.PENDING.value, False])
-            cap = quantity(parse_quantity(tip) + BASE_FEE_MARGIN * parse_quantity(block["baseFeePerGas"]))
-        if not parse_quantity(cap):
+        given_tip, given_cap = fields.get("maxPriorityFeePerGas"), fields.get("maxFeePerGas")
+        if given_tip is None:
+            tip = await self._number("eth_maxPriorityFeePerGas")
+        else:
+            tip = parse_quantity(given_tip)
+        if given_cap is None:
+            cap = tip + BASE_FEE_MARGIN * await self._base_fee()
+        else:
+            cap = parse_quantity(given_cap)
+        if not cap:
             raise InvalidCall("maxFeePerGas must be non-zero")
-        if parse_quantity(cap) < parse_quantity(tip):
-            raise InvalidCall(
-                f"maxFeePerGas ({parse_quantity(cap)}) < maxPriorityFeePerGas ({parse_quantity(tip)})"
-            )
-        return {"maxPriorityFeePerGas": tip, "maxFeePerGas": cap}
+        if cap < tip:
+            raise InvalidCall(f"maxFeePerGas ({cap}) < maxPriorityFeePerGas ({tip})")
+        return {"maxPriorityFeePerGas": quantity(tip), "maxFeePerGas": quantity(cap)}
+
+    async def _base_fee(self) -> int:
+        block = await self._ask("eth_getBlockByNumber", [_PENDING, False])
+        return _answered(
+            "eth_getBlockByNumber", block.get("baseFeePerGas") if isinstance(block, dict) else None
+        )
+
+    async def _number(self, method: str, *params: Any) -> int:
+        return _answered(method, await self._ask(method, list(params)))
+
+
+def _answered(method: str, answer: Any) -> int:
+    """A number that a method said; behind an overlay any node may have said it."""
+    try:
+        return parse_quantity(answer)
+    except InvalidHex:
+        raise RpcError(Code.SERVER_ERROR, f"{method} answers no number") from None
 
 
 def _unsigned_json(envelope: TxEnvelope) -> dict[str, Any]:

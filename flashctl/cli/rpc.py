@@ -88,11 +88,22 @@ def rpc(
         int, typer.Option(min=1, metavar="MS", help="Longest wait of eth_sendRawTransactionSync.")
     ] = 6000,
     rpc_gascap: Annotated[
-        int, typer.Option("--rpc.gascap", min=21_000, metavar="GAS", help="Most gas of an eth_call.")
+        int,
+        typer.Option(
+            "--rpc.gascap",
+            min=21_000,
+            metavar="GAS",
+            help="Most gas of an eth_call, and of all calls of an eth_simulateV1 together.",
+        ),
     ] = 50_000_000,
     rpc_evmtimeout_ms: Annotated[
         int,
-        typer.Option("--rpc.evmtimeout-ms", min=1, metavar="MS", help="Longest wall time of an eth_call."),
+        typer.Option(
+            "--rpc.evmtimeout-ms",
+            min=1,
+            metavar="MS",
+            help="Longest wall time of an eth_call or eth_simulateV1.",
+        ),
     ] = 5000,
     calls_at_once: Annotated[int, typer.Option(min=1, metavar="N", help="eth_calls executing together.")] = 4,
     pending_nonce_includes_pool: Annotated[

@@ -159,9 +159,12 @@ class PendingApi:
         return answer if found is None else pending_transaction_json(*found)
 
     async def raw_transaction(self, method: str, params: list[Any]) -> Any:
-        found = self._preconfirmed(hash_param(params, 0))
+        found = self._preconfirmed(wanted := hash_param(params, 0))
         if found is None:
-            return await self._node.client.call(method, params)
+            answer = await self._node.client.call(method, params)
+            found = self._overlay.recent(wanted) if answer in (None, "0x") else None
+            if found is None:
+                return answer
         block, index = found
         return to_hex(block.envelopes[index].raw)
 

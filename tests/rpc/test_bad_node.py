@@ -9,9 +9,11 @@ import pytest
 from support.rpc_node import bench
 from support.stream_lab import StreamLab, signed
 
+from flashctl.chain.fill_api import FillApi
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.service import Lifecycle
@@ -97,6 +99,25 @@ def test_state_that_makes_no_sense_is_an_error_not_a_state(answer: Any) -> None:
             await node.close()
             await upstream.close()
         assert state.accounts == {} and state.storage == {}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("answer", NONSENSE, ids=repr)
+def test_nothing_is_filled_in_from_nonsense(answer: Any) -> None:
+    sane = {"eth_chainId": "0x385", "eth_maxPriorityFeePerGas": "0x1"}
+    sane |= {"eth_getTransactionCount": "0x2", "eth_estimateGas": "0x5208"}
+
+    async def scenario() -> None:
+        for method in (*sane, "eth_getBlockByNumber"):
+
+            async def ask(asked: str, params: list[Any], bad: str = method) -> Any:
+                return answer if asked == bad else sane.get(asked, {"baseFeePerGas": "0x7"})
+
+            (_, fill), *_ = FillApi(ask).handlers()
+            with pytest.raises(RpcError, match=f"{method} answers no number") as caught:
+                await fill([{"to": "0x" + "11" * 20}])
+            assert caught.value.code == -32000
 
     asyncio.run(scenario())
 

@@ -75,3 +75,14 @@ def test_pending_reads_as_latest_where_nothing_else_is_known() -> None:
             assert pending == await made.upstream.call(method, [*params, "latest", *more])
 
     run(scenario)
+
+
+def test_raw_bytes_of_what_was_pending_a_moment_ago() -> None:
+    async def scenario(made: Bench) -> None:
+        block = probe_block(made)
+        await made.stream(block)
+        await made.until(lambda: made.node.overlay.view is None)
+        envelope = block.sealed.envelopes[2]
+        assert await made.call("eth_getRawTransactionByHash", to_hex(envelope.hash)) == to_hex(envelope.raw)
+
+    run(scenario, stale_after_s=0.5)
