@@ -100,6 +100,8 @@ def describe_transaction(
     extras["canonical"] = not reading.faults
     if reading.faults:
         extras["faults"] = [{"offset": fault.offset, "message": fault.message} for fault in reading.faults]
+    needed, floor = intrinsic_gas(tx), floor_gas(tx)
+    extras |= {"intrinsicGas": hex(needed), "floorGas": hex(floor)}
     extras |= _data_facts(tx, options)
     if tx.to is None and sender is not None and not isinstance(tx, DepositTx):
         extras["creates"] = "0x" + keccak256(encode([sender, int_to_bytes(tx.nonce)]))[12:].hex()
@@ -110,7 +112,7 @@ def describe_transaction(
         extras["effectiveTip"] = hex(priority_fee(tx, price_at))
     if options.l1 is not None and not isinstance(tx, DepositTx):
         extras |= options.l1.report(reading.raw, tx.gas_limit)
-    if problems := _problems(reading, signature, options):
+    if problems := _problems(reading, signature, options, needed, floor):
         extras["problems"] = problems
     if context:
         extras |= context
@@ -217,9 +219,9 @@ def _sender(reading: Reading, signed_hash: bytes, options: Options) -> tuple[byt
 
 
 def _data_facts(tx: Transaction, options: Options) -> Report:
-    zeros = tx.data.count(0)
-    facts: Report = {"intrinsicGas": hex(intrinsic_gas(tx)), "floorGas": hex(floor_gas(tx))}
+    facts: Report = {}
     if tx.data:
+        zeros = tx.data.count(0)
         facts["inputBytes"] = {"length": len(tx.data), "zero": zeros, "nonZero": len(tx.data) - zeros}
     if tx.to is not None and len(tx.data) >= 4:
         from flashctl.decode.calls import describe_call
@@ -257,7 +259,7 @@ def _sidecar_facts(tx: BlobTx, sidecar: Sidecar) -> Report:
     }
 
 
-def _problems(reading: Reading, signature: str, options: Options) -> list[str]:
+def _problems(reading: Reading, signature: str, options: Options, needed: int, floor: int) -> list[str]:
     """Why a node would refuse the transaction, as far as that needs no state."""
     tx = reading.tx
     problems = [f"not canonical: {fault}" for fault in reading.faults]
@@ -271,10 +273,9 @@ def _problems(reading: Reading, signature: str, options: Options) -> list[str]:
         check_transaction(tx, options.chain_id)
     except InvalidTransaction as error:
         problems.append(error.reason)
-    needed = intrinsic_gas(tx)
     if tx.gas_limit < needed:
         problems.append(f"gas limit {tx.gas_limit} is below the intrinsic gas {needed}")
-    elif tx.gas_limit < (floor := floor_gas(tx)):
+    elif tx.gas_limit < floor:
         problems.append(
             f"gas limit {tx.gas_limit} is below the calldata floor {floor} (EIP-7623, from Prague)"
         )

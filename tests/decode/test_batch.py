@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,11 +16,13 @@ from support.decode_lab import every_type
 from flashctl.decode import columns
 from flashctl.decode.chunks import Chunk, ChunkDecoder, Decoded, _chunks_of_stream
 from flashctl.decode.columns import fast_columns
+from flashctl.decode.documents import Kind, classify_bytes
 from flashctl.decode.engine import Outcome
 from flashctl.decode.facts import Options, report_transaction
 from flashctl.decode.fields import pick, text_of
 from flashctl.decode.parallel import decode_in_parallel
 from flashctl.errors import FlashctlError
+from flashctl.eth.receipts import Receipt, encode_receipt
 from flashctl.eth.transactions import (
     FeeMarketTx,
     InvalidTransaction,
@@ -175,3 +178,22 @@ def test_a_process_that_dies_is_an_error_and_no_hang() -> None:
     results = decode_in_parallel(Scripted(), chunks(b"1", b"die", *([b"2"] * 30)), 2)
     with pytest.raises(FlashctlError, match="died"):
         list(results)
+
+
+# -- kinds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw", every_type().values(), ids=every_type())
+def test_a_bloom_in_calldata_makes_no_receipt(raw: bytes) -> None:
+    """The bloom's header stands in the transaction's bytes, at a place where a receipt would have it."""
+    tx = decode_transaction(raw)
+    for data in (b"\xb9\x01\x00" + bytes(256), raw):
+        assert classify_bytes(encode_transaction(replace(tx, data=data))) is Kind.TX
+
+
+@pytest.mark.parametrize("tx_type", [0, 1, 2, 3, 4, 0x7E])
+def test_receipts_of_every_type_are_told_from_transactions(tx_type: int) -> None:
+    nonce = (7, 1) if tx_type == 0x7E else (None, None)
+    for gas in (0, 21_000, 2**64 - 1):
+        receipt = encode_receipt(Receipt(tx_type, True, gas, (), *nonce))
+        assert classify_bytes(receipt) is Kind.RECEIPT
