@@ -32,6 +32,7 @@ from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.eth_api import EthApi
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis
 from flashctl.chain.providers import PendingBlock
+from flashctl.chain.store import StoreError
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -49,6 +50,15 @@ _LOG = logging.getLogger(__name__)
 
 ENGINE_LIMITS: Final = ServerLimits(request_bytes=128 * 1024 * 1024)
 """A payload with its transactions in hex; the figure of op-geth's engine port."""
+
+
+FORGET_FOR_S: Final = 0.002
+FORGET_EVERY_S: Final = 0.1
+"""Two milliseconds of each tenth of a second, so that no flashblock is late for it. A million accounts take
+some 30 s of it, which is 25 minutes."""
+
+FORGET_LOOK_S: Final = 5.0
+"""Between looks whether it is time."""
 
 
 def run(config: BuilderConfig, ready_fd: int | None = None) -> ExitCode:
@@ -73,7 +83,7 @@ class Service:
         """
         self.config = config
         self._secret = _jwt_secret(config)
-        self.chain = Chain.open(_genesis(config), config.datadir)
+        self.chain = Chain.open(_genesis(config), config.datadir, keep_states=config.keep_states)
         self.metrics = Metrics("flashctl_builder")
         self.queue = TransactionQueue(self.chain, config.pool, min_tip=config.min_tip)
         self.hub = Hub()
@@ -114,6 +124,12 @@ class Service:
             self.chain.close()
 
         life.on_stop(close_chain, "chain")
+        forgetting = life.spawn(self._forget_old_states(), "old states")
+
+        async def stop_forgetting() -> None:
+            forgetting.cancel()
+
+        life.on_stop(stop_forgetting, "old states")
         self.chain.subscribe(self._on_head)
         if config.sync_rpc is not None:
             peer = JsonRpcClient(config.sync_rpc, timeout_s=10.0)
@@ -211,6 +227,16 @@ class Service:
         self.payloads.head_moved(change.head)
         if change.old:
             _LOG.info("reorganised", extra={"dropped": len(change.old), "head": change.head.number})
+
+    async def _forget_old_states(self) -> None:
+        while True:
+            try:
+                is_under_way = await asyncio.to_thread(self.chain.prune, FORGET_FOR_S)
+            except StoreError as error:
+                # Whatever it is, the import of blocks meets it too, and decides what it is worth.
+                _LOG.warning("old states stay: %s", error)
+                is_under_way = False
+            await asyncio.sleep(FORGET_EVERY_S if is_under_way else FORGET_LOOK_S)
 
     def _on_gap(self) -> None:
         if self.catch_up is not None:

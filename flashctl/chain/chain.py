@@ -5,7 +5,8 @@
     set_head       names the canonical branch and tells listeners what changed
 
 A block that is kept is not canonical until `set_head` says so, as the Engine API has it: newPayload imports,
-forkchoiceUpdated chooses. Any kept block can be executed upon or asked about, canonical or not.
+forkchoiceUpdated chooses. Any kept block can be executed upon or asked about, canonical or not, as long as its
+state is there: `prune` forgets those of old blocks, a little at a time.
 
 Worlds of recent blocks share their trie nodes in memory (`evm.world`); older ones are opened from the
 store at their root, which costs one look-up for each node on the way.
@@ -20,8 +21,9 @@ from typing import Final, Protocol
 
 from flashctl.chain.genesis import Genesis
 from flashctl.chain.kept import BranchBlocks, ChainBlock, HeadChange
+from flashctl.chain.pruning import Pruner
 from flashctl.chain.recent import Recent
-from flashctl.chain.store import BlockRow, Heads, Store, StoreError
+from flashctl.chain.store import BlockRow, Heads, OldestState, Store, StoreError
 from flashctl.errors import DataError, Failed
 from flashctl.eth.blocks import Block, Header
 from flashctl.eth.receipts import Receipt
@@ -37,6 +39,7 @@ __all__ = [
     "HeadChange",
     "InvalidForkchoice",
     "Sealed",
+    "StatePruned",
     "UnknownBlock",
 ]
 
@@ -70,6 +73,13 @@ class UnknownBlock(DataError):
         super().__init__(f"unknown {what} 0x{block_hash.hex()}")
 
 
+class StatePruned(Failed):
+    """The state after a block was forgotten; the words are those of geth."""
+
+    def __init__(self, header: Header) -> None:
+        super().__init__(f"historical state 0x{header.state_root.hex()} is not available")
+
+
 class InvalidForkchoice(Failed):
     """Safe or finalized block not on the branch of the head."""
 
@@ -96,11 +106,17 @@ class Sealed(Protocol):
 class Chain:
     """One chain, in a directory or for the life of the process. Safe to use from several threads."""
 
-    def __init__(self, config: ChainConfig, store: Store, genesis: Header, heads: Heads) -> None:
+    def __init__(
+        self, config: ChainConfig, store: Store, genesis: Header, heads: Heads, keep_states: int
+    ) -> None:
         self.config = config
         self.genesis = genesis
         self._store = store
         self._lock = RLock()
+        self._keep_states = keep_states
+        self._pruner = Pruner(store, self._begin_pruning)
+        self.states_from = int.from_bytes(store.meta("states_from") or b"", "big")
+        """Number of the oldest canonical block whose state is there."""
         self._headers: Recent[bytes, Header] = Recent(RECENT_HEADERS)
         self._blocks: Recent[bytes, ChainBlock] = Recent(RECENT_TRANSACTIONS)
         self._worlds: Recent[bytes, World] = Recent(RECENT_WORLDS)
@@ -113,11 +129,12 @@ class Chain:
         """The last block that cannot be reorganised away."""
 
     @classmethod
-    def open(cls, genesis: Genesis, datadir: Path | None = None) -> Chain:
+    def open(cls, genesis: Genesis, datadir: Path | None = None, *, keep_states: int = 0) -> Chain:
         """The chain in a directory, started from `genesis` if the directory is new.
 
         Args:
             datadir: None for a chain that ends with the process.
+            keep_states: Of how many blocks `prune` leaves the state at least; 0 for all.
 
         Raises:
             StoreError: If the directory cannot be used, is in use, or holds a chain of another genesis.
@@ -130,7 +147,7 @@ class Chain:
                 _write_genesis(store, genesis)
             elif kept != header.hash:
                 raise StoreError(f"{datadir}: chain of genesis 0x{kept.hex()}, not of 0x{header.hash.hex()}")
-            chain = cls(genesis.config, store, header, store.heads() or _heads_of(header))
+            chain = cls(genesis.config, store, header, store.heads() or _heads_of(header), keep_states)
         except BaseException:
             store.close()
             raise
@@ -196,10 +213,14 @@ class Chain:
 
         Raises:
             UnknownBlock: If there is no such block.
+            StatePruned: If its state is no longer kept.
         """
+        header = self._known(block_hash)
+        if header.number < self.states_from:
+            raise StatePruned(header)
         world = self._worlds.get(block_hash)
         if world is None:
-            world = World.from_root(self._known(block_hash).state_root, self._store.node, self._store.code)
+            world = World.from_root(header.state_root, self._store.node, self._store.code)
             self._worlds.put(block_hash, world)
         return world
 
@@ -277,8 +298,8 @@ class Chain:
         row = BlockRow(kept.header, kept.block.transactions, senders, kept.receipts)
         nodes = list(sealed.world.new_nodes(parent_world))
         with self._store.transaction():
-            self._store.add_state(nodes, sealed.new_codes.items())
-            self._store.add_block(row, [envelope.hash for envelope in kept.envelopes])
+            block = self._store.add_block(row, [envelope.hash for envelope in kept.envelopes])
+            self._store.add_state(block, nodes, sealed.new_codes.items())
 
     def set_head(self, head: bytes, safe: bytes | None = None, finalized: bytes | None = None) -> HeadChange:
         """Make the branch that ends in `head` canonical, and tell the listeners if that changed anything.
@@ -290,12 +311,15 @@ class Chain:
         Raises:
             UnknownBlock: If one of the blocks is not kept.
             InvalidForkchoice: If safe or finalized is not on the branch of the head.
+            StatePruned: If the branches part where no state is kept any more.
             StoreError: If it cannot be written.
         """
         with self._lock:
             target = self._known(head, "head")
             old, new = self._branches(target)
             fork_point = target.number - len(new)
+            if fork_point < self.states_from:
+                raise StatePruned(target)
             new_safe = self._named(safe, self.safe, target, new, fork_point, "safe")
             new_finalized = self._named(finalized, self.finalized, target, new, fork_point, "finalized")
             with self._store.transaction():
@@ -309,6 +333,31 @@ class Chain:
             for listener in tuple(self._listeners):
                 listener(change)
         return change
+
+    def prune(self, seconds: float) -> bool:
+        """Spend up to this time on forgetting the states of blocks older than those to keep.
+
+        Returns:
+            Whether there is more to do.
+
+        Raises:
+            StoreError: If it cannot be written.
+        """
+        return self._keep_states > 0 and self._pruner.step(seconds)
+
+    def _begin_pruning(self) -> OldestState | None:
+        """The state to keep from now on, when so many are left over that it is worth a walk."""
+        with self._lock:
+            number = self.head.number - self._keep_states
+            header = self.header_by_number(number)
+            row = None if header is None else self._store.row_of(header.hash)
+            if header is None or row is None or number - self.states_from < self._keep_states:
+                return None
+            # Said before the first node goes: from here on nobody may build upon an older state.
+            with self._store.transaction():
+                self._store.set_meta("states_from", number.to_bytes(8, "big"))
+            self.states_from = number
+            return OldestState(number, header.state_root, row)
 
     def subscribe(self, listener: Callable[[HeadChange], None]) -> Callable[[], None]:
         """Call `listener` after every change of the canonical branch, until the returned function is called.
@@ -391,8 +440,8 @@ def _write_genesis(store: Store, genesis: Genesis) -> None:
     header, world = genesis.block.header, genesis.world
     codes = world.new_codes(stored.account.code_hash for stored in world.accounts())
     with store.transaction():
-        store.add_state(world.new_nodes(World.empty()), codes.items())
-        store.add_block(BlockRow(header, (), (), ()), ())
+        block = store.add_block(BlockRow(header, (), (), ()), ())
+        store.add_state(block, world.new_nodes(World.empty()), codes.items())
         store.set_canonical(None, (header.hash,))
         store.set_heads(_heads_of(header))
         store.set_meta("genesis", header.hash)

@@ -1,8 +1,8 @@
 """What a chain keeps: blocks, receipts, an index of transactions, trie nodes, code and the heads, in SQLite.
 
 One block is one transaction of the database, so a process that dies at any moment leaves the chain as it
-was after some block. Every block's state stays readable (nodes are only added), which makes a
-reorganisation a change of the `canonical` table and nothing else.
+was after some block. Adding a block deletes nothing, which makes a reorganisation a change of the `canonical`
+table and nothing else; what only old states need goes later, if at all (`chain.pruning`).
 
 Without a path the database is SQLite's private temporary one: a file that the system removes, so that a
 chain nobody keeps does not grow in memory either. One connection under one lock serves all threads: a
@@ -12,7 +12,7 @@ look-up takes microseconds, and readers that hold trie nodes in memory come rare
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,21 @@ from flashctl.eth.bloom import EMPTY_BLOOM
 from flashctl.eth.receipts import Receipt, decode_receipt, encode_receipt
 from flashctl.eth.rlp import decode_list, encode_bytes, join_list
 
-__all__ = ["DATABASE_NAME", "BlockRow", "Heads", "Store", "StoreError", "TransactionPlace"]
+__all__ = [
+    "DATABASE_NAME",
+    "BlockRow",
+    "Heads",
+    "OldestState",
+    "Store",
+    "StoreError",
+    "TransactionPlace",
+]
 
 DATABASE_NAME: Final = "chain.sqlite"
 
-SCHEMA_VERSION: Final = 1
-"""In the database's `user_version`; another number is another layout, which is refused."""
+SCHEMA_VERSION: Final = 2
+"""In the database's `user_version`. Layout 1, which did not know when a node was written, is brought up to
+date; another number is another layout, which is refused."""
 
 CACHE_KIB: Final = 64 * 1024
 """Pages that SQLite keeps in memory."""
@@ -54,7 +63,11 @@ CREATE TABLE transactions (
     position INTEGER NOT NULL,
     PRIMARY KEY (hash, block)
 ) WITHOUT ROWID;
-CREATE TABLE nodes (hash BLOB PRIMARY KEY, rlp BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE nodes (
+    hash BLOB PRIMARY KEY,
+    rlp BLOB NOT NULL,
+    written INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE codes (hash BLOB PRIMARY KEY, code BLOB NOT NULL) WITHOUT ROWID;
 """
 
@@ -91,6 +104,16 @@ class TransactionPlace:
 
     block_hash: bytes
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class OldestState:
+    """The block whose state is the oldest to stay."""
+
+    number: int
+    root: bytes
+    row: int
+    """Of the block in the database: blocks after it have larger ones."""
 
 
 class Store:
@@ -139,6 +162,13 @@ class Store:
             version = run("PRAGMA user_version").fetchone()[0]
             if version == SCHEMA_VERSION:
                 return
+            if version == 1:
+                with self.transaction():
+                    # Whose the nodes are is not known, so they count as those of the newest block.
+                    newest = run("SELECT max(id) FROM blocks").fetchone()[0] or 0
+                    run(f"ALTER TABLE nodes ADD COLUMN written INTEGER NOT NULL DEFAULT {newest}")
+                    run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                return
             if version != 0 or run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StoreError(
                     f"{self._name}: layout {version}, this version reads layout {SCHEMA_VERSION}"
@@ -173,16 +203,16 @@ class Store:
 
     # ---- writing, inside a transaction ----------------------------------------------------------
 
-    def add_block(self, row: BlockRow, hashes: Iterable[bytes]) -> None:
-        """Keep a block; one that is there already stays.
+    def add_block(self, row: BlockRow, hashes: Iterable[bytes]) -> int:
+        """Keep a block; one that is there already stays. Its row.
 
         Args:
             hashes: Of its transactions, in order.
         """
         header = row.header
-        known = self._connection.execute("SELECT 1 FROM blocks WHERE hash = ?", (header.hash,)).fetchone()
-        if known:
-            return
+        known = self.row_of(header.hash)
+        if known is not None:
+            return known
         inserted = self._connection.execute(
             "INSERT INTO blocks (hash, number, header, bloom, transactions, senders, receipts)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -197,15 +227,43 @@ class Store:
             ),
         )
         block = inserted.lastrowid
+        assert block is not None
         self._connection.executemany(
             "INSERT OR IGNORE INTO transactions VALUES (?, ?, ?)",
             ((tx_hash, block, position) for position, tx_hash in enumerate(hashes)),
         )
+        return block
 
-    def add_state(self, nodes: Iterable[tuple[bytes, bytes]], codes: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep trie nodes and code by their hashes."""
-        self._connection.executemany("INSERT OR IGNORE INTO nodes VALUES (?, ?)", nodes)
+    def add_state(
+        self, block: int, nodes: Iterable[tuple[bytes, bytes]], codes: Iterable[tuple[bytes, bytes]]
+    ) -> None:
+        """Keep trie nodes and code by their hashes. A node that is there already now belongs to this block
+        too: `sweep_nodes` must not take it for one that only older blocks need."""
+        self._connection.executemany(
+            f"INSERT INTO nodes VALUES (?, ?, {block}) ON CONFLICT (hash) DO UPDATE SET written = {block}",
+            nodes,
+        )
         self._connection.executemany("INSERT OR IGNORE INTO codes VALUES (?, ?)", codes)
+
+    def sweep_nodes(
+        self, after: bytes, block: int, is_needed: Callable[[bytes], bool], count: int
+    ) -> tuple[bytes | None, int]:
+        """Look at the next `count` nodes by hash: delete those written up to a block and needed by nobody.
+
+        In a transaction of its own.
+
+        Returns:
+            The hash to go on after, None at the end, and how many nodes were deleted.
+        """
+        with self.transaction():
+            rows = self._connection.execute(
+                "SELECT hash, written FROM nodes WHERE hash > ? ORDER BY hash LIMIT ?", (after, count)
+            ).fetchall()
+            unneeded = [
+                (node_hash,) for node_hash, written in rows if written <= block and not is_needed(node_hash)
+            ]
+            self._connection.executemany("DELETE FROM nodes WHERE hash = ?", unneeded)
+        return (rows[-1][0] if len(rows) == count else None), len(unneeded)
 
     def set_canonical(self, removed_from: int | None, added: Iterable[bytes]) -> None:
         """Change which block of a number is canonical.
@@ -240,6 +298,11 @@ class Store:
         """The heads; None in a new database."""
         value = self.meta("heads")
         return None if value is None else Heads(value[:32], value[32:64], value[64:96])
+
+    def row_of(self, block_hash: bytes) -> int | None:
+        """The row of a kept block."""
+        row = self._one("SELECT id FROM blocks WHERE hash = ?", block_hash)
+        return None if row is None else row[0]
 
     def header(self, block_hash: bytes) -> Header | None:
         """The header of a kept block."""

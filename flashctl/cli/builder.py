@@ -37,6 +37,15 @@ def builder(
     datadir: Annotated[
         Path | None, typer.Option("--datadir", help="Keep the chain here; default: in memory.")
     ] = None,
+    keep_states: Annotated[
+        int,
+        typer.Option(
+            "--keep-states",
+            metavar="BLOCKS",
+            min=0,
+            help="Forget states older than so many blocks; at least 64, 0 = keep all.",
+        ),
+    ] = 1024,
     chain_block_time: Annotated[
         int,
         typer.Option(
@@ -202,6 +211,7 @@ def builder(
     config = BuilderConfig(
         genesis=genesis,
         datadir=datadir,
+        keep_states=keep_states,
         http=Endpoint(http_addr, http_port),
         engine=Endpoint(authrpc_addr, authrpc_port),
         jwt_secret=secret,

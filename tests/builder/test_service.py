@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import websockets
 from support.builders import ANY, builder_config, engine_client, rpc_client, running, scenario
+from support.chain_lab import COUNTER, grow
 from support.chains import transfer
+from support.hub_lab import until
 
+from flashctl.builder import service as builder_service
 from flashctl.builder.config import BuilderConfig, Endpoint
 from flashctl.builder.service import Service
 from flashctl.core.jsonrpc.errors import RpcError
@@ -212,6 +215,33 @@ def test_the_engine_port_wants_the_secret(tmp_path: Path) -> None:
             with pytest.raises(AuthError):
                 await engine.call("eth_chainId")
             await engine.close()
+
+    scenario(body)
+
+
+def test_old_states_are_forgotten_while_it_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder_service, "FORGET_LOOK_S", 0.05)
+    account = "0x" + COUNTER.to_bytes(20, "big").hex()
+
+    async def body() -> None:
+        async with running(now_config(tmp_path, keep_states=64)) as service:
+            chain = service.chain
+            chain.set_head(grow(chain, 130)[-1].hash)
+            client = rpc_client(service)
+            try:
+                await until(lambda: chain.states_from > 0)
+                for method, params in (
+                    ("eth_getBalance", [account, "0x5"]),
+                    ("eth_call", [{"to": account}, "0x5"]),
+                    ("eth_getProof", [account, [], "0x5"]),
+                ):
+                    with pytest.raises(RpcError, match="historical state 0x.* is not available") as caught:
+                        await client.call(method, params)
+                    assert caught.value.code == -32000
+                assert await client.call("eth_getBalance", [account, hex(chain.states_from)]) == "0x42"
+                assert (await client.call("eth_getBlockByNumber", ["0x5", False]))["number"] == "0x5"
+            finally:
+                await client.close()
 
     scenario(body)
 

@@ -56,16 +56,18 @@ def next_block(
     salt: int = 0,
     logs: Sequence[Sequence[Log]] | None = None,
     codes: dict[bytes, bytes] | None = None,
+    changes: StateDiff | None = None,
 ) -> LabBlock:
     """A block upon `parent` that counts, and holds transactions whose effects are not executed.
 
     Args:
         salt: Makes siblings differ.
         logs: Of each transaction.
+        changes: To make of the state instead of counting.
     """
     world = chain.world(parent.hash)
     before = world.account(COUNTER) or EMPTY_ACCOUNT
-    diff = StateDiff(
+    diff = changes or StateDiff(
         accounts={COUNTER: before._replace(balance=before.balance + 1)},
         storage={COUNTER: {1: (parent.number + 1) * 1000 + salt + 1}},
         codes=codes or {},
