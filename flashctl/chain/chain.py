@@ -5,8 +5,8 @@
     set_head       names the canonical branch and tells listeners what changed
 
 A block that is kept is not canonical until `set_head` says so, as the Engine API has it: newPayload imports,
-forkchoiceUpdated chooses. Any kept block can be executed upon or asked about, canonical or not, as long as its
-state is there: `prune` forgets those of old blocks, a little at a time.
+forkchoiceUpdated chooses. Any kept block can be executed upon or asked about, canonical or not, as long as
+its state is there: `prune` forgets those of old blocks, a little at a time.
 
 Worlds of recent blocks share their trie nodes in memory (`evm.world`); older ones are opened from the
 store at their root, which costs one look-up for each node on the way.
