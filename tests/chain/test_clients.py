@@ -96,6 +96,9 @@ def test_cast() -> None:
         assert int(await cast("gas-price")) > 10**6
         assert int(await cast("estimate", probe, "increment()")) > 21_000
         assert probe.lower() in (await cast("logs", "--address", probe, "--from-block", "0")).lower()
+        options = '{"tracer":"callTracer"}'
+        traced = json.loads(await cast("rpc", "debug_traceTransaction", receipt["transactionHash"], options))
+        assert (traced["to"], traced["gasUsed"]) == (probe, receipt["gasUsed"])
         proof = json.loads(await cast("proof", probe, "0"))
         assert proof["storageProof"][0]["value"] == "0x1"
         assert "execution reverted" in await cast("call", probe, "refuse(uint256)", "7", fails=True)
