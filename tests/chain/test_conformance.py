@@ -2,7 +2,9 @@
 
 The recorded chain is Ethereum's, not an OP chain, so its blocks are not executed here. Its head block with
 the whole state after it stands as a genesis, and everything that was asked about that state must come out
-the same: balances, code, storage, calls and their failures, error codes and messages.
+the same: balances, code, storage, calls and their failures, error codes and messages. Of all other methods
+those exchanges are asked that end in an error or find nothing. (`test_simulate_conformance` and
+`test_trace_conformance` have theirs, `test_views` what blocks, transactions and receipts look like.)
 """
 
 from __future__ import annotations
@@ -40,19 +42,26 @@ OLDER_STATE = {"eth_getBalance/get-balance-blockhash"}
 """Questions about blocks before the head, whose state is not in the reference data."""
 
 
+ELSEWHERE = ("eth_simulateV1", "debug_trace")
+"""Beginnings of methods whose recorded exchanges other files ask, all of them."""
+
+
 def exchanges() -> list[tuple[str, list[Any], dict[str, Any], bool]]:
-    """(name, parameters, response, whether only its shape counts) of every recorded exchange."""
+    """(name, parameters, response, whether only its shape counts) of every exchange that can be asked."""
     found = []
-    root = fixture_path("execution-apis") / "tests"
-    for method in METHODS:
-        for path in sorted((root / method).glob("*.io")):
-            text = path.read_text()
-            lines = [line[3:] for line in text.splitlines() if line[:2] in (">>", "<<")]
-            request, response = json.loads(lines[0]), json.loads(lines[1])
-            name = f"{method}/{path.stem}"
-            if name not in OLDER_STATE:
-                found.append((name, request.get("params", []), response, "speconly:" in text))
+    for path in sorted((fixture_path("execution-apis") / "tests").glob("*/*.io")):
+        method, text = path.parent.name, path.read_text()
+        lines = [line[3:] for line in text.splitlines() if line[:2] in (">>", "<<")]
+        request, response = json.loads(lines[0]), json.loads(lines[1])
+        name = f"{method}/{path.stem}"
+        is_asked = method in METHODS or (not method.startswith(ELSEWHERE) and finds_nothing(response))
+        if is_asked and name not in OLDER_STATE:
+            found.append((name, request.get("params", []), response, "speconly:" in text))
     return found
+
+
+def finds_nothing(response: dict[str, Any]) -> bool:
+    return "error" in response or response["result"] is None
 
 
 @pytest.mark.parametrize(
