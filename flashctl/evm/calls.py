@@ -62,6 +62,16 @@ class CallKind(IntEnum):
     STATICCALL = 0xFA
 
 
+_CALL: Final = CallKind.CALL
+_CALLCODE: Final = CallKind.CALLCODE
+_DELEGATECALL: Final = CallKind.DELEGATECALL
+_STATICCALL: Final = CallKind.STATICCALL
+_CALLED: Final = Exit.CALLED
+_SUCCEEDED: Final = Status.SUCCEEDED
+_HALTED: Final = Status.HALTED
+"""Looking a member up in its enum takes 0.15 us (CPython 3.11), and a call would do it nine times."""
+
+
 def begin_call(
     frame: Frame,
     kind: int,
@@ -80,7 +90,7 @@ def begin_call(
     """
     state = frame.state
     to &= ADDRESS_MASK
-    if value and kind == CallKind.CALL and frame.is_static:
+    if value and kind == _CALL and frame.is_static:
         raise WriteProtection
     data = read_memory(frame, input_offset, input_size)
     if result_size and result_offset + result_size > len(frame.memory):
@@ -98,24 +108,24 @@ def begin_call(
     if frame.depth >= STACK_LIMIT:
         return _refuse(frame, sent, next_pc)
     snapshot = state.snapshot()
-    if kind == CallKind.CALL:
+    if kind == _CALL:
         if value:
             state.transfer(frame.address, to, value)
         elif code is None:
             state.touch(to)
     if precompile is not None:
         status, left, output = run_precompile(precompile, data, sent, frame.context.deadline)
-        if status is not Status.SUCCEEDED:
+        if status is not _SUCCEEDED:
             state.revert(snapshot)
         return _return_at_once(frame, status, left, output, result_offset, result_size, next_pc)
     if code is None:
-        return _return_at_once(frame, Status.SUCCEEDED, sent, b"", result_offset, result_size, next_pc)
+        return _return_at_once(frame, _SUCCEEDED, sent, b"", result_offset, result_size, next_pc)
     frame.pc = next_pc
-    is_static = frame.is_static or kind == CallKind.STATICCALL
+    is_static = frame.is_static or kind == _STATICCALL
     address, caller, apparent = to, frame.address, value
-    if kind == CallKind.DELEGATECALL:
+    if kind == _DELEGATECALL:
         address, caller, apparent = frame.address, frame.caller, frame.value
-    elif kind == CallKind.CALLCODE:
+    elif kind == _CALLCODE:
         address = frame.address
     frame.callee = Frame(
         frame.context,
@@ -133,13 +143,13 @@ def begin_call(
         result_offset,
         result_size,
     )
-    return Exit.CALLED
+    return _CALLED
 
 
 def charge_value(frame: Frame, kind: int, to: int) -> None:
     """A call that carries ether pays for moving it, and for the account it may create (EIP-161)."""
     charge(frame, CALL_VALUE)
-    if kind == CallKind.CALL and frame.state.get_account(to) == EMPTY_ACCOUNT:
+    if kind == _CALL and frame.state.get_account(to) == EMPTY_ACCOUNT:
         charge(frame, NEW_ACCOUNT)
 
 
@@ -196,7 +206,7 @@ def _return_at_once(
     size = min(result_size, len(output))
     if size:
         frame.memory[result_offset : result_offset + size] = output[:size]
-    frame.stack.append(1 if status is Status.SUCCEEDED else 0)
+    frame.stack.append(1 if status is _SUCCEEDED else 0)
     return next_pc
 
 
@@ -213,12 +223,12 @@ def run_precompile(
     try:
         price = precompile.gas(data)
         if price > gas:
-            return Status.HALTED, 0, b""
+            return _HALTED, 0, b""
         if deadline is None or precompile.run_within is None:
-            return Status.SUCCEEDED, gas - price, precompile.run(data)
-        return Status.SUCCEEDED, gas - price, precompile.run_within(data, deadline.check)
+            return _SUCCEEDED, gas - price, precompile.run(data)
+        return _SUCCEEDED, gas - price, precompile.run_within(data, deadline.check)
     except PrecompileError:
-        return Status.HALTED, 0, b""
+        return _HALTED, 0, b""
 
 
 # -- creations
@@ -281,7 +291,7 @@ def begin_create(frame: Frame, value: int, offset: int, size: int, salt: int | N
         return next_pc
     frame.pc = next_pc
     frame.callee = open_creation(context, frame, frame.address, address, value, init_code, gas)
-    return Exit.CALLED
+    return _CALLED
 
 
 def open_creation(
@@ -319,7 +329,7 @@ def settle(frame: Frame, status: Status) -> None:
     parent = frame.parent
     assert parent is not None
     output = frame.output
-    if frame.created is not None and status is Status.SUCCEEDED:
+    if frame.created is not None and status is _SUCCEEDED:
         output = b""  # a creation gives its creator data only when it reverts (EIP-211)
     parent.callee = None
     parent.gas += frame.gas
@@ -328,6 +338,6 @@ def settle(frame: Frame, status: Status) -> None:
         size = min(frame.result_size, len(output))
         if size:
             parent.memory[frame.result_offset : frame.result_offset + size] = output[:size]
-        parent.stack.append(1 if status is Status.SUCCEEDED else 0)
+        parent.stack.append(1 if status is _SUCCEEDED else 0)
     else:
-        parent.stack.append(frame.created if status is Status.SUCCEEDED else 0)
+        parent.stack.append(frame.created if status is _SUCCEEDED else 0)
