@@ -52,6 +52,9 @@ __all__ = ["Stepper"]
 STEPS_PER_TURN: Final = range(64)
 """Instructions before the machine gets its turn; it looks at the clock every 64 turns, which is 10 ms."""
 
+MAX_GAS_COST: Final = 2**64 - 1
+"""Memory far away would cost more than a client's number holds; then only the static cost is told."""
+
 _PC: Final = 0x58
 _LOGS: Final = range(0xA0, 0xA5)
 _CALLS: Final = frozenset(CallKind)
@@ -118,9 +121,9 @@ class Stepper:
             for _ in STEPS_PER_TURN:
                 byte, gas = padded[pc], frame.gas
                 step(frame, pc, byte)
+                frame.gas = gas - static_gas[byte]
                 if not lowest[byte] <= len(stack) <= highest[byte]:
                     raise _unfit(self._instructions, byte, len(stack))
-                frame.gas = gas - static_gas[byte]
                 if frame.gas < 0:
                     raise OutOfGas
                 pc += 1
@@ -152,7 +155,8 @@ class Stepper:
         except Halt as halt:
             open_frame = frames[-1]
             open_frame.error = halt_error(halt, self._instructions, byte, len(stack))
-            after(frame, max(gas - frame.gas, static_gas[byte]), open_frame.error)
+            asked = gas - frame.gas
+            after(frame, asked if asked <= MAX_GAS_COST else static_gas[byte], open_frame.error)
             raise
         return pc
 

@@ -321,6 +321,7 @@ def test_halts_have_the_words_that_tools_know(code: str, error: str) -> None:
     assert traced.told.errors == [error]
     assert traced.end == CallEnd(b"", 100_000, error)
     assert len(traced.told.costs) == len(traced.told.steps)
+    assert max(traced.told.costs) < 2**64, "what a client's number holds"
 
 
 def test_an_undefined_byte_is_named() -> None:

@@ -10,7 +10,7 @@ from flashctl.evm.tracers.tracer import Allowance, Call, CallEnd, Tracer
 
 __all__ = ["CallNode", "CallTracer", "CallTracerOptions", "TracedLog"]
 
-NODE_BYTES: Final = 600
+NODE_BYTES: Final = 1_000
 """Of a call without its data and output, in memory and as JSON."""
 
 LOG_BYTES: Final = 500
