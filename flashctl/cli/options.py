@@ -24,6 +24,9 @@ The decorator then
   `--ready-fd` and `--check`, which the function honours by returning before it runs anything;
 * fills `common`, if the function asks for it, and sets logging up before the function runs.
 
+A command of many flags takes them in groups: a parameter annotated with a `NamedTuple` stands for the flags
+that its fields declare.
+
 Precedence: flag > environment > profile > default. It is the order in which typer itself looks: a profile
 becomes the `default_map` of the command. The docstring's first line is the summary in `flashctl --help`,
 `example` is shown at the end of the command's own help. What the function returns is the exit code (None:
@@ -37,7 +40,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,17 +119,19 @@ def command(
     name: str | None = None,
     service: bool = False,
     logs: bool = True,
+    bare_environment: bool = False,
     example: str = "",
     **settings: Any,
 ) -> Callable[[Function], Function]:
     """Register a typer function as a command of `role`; the module docstring tells what comes with it.
 
     `name` defaults to the role; `settings` go to `typer.Typer.command`. A service logs at info, a tool
-    warnings only. One that never logs says so with `logs`, and starts 5 ms earlier.
+    warnings only. One that never logs says so with `logs`, and starts 5 ms earlier. `bare_environment` lets
+    every flag be set by its own name alone too, as in the env files of a tool that this one replaces.
     """
 
     def decorate(function: Function) -> Function:
-        wrapper = _wrap(function, role, service=service, logs=logs)
+        wrapper = _wrap(function, role, service=service, logs=logs, bare_environment=bare_environment)
         wrapper.__doc__ = inspect.getdoc(function)
         app.command(name or role, epilog=_epilog(role, example), **settings)(wrapper)
         return function
@@ -143,13 +148,17 @@ def _epilog(role: str, example: str) -> str:
     return f"{text}\n\n\b\nExamples:\n" + "\n".join(f"  {line}" for line in example.strip().splitlines())
 
 
-def _wrap(function: Callable[..., Any], role: str, *, service: bool, logs: bool) -> Any:
+def _wrap(
+    function: Callable[..., Any], role: str, *, service: bool, logs: bool, bare_environment: bool
+) -> Any:
     """A function with the signature typer should see, that splits the shared options off again."""
     hints = typing.get_type_hints(function, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
     own = [
-        parameter.replace(annotation=_with_environment(hints[parameter.name], parameter, role))
-        for parameter in inspect.signature(function).parameters.values()
-        if hints.get(parameter.name) is not Common
+        parameter.replace(
+            annotation=_with_environment(parameter.annotation, parameter, role, bare=bare_environment)
+        )
+        for parameter in _own_parameters(function, hints)
     ]
     wants_common = [name for name, hint in hints.items() if hint is Common]
     keys = frozenset(parameter.name for parameter in own if not _is_context(parameter.annotation))
@@ -164,6 +173,8 @@ def _wrap(function: Callable[..., Any], role: str, *, service: bool, logs: bool)
             return _save(save_to, role, keys, context)
         if logs:
             _configure_logging(common)
+        for name, group in groups.items():
+            values[name] = group._make(values.pop(field) for field in group._fields)
         result = function(**values, **dict.fromkeys(wants_common, common))
         return int(result) if result is not None else int(ExitCode.OK)
 
@@ -174,13 +185,31 @@ def _wrap(function: Callable[..., Any], role: str, *, service: bool, logs: bool)
     return wrapper
 
 
-def _with_environment(hint: Any, parameter: inspect.Parameter, role: str) -> Any:
+def _own_parameters(function: Callable[..., Any], hints: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
+    """The flags that a function declares, one by one or in groups, with their evaluated annotations."""
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints[parameter.name]
+        if _is_group(hint):
+            for name, kind in typing.get_type_hints(hint, include_extras=True).items():
+                default = hint._field_defaults[name]
+                yield inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        elif hint is not Common:
+            yield parameter.replace(annotation=hint)
+
+
+def _is_group(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields")
+
+
+def _with_environment(hint: Any, parameter: inspect.Parameter, role: str, *, bare: bool) -> Any:
     """The annotation of a flag with the environment variable of its role added."""
     if _is_context(hint):
         return hint
     kind, *notes = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
     info = next((copy(note) for note in notes if isinstance(note, ParameterInfo)), None) or typer.Option()
     declared = [info.envvar] if isinstance(info.envvar, str) else list(info.envvar or ())
+    if bare:
+        declared.insert(0, parameter.name.upper())
     info.envvar = [environment_name(role, parameter.name), *declared]
     info.show_envvar = False
     others = [note for note in notes if not isinstance(note, ParameterInfo)]

@@ -7,7 +7,7 @@ after. Durations keep its unit, milliseconds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 import typer.core
@@ -44,357 +44,209 @@ app = new_app()
 app.info.cls = _ServeByDefault
 
 
-def _option(*decls: str, env: str | list[str] | None = None, help: str = "", **settings: Any) -> Any:
+def _flag(help: str, *decls: str, env: str | None = None, **settings: Any) -> Any:
+    """A flag; typer makes its name of the field's, `decls` add or replace."""
     return typer.Option(*decls, envvar=env, help=help, **settings)
+
+
+class Upstream(NamedTuple):
+    """Where the stream comes from, and when a connection to it counts as lost."""
+
+    upstream_ws: Annotated[
+        list[str] | None,
+        _flag(
+            "Stream to fan out; repeat, or separate by commas, for several: all are connected and the "
+            "first copy of each flashblock wins.",
+            metavar="URL",
+        ),
+    ] = None
+    upstream_header: Annotated[list[str] | None, _flag("Sent to upstreams.", metavar="'NAME: VALUE'")] = None
+    upstream_api_key: Annotated[str | None, _flag("Sent to upstreams as bearer.", metavar="KEY")] = None
+    upstream_ca: Annotated[Path | None, _flag("Authority for wss:// upstreams.", metavar="FILE")] = None
+    upstream_connect_timeout_ms: Annotated[int, _flag("For a handshake.", min=1)] = 10_000
+    upstream_stale_ms: Annotated[
+        int, _flag("An upstream that says nothing for so long is dialled again; 0 = never.", min=0)
+    ] = 10_000
+    subscriber_max_interval_ms: Annotated[
+        int, _flag("Longest wait before an upstream is dialled again.", min=1)
+    ] = 20_000
+    subscriber_ping_interval_ms: Annotated[int, _flag("Between pings to an upstream; 0 = none.", min=0)] = (
+        2_000
+    )
+    subscriber_pong_timeout_ms: Annotated[
+        int, _flag("Without an answer the upstream is dialled again.", min=0)
+    ] = 4_000
+    resume_upstream: Annotated[bool, _flag("Ask an upstream that comes back for what was missed.")] = True
+    max_message_size: Annotated[int, _flag("Bytes of an upstream message.", min=1024)] = 16 << 20
+    validate: Annotated[
+        str,
+        _flag("Check the sequence rules; strict drops what nobody could use.", metavar="off|warn|strict"),
+    ] = "off"
+
+
+class Clients(NamedTuple):
+    """How clients are served, and when one is given up."""
+
+    listen_addr: Annotated[str, _flag("Where clients connect.", metavar="HOST:PORT")] = "0.0.0.0:8545"
+    tls_cert: Annotated[Path | None, _flag("Serve wss://.", metavar="FILE")] = None
+    tls_key: Annotated[Path | None, _flag("Its private key.", metavar="FILE")] = None
+    message_buffer_size: Annotated[
+        int, _flag("Messages a client may be behind before --on-lag applies.", min=1)
+    ] = 32
+    lag_bytes: Annotated[int, _flag("Bytes a client may be behind.", min=1)] = 8 << 20
+    on_lag: Annotated[
+        str,
+        _flag(
+            "Close a client that is too far behind (1013), or skip it to the next index 0.",
+            "--on-lag", "--slow-client",
+            metavar="evict|conflate",
+        ),
+    ] = "evict"  # fmt: skip
+    resume_buffer_ms: Annotated[
+        int,
+        _flag("Past kept for ?block_number=&flashblock_index=; the open block is kept in any case.", min=0),
+    ] = 10_000
+    enable_compression: Annotated[
+        bool,
+        _flag(
+            "Brotli for every client that asks for nothing else; the same as --compression brotli.",
+            "--enable-compression",
+        ),
+    ] = False
+    compression: Annotated[
+        str,
+        _flag("negotiate: what each client asks for, made once for all.", metavar="negotiate|brotli|off"),
+    ] = "negotiate"
+    client_ping_enabled: Annotated[bool, _flag("Ping clients.", "--client-ping-enabled/--no-client-ping")] = (
+        True
+    )
+    client_ping_interval_ms: Annotated[int, _flag("Between pings.", min=1)] = 15_000
+    client_pong_timeout_ms: Annotated[
+        int, _flag("A client that answers no ping for so long is closed (1008).", min=1)
+    ] = 30_000
+    client_send_timeout_ms: Annotated[
+        int, _flag("A client whose socket takes no byte for so long is closed (1013).", min=1)
+    ] = 1_000
+    handshake_timeout_ms: Annotated[int, _flag("For a client's request.", min=1)] = 5_000
+
+
+class Access(NamedTuple):
+    """Who may connect, and how many."""
+
+    instance_connection_limit: Annotated[int, _flag("Clients at once; 0 = no limit.", min=0)] = 100
+    per_ip_connection_limit: Annotated[
+        int, _flag("Clients at once of one address (IPv6: one /64); 0 = no limit.", min=0)
+    ] = 10
+    ip_addr_http_header: Annotated[
+        str, _flag("Header that names the client, believed from --trusted-proxies only.", metavar="NAME")
+    ] = "X-Forwarded-For"
+    trusted_proxies: Annotated[list[str] | None, _flag("Load balancers: 10.0.0.0/8.", metavar="NETWORK")] = (
+        None
+    )
+    api_keys: Annotated[
+        str, _flag("Who may connect; a key may be given as sha256=HEX.", metavar="APP:KEY[:LIMIT],…")
+    ] = ""
+    api_keys_file: Annotated[
+        Path | None, _flag("The same, one a line; read again on SIGHUP.", metavar="FILE")
+    ] = None
+    limits_file: Annotated[
+        Path | None, _flag("TOML with the two connection limits; read again on SIGHUP.", metavar="FILE")
+    ] = None
+    public_access_enabled: Annotated[
+        bool,
+        _flag("Keep /ws open to clients without a key although keys are set.", "--public-access-enabled"),
+    ] = False
+
+
+class Bus(NamedTuple):
+    """What proxies on several machines share."""
+
+    bus: Annotated[
+        str | None,
+        _flag(
+            "Share stream and limits with proxies on other machines.",
+            "--bus", "--redis-url",
+            env="REDIS_URL",
+            metavar="redis://…",
+        ),
+    ] = None  # fmt: skip
+    bus_prefix: Annotated[
+        str, _flag("Of keys.", "--bus-prefix", "--redis-key-prefix", env="REDIS_KEY_PREFIX")
+    ] = "flashblocks"
+    bus_fail: Annotated[
+        str, _flag("Whether clients get in while the bus does not answer.", metavar="open|closed")
+    ] = "open"
+
+
+class Metrics(NamedTuple):
+    """What is told about the proxy."""
+
+    metrics: Annotated[bool, _flag("Serve /metrics and /status.")] = True
+    metrics_addr: Annotated[str, _flag("Where.", metavar="HOST:PORT")] = "0.0.0.0:9000"
+    metrics_global_labels: Annotated[str, _flag("Added to every metric.", metavar="K=V,…")] = ""
+    metrics_host_label: Annotated[bool, _flag("Add a hostname label.", "--metrics-host-label")] = False
 
 
 @command(
     app,
     "proxy",
     service=True,
+    bare_environment=True,
     example="flashctl proxy --upstream-ws ws://127.0.0.1:1112 --listen-addr 0.0.0.0:8545\n"
     "flashctl proxy status --json",
 )
 def proxy(
-    upstream_ws: Annotated[
-        list[str] | None,
-        _option(
-            "--upstream-ws",
-            env="UPSTREAM_WS",
-            metavar="URL",
-            help="Stream to fan out; repeat, or separate by commas, for several: all are connected and the "
-            "first copy of each flashblock wins.",
-        ),
-    ] = None,
-    listen_addr: Annotated[
-        str, _option("--listen-addr", env="LISTEN_ADDR", metavar="HOST:PORT", help="Where clients connect.")
-    ] = "0.0.0.0:8545",
-    message_buffer_size: Annotated[
-        int,
-        _option(
-            "--message-buffer-size",
-            env="MESSAGE_BUFFER_SIZE",
-            min=1,
-            help="Messages a client may be behind before --on-lag applies.",
-        ),
-    ] = 32,
-    instance_connection_limit: Annotated[
-        int,
-        _option(
-            "--instance-connection-limit",
-            env="INSTANCE_CONNECTION_LIMIT",
-            min=0,
-            help="Clients at once; 0 = no limit.",
-        ),
-    ] = 100,
-    per_ip_connection_limit: Annotated[
-        int,
-        _option(
-            "--per-ip-connection-limit",
-            env="PER_IP_CONNECTION_LIMIT",
-            min=0,
-            help="Clients at once of one address (IPv6: one /64); 0 = no limit.",
-        ),
-    ] = 10,
-    enable_compression: Annotated[
-        bool,
-        _option(
-            "--enable-compression",
-            env="ENABLE_COMPRESSION",
-            help="Brotli for every client that asks for nothing else; the same as --compression brotli.",
-        ),
-    ] = False,
-    ip_addr_http_header: Annotated[
-        str,
-        _option(
-            "--ip-addr-http-header",
-            env="IP_ADDR_HTTP_HEADER",
-            metavar="NAME",
-            help="Header that names the client, believed from --trusted-proxies only.",
-        ),
-    ] = "X-Forwarded-For",
-    trusted_proxies: Annotated[
-        list[str] | None,
-        _option(
-            "--trusted-proxies", env="TRUSTED_PROXIES", metavar="NETWORK", help="Load balancers: 10.0.0.0/8."
-        ),
-    ] = None,
-    metrics: Annotated[
-        bool, _option("--metrics/--no-metrics", env="METRICS", help="Serve /metrics and /status.")
-    ] = True,
-    metrics_addr: Annotated[
-        str, _option("--metrics-addr", env="METRICS_ADDR", metavar="HOST:PORT", help="Where.")
-    ] = "0.0.0.0:9000",
-    metrics_global_labels: Annotated[
-        str,
-        _option(
-            "--metrics-global-labels",
-            env="METRICS_GLOBAL_LABELS",
-            metavar="K=V,…",
-            help="Added to every metric.",
-        ),
-    ] = "",
-    metrics_host_label: Annotated[
-        bool, _option("--metrics-host-label", env="METRICS_HOST_LABEL", help="Add a hostname label.")
-    ] = False,
-    api_keys: Annotated[
-        str,
-        _option(
-            "--api-keys",
-            env="API_KEYS",
-            metavar="APP:KEY[:LIMIT],…",
-            help="Who may connect; a key may be given as sha256=HEX.",
-        ),
-    ] = "",
-    api_keys_file: Annotated[
-        Path | None,
-        _option(
-            "--api-keys-file",
-            env="API_KEYS_FILE",
-            metavar="FILE",
-            help="The same, one a line; read again on SIGHUP.",
-        ),
-    ] = None,
-    limits_file: Annotated[
-        Path | None,
-        _option(
-            "--limits-file",
-            env="LIMITS_FILE",
-            metavar="FILE",
-            help="TOML with the two connection limits; read again on SIGHUP.",
-        ),
-    ] = None,
-    public_access_enabled: Annotated[
-        bool,
-        _option(
-            "--public-access-enabled",
-            env="PUBLIC_ACCESS_ENABLED",
-            help="Keep /ws open to clients without a key although keys are set.",
-        ),
-    ] = False,
-    subscriber_max_interval_ms: Annotated[
-        int,
-        _option(
-            "--subscriber-max-interval-ms",
-            env="SUBSCRIBER_MAX_INTERVAL_MS",
-            min=1,
-            help="Longest wait before an upstream is dialled again.",
-        ),
-    ] = 20_000,
-    subscriber_ping_interval_ms: Annotated[
-        int,
-        _option(
-            "--subscriber-ping-interval-ms",
-            env="SUBSCRIBER_PING_INTERVAL_MS",
-            min=0,
-            help="Between pings to an upstream; 0 = none.",
-        ),
-    ] = 2_000,
-    subscriber_pong_timeout_ms: Annotated[
-        int,
-        _option(
-            "--subscriber-pong-timeout-ms",
-            env="SUBSCRIBER_PONG_TIMEOUT_MS",
-            min=0,
-            help="Without an answer the upstream is dialled again.",
-        ),
-    ] = 4_000,
-    upstream_stale_ms: Annotated[
-        int,
-        _option(
-            "--upstream-stale-ms",
-            env="UPSTREAM_STALE_MS",
-            min=0,
-            help="An upstream that says nothing for so long is dialled again; 0 = never.",
-        ),
-    ] = 10_000,
-    upstream_connect_timeout_ms: Annotated[
-        int,
-        _option(
-            "--upstream-connect-timeout-ms", env="UPSTREAM_CONNECT_TIMEOUT_MS", min=1, help="For a handshake."
-        ),
-    ] = 10_000,
-    upstream_header: Annotated[
-        list[str] | None,
-        _option(
-            "--upstream-header", env="UPSTREAM_HEADER", metavar="'NAME: VALUE'", help="Sent to upstreams."
-        ),
-    ] = None,
-    upstream_api_key: Annotated[
-        str | None,
-        _option(
-            "--upstream-api-key", env="UPSTREAM_API_KEY", metavar="KEY", help="Sent to upstreams as bearer."
-        ),
-    ] = None,
-    upstream_ca: Annotated[
-        Path | None,
-        _option("--upstream-ca", env="UPSTREAM_CA", metavar="FILE", help="Authority for wss:// upstreams."),
-    ] = None,
-    resume_upstream: Annotated[
-        bool,
-        _option(
-            "--resume-upstream/--no-resume-upstream",
-            env="RESUME_UPSTREAM",
-            help="Ask an upstream that comes back for what was missed.",
-        ),
-    ] = True,
-    max_message_size: Annotated[
-        int,
-        _option("--max-message-size", env="MAX_MESSAGE_SIZE", min=1024, help="Bytes of an upstream message."),
-    ] = 16 << 20,
-    client_ping_enabled: Annotated[
-        bool,
-        _option("--client-ping-enabled/--no-client-ping", env="CLIENT_PING_ENABLED", help="Ping clients."),
-    ] = True,
-    client_ping_interval_ms: Annotated[
-        int,
-        _option("--client-ping-interval-ms", env="CLIENT_PING_INTERVAL_MS", min=1, help="Between pings."),
-    ] = 15_000,
-    client_pong_timeout_ms: Annotated[
-        int,
-        _option(
-            "--client-pong-timeout-ms",
-            env="CLIENT_PONG_TIMEOUT_MS",
-            min=1,
-            help="A client that answers no ping for so long is closed (1008).",
-        ),
-    ] = 30_000,
-    client_send_timeout_ms: Annotated[
-        int,
-        _option(
-            "--client-send-timeout-ms",
-            env="CLIENT_SEND_TIMEOUT_MS",
-            min=1,
-            help="A client whose socket takes no byte for so long is closed (1013).",
-        ),
-    ] = 1_000,
-    handshake_timeout_ms: Annotated[
-        int,
-        _option("--handshake-timeout-ms", env="HANDSHAKE_TIMEOUT_MS", min=1, help="For a client's request."),
-    ] = 5_000,
-    on_lag: Annotated[
-        str,
-        _option(
-            "--on-lag",
-            "--slow-client",
-            env="ON_LAG",
-            metavar="evict|conflate",
-            help="Close a client that is too far behind (1013), or skip it to the next index 0.",
-        ),
-    ] = "evict",
-    lag_bytes: Annotated[
-        int, _option("--lag-bytes", env="LAG_BYTES", min=1, help="Bytes a client may be behind.")
-    ] = 8 << 20,
-    resume_buffer_ms: Annotated[
-        int,
-        _option(
-            "--resume-buffer-ms",
-            env="RESUME_BUFFER_MS",
-            min=0,
-            help="Past kept for ?block_number=&flashblock_index=; the open block is kept in any case.",
-        ),
-    ] = 10_000,
-    compression: Annotated[
-        str,
-        _option(
-            "--compression",
-            env="COMPRESSION",
-            metavar="negotiate|brotli|off",
-            help="negotiate: what each client asks for, made once for all.",
-        ),
-    ] = "negotiate",
-    validate: Annotated[
-        str,
-        _option(
-            "--validate",
-            env="VALIDATE",
-            metavar="off|warn|strict",
-            help="Check the sequence rules; strict drops what nobody could use.",
-        ),
-    ] = "off",
-    tls_cert: Annotated[
-        Path | None, _option("--tls-cert", env="TLS_CERT", metavar="FILE", help="Serve wss://.")
-    ] = None,
-    tls_key: Annotated[
-        Path | None, _option("--tls-key", env="TLS_KEY", metavar="FILE", help="Its private key.")
-    ] = None,
-    bus: Annotated[
-        str | None,
-        _option(
-            "--bus",
-            "--redis-url",
-            env=["BUS", "REDIS_URL"],
-            metavar="redis://…",
-            help="Share stream and limits with proxies on other machines.",
-        ),
-    ] = None,
-    bus_prefix: Annotated[
-        str,
-        _option(
-            "--bus-prefix", "--redis-key-prefix", env=["BUS_PREFIX", "REDIS_KEY_PREFIX"], help="Of keys."
-        ),
-    ] = "flashblocks",
-    bus_fail: Annotated[
-        str,
-        _option(
-            "--bus-fail",
-            env="BUS_FAIL",
-            metavar="open|closed",
-            help="Whether clients get in while the bus does not answer.",
-        ),
-    ] = "open",
-    *,
-    common: Common,
+    upstream: Upstream, clients: Clients, access: Access, bus: Bus, metrics: Metrics, *, common: Common
 ) -> ExitCode:
     """Fan one flashblocks stream out to many clients."""
     from flashctl.core.hub import LagPolicy
     from flashctl.proxy.config import BusFailure, Compression, ProxyConfig, Validation
     from flashctl.proxy.service import Proxy, run
 
-    headers = [_header(text) for text in upstream_header or []]
-    if upstream_api_key:
-        headers.append(("Authorization", f"Bearer {upstream_api_key}"))
+    headers = [_header(text) for text in upstream.upstream_header or []]
+    if upstream.upstream_api_key:
+        headers.append(("Authorization", f"Bearer {upstream.upstream_api_key}"))
     config = ProxyConfig(
-        upstreams=_split(upstream_ws),
-        listen_addr=listen_addr,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
+        upstreams=_split(upstream.upstream_ws),
+        listen_addr=clients.listen_addr,
+        tls_cert=clients.tls_cert,
+        tls_key=clients.tls_key,
         upstream_headers=tuple(headers),
-        upstream_ca=upstream_ca,
-        upstream_connect_timeout_s=upstream_connect_timeout_ms / 1e3,
-        upstream_stale_s=upstream_stale_ms / 1e3,
-        subscriber_max_interval_s=subscriber_max_interval_ms / 1e3,
-        subscriber_ping_interval_s=subscriber_ping_interval_ms / 1e3,
-        subscriber_pong_timeout_s=subscriber_pong_timeout_ms / 1e3,
-        max_message_size=max_message_size,
-        resume_upstream=resume_upstream,
-        message_buffer_size=message_buffer_size,
-        lag_bytes=lag_bytes,
-        on_lag=_choice(LagPolicy, on_lag, "--on-lag"),
-        client_send_timeout_s=client_send_timeout_ms / 1e3,
-        resume_buffer_s=resume_buffer_ms / 1e3,
-        client_ping=client_ping_enabled,
-        client_ping_interval_s=client_ping_interval_ms / 1e3,
-        client_pong_timeout_s=client_pong_timeout_ms / 1e3,
-        handshake_timeout_s=handshake_timeout_ms / 1e3,
+        upstream_ca=upstream.upstream_ca,
+        upstream_connect_timeout_s=upstream.upstream_connect_timeout_ms / 1e3,
+        upstream_stale_s=upstream.upstream_stale_ms / 1e3,
+        subscriber_max_interval_s=upstream.subscriber_max_interval_ms / 1e3,
+        subscriber_ping_interval_s=upstream.subscriber_ping_interval_ms / 1e3,
+        subscriber_pong_timeout_s=upstream.subscriber_pong_timeout_ms / 1e3,
+        max_message_size=upstream.max_message_size,
+        resume_upstream=upstream.resume_upstream,
+        message_buffer_size=clients.message_buffer_size,
+        lag_bytes=clients.lag_bytes,
+        on_lag=_choice(LagPolicy, clients.on_lag, "--on-lag"),
+        client_send_timeout_s=clients.client_send_timeout_ms / 1e3,
+        resume_buffer_s=clients.resume_buffer_ms / 1e3,
+        client_ping=clients.client_ping_enabled,
+        client_ping_interval_s=clients.client_ping_interval_ms / 1e3,
+        client_pong_timeout_s=clients.client_pong_timeout_ms / 1e3,
+        handshake_timeout_s=clients.handshake_timeout_ms / 1e3,
         compression=Compression.BROTLI
-        if enable_compression
-        else _choice(Compression, compression, "--compression"),
-        instance_connection_limit=instance_connection_limit,
-        per_ip_connection_limit=per_ip_connection_limit,
-        api_keys=_split([api_keys]),
-        api_keys_file=api_keys_file,
-        limits_file=limits_file,
-        public_access=public_access_enabled,
-        ip_addr_http_header=ip_addr_http_header,
-        trusted_proxies=_split(trusted_proxies),
-        validate=_choice(Validation, validate, "--validate"),
-        bus=bus,
-        bus_prefix=bus_prefix,
-        bus_fail=_choice(BusFailure, bus_fail, "--bus-fail"),
-        metrics=metrics,
-        metrics_addr=metrics_addr,
-        metrics_labels=_labels(metrics_global_labels, host=metrics_host_label),
+        if clients.enable_compression
+        else _choice(Compression, clients.compression, "--compression"),
+        instance_connection_limit=access.instance_connection_limit,
+        per_ip_connection_limit=access.per_ip_connection_limit,
+        api_keys=_split([access.api_keys]),
+        api_keys_file=access.api_keys_file,
+        limits_file=access.limits_file,
+        public_access=access.public_access_enabled,
+        ip_addr_http_header=access.ip_addr_http_header,
+        trusted_proxies=_split(access.trusted_proxies),
+        validate=_choice(Validation, upstream.validate, "--validate"),
+        bus=bus.bus,
+        bus_prefix=bus.bus_prefix,
+        bus_fail=_choice(BusFailure, bus.bus_fail, "--bus-fail"),
+        metrics=metrics.metrics,
+        metrics_addr=metrics.metrics_addr,
+        metrics_labels=_labels(metrics.metrics_global_labels, host=metrics.metrics_host_label),
     )
     if common.check_only:
         Proxy(config)

@@ -3,6 +3,7 @@ precedence."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -89,3 +90,27 @@ def test_every_command_of_a_role_reads_the_role_s_table(tmp_path: Path) -> None:
     assert "127.0.0.1:9" in debug()
     profile.write_text("[boost]\ndebug_sever_port = 9\n")
     assert "has no setting 'debug_sever_port'" in debug()
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ({}, 7),
+        ({"INSTANCE_CONNECTION_LIMIT": "6"}, 6),
+        ({"INSTANCE_CONNECTION_LIMIT": "6", "FLASHCTL_PROXY_INSTANCE_CONNECTION_LIMIT": "5"}, 5),
+        ({"INSTANCE_CONNECTION_LIMIT": "6", "flag": "4"}, 4),
+    ],
+)
+def test_a_flag_of_a_group_comes_from_flag_environment_or_profile(
+    given: dict[str, str], limit: int, tmp_path: Path
+) -> None:
+    """websocket-proxy's own variable counts too, after ours."""
+    profile, saved = tmp_path / "mine.toml", tmp_path / "saved.toml"
+    profile.write_text("[proxy]\ninstance_connection_limit = 7\n")
+    flag = given.pop("flag", None)
+    more = ["--instance-connection-limit", flag] if flag else []
+    command = ["proxy", "--profile", str(profile), "--save-profile", str(saved), *more]
+    subprocess.run(
+        [sys.executable, "-m", "flashctl", *command], env={**os.environ, **given}, timeout=30, check=True
+    )
+    assert tomllib.loads(saved.read_text())["proxy"]["instance_connection_limit"] == limit
