@@ -226,12 +226,13 @@ class Trie:
             return self._update_once(node, *batch[0], depth)
         if isinstance(node, Branch):
             return self._update_branch(node, batch, depth)
-        values = [
-            (path, value if isinstance(value, bytes) else value(self._value(node, path, depth)))
-            for path, value in batch
-        ]
         if node is None:
-            return _build([change for change in values if change[1]], depth)
+            made = [(path, change if isinstance(change, bytes) else change(None)) for path, change in batch]
+            return _build([each for each in made if each[1]], depth)
+        values = [
+            (path, change if isinstance(change, bytes) else change(self._value(node, path, depth)))
+            for path, change in batch
+        ]
         if isinstance(node, Leaf):
             return _update_leaf(node, values, depth)
         return self._update_extension(node, values, depth)
@@ -300,11 +301,8 @@ class Trie:
             if new is not old:
                 changed = True
                 children[index] = new
-                if new is None:
-                    removed = True
-                    refs[index] = b"\x80"
-                else:
-                    refs[index] = new.ref
+                refs[index] = new.ref if new is not None else b"\x80"
+                removed = removed or new is None
         if not changed:
             return node
         if removed:

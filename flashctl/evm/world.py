@@ -25,7 +25,7 @@ from typing import Final, TypeAlias
 
 from flashctl.errors import UnavailableError
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
-from flashctl.eth.rlp import encode_list_payload, encode_uint
+from flashctl.eth.rlp import encode_uint
 from flashctl.eth.trie import EMPTY_ROOT, Change, NodeSource, Trie
 from flashctl.eth.trie_nodes import InvalidNode, Leaf
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, StateDiff
@@ -52,6 +52,9 @@ LOADED_CODES = 2048
 """How many codes loaded from a store are kept: 48 MiB if each had the largest size."""
 
 _WORD = 32
+
+_ACCOUNT_HEADERS = [bytes((0xF8, 66 + size)) for size in range(190)]
+"""The header of an encoded account, by how many bytes nonce and balance take; the hashes take 66."""
 
 
 class MissingCode(UnavailableError):
@@ -104,9 +107,8 @@ class _StorageLeaf(bytes):
 def encode_account(account: Account, storage_root: bytes) -> bytes:
     """The RLP of an account as the state trie holds it."""
     nonce, balance, code_hash = account
-    return encode_list_payload(
-        b"".join((encode_uint(nonce), encode_uint(balance), b"\xa0", storage_root, b"\xa0", code_hash))
-    )
+    numbers = encode_uint(nonce) + encode_uint(balance)
+    return b"".join((_ACCOUNT_HEADERS[len(numbers)], numbers, b"\xa0", storage_root, b"\xa0", code_hash))
 
 
 def decode_account(raw: bytes) -> tuple[Account, bytes]:
