@@ -304,7 +304,7 @@ class JournaledState:
     def increment_nonce(self, address: int) -> int:
         """Count one more transaction or creation; returns the nonce before."""
         nonce, balance, code_hash = self.get_account(address)
-        self.put_account(address, Account(nonce + 1, balance, code_hash))
+        self.put_account(address, _account((nonce + 1, balance, code_hash)))
         return nonce
 
     def set_code(self, address: int, code: bytes) -> None:
@@ -458,8 +458,9 @@ class JournaledState:
             if new == old and (new is _ABSENT) == (old is _ABSENT):
                 continue
             accounts[address] = None if new is _ABSENT else new
-            if new.code_hash != old.code_hash and new.code_hash in self._codes:
-                codes[new.code_hash] = self._codes[new.code_hash]
+            code_hash = new[2]
+            if code_hash != old[2] and code_hash in self._codes:
+                codes[code_hash] = self._codes[code_hash]
         storage: dict[int, dict[int, int]] = {}
         for address, before in self._before_storage.items():
             kept = self._storage[address]

@@ -163,6 +163,7 @@ class BlockExecution:
         self._has_footprint: Final = self.fork >= OpFork.JOVIAN
         self._da_scalar: int | None = None
         self._world = world
+        self._raws: list[bytes] = []
         self._transactions = OrderedTrie()
         self._receipts = OrderedTrie()
         self._encoded_receipts: list[bytes] = []
@@ -227,6 +228,7 @@ class BlockExecution:
         self.tips += applied.tip
         result = self._result(envelope, applied)
         self.envelopes.append(envelope)
+        self._raws.append(envelope.raw)
         self.results.append(result)
         self._sealed = None
         return result
@@ -245,7 +247,7 @@ class BlockExecution:
         diff = self.state.take_changes()
         self._world = self._world.apply(diff)
         self._new_codes |= diff.codes
-        raws = [envelope.raw for envelope in self.envelopes]
+        raws = self._raws
         self._transactions = self._transactions.extend(raws[self._transactions.size :])
         self._receipts = self._receipts.extend(self._encoded_receipts[self._receipts.size :])
         block = Block(self._header(), tuple(raws), () if self.fork >= OpFork.CANYON else None)

@@ -52,7 +52,7 @@ _SLOT_OPERATOR: Final = 8
 _FJORD: Final = OpFork.FJORD
 _ISTHMUS: Final = OpFork.ISTHMUS
 _JOVIAN: Final = OpFork.JOVIAN
-"""Names for what every transaction is compared with: reading a member of an enum takes 0.2 us in CPython
+"""Names for what every transaction is compared with: reading a member of an enum takes 0.15 us in CPython
 3.11, and a transfer would do it ten times."""
 
 _U16: Final = 0xFFFF
