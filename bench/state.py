@@ -1,4 +1,4 @@
-"""Time of the state root after a window of changes, at several sizes of state, beside a peer.
+"""Time of the state root after a window of changes, at several sizes of state, beside peers.
 
     python bench/state.py              10 k and 100 k accounts
     python bench/state.py --million    and 1 M (2 minutes, 650 MiB)
@@ -6,8 +6,9 @@
 
 Three cases: 500 changed accounts, 5,000, and 500 with 1,000 words of a token's 10,000. Times are of the
 processor, so that other work on the machine counts less; the aims of 10, 15 and 22 ms are for the best run
-of 500. The peer makes the same change in turns with us: `trie.HexaryTrie` of the Ethereum Foundation where
-that package is installed (`pip install trie`), up to 100 k accounts. Beside it stands the floor, hashing the
+of 500. Two peers make the same change, where they are installed: `trie.HexaryTrie` of the Ethereum
+Foundation (`pip install trie`), in turns with us and up to 100 k accounts; and EELS, whose python
+FLASHCTL_EELS_PYTHON names, at 10 k, where its root has to be ours. Beside them stands the floor, hashing the
 changed nodes with the same library and doing nothing else.
 
 The accounts are frozen out of the garbage collector, as a node does with the state that it starts from.
@@ -18,12 +19,16 @@ from __future__ import annotations
 import argparse
 import cProfile
 import gc
+import json
+import os
 import pstats
 import random
 import resource
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH, KECCAK_LIBRARY, keccak256
 from flashctl.eth.trie import EMPTY_ROOT
@@ -36,7 +41,10 @@ AIMS_MS = {10_000: 10, 100_000: 15, 1_000_000: 22}
 TOKEN = 1 << 40
 HOLDERS = 10_000
 PEER_LIMIT = 100_000
-"""Accounts up to which the peer is built: more would take it minutes."""
+"""Accounts up to which py-trie is built: more would take it minutes."""
+
+EELS_LIMIT = 10_000
+"""The same for EELS, which needs a second for a root at this size."""
 
 
 def build(accounts: int) -> World:
@@ -120,6 +128,31 @@ def measure(world: World, accounts: int, count: int, words: int, runs: int, peer
     print(line + aim, flush=True)
 
 
+def measure_eels(accounts: int) -> None:
+    """Time EELS at 500 changed accounts, and compare its root with ours after the same changes."""
+    python = os.environ.get("FLASHCTL_EELS_PYTHON")
+    if not python or accounts > EELS_LIMIT:
+        return
+    diffs = [changes(accounts, 500, 0, seed) for seed in range(3)]
+    rounds = [
+        [(address, account.nonce, account.balance) for address, account in diff.accounts.items() if account]
+        for diff in diffs
+    ]
+    command = [python, str(Path(__file__).with_name("state_eels.py"))]
+    request = json.dumps({"accounts": accounts, "rounds": rounds})
+    answer = json.loads(
+        subprocess.run(command, input=request, check=True, stdout=subprocess.PIPE, text=True).stdout
+    )
+    world = build(accounts)
+    for diff in diffs:
+        world = world.apply(diff)
+    assert world.root.hex() == answer["root"]
+    print(
+        f"{accounts:>9,} accounts    500 changed                EELS  median "
+        f"{statistics.median(answer['seconds']) * 1e3:6.0f} ms, and its root is ours"
+    )
+
+
 def profile(world: World, accounts: int) -> None:
     diffs = [changes(accounts, 500, 0, seed) for seed in range(20)]
     profiler = cProfile.Profile()
@@ -156,6 +189,7 @@ def main() -> None:
         measure(world, accounts, 500, 0, 20, peer)
         measure(world, accounts, 500, 1_000, 20, None)
         measure(world, accounts, 5_000, 0, 5, peer)
+        measure_eels(accounts)
         print(f"{'':>9}           {peak} MiB at its peak")
 
 
