@@ -10,7 +10,7 @@ need no state are made, as they are after admission to the pool; garbage is coll
 service. Aim: 1,500 transfers within 150 ms.
 
 Replay: "first" loads state and contracts from the witness, "cold" has the state but has seen none of the
-code, "warm" is the 68th execution: what code costs that a chain keeps running. Garbage is collected as in a
+code, "warm" is the 104th execution: what code costs that a chain keeps running. Garbage is collected as in a
 service here too. Aims: a median of 80 Mgas/s warm, cold at most three times as long.
 """
 

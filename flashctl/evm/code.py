@@ -5,9 +5,9 @@ and the traces (compiled functions) of the places that turned out hot. `traces[p
 compiled function, or with the interpreter bound to that place while it is not worth compiling yet.
 
 The policy is per place, not per contract. Compiling a trace costs about 10 us an instruction, interpreting
-it once 0.15 us, so a place is compiled when it has been entered `hot_after` times: by then interpreting has
-cost what compiling will, and no code costs more than twice what it would have at best. A constructor, a
-view called once or the rarely taken branches of a hot contract never are.
+it once 0.1 us more than running the trace, so a place is compiled when it has been entered `hot_after`
+times: by then interpreting has cost what compiling will, and no code costs more than twice what it would
+have at best. A constructor, a view called once or the rarely taken branches of a hot contract never are.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Trace = Callable[["Frame", list[int], bytearray], int]
 """Runs from one place of the code to another: takes the frame, its stack and its memory, returns the next
 program counter or one of the negative `Exit` codes."""
 
-DEFAULT_HOT_AFTER: Final = 64
-"""Arrivals at a place before it is compiled. With 24, recorded blocks whose code nobody had seen took 20 to
-30 % longer; 100 takes 5 % less again, but what every block runs once would stay slow for minutes."""
+DEFAULT_HOT_AFTER: Final = 100
+"""Arrivals at a place before it is compiled. Recorded blocks whose code nobody had seen took 10 % longer with
+64, 25 % with 24; 200 would save 3 % more, but what every block runs once would stay slow for minutes."""
 
 DEFAULT_CACHE_BYTES: Final = 192 * 2**20
 """Room for about 1,500 large contracts with their hot traces."""
