@@ -155,7 +155,7 @@ def _account(builder: TraceBuilder, opcode: int) -> None:
     address = builder.text(symbol) if symbol.bits <= 160 else f"{builder.text(symbol)}&A"
     match opcode:
         case 0x31:
-            builder.compute(f"access_account(f,{address},{builder.owed})[1]")
+            builder.compute(f"access_account(f,{address},{builder.owed})[1]&M")
         case 0x3B:
             builder.compute(f"len(access_code(f,{address},{builder.owed}))", 64)
         case _:

@@ -163,7 +163,7 @@ def _address(frame: Frame, stack: list[int]) -> None:
 
 
 def _balance(frame: Frame, stack: list[int]) -> None:
-    stack[-1] = do.access_account(frame, stack[-1] & ADDRESS_MASK, 0).balance
+    stack[-1] = do.access_account(frame, stack[-1] & ADDRESS_MASK, 0).balance & WORD_MASK
 
 
 def _origin(frame: Frame, stack: list[int]) -> None:

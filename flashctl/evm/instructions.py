@@ -322,8 +322,8 @@ def code_hash_of(frame: Frame, address: int, owed: int) -> int:
 
 
 def self_balance(frame: Frame) -> int:
-    """SELFBALANCE, in wei."""
-    return frame.state.get_account(frame.address).balance
+    """SELFBALANCE, in wei. Overridden balances can add up to more than a word: they wrap, as in BALANCE."""
+    return frame.state.get_account(frame.address).balance & WORD_MASK
 
 
 def block_hash(frame: Frame, number: int) -> int:
@@ -349,7 +349,7 @@ def self_destruct(frame: Frame, beneficiary: int, owed: int) -> None:
         frame.gas -= COLD_ACCOUNT + SSTORE_WARM
     if frame.gas < owed:
         raise OutOfGas
-    balance = state.get_account(address).balance
+    balance = self_balance(frame)
     if balance and state.get_account(beneficiary) == EMPTY_ACCOUNT:
         frame.gas -= NEW_ACCOUNT
         if frame.gas < owed:

@@ -128,6 +128,15 @@ def test_a_creation_returns_nothing_to_its_creator(tier: str) -> None:
     assert run_code(assemble(create + "RETURNDATASIZE " + RETURN_TOP), tier).output == bytes(32)
 
 
+@pytest.mark.parametrize("reads", ["SELFBALANCE", "ADDRESS BALANCE"])
+def test_balances_that_add_up_to_more_than_a_word(tier: str, reads: str) -> None:
+    """Tools override everybody's balance with the largest there is, then send some."""
+    state = state_with(assemble(f"{reads} {RETURN_TOP}"))
+    for address in (CALLER, CONTRACT):
+        state.put_account(address, state.get_account(address)._replace(balance=2**256 - 1))
+    assert int.from_bytes(run_code(state, tier, value=5).output, "big") == 4
+
+
 def test_precompile_and_plain_account_answer_without_a_frame(tier: str) -> None:
     identity = assemble(
         "PUSH1 42 PUSH1 0 MSTORE PUSH1 32 PUSH1 32 PUSH1 32 PUSH1 0 PUSH1 0 PUSH1 4 GAS CALL POP "
