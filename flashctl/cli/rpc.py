@@ -41,6 +41,14 @@ def rpc(
             help="Canonical node: any standard JSON-RPC endpoint that can batch.",
         ),
     ] = None,
+    upstream_ws: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream-ws",
+            metavar="URL",
+            help="Its WebSocket: new heads are told instead of polled for.",
+        ),
+    ] = None,
     sequencer: Annotated[
         str | None,
         typer.Option(
@@ -148,6 +156,7 @@ def rpc(
     config = RpcConfig(
         flashblocks_urls=tuple(flashblocks_url),
         upstream_url=upstream_rpc,
+        upstream_ws_url=upstream_ws,
         sequencer_url=sequencer,
         host=http_addr,
         port=http_port,

@@ -126,6 +126,7 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
         "rpc",
         "--flashblocks-url", f"ws://{host}:{ports.proxy}/ws",
         "--upstream-rpc", f"http://{host}:{ports.fallback_rpc}",
+        "--upstream-ws", f"ws://{host}:{ports.fallback_rpc}",
         "--rollup.sequencer", f"http://{host}:{ports.boost_engine}",
         "--http.addr", host,
         "--http.port", str(ports.rpc),

@@ -20,6 +20,8 @@ class RpcConfig:
 
     flashblocks_urls: tuple[str, ...]
     upstream_url: str
+    upstream_ws_url: str | None = None
+    """The same node's WebSocket, whose newHeads are followed; None: its head is polled."""
     sequencer_url: str | None = None
     """Where transactions go; None: to the upstream."""
     host: str = "127.0.0.1"
@@ -55,6 +57,8 @@ class RpcConfig:
     def __post_init__(self) -> None:
         for url in self.flashblocks_urls:
             check_stream_url(url, "--flashblocks-url")
+        if self.upstream_ws_url is not None:
+            check_stream_url(self.upstream_ws_url, "--upstream-ws")
 
 
 def chain_config(name: str | None, genesis: Path | None) -> ChainConfig | None:

@@ -1,8 +1,8 @@
 """The moving part: feeds the overlay from the stream and the node, and tells subscribers what became pending.
 
-One worker owns the overlay. Streams and the head poller put their findings into its queue; it takes them
-in, executes in a thread of its own so that the event loop goes on answering, and fetches what the execution
-lacked. Everybody else reads `overlay.view`, which is replaced whole.
+One worker owns the overlay. Streams and the follower of the head put their findings into its queue; it takes
+them in, executes in a thread of its own so that the event loop goes on answering, and fetches what the
+execution lacked. Everybody else reads `overlay.view`, which is replaced whole.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, 
 from flashctl.core.wire import InvalidFlashblock, decode
 from flashctl.errors import FlashctlError
 from flashctl.rpc.chains import ChainRules
+from flashctl.rpc.heads import HeadNews
 from flashctl.rpc.node import Node, parse_block
 from flashctl.rpc.overlay import Overlay, Update
 from flashctl.rpc.state import CanonicalBlock
@@ -46,6 +47,10 @@ reading."""
 
 MAX_CATCH_UP: Final = 8
 """Blocks fetched one by one when the head has jumped; further back nothing is pending any more."""
+
+
+TOLD_POLL_S: Final = 1.0
+"""Between looks at the head while the node tells of each new one: a subscription may go silent unnoticed."""
 
 
 @dataclass(slots=True)
@@ -76,8 +81,16 @@ class Follower:
     """Keeps an overlay current. Start `follow_stream`, `follow_chain` and `work` as tasks."""
 
     def __init__(
-        self, overlay: Overlay, node: Node, rules: ChainRules, *, poll_interval_s: float, stale_after_s: float
+        self,
+        overlay: Overlay,
+        node: Node,
+        rules: ChainRules,
+        *,
+        poll_interval_s: float,
+        stale_after_s: float,
+        news_url: str | None = None,
     ) -> None:
+        """`news_url` is the node's WebSocket; without it the head is only polled."""
         self.overlay: Final = overlay
         self.counts: Final = StreamCounts()
         self.head_json: dict[str, Any] | None = None
@@ -89,6 +102,8 @@ class Follower:
         self._assembler = Assembler()
         self._inputs: asyncio.Queue[_Streamed | list[CanonicalBlock] | None] = asyncio.Queue(MAX_QUEUED)
         self._announced: bytes | None = None
+        self._look_now = asyncio.Event()
+        self._news = None if news_url is None else HeadNews(news_url, self._look_now.set)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="overlay")
         self._on_update: list[Callable[[Update], None]] = []
         self._on_heads: list[Callable[[list[dict[str, Any]]], None]] = []
@@ -111,7 +126,7 @@ class Follower:
     def knows_head(self) -> bool:
         """Whether the node has told its head lately."""
         last = self.counts.last_head_s
-        return last is not None and time.monotonic() - last < self._stale_after_s + 2 * self._poll_interval_s
+        return last is not None and time.monotonic() - last < self._stale_after_s + 2 * self._pause_s
 
     async def close(self) -> None:
         """Stop the thread."""
@@ -162,8 +177,17 @@ class Follower:
     # --- the chain ---
 
     async def follow_chain(self) -> None:
-        """Poll the node's head, for ever; a node that is away is a warning, not an end."""
+        """Look at the node's head, for ever; a node that is away is a warning, not an end."""
+        news = None if self._news is None else asyncio.ensure_future(self._news.run())
+        try:
+            await self._poll()
+        finally:
+            if news is not None:
+                news.cancel()
+
+    async def _poll(self) -> None:
         while True:
+            self._look_now.clear()
             try:
                 if self._rules.chain_id is None:
                     self._rules.connected(await self._node.chain_id())
@@ -174,7 +198,15 @@ class Follower:
                 await asyncio.sleep(min(1.0, 5 * self._poll_interval_s))
             if self.overlay.view is not None and not self.is_fresh:
                 await self._inputs.put(None)
-            await asyncio.sleep(self._poll_interval_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s):
+                    await self._look_now.wait()
+
+    @property
+    def _pause_s(self) -> float:
+        """The longest time between two looks at the head."""
+        is_told = self._news is not None and self._news.is_live
+        return max(self._poll_interval_s, TOLD_POLL_S) if is_told else self._poll_interval_s
 
     async def _look(self) -> None:
         newest = await self._node.head()

@@ -67,6 +67,7 @@ class RpcNode:
             rules,
             poll_interval_s=config.poll_interval_s,
             stale_after_s=config.stale_after_s,
+            news_url=config.upstream_ws_url,
         )
         calls = PendingCalls(self.node, timeout_s=config.call_timeout_s, at_once=config.calls_at_once)
         arrivals = Arrivals()

@@ -99,8 +99,12 @@ async def notification(socket: ClientConnection) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def bench(**settings: Any) -> AsyncIterator[Bench]:
-    """An overlay on port 0 with everything around it; `settings` go to RpcConfig."""
+async def bench(*, is_told: bool = False, **settings: Any) -> AsyncIterator[Bench]:
+    """An overlay on port 0 with everything around it; `settings` go to RpcConfig.
+
+    Args:
+        is_told: Whether the overlay follows the node's newHeads.
+    """
     lab, hub, life, sent = StreamLab(), Hub(), Lifecycle(), []
     methods = Methods()
     EthApi(lab.chain).register(methods)
@@ -113,6 +117,8 @@ async def bench(**settings: Any) -> AsyncIterator[Bench]:
     upstream = await serve(methods, "127.0.0.1", 0)
     stream = await serve_stream(hub, "127.0.0.1", 0)
     config = RpcConfig((stream.url,), upstream.url, port=0, poll_interval_s=0.02, stale_after_s=3600.0)
+    if is_told:
+        config = replace(config, upstream_ws_url=upstream.websocket_url)
     node = RpcNode(replace(config, **settings))
     main = asyncio.ensure_future(node.main(life))
     try:

@@ -1,0 +1,107 @@
+"""The node's newHeads spare the overlay the polling, and nothing depends on them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from support.chain_lab import grow
+from support.hub_lab import until
+from support.rpc_node import Bench, bench, run
+from websockets.asyncio.server import ServerConnection, serve
+
+from flashctl.rpc import heads
+from flashctl.rpc.heads import HeadNews
+
+NEVER_S = 3600.0
+
+
+def seal(made: Bench) -> int:
+    """A block more on the node; its number."""
+    (block,) = grow(made.lab.chain, 1)
+    made.lab.chain.set_head(block.hash)
+    return made.lab.chain.head.number
+
+
+async def overlay_reaches(made: Bench, number: int) -> None:
+    await until(lambda: made.node.overlay.head is not None and made.node.overlay.head.number == number)
+
+
+def test_heads_are_told() -> None:
+    async def main() -> None:
+        async with bench(is_told=True, poll_interval_s=NEVER_S) as made:
+            for _ in range(3):
+                await overlay_reaches(made, seal(made))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:1", "ws://127.0.0.1:1/path"])
+def test_without_them_heads_are_polled(url: str) -> None:
+    async def scenario(made: Bench) -> None:
+        await overlay_reaches(made, seal(made))
+
+    run(scenario, upstream_ws_url=url)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no JSON",
+        "[]",
+        '{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no such method"}}',
+        b"\xff",
+    ],
+)
+def test_a_node_that_refuses_is_no_news(answer: str | bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked again later, and never taken for one that tells."""
+    monkeypatch.setattr(heads, "_BACKOFF", heads.Backoff(initial_s=0.001, maximum_s=0.001))
+    asked = told = 0
+
+    async def refuse(connection: ServerConnection) -> None:
+        nonlocal asked
+        asked += 1
+        assert "newHeads" in str(await connection.recv())
+        await connection.send(answer)
+        await connection.wait_closed()
+
+    def tell() -> None:
+        nonlocal told
+        told += 1
+
+    async def main() -> None:
+        async with serve(refuse, "127.0.0.1", 0) as server:
+            news = HeadNews(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", tell)
+            task = asyncio.ensure_future(news.run())
+            await until(lambda: asked >= 3)
+            assert not news.is_live
+            task.cancel()
+
+    asyncio.run(main())
+    assert told == 0
+
+
+def test_a_broken_subscription_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "_BACKOFF", heads.Backoff(initial_s=0.001, maximum_s=0.001))
+    connections: list[Any] = []
+    told = asyncio.Event()
+
+    async def accept(connection: ServerConnection) -> None:
+        connections.append(connection)
+        await connection.recv()
+        await connection.send('{"jsonrpc":"2.0","id":1,"result":"0x1"}')
+        await connection.send('{"jsonrpc":"2.0","method":"eth_subscription","params":{}}')
+        await connection.wait_closed()
+
+    async def main() -> None:
+        async with serve(accept, "127.0.0.1", 0) as server:
+            news = HeadNews(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", told.set)
+            task = asyncio.ensure_future(news.run())
+            await told.wait()
+            assert news.is_live
+            connections[0].transport.abort()
+            await until(lambda: len(connections) == 2 and news.is_live)
+            task.cancel()
+
+    asyncio.run(main())
