@@ -108,6 +108,29 @@ def test_arbitrary_calls(name: str, call: dict[str, Any], block: Any, state: Any
     asyncio.run(answers(name, [call, block, state, changes]))
 
 
+trace_options = st.fixed_dictionaries(
+    {},
+    optional={
+        "tracer": st.one_of(st.sampled_from(["callTracer", "prestateTracer"]), scalars),
+        "tracerConfig": st.one_of(
+            st.dictionaries(st.sampled_from(["onlyTopCall", "withLog", "diffMode"]), st.booleans()), values
+        ),
+        "timeout": st.one_of(st.sampled_from(["2ms", "1h", "1.5s0"]), scalars),
+        "limit": st.one_of(st.integers(0, 9), scalars),
+        "enableMemory": st.one_of(st.booleans(), scalars),
+        "stateOverrides": st.dictionaries(st.sampled_from(KEYS[-2:]), values),
+        "blockOverrides": values,
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(call_objects, st.sampled_from(["latest", "0x0", "pending"]), trace_options)
+def test_arbitrary_traces(call: dict[str, Any], block: str, options: dict[str, Any]) -> None:
+    asyncio.run(answers("debug_traceCall", [call, block, options]))
+    asyncio.run(answers("debug_traceBlockByNumber", ["0x1", options]))
+
+
 blocks_of_calls = st.fixed_dictionaries(
     {},
     optional={
