@@ -8,7 +8,7 @@ builder uses the fallback's secret if it has none of its own, and flashblocks ar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 import typer.core
@@ -36,6 +36,114 @@ def _env(name: str, help_text: str, *flags: str, **settings: Any) -> Any:
     return typer.Option(*flags, envvar=name, help=help_text, **settings)
 
 
+class Builder(NamedTuple):
+    """The builder: whose blocks are preferred."""
+
+    builder_url: Annotated[str, _env("BUILDER_URL", "Builder's engine port.")] = "http://127.0.0.1:8551"
+    builder_jwt_token: Annotated[
+        str | None, _env("BUILDER_JWT_TOKEN", "Its JWT secret, 64 hex digits.", metavar="HEX")
+    ] = None
+    builder_jwt_path: Annotated[Path | None, _env("BUILDER_JWT_PATH", "File with its JWT secret.")] = None
+    builder_timeout: Annotated[int, _env("BUILDER_TIMEOUT", "For each request to it.", metavar="MS")] = 1000
+
+
+class Fallback(NamedTuple):
+    """The sequencer's own execution client: whose blocks are always there."""
+
+    l2_url: Annotated[
+        str, _env("L2_URL", "Engine port of the sequencer's own execution client, the fallback.")
+    ] = "http://127.0.0.1:8551"
+    l2_jwt_token: Annotated[
+        str | None, _env("L2_JWT_TOKEN", "Its JWT secret, 64 hex digits.", metavar="HEX")
+    ] = None
+    l2_jwt_path: Annotated[Path | None, _env("L2_JWT_PATH", "File with its JWT secret.")] = None
+    l2_timeout: Annotated[int, _env("L2_TIMEOUT", "For each request to it.", metavar="MS")] = 1000
+
+
+class Choice(NamedTuple):
+    """Whose block is taken, and when a side counts as unhealthy."""
+
+    execution_mode: Annotated[
+        str, _env("EXECUTION_MODE", "enabled, dry-run (ask the builder, use the fallback) or disabled.")
+    ] = "enabled"
+    block_selection_policy: Annotated[
+        str | None,
+        _env(
+            "BLOCK_SELECTION_POLICY", "gas-used: refuse builder blocks under a tenth of the fallback's gas."
+        ),
+    ] = None
+    external_state_root: Annotated[
+        bool,
+        _env(
+            "EXTERNAL_STATE_ROOT",
+            "Have the fallback rebuild the builder's block, for builders without state root.",
+        ),
+    ] = False
+    ignore_unhealthy_builders: Annotated[
+        bool,
+        _env("IGNORE_UNHEALTHY_BUILDERS", "No engine calls to a builder that is stale or failed last time."),
+    ] = False
+    health_check_interval: Annotated[
+        float, _env("HEALTH_CHECK_INTERVAL", "Between background health checks.", metavar="S")
+    ] = 60
+    max_unsafe_interval: Annotated[
+        float, _env("MAX_UNSAFE_INTERVAL", "Age of the latest block from which a side is stale.", metavar="S")
+    ] = 10
+    decisions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append a JSON line per block: whose it is and why.")
+    ] = None
+
+
+class Stream(NamedTuple):
+    """The builder's flashblocks, and their publication."""
+
+    flashblocks: Annotated[
+        bool,
+        _env(
+            "FLASHBLOCKS",
+            "Follow the builder's stream, use it for blocks and publish it.",
+            "--flashblocks/--no-flashblocks",
+        ),
+    ] = True
+    flashblocks_builder_url: Annotated[str, _env("FLASHBLOCKS_BUILDER_URL", "The builder's stream.")] = (
+        "ws://127.0.0.1:1111"
+    )
+    flashblocks_host: Annotated[str, _env("FLASHBLOCKS_HOST", "Where our stream listens.")] = "127.0.0.1"
+    flashblocks_port: Annotated[int, _env("FLASHBLOCKS_PORT", "0 = any free port.", min=0, max=65535)] = 1112
+    flashblock_builder_ws_initial_reconnect_ms: Annotated[
+        int, _env("FLASHBLOCK_BUILDER_WS_INITIAL_RECONNECT_MS", "First pause before reconnecting.")
+    ] = 10
+    flashblock_builder_ws_max_reconnect_ms: Annotated[
+        int, _env("FLASHBLOCK_BUILDER_WS_MAX_RECONNECT_MS", "Longest pause before reconnecting.")
+    ] = 5000
+    flashblock_builder_ws_connect_timeout_ms: Annotated[
+        int, _env("FLASHBLOCK_BUILDER_WS_CONNECT_TIMEOUT_MS", "For connection and handshake.")
+    ] = 5000
+    flashblock_builder_ws_ping_interval_ms: Annotated[
+        int, _env("FLASHBLOCK_BUILDER_WS_PING_INTERVAL_MS", "Between pings.")
+    ] = 500
+    flashblock_builder_ws_pong_timeout_ms: Annotated[
+        int, _env("FLASHBLOCK_BUILDER_WS_PONG_TIMEOUT_MS", "Without a pong the connection is dead.")
+    ] = 1500
+
+
+class Listeners(NamedTuple):
+    """Where boost itself is asked."""
+
+    rpc_host: Annotated[str, _env("RPC_HOST", "Where the consensus client connects.")] = "127.0.0.1"
+    rpc_port: Annotated[int, _env("RPC_PORT", "0 = any free port.", min=0, max=65535)] = 8081
+    rpc_jwt_path: Annotated[
+        Path | None, _env("RPC_JWT_PATH", "Require tokens signed with this secret of the consensus client.")
+    ] = None
+    debug_host: Annotated[str, _env("DEBUG_HOST", "Where the debug API listens.")] = "127.0.0.1"
+    debug_server_port: Annotated[int, _env("DEBUG_SERVER_PORT", "0 = any free port.", min=0, max=65535)] = (
+        5555
+    )
+    metrics: Annotated[bool, _env("METRICS", "Serve Prometheus metrics.")] = False
+    metrics_host: Annotated[str, _env("METRICS_HOST", "Where metrics are served.")] = "127.0.0.1"
+    metrics_port: Annotated[int, _env("METRICS_PORT", "0 = any free port.", min=0, max=65535)] = 9090
+
+
 @command(
     app,
     "boost",
@@ -46,91 +154,7 @@ def _env(name: str, help_text: str, *flags: str, **settings: Any) -> Any:
     "flashctl boost debug set-execution-mode dry-run",
 )
 def boost(
-    builder_url: Annotated[str, _env("BUILDER_URL", "Builder's engine port.")] = "http://127.0.0.1:8551",
-    builder_jwt_token: Annotated[
-        str | None, _env("BUILDER_JWT_TOKEN", "Its JWT secret, 64 hex digits.", metavar="HEX")
-    ] = None,
-    builder_jwt_path: Annotated[Path | None, _env("BUILDER_JWT_PATH", "File with its JWT secret.")] = None,
-    builder_timeout: Annotated[int, _env("BUILDER_TIMEOUT", "For each request to it.", metavar="MS")] = 1000,
-    l2_url: Annotated[
-        str, _env("L2_URL", "Engine port of the sequencer's own execution client, the fallback.")
-    ] = "http://127.0.0.1:8551",
-    l2_jwt_token: Annotated[
-        str | None, _env("L2_JWT_TOKEN", "Its JWT secret, 64 hex digits.", metavar="HEX")
-    ] = None,
-    l2_jwt_path: Annotated[Path | None, _env("L2_JWT_PATH", "File with its JWT secret.")] = None,
-    l2_timeout: Annotated[int, _env("L2_TIMEOUT", "For each request to it.", metavar="MS")] = 1000,
-    execution_mode: Annotated[
-        str, _env("EXECUTION_MODE", "enabled, dry-run (ask the builder, use the fallback) or disabled.")
-    ] = "enabled",
-    block_selection_policy: Annotated[
-        str | None,
-        _env(
-            "BLOCK_SELECTION_POLICY", "gas-used: refuse builder blocks under a tenth of the fallback's gas."
-        ),
-    ] = None,
-    external_state_root: Annotated[
-        bool,
-        _env(
-            "EXTERNAL_STATE_ROOT",
-            "Have the fallback rebuild the builder's block, for builders without state root.",
-        ),
-    ] = False,
-    ignore_unhealthy_builders: Annotated[
-        bool,
-        _env("IGNORE_UNHEALTHY_BUILDERS", "No engine calls to a builder that is stale or failed last time."),
-    ] = False,
-    health_check_interval: Annotated[
-        float, _env("HEALTH_CHECK_INTERVAL", "Between background health checks.", metavar="S")
-    ] = 60,
-    max_unsafe_interval: Annotated[
-        float, _env("MAX_UNSAFE_INTERVAL", "Age of the latest block from which a side is stale.", metavar="S")
-    ] = 10,
-    flashblocks: Annotated[
-        bool,
-        _env(
-            "FLASHBLOCKS",
-            "Follow the builder's stream, use it for blocks and publish it.",
-            "--flashblocks/--no-flashblocks",
-        ),
-    ] = True,
-    flashblocks_builder_url: Annotated[
-        str, _env("FLASHBLOCKS_BUILDER_URL", "The builder's stream.")
-    ] = "ws://127.0.0.1:1111",
-    flashblocks_host: Annotated[str, _env("FLASHBLOCKS_HOST", "Where our stream listens.")] = "127.0.0.1",
-    flashblocks_port: Annotated[int, _env("FLASHBLOCKS_PORT", "0 = any free port.", min=0, max=65535)] = 1112,
-    flashblock_builder_ws_initial_reconnect_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_INITIAL_RECONNECT_MS", "First pause before reconnecting.")
-    ] = 10,
-    flashblock_builder_ws_max_reconnect_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_MAX_RECONNECT_MS", "Longest pause before reconnecting.")
-    ] = 5000,
-    flashblock_builder_ws_connect_timeout_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_CONNECT_TIMEOUT_MS", "For connection and handshake.")
-    ] = 5000,
-    flashblock_builder_ws_ping_interval_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_PING_INTERVAL_MS", "Between pings.")
-    ] = 500,
-    flashblock_builder_ws_pong_timeout_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_PONG_TIMEOUT_MS", "Without a pong the connection is dead.")
-    ] = 1500,
-    rpc_host: Annotated[str, _env("RPC_HOST", "Where the consensus client connects.")] = "127.0.0.1",
-    rpc_port: Annotated[int, _env("RPC_PORT", "0 = any free port.", min=0, max=65535)] = 8081,
-    rpc_jwt_path: Annotated[
-        Path | None, _env("RPC_JWT_PATH", "Require tokens signed with this secret of the consensus client.")
-    ] = None,
-    debug_host: Annotated[str, _env("DEBUG_HOST", "Where the debug API listens.")] = "127.0.0.1",
-    debug_server_port: Annotated[
-        int, _env("DEBUG_SERVER_PORT", "0 = any free port.", min=0, max=65535)
-    ] = 5555,
-    metrics: Annotated[bool, _env("METRICS", "Serve Prometheus metrics.")] = False,
-    metrics_host: Annotated[str, _env("METRICS_HOST", "Where metrics are served.")] = "127.0.0.1",
-    metrics_port: Annotated[int, _env("METRICS_PORT", "0 = any free port.", min=0, max=65535)] = 9090,
-    decisions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Append a JSON line per block: whose it is and why.")
-    ] = None,
-    *,
-    common: Common,
+    builder: Builder, fallback: Fallback, choice: Choice, stream: Stream, listen: Listeners, *, common: Common
 ) -> ExitCode:
     """Sit between consensus client, builder and fallback engine."""
     from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
@@ -138,41 +162,41 @@ def boost(
     from flashctl.boost.service import run
     from flashctl.core.jwt import load_secret
 
-    if block_selection_policy not in (None, SelectionPolicy.GAS_USED.value):
-        raise UsageError(f"unknown block selection policy {block_selection_policy!r}", hint="gas-used")
-    l2 = Upstream.load("l2", l2_url, l2_jwt_token, l2_jwt_path, l2_timeout)
-    if builder_jwt_token is None and builder_jwt_path is None:
-        builder_jwt_token = l2.jwt_secret.hex()
+    if choice.block_selection_policy not in (None, SelectionPolicy.GAS_USED.value):
+        raise UsageError(f"unknown block selection policy {choice.block_selection_policy!r}", hint="gas-used")
+    l2 = Upstream.load("l2", *fallback)
+    if builder.builder_jwt_token is None and builder.builder_jwt_path is None:
+        builder = builder._replace(builder_jwt_token=l2.jwt_secret.hex())
     config = BoostConfig(
-        builder=Upstream.load("builder", builder_url, builder_jwt_token, builder_jwt_path, builder_timeout),
+        builder=Upstream.load("builder", *builder),
         l2=l2,
         flashblocks=FlashblocksConfig(
-            flashblocks_builder_url,
-            flashblocks_host,
-            flashblocks_port,
-            flashblock_builder_ws_initial_reconnect_ms,
-            flashblock_builder_ws_max_reconnect_ms,
-            flashblock_builder_ws_connect_timeout_ms,
-            flashblock_builder_ws_ping_interval_ms,
-            flashblock_builder_ws_pong_timeout_ms,
+            stream.flashblocks_builder_url,
+            stream.flashblocks_host,
+            stream.flashblocks_port,
+            stream.flashblock_builder_ws_initial_reconnect_ms,
+            stream.flashblock_builder_ws_max_reconnect_ms,
+            stream.flashblock_builder_ws_connect_timeout_ms,
+            stream.flashblock_builder_ws_ping_interval_ms,
+            stream.flashblock_builder_ws_pong_timeout_ms,
         )
-        if flashblocks
+        if stream.flashblocks
         else None,
-        execution_mode=ExecutionMode.parse(execution_mode),
-        policy=SelectionPolicy.GAS_USED if block_selection_policy else SelectionPolicy.BUILDER,
-        external_state_root=external_state_root,
-        ignore_unhealthy_builders=ignore_unhealthy_builders,
-        health_check_interval_s=_positive("--health-check-interval", health_check_interval),
-        max_unsafe_interval_s=_positive("--max-unsafe-interval", max_unsafe_interval),
-        rpc_host=rpc_host,
-        rpc_port=rpc_port,
-        rpc_jwt_secret=None if rpc_jwt_path is None else load_secret(rpc_jwt_path),
-        debug_host=debug_host,
-        debug_port=debug_server_port,
-        metrics=metrics,
-        metrics_host=metrics_host,
-        metrics_port=metrics_port,
-        decisions=decisions,
+        execution_mode=ExecutionMode.parse(choice.execution_mode),
+        policy=SelectionPolicy.GAS_USED if choice.block_selection_policy else SelectionPolicy.BUILDER,
+        external_state_root=choice.external_state_root,
+        ignore_unhealthy_builders=choice.ignore_unhealthy_builders,
+        health_check_interval_s=_positive("--health-check-interval", choice.health_check_interval),
+        max_unsafe_interval_s=_positive("--max-unsafe-interval", choice.max_unsafe_interval),
+        rpc_host=listen.rpc_host,
+        rpc_port=listen.rpc_port,
+        rpc_jwt_secret=None if listen.rpc_jwt_path is None else load_secret(listen.rpc_jwt_path),
+        debug_host=listen.debug_host,
+        debug_port=listen.debug_server_port,
+        metrics=listen.metrics,
+        metrics_host=listen.metrics_host,
+        metrics_port=listen.metrics_port,
+        decisions=choice.decisions,
     )
     if common.check_only:
         return ExitCode.OK
