@@ -29,7 +29,7 @@ from flashctl.op.call import open_call
 from flashctl.op.context import BlockContext
 from flashctl.op.execution import BlockExecution
 
-__all__ = ["TraceApi"]
+__all__ = ["MAX_TRACE_BYTES", "TraceApi"]
 
 MAX_TRACE_BYTES: Final = 64 * 2**20
 """Of one answer: 200,000 instructions with ten words on the stack. The largest transactions of OP Mainnet

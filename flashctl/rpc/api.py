@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, TypeVar
 
+import orjson
+
 from flashctl.chain.blocktag import Tag, parse_block_ref
 from flashctl.chain.call_api import Trial, access_list_json
 from flashctl.chain.call_params import simulation_param
@@ -19,10 +21,14 @@ from flashctl.chain.filters import LogFilter
 from flashctl.chain.params import address_param, bool_param, hash_param, quantity_param, slot_param
 from flashctl.chain.simulate_api import simulation_json
 from flashctl.chain.state_api import storage_values_json, storage_values_param
-from flashctl.core.jsonrpc.methods import Handler, Methods, required
+from flashctl.chain.trace_api import MAX_TRACE_BYTES
+from flashctl.chain.trace_params import trace_config
+from flashctl.chain.trace_run import trace_call
+from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
 from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
 from flashctl.evm.message import Deadline
-from flashctl.op.call import call_output, create_access_list, estimate_gas
+from flashctl.evm.tracers.tracer import Allowance
+from flashctl.op.call import call_output, create_access_list, estimate_gas, open_call
 from flashctl.op.simulate import SimulationBase
 from flashctl.rpc.arrivals import Arrivals, wait_for
 from flashctl.rpc.config import RpcConfig
@@ -94,6 +100,7 @@ class PendingApi:
         yield "eth_estimateGas", self.estimate
         yield "eth_createAccessList", self.access_list
         yield "eth_simulateV1", self.simulate
+        yield "debug_traceCall", self.trace_call
         yield "eth_getLogs", self.logs
 
     # --- blocks ---
@@ -291,6 +298,20 @@ class PendingApi:
         def work(state: StateView, deadline: Deadline) -> Any:
             base = SimulationBase(block.config, pending_header(block), state, state.ancestor_hash)
             return simulation_json(base, fields, self._options.call_gas, deadline)
+
+        return await self._calls.execute(block, work)
+
+    async def trace_call(self, params: list[Any]) -> Any:
+        view = self._pending(params, 1)
+        if view is None:
+            return await self._ask("debug_traceCall", params, 1)
+        block, config = view.latest, trace_config(optional(params, 2), index=2)
+        asked = [*params[:2], config.state_overrides, config.block_overrides]
+        simulation = simulation_param(asked, block.config, block.context, gas_cap=self._options.call_gas)
+
+        def work(state: StateView, deadline: Deadline) -> orjson.Fragment:
+            opened = open_call(simulation, state, state.ancestor_hash)
+            return trace_call(opened, config.options, Allowance(MAX_TRACE_BYTES), deadline)
 
         return await self._calls.execute(block, work)
 

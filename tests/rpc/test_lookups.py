@@ -3,6 +3,7 @@ of hash zero, and what it cannot know of the pending block."""
 
 from __future__ import annotations
 
+import pytest
 from support.rpc_node import ALICE, PROBE_AT, Bench, probe_block, run, selector
 from support.stream_lab import signed, word
 
@@ -86,3 +87,20 @@ def test_raw_bytes_of_what_was_pending_a_moment_ago() -> None:
         assert await made.call("eth_getRawTransactionByHash", to_hex(envelope.hash)) == to_hex(envelope.raw)
 
     run(scenario, stale_after_s=0.5)
+
+
+@pytest.mark.parametrize("tracer", ["callTracer", "prestateTracer", None])
+def test_a_call_is_traced_upon_what_is_preconfirmed(tracer: str | None) -> None:
+    async def scenario(made: Bench) -> None:
+        block = probe_block(made)
+        call = {"from": ALICE, "to": to_hex(PROBE_AT), "input": to_hex(selector("increment()"))}
+        options = {} if tracer is None else {"tracer": tracer}
+        latest = await made.call("debug_traceCall", call, "latest", options)
+        assert await made.call("debug_traceCall", call, "pending", options) == latest, "nothing is pending"
+        await made.stream(block)
+        pending = await made.call("debug_traceCall", call, "pending", options)
+        assert pending != latest == await made.call("debug_traceCall", call, "latest", options)
+        await made.seal(block)
+        assert pending == await made.upstream.call("debug_traceCall", [call, "latest", options])
+
+    run(scenario)
