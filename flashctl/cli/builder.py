@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -18,25 +18,16 @@ app = new_app()
 _DIALECTS = ("op-rbuilder", "base", "subblocks", "full")
 
 
-@command(
-    app,
-    "builder",
-    service=True,
-    example="flashctl builder --datadir ./chain --authrpc.jwtsecret ./jwt.hex\n"
-    "flashctl builder --no-flashblocks --genesis genesis.json      # a plain execution engine",
-)
-def builder(
+class Chain(NamedTuple):
+    """The embedded chain, and the network around it."""
+
     genesis: Annotated[
         Path | None,
-        typer.Option(
-            "--genesis",
-            "--chain",
-            help="op-geth style genesis.json; default: a devnet's.",
-        ),
-    ] = None,
+        typer.Option("--genesis", "--chain", help="op-geth style genesis.json; default: a devnet's."),
+    ] = None
     datadir: Annotated[
         Path | None, typer.Option("--datadir", help="Keep the chain here; default: in memory.")
-    ] = None,
+    ] = None
     keep_states: Annotated[
         int,
         typer.Option(
@@ -45,7 +36,7 @@ def builder(
             min=0,
             help="Forget states older than so many blocks; at least 64, 0 = keep all.",
         ),
-    ] = 1024,
+    ] = 1024
     chain_block_time: Annotated[
         int,
         typer.Option(
@@ -55,15 +46,11 @@ def builder(
             min=100,
             help="Between blocks.",
         ),
-    ] = 2000,
+    ] = 2000
     sync_rpc: Annotated[
         str | None,
-        typer.Option(
-            "--sync-rpc",
-            metavar="URL",
-            help="JSON-RPC of a node to fetch missing blocks from.",
-        ),
-    ] = None,
+        typer.Option("--sync-rpc", metavar="URL", help="JSON-RPC of a node to fetch missing blocks from."),
+    ] = None
     sequencer: Annotated[
         str | None,
         typer.Option(
@@ -72,49 +59,49 @@ def builder(
             metavar="URL",
             help="Forward raw transactions here.",
         ),
-    ] = None,
+    ] = None
     payload_version: Annotated[
         int,
         typer.Option(
-            "--payload-version",
-            metavar="BYTE",
-            help="First byte of payload ids: 3, or 4 as op-reth's.",
+            "--payload-version", metavar="BYTE", help="First byte of payload ids: 3, or 4 as op-reth's."
         ),
-    ] = 3,
-    http_addr: Annotated[str, typer.Option("--http.addr", help="JSON-RPC for users.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option("--http.port", min=0, max=65_535)] = 8545,
-    authrpc_addr: Annotated[str, typer.Option("--authrpc.addr", help="Engine API.")] = "127.0.0.1",
-    authrpc_port: Annotated[int, typer.Option("--authrpc.port", min=0, max=65_535)] = 8551,
+    ] = 3
+
+
+class Listeners(NamedTuple):
+    """Where the builder is asked."""
+
+    http_addr: Annotated[str, typer.Option("--http.addr", help="JSON-RPC for users.")] = "127.0.0.1"
+    http_port: Annotated[int, typer.Option("--http.port", min=0, max=65_535)] = 8545
+    authrpc_addr: Annotated[str, typer.Option("--authrpc.addr", help="Engine API.")] = "127.0.0.1"
+    authrpc_port: Annotated[int, typer.Option("--authrpc.port", min=0, max=65_535)] = 8551
     authrpc_jwtsecret: Annotated[
         Path | None,
         typer.Option(
-            "--authrpc.jwtsecret",
-            metavar="FILE",
-            help="Created if absent; default: DATADIR/jwt.hex.",
+            "--authrpc.jwtsecret", metavar="FILE", help="Created if absent; default: DATADIR/jwt.hex."
         ),
-    ] = None,
+    ] = None
     metrics: Annotated[
         str | None, typer.Option("--metrics", metavar="HOST:PORT", help="/metrics and /healthz.")
-    ] = None,
+    ] = None
+
+
+class Flashblocks(NamedTuple):
+    """What is published, and when."""
+
     flashblocks: Annotated[
         bool,
         typer.Option(
-            "--flashblocks/--no-flashblocks",
-            help="Publish flashblocks, or be a plain execution engine.",
+            "--flashblocks/--no-flashblocks", help="Publish flashblocks, or be a plain execution engine."
         ),
-    ] = True,
+    ] = True
     flashblocks_addr: Annotated[
         str, typer.Option("--flashblocks.addr", envvar="FLASHBLOCKS_WS_ADDR", help="WebSocket address.")
-    ] = "127.0.0.1",
+    ] = "127.0.0.1"
     flashblocks_port: Annotated[
         int,
-        typer.Option(
-            "--flashblocks.port",
-            envvar="FLASHBLOCKS_WS_PORT",
-            min=0,
-            max=65_535,
-        ),
-    ] = 1111,
+        typer.Option("--flashblocks.port", envvar="FLASHBLOCKS_WS_PORT", min=0, max=65_535),
+    ] = 1111
     flashblocks_block_time: Annotated[
         int,
         typer.Option(
@@ -123,7 +110,7 @@ def builder(
             metavar="MS",
             help="Between flashblocks.",
         ),
-    ] = 200,
+    ] = 200
     flashblocks_send_offset_ms: Annotated[
         int,
         typer.Option(
@@ -132,7 +119,7 @@ def builder(
             metavar="MS",
             help="Move all flashblocks; negative is earlier.",
         ),
-    ] = 0,
+    ] = 0
     flashblocks_end_buffer_ms: Annotated[
         int,
         typer.Option(
@@ -142,47 +129,48 @@ def builder(
             metavar="MS",
             help="How long before the slot's end the last one is built.",
         ),
-    ] = 100,
+    ] = 100
     flashblocks_ws_subscriber_limit: Annotated[
         int,
-        typer.Option(
-            "--flashblocks.ws-subscriber-limit",
-            envvar="FLASHBLOCK_WS_SUBSCRIBER_LIMIT",
-            min=1,
-        ),
-    ] = 256,
+        typer.Option("--flashblocks.ws-subscriber-limit", envvar="FLASHBLOCK_WS_SUBSCRIBER_LIMIT", min=1),
+    ] = 256
     flashblocks_dialect: Annotated[
         str,
-        typer.Option(
-            "--flashblocks.dialect",
-            help=f"Metadata: {', '.join(_DIALECTS)}.",
-        ),
-    ] = "op-rbuilder",
+        typer.Option("--flashblocks.dialect", help=f"Metadata: {', '.join(_DIALECTS)}."),
+    ] = "op-rbuilder"
+
+
+class Limits(NamedTuple):
+    """What the pool holds and a block takes."""
+
     max_transactions: Annotated[
         int, typer.Option("--txpool.max-transactions", min=1, help="In the pool.")
-    ] = 10_000,
+    ] = 10_000
     max_account_slots: Annotated[
         int, typer.Option("--txpool.max-account-slots", min=1, help="In the pool, of one sender.")
-    ] = 1_024,
-    min_tip: Annotated[int, typer.Option("--txpool.minimal-priority-fee", min=0, metavar="WEI")] = 0,
+    ] = 1_024
+    min_tip: Annotated[int, typer.Option("--txpool.minimal-priority-fee", min=0, metavar="WEI")] = 0
     max_tx_time: Annotated[
         float,
         typer.Option(
-            "--builder.max-tx-time",
-            metavar="SECONDS",
-            help="A transaction that runs longer is dropped.",
+            "--builder.max-tx-time", metavar="SECONDS", help="A transaction that runs longer is dropped."
         ),
-    ] = 0.5,
+    ] = 0.5
     max_uncompressed_block_size: Annotated[
         int | None,
-        typer.Option(
-            "--builder.max-uncompressed-block-size",
-            min=1,
-            metavar="BYTES",
-        ),
-    ] = None,
-    *,
-    common: Common,
+        typer.Option("--builder.max-uncompressed-block-size", min=1, metavar="BYTES"),
+    ] = None
+
+
+@command(
+    app,
+    "builder",
+    service=True,
+    example="flashctl builder --datadir ./chain --authrpc.jwtsecret ./jwt.hex\n"
+    "flashctl builder --no-flashblocks --genesis genesis.json      # a plain execution engine",
+)
+def builder(
+    chain: Chain, listen: Listeners, parts: Flashblocks, limits: Limits, *, common: Common
 ) -> ExitCode:
     """Build blocks as a series of flashblocks and publish them.
 
@@ -194,37 +182,44 @@ def builder(
     from flashctl.builder.schedule import Schedule
     from flashctl.builder.service import run
 
-    match flashblocks_dialect:
+    match parts.flashblocks_dialect:
         case "op-rbuilder" | "base" | "subblocks" | "full":
-            dialect = flashblocks_dialect
+            dialect = parts.flashblocks_dialect
         case _:
             raise UsageError(
-                f"--flashblocks.dialect {flashblocks_dialect} does not exist",
+                f"--flashblocks.dialect {parts.flashblocks_dialect} does not exist",
                 hint=f"one of {', '.join(_DIALECTS)}",
             )
     stream = StreamConfig(
-        Endpoint(flashblocks_addr, flashblocks_port), flashblocks_ws_subscriber_limit, dialect
+        Endpoint(parts.flashblocks_addr, parts.flashblocks_port),
+        parts.flashblocks_ws_subscriber_limit,
+        dialect,
     )
-    secret = authrpc_jwtsecret or (datadir / "jwt.hex" if datadir is not None else None)
+    secret = listen.authrpc_jwtsecret or (chain.datadir / "jwt.hex" if chain.datadir is not None else None)
     # Unpublished flashblocks only cost seals: a plain engine refreshes its payload four times a block.
-    interval = flashblocks_block_time if flashblocks else max(1, chain_block_time // 4)
+    interval = parts.flashblocks_block_time if parts.flashblocks else max(1, chain.chain_block_time // 4)
     config = BuilderConfig(
-        genesis=genesis,
-        datadir=datadir,
-        keep_states=keep_states,
-        http=Endpoint(http_addr, http_port),
-        engine=Endpoint(authrpc_addr, authrpc_port),
+        genesis=chain.genesis,
+        datadir=chain.datadir,
+        keep_states=chain.keep_states,
+        http=Endpoint(listen.http_addr, listen.http_port),
+        engine=Endpoint(listen.authrpc_addr, listen.authrpc_port),
         jwt_secret=secret,
-        schedule=Schedule(chain_block_time, interval, flashblocks_send_offset_ms, flashblocks_end_buffer_ms),
-        stream=stream if flashblocks else None,
-        metrics=_endpoint(metrics),
-        pool=PoolLimits(max_transactions, max_account_slots),
-        sync_rpc=sync_rpc,
-        sequencer=sequencer,
-        payload_version=payload_version,
-        max_tx_time_s=max_tx_time,
-        max_block_bytes=max_uncompressed_block_size,
-        min_tip=min_tip,
+        schedule=Schedule(
+            chain.chain_block_time,
+            interval,
+            parts.flashblocks_send_offset_ms,
+            parts.flashblocks_end_buffer_ms,
+        ),
+        stream=stream if parts.flashblocks else None,
+        metrics=_endpoint(listen.metrics),
+        pool=PoolLimits(limits.max_transactions, limits.max_account_slots),
+        sync_rpc=chain.sync_rpc,
+        sequencer=chain.sequencer,
+        payload_version=chain.payload_version,
+        max_tx_time_s=limits.max_tx_time,
+        max_block_bytes=limits.max_uncompressed_block_size,
+        min_tip=limits.min_tip,
     )
     if common.check_only:
         return ExitCode.OK
