@@ -11,7 +11,9 @@ Who pays what to whom differs between Ethereum, the OP Stack and deposits, so th
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
 
 from flashctl.errors import DataError
 from flashctl.eth.keccak import EMPTY_CODE_HASH
@@ -105,6 +107,16 @@ class ExecutionOutcome(NamedTuple):
     """Before refunds and floor: the least gas limit that reaches the same end is at least this."""
 
 
+_OutcomeFields: TypeAlias = tuple[bool, int, bytes, tuple[LogEntry, ...], int | None, str | None, int, int]
+_outcome: Final[Callable[[_OutcomeFields], ExecutionOutcome]] = partial(tuple.__new__, ExecutionOutcome)
+_tx_env: Final[Callable[[tuple[int, int, tuple[int, ...]]], TxEnv]] = partial(tuple.__new__, TxEnv)
+_message: Final[Callable[[tuple[int, int | None, int, bytes, int, bool]], Message]] = partial(
+    tuple.__new__, Message
+)
+"""Named tuples without their constructors, which are Python functions: 0.15 us each in place of 0.4, three
+times a transaction."""
+
+
 class IntrinsicGasError(DataError):
     """The gas limit does not cover the transaction's price before it does anything, or exceeds the cap."""
 
@@ -161,7 +173,7 @@ def run_transaction(
         context = Context(
             state,
             block,
-            TxEnv(params.sender, params.gas_price, params.blob_hashes),
+            _tx_env((params.sender, params.gas_price, params.blob_hashes)),
             rules,
             default_codes(rules) if codes is None else codes,
             deadline,
@@ -202,7 +214,7 @@ def _execute(context: Context, params: TxParams, gas: int, floor: int) -> Execut
     if params.authorizations and context.rules.has_delegation:
         for delegation in params.authorizations:
             _delegate(context, delegation)
-    message = Message(params.sender, params.to, params.value, params.data, gas)
+    message = _message((params.sender, params.to, params.value, params.data, gas, False))
     if params.to is None:
         result = execute_creation(context, message, create_address(params.sender, nonce))
     else:
@@ -212,9 +224,7 @@ def _execute(context: Context, params: TxParams, gas: int, floor: int) -> Execut
     used = max(spent - refund, floor)
     logs = tuple(state.logs)
     succeeded = result.status is _SUCCEEDED
-    return ExecutionOutcome(
-        succeeded, used, result.output, logs, result.created, result.halt_reason, refund, spent
-    )
+    return _outcome((succeeded, used, result.output, logs, result.created, result.halt_reason, refund, spent))
 
 
 def _warm_up(context: Context, params: TxParams) -> None:

@@ -14,8 +14,9 @@ https://specs.optimism.io/protocol/deposits.html#execution
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import partial
 from typing import Final, NamedTuple
 
 from flashctl.errors import DataError
@@ -37,7 +38,7 @@ from flashctl.eth.transactions import (
 from flashctl.evm.code import DELEGATION_PREFIX, CodeCache
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.message import BlockEnv, Deadline
-from flashctl.evm.state import Account, JournaledState
+from flashctl.evm.state import Account, JournaledState, make_account
 from flashctl.evm.transaction import (
     Delegation,
     ExecutionOutcome,
@@ -112,6 +113,12 @@ class Applied(NamedTuple):
     """Priority fee in total, in wei."""
     deposit_nonce: int | None = None
     """The sender's nonce before a deposit."""
+
+
+_applied: Final[Callable[[tuple[ExecutionOutcome, int, int, int, int, int | None]], Applied]] = partial(
+    tuple.__new__, Applied
+)
+"""`Applied` without its constructor, for the reason `evm.transaction` gives."""
 
 
 class TransactionProcessor:
@@ -209,7 +216,7 @@ class TransactionProcessor:
         price = effective_gas_price(tx, base_fee)
         before = state.snapshot()
         left = balance - gas_limit * price - data_fee - reserve
-        state.put_account(sender, Account(nonce, left, code_hash))
+        state.put_account(sender, make_account((nonce, left, code_hash)))
         try:
             params = parameters_of(tx, sender, price)
             outcome = run_transaction(state, env, self._rules, params, deadline=deadline, codes=codes)
@@ -229,7 +236,7 @@ class TransactionProcessor:
         credit(L1_FEE_VAULT, data_fee)
         credit(OPERATOR_FEE_VAULT, operator)
         state.finish_transaction()
-        return Applied(outcome, price, data_fee, operator, tip)
+        return _applied((outcome, price, data_fee, operator, tip, None))
 
     def _check_form(self, envelope: TxEnvelope, tx: SignedTransaction) -> int:
         """Rules that need no account; returns the most that the transaction pays per gas."""
