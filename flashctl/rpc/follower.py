@@ -29,12 +29,13 @@ from flashctl.core.sequence import (
     Rewound,
 )
 from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
-from flashctl.core.wire import InvalidFlashblock, decode
+from flashctl.core.wire import Flashblock, InvalidFlashblock, decode
 from flashctl.errors import FlashctlError
 from flashctl.rpc.chains import ChainRules
 from flashctl.rpc.heads import HeadNews
 from flashctl.rpc.node import Node, parse_block
 from flashctl.rpc.overlay import Overlay, Update
+from flashctl.rpc.reorder import Reorder
 from flashctl.rpc.state import CanonicalBlock
 
 __all__ = ["Follower", "StreamCounts"]
@@ -99,6 +100,7 @@ class Follower:
         self._rules = rules
         self._poll_interval_s = poll_interval_s
         self._stale_after_s = stale_after_s
+        self._reorder = Reorder()
         self._assembler = Assembler()
         self._inputs: asyncio.Queue[_Streamed | list[CanonicalBlock] | None] = asyncio.Queue(MAX_QUEUED)
         self._announced: bytes | None = None
@@ -163,7 +165,11 @@ class Follower:
             self.counts.invalid += 1
             _LOG.warning("message ignored: %s", error)
             return
-        events = self._assembler.feed(flashblock, frame.monotonic_ns)
+        for ready in self._reorder.feed(flashblock):
+            await self._take(ready, frame.monotonic_ns)
+
+    async def _take(self, flashblock: Flashblock, monotonic_ns: int) -> None:
+        events = self._assembler.feed(flashblock, monotonic_ns)
         for event in events:
             if isinstance(event, _ANOMALIES):
                 name = type(event).__name__
@@ -171,7 +177,7 @@ class Follower:
                 _LOG.debug("%s", event)
         payload = self._assembler.payload
         if payload is not None:
-            self.counts.last_flashblock_s = frame.monotonic_ns / 1e9
+            self.counts.last_flashblock_s = monotonic_ns / 1e9
         await self._inputs.put(_Streamed(events, payload))
 
     # --- the chain ---
