@@ -117,6 +117,9 @@ def encode_pair(first: bytes, second: bytes) -> bytes:
     """
     if 1 < len(first) < _PREPARED and 1 < len(second) < _PREPARED:
         payload = b"".join((_STRING_HEADERS[len(first)], first, _STRING_HEADERS[len(second)], second))
+    elif len(first) == 1 and first < b"\x80" and 1 < len(second) < _PREPARED:
+        # An empty path or one digit, as at nearly every leaf of a list of transactions or receipts.
+        payload = b"".join((first, _STRING_HEADERS[len(second)], second))
     else:
         payload = encode_bytes(first) + encode_bytes(second)
     size = len(payload)
