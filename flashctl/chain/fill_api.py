@@ -8,6 +8,7 @@ about `pending`, so that the answer is right wherever they are.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -47,19 +48,25 @@ class FillApi:
         fields = required(params, 0, "transaction")
         if not isinstance(fields, Mapping):
             raise InvalidCall("invalid argument 0: a transaction is an object")
-        chain_id = await self._number("eth_chainId")
-        given = simulated_call(fields, chain_id=chain_id)
-        if given.tx.to is None and not given.tx.data:
-            raise InvalidCall("contract creation without any data provided")
-        filled = dict(fields) | await self._fees(fields)
-        if not given.has_nonce:
-            sender = fields.get("from") or _NO_SENDER
-            filled["nonce"] = quantity(await self._number("eth_getTransactionCount", sender, _PENDING))
-        if not given.has_gas:
-            filled["gas"] = quantity(await self._number("eth_estimateGas", filled, _PENDING))
+        # At once: behind an overlay each of them may be a journey to the node.
+        nonce, fees, chain_id = await asyncio.gather(
+            self._nonce(fields), self._fees(fields), self._number("eth_chainId")
+        )
+        filled = {**fields, **fees, "nonce": nonce}
         call = simulated_call(filled, chain_id=chain_id)
+        if call.tx.to is None and not call.tx.data:
+            raise InvalidCall("contract creation without any data provided")
+        if not call.has_gas:
+            filled["gas"] = quantity(await self._number("eth_estimateGas", filled, _PENDING))
+            call = simulated_call(filled, chain_id=chain_id)
         raw = encode_transaction(call.tx)
         return {"raw": to_hex(raw), "tx": _unsigned_json(TxEnvelope(raw, call.tx, call.sender))}
+
+    async def _nonce(self, fields: Mapping[str, Any]) -> Any:
+        if fields.get("nonce") is not None:
+            return fields["nonce"]
+        sender = fields.get("from") or _NO_SENDER
+        return quantity(await self._number("eth_getTransactionCount", sender, _PENDING))
 
     async def _fees(self, fields: Mapping[str, Any]) -> dict[str, str]:
         """The fee fields that are not given; their sanity is checked with the words that geth has for it."""
@@ -70,19 +77,19 @@ class FillApi:
                 raise InvalidCall("gasPrice must be non-zero after london fork")
             return {}
         given_tip, given_cap = fields.get("maxPriorityFeePerGas"), fields.get("maxFeePerGas")
-        if given_tip is None:
-            tip = await self._number("eth_maxPriorityFeePerGas")
-        else:
-            tip = parse_quantity(given_tip)
         if given_cap is None:
-            cap = tip + BASE_FEE_MARGIN * await self._base_fee()
+            tip, base_fee = await asyncio.gather(self._tip(given_tip), self._base_fee())
+            cap = tip + BASE_FEE_MARGIN * base_fee
         else:
-            cap = parse_quantity(given_cap)
+            tip, cap = await self._tip(given_tip), parse_quantity(given_cap)
         if not cap:
             raise InvalidCall("maxFeePerGas must be non-zero")
         if cap < tip:
             raise InvalidCall(f"maxFeePerGas ({cap}) < maxPriorityFeePerGas ({tip})")
         return {"maxPriorityFeePerGas": quantity(tip), "maxFeePerGas": quantity(cap)}
+
+    async def _tip(self, given: Any) -> int:
+        return await self._number("eth_maxPriorityFeePerGas") if given is None else parse_quantity(given)
 
     async def _base_fee(self) -> int:
         block = await self._ask("eth_getBlockByNumber", [_PENDING, False])
