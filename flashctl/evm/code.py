@@ -173,7 +173,7 @@ class Code:
         self.size = CODE_OVERHEAD + 2 * len(raw)
         """About how many bytes this object holds."""
         self.jumpdests: set[int] = set()
-        """Places that jumps may go to, as far as jumps have gone there."""
+        """Places that jumps may go to, as far as it is known: `is_jumpdest` finds out about others."""
         self._all_jumpdests: frozenset[int] | None = None
         self._cache = cache
 

@@ -2,7 +2,7 @@
 
 It runs code that is seen once or twice, and every place of hot code that is not itself hot. A block is
 decoded when execution first arrives: its handlers with their operands and its static gas, so that running
-it again pays once for all its instructions (0.1 us each; decoding costs 0.15 us each). A block ends at
+it again pays once for all its instructions (0.1 us each; decoding costs 0.2 us each). A block ends at
 jumps, where the gas left is looked at, and where a frame ends or begins. At taken jumps the interpreter
 counts arrivals and hands over where the compiler has been or should go, so both tiers may take turns within
 one frame.
