@@ -110,6 +110,23 @@ def test_the_stack_holds_1024_words(tier: str) -> None:
     assert run_code(assemble(pushes + "PUSH1 1 PUSH1 1 POP STOP"), tier).halt_reason == "stack overflow"
 
 
+@pytest.mark.parametrize(("below", "more"), [(768, 256), (769, 255), (1000, 24), (1023, 1), (1024, 0)])
+def test_a_stack_outgrows_its_limit_inside_a_block(tier: str, below: int, more: int) -> None:
+    """The block behind the label starts on `below` words and reaches up to 1,024 of them, or one more."""
+    start = "PUSH1 1 " * below + "block: "
+    end = " POP" * (more + 1) + " STOP"
+    assert run_code(assemble(start + "PUSH1 1 " * more + end), tier).status is Status.SUCCEEDED
+    overflow = run_code(assemble(start + "PUSH1 1 " * (more + 1) + end), tier)
+    assert overflow.halt_reason == "stack overflow"
+
+
+@pytest.mark.parametrize("taker", ["POP", "ADD", "DUP3", "SWAP2", "MSTORE", "LOG0", "SSTORE", "@block JUMPI"])
+def test_a_stack_runs_out_inside_a_block(tier: str, taker: str) -> None:
+    """Two words below the label, of which the block takes the first."""
+    code = assemble(f"PUSH1 1 PUSH1 1 block: POP POP {taker} STOP")
+    assert run_code(code, tier).halt_reason == "stack underflow"
+
+
 def test_a_message_creates_at_the_address_of_the_nonce(tier: str) -> None:
     state = state_with()
     codes = CodeCache(PRAGUE_RULES.instructions, TIERS[tier])
