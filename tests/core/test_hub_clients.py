@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 import zlib
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ from flashctl.core.hub import (
     LagPolicy,
     ServerLimits,
 )
+from flashctl.core.hub.server import MAX_CUT_OFF
 
 
 class TestSlowClients:
@@ -298,6 +300,25 @@ class TestHostileClients:
                 await slow.gone()
                 dripping.cancel()
                 assert hub.stats.ended["handshake_timeout"] == 1
+
+        run(test)
+
+    def test_many_that_come_due_together_are_cut_off_in_turns(self) -> None:
+        """Others are served between two of them."""
+
+        async def test() -> None:
+            hub = Hub()
+            async with serving(hub, limits=ServerLimits(handshake_s=30)) as server:
+                slow = [await RawClient.open(server.port) for _ in range(MAX_CUT_OFF + 20)]
+                await until(lambda: len(server._handshakes) == len(slow))
+                later = time.monotonic() + 60
+                server.sweep(later)
+                await until(lambda: hub.stats.ended["handshake_timeout"] == MAX_CUT_OFF)
+                assert len(server._handshakes) == 20
+                server.sweep(later)
+                await until(lambda: not server._handshakes)
+                for client in slow:
+                    await client.gone()
 
         run(test)
 

@@ -8,11 +8,13 @@ clients are not pinged at once.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from itertools import islice
 
 from flashctl.core.hub.connection import Connection, State
 from flashctl.core.hub.encoding import Encoding
@@ -26,6 +28,11 @@ __all__ = ["Admit", "HubServer", "Pages", "ServerLimits", "serve"]
 SWEEP_S = 0.25
 NOISE_S = 1.0
 """Over which `max_input_per_s` is counted."""
+
+MAX_CUT_OFF = 64
+CUT_OFF_AGAIN_S = 0.01
+"""Connections past their deadline are cut off so many at a time, with a pause: a thousand slow handshakes
+that came together also come due together, 12 to 28 ms in which nobody would be served (1.6 ms this way)."""
 
 PING_SLICES = 16
 """Connections are pinged in so many groups per interval."""
@@ -281,7 +288,11 @@ class HubServer:
 
     def _sweep_again(self) -> None:
         self._sweep_timer = None
-        self.sweep(time.monotonic())
+        now = time.monotonic()
+        self.sweep(now)
+        if self._next_deadline() <= now:
+            self._arm(CUT_OFF_AGAIN_S)
+            return
         # Waking for nothing is not free: 0.2 ms of CPU, as much as a message to twenty clients.
         if self._handshakes or self._closing:
             self._arm(SWEEP_S)
@@ -290,11 +301,15 @@ class HubServer:
         elif self.noisy:
             self._arm(NOISE_S)
 
+    def _next_deadline(self) -> float:
+        waiting = (self._handshakes, self._closing)
+        return min((next(iter(deadlines.values())) for deadlines in waiting if deadlines), default=math.inf)
+
     def sweep(self, now: float) -> None:
-        """Enforce every deadline that has passed."""
+        """Enforce the deadlines that have passed, of MAX_CUT_OFF connections at most."""
         for deadlines, cause in ((self._handshakes, "handshake_timeout"), (self._closing, None)):
             # Both are in the order of their deadlines, since every entry waits equally long.
-            for connection, deadline in tuple(deadlines.items()):
+            for connection, deadline in tuple(islice(deadlines.items(), MAX_CUT_OFF)):
                 if deadline > now:
                     break
                 if cause is not None:
