@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -15,14 +15,9 @@ __all__ = ["app"]
 app = new_app()
 
 
-@command(
-    app,
-    "rpc",
-    service=True,
-    example="flashctl rpc --flashblocks-url ws://127.0.0.1:8547/ws --upstream-rpc http://127.0.0.1:8745\n"
-    "flashctl rpc --profile base-sepolia --http.port 8545",
-)
-def rpc(
+class Sources(NamedTuple):
+    """What the overlay follows, and whose rules it executes with."""
+
     flashblocks_url: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,7 +27,7 @@ def rpc(
             envvar=["RETH_FB_WEBSOCKET_URL", "FLASHBLOCKS_URL"],
             help="Flashblocks stream; repeat it for several that carry the same chain.",
         ),
-    ] = None,
+    ] = None
     upstream_rpc: Annotated[
         str | None,
         typer.Option(
@@ -40,7 +35,7 @@ def rpc(
             metavar="URL",
             help="Canonical node: any standard JSON-RPC endpoint that can batch.",
         ),
-    ] = None,
+    ] = None
     upstream_ws: Annotated[
         str | None,
         typer.Option(
@@ -48,7 +43,7 @@ def rpc(
             metavar="URL",
             help="Its WebSocket: new heads are told instead of polled for.",
         ),
-    ] = None,
+    ] = None
     sequencer: Annotated[
         str | None,
         typer.Option(
@@ -58,43 +53,59 @@ def rpc(
             metavar="URL",
             help="Where transactions are sent; the canonical node if left out.",
         ),
-    ] = None,
+    ] = None
     chain: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Rules to execute with; by default those of the node's chain id."),
-    ] = None,
+    ] = None
     genesis: Annotated[
         Path | None, typer.Option(help="op-geth style genesis.json whose rules to execute with.")
-    ] = None,
-    http_addr: Annotated[
-        str, typer.Option("--http.addr", "--host", help="Address to listen on.")
-    ] = "127.0.0.1",
+    ] = None
+
+
+class Listeners(NamedTuple):
+    """Where it is asked."""
+
+    http_addr: Annotated[str, typer.Option("--http.addr", "--host", help="Address to listen on.")] = (
+        "127.0.0.1"
+    )
     http_port: Annotated[
         int, typer.Option("--http.port", "--port", min=0, max=65535, help="HTTP and WebSocket; 0 takes any.")
-    ] = 8545,
+    ] = 8545
     http_corsdomain: Annotated[
         list[str],
         typer.Option("--http.corsdomain", metavar="ORIGIN", help="Whose web pages may call; * for all."),
-    ] = ["*"],  # noqa: B006  typer copies it
+    ] = ["*"]  # noqa: RUF012  typer copies it
+    metrics_addr: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="A status page beside the one on the JSON-RPC port."),
+    ] = None
+
+
+class Overlay(NamedTuple):
+    """How far ahead of the node the stream may be, and how patient we are with both."""
+
     max_pending_blocks_depth: Annotated[
         int,
         typer.Option(
             min=1, metavar="N", help="Pending blocks above the node's head; with more, it lags too far."
         ),
-    ] = 3,
+    ] = 3
     stale_after_ms: Annotated[
         int,
         typer.Option(min=100, metavar="MS", help="Silence of the stream after which pending means latest."),
-    ] = 6000,
+    ] = 6000
     poll_interval_ms: Annotated[
         int, typer.Option(min=10, metavar="MS", help="Between looks at the node's head.")
-    ] = 200,
+    ] = 200
     upstream_timeout_ms: Annotated[
         int, typer.Option(min=1, metavar="MS", help="For one request to the node or the sequencer.")
-    ] = 10_000,
-    sync_timeout_max_ms: Annotated[
-        int, typer.Option(min=1, metavar="MS", help="Longest wait of eth_sendRawTransactionSync.")
-    ] = 6000,
+    ] = 10_000
+
+
+class Calls(NamedTuple):
+    """What one call may cost."""
+
     rpc_gascap: Annotated[
         int,
         typer.Option(
@@ -103,7 +114,7 @@ def rpc(
             metavar="GAS",
             help="Most gas of an eth_call, and of all calls of an eth_simulateV1 together.",
         ),
-    ] = 50_000_000,
+    ] = 50_000_000
     rpc_evmtimeout_ms: Annotated[
         int,
         typer.Option(
@@ -112,18 +123,26 @@ def rpc(
             metavar="MS",
             help="Longest wall time of an eth_call or eth_simulateV1.",
         ),
-    ] = 5000,
-    calls_at_once: Annotated[int, typer.Option(min=1, metavar="N", help="eth_calls executing together.")] = 4,
+    ] = 5000
+    calls_at_once: Annotated[int, typer.Option(min=1, metavar="N", help="eth_calls executing together.")] = 4
+
+
+class Sending(NamedTuple):
+    """What users see of transactions that are on their way."""
+
+    sync_timeout_max_ms: Annotated[
+        int, typer.Option(min=1, metavar="MS", help="Longest wait of eth_sendRawTransactionSync.")
+    ] = 6000
     pending_nonce_includes_pool: Annotated[
         bool,
         typer.Option(help="Count what waits in the node's pool, or was just sent, in the pending nonce."),
-    ] = True,
+    ] = True
     latest_nonce_is_pending: Annotated[
         bool,
         typer.Option(
             help="Answer the latest nonce with the pending one, for tools that sign with it (cast)."
         ),
-    ] = False,
+    ] = False
     pool_wait_ms: Annotated[
         int,
         typer.Option(
@@ -132,11 +151,22 @@ def rpc(
             metavar="MS",
             help="Hold eth_getTransactionByHash of a pooled transaction for a flashblock with it (viem).",
         ),
-    ] = 500,
-    metrics_addr: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="A status page beside the one on the JSON-RPC port."),
-    ] = None,
+    ] = 500
+
+
+@command(
+    app,
+    "rpc",
+    service=True,
+    example="flashctl rpc --flashblocks-url ws://127.0.0.1:8547/ws --upstream-rpc http://127.0.0.1:8745\n"
+    "flashctl rpc --profile base-sepolia --http.port 8545",
+)
+def rpc(
+    sources: Sources,
+    listen: Listeners,
+    overlay: Overlay,
+    calls: Calls,
+    sending: Sending,
     *,
     common: Common,
 ) -> ExitCode:
@@ -145,34 +175,36 @@ def rpc(
     Executes the transactions of a flashblocks stream on the state of a canonical node and answers questions
     about `pending`, preconfirmed transactions and subscriptions; everything else is passed on to the node.
     """
-    if not flashblocks_url:
+    if not sources.flashblocks_url:
         raise UsageError("no flashblocks stream", hint="--flashblocks-url ws://HOST:PORT, or --profile NAME")
-    if not upstream_rpc:
+    if not sources.upstream_rpc:
         raise UsageError("no canonical node", hint="--upstream-rpc http://HOST:PORT, or --profile NAME")
     from flashctl.rpc.config import RpcConfig, chain_config, split_address
     from flashctl.rpc.service import run
 
-    metrics_host, metrics_port = split_address(metrics_addr) if metrics_addr else ("127.0.0.1", None)
+    metrics_host, metrics_port = (
+        split_address(listen.metrics_addr) if listen.metrics_addr else ("127.0.0.1", None)
+    )
     config = RpcConfig(
-        flashblocks_urls=tuple(flashblocks_url),
-        upstream_url=upstream_rpc,
-        upstream_ws_url=upstream_ws,
-        sequencer_url=sequencer,
-        host=http_addr,
-        port=http_port,
-        cors=tuple(http_corsdomain),
-        chain=chain_config(chain, genesis),
-        max_depth=max_pending_blocks_depth,
-        stale_after_s=stale_after_ms / 1000,
-        poll_interval_s=poll_interval_ms / 1000,
-        upstream_timeout_s=upstream_timeout_ms / 1000,
-        sync_timeout_ms=sync_timeout_max_ms,
-        call_gas=rpc_gascap,
-        call_timeout_s=rpc_evmtimeout_ms / 1000,
-        calls_at_once=calls_at_once,
-        nonce_includes_pool=pending_nonce_includes_pool,
-        latest_nonce_is_pending=latest_nonce_is_pending,
-        pool_wait_s=pool_wait_ms / 1000,
+        flashblocks_urls=tuple(sources.flashblocks_url),
+        upstream_url=sources.upstream_rpc,
+        upstream_ws_url=sources.upstream_ws,
+        sequencer_url=sources.sequencer,
+        host=listen.http_addr,
+        port=listen.http_port,
+        cors=tuple(listen.http_corsdomain),
+        chain=chain_config(sources.chain, sources.genesis),
+        max_depth=overlay.max_pending_blocks_depth,
+        stale_after_s=overlay.stale_after_ms / 1000,
+        poll_interval_s=overlay.poll_interval_ms / 1000,
+        upstream_timeout_s=overlay.upstream_timeout_ms / 1000,
+        sync_timeout_ms=sending.sync_timeout_max_ms,
+        call_gas=calls.rpc_gascap,
+        call_timeout_s=calls.rpc_evmtimeout_ms / 1000,
+        calls_at_once=calls.calls_at_once,
+        nonce_includes_pool=sending.pending_nonce_includes_pool,
+        latest_nonce_is_pending=sending.latest_nonce_is_pending,
+        pool_wait_s=sending.pool_wait_ms / 1000,
         metrics_host=metrics_host,
         metrics_port=metrics_port,
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from flashctl.cli.options import Common, command
 from flashctl.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from flashctl.watch.config import FilterConfig
 
 __all__ = ["app"]
 
@@ -56,36 +59,60 @@ def _complete_output(incomplete: str) -> list[str]:
     return [form for form in forms if form.startswith(incomplete)]
 
 
-@command(app, "watch", example=_EXAMPLES)
-def watch(
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="[URL|PROFILE]", help="What to follow.", autocompletion=_complete_target),
-    ] = None,
-    url: Annotated[str | None, typer.Option(help="The stream, where the argument is not given.")] = None,
-    source: Annotated[
-        str, typer.Option(help="auto, raw (a stream) or rpc (a node's eth_subscribe).")
-    ] = "auto",
+class Endpoint(NamedTuple):
+    """The stream and how to hold on to it."""
+
+    url: Annotated[str | None, typer.Option(help="The stream, where the argument is not given.")] = None
+    source: Annotated[str, typer.Option(help="auto, raw (a stream) or rpc (a node's eth_subscribe).")] = (
+        "auto"
+    )
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'K: V'")] = None
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sent as Authorization: Bearer.")
+    ] = None
+    reconnect: Annotated[bool, typer.Option(help="Come back after a disconnect.")] = True
+    ping_interval: Annotated[str, typer.Option(help="0 for none.")] = "5s"
+    pong_timeout: Annotated[
+        str, typer.Option(help="Generous: an answer waits behind data that is not read yet.")
+    ] = "20s"
+    silence: Annotated[str, typer.Option(help="Without data this long the connection is dead.")] = "15s"
+
+
+class Output(NamedTuple):
+    """What is printed."""
+
     output: Annotated[
         str,
         typer.Option(
             "--output", "-o", autocompletion=_complete_output, help="auto, table, line, json, raw or stats."
         ),
-    ] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Short for -o json: every event, lossless.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Short for -o raw: messages as received.")] = False,
+    ] = "auto"
+    json: Annotated[bool, typer.Option("--json", help="Short for -o json: every event, lossless.")] = False
+    raw: Annotated[bool, typer.Option("--raw", help="Short for -o raw: messages as received.")] = False
     fields: Annotated[
         list[str] | None,
         typer.Option(metavar="A,B", autocompletion=_complete_fields, help="Print these, tab-separated."),
-    ] = None,
+    ] = None
     format: Annotated[
         str | None, typer.Option("--format", metavar="TEMPLATE", help=r"Such as '{block} {index} {ntx}\n'.")
-    ] = None,
-    count: Annotated[
-        int | None, typer.Option("--count", "-n", min=1, help="Stop after N flashblocks.")
-    ] = None,
-    blocks: Annotated[int | None, typer.Option(min=1, help="Stop after N payloads.")] = None,
-    duration: Annotated[str | None, typer.Option(help="Stop after 30s, 10m, 1h.")] = None,
+    ] = None
+    stats: Annotated[bool, typer.Option("--stats", help="A summary at the end.")] = False
+    stats_every: Annotated[str | None, typer.Option(help="A summary every 5s.")] = None
+    interval: Annotated[str, typer.Option(help="The builder's; jitter is measured against it.")] = "200ms"
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw arrivals and sizes: .png, .svg, .pdf.")
+    ] = None
+    color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto"
+
+
+class Ending(NamedTuple):
+    """When it ends, and with which exit code."""
+
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after N flashblocks.")] = (
+        None  # type: ignore[assignment]  # hides tuple's own, which nobody calls
+    )
+    blocks: Annotated[int | None, typer.Option(min=1, help="Stop after N payloads.")] = None
+    duration: Annotated[str | None, typer.Option(help="Stop after 30s, 10m, 1h.")] = None
     until: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,88 +120,104 @@ def watch(
             autocompletion=_complete_condition,
             help="tx:HASH, block:>=N, payload:ID or event:NAME; any ends it.",
         ),
-    ] = None,
-    timeout: Annotated[str | None, typer.Option(help="Give up after this, exit 124.")] = None,
+    ] = None
+    timeout: Annotated[str | None, typer.Option(help="Give up after this, exit 124.")] = None
     fail_on: Annotated[
         list[str] | None,
         typer.Option(metavar="EVENT", autocompletion=_complete_event, help="Exit 1 if this happens."),
-    ] = None,
+    ] = None
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 65 at the first frame that is no flashblock.")
-    ] = False,
-    address: Annotated[
-        list[str] | None, typer.Option(help="Only from, to or logged by this address.")
-    ] = None,
-    sender: Annotated[list[str] | None, typer.Option("--from", help="Only from this address.")] = None,
-    to: Annotated[list[str] | None, typer.Option("--to", help="Only to this address.")] = None,
-    selector: Annotated[list[str] | None, typer.Option(help="Only calls of this function.")] = None,
-    topic: Annotated[list[str] | None, typer.Option(help="Only with this log topic.")] = None,
-    type: Annotated[list[str] | None, typer.Option("--type", help="Only of this type: 0x2, deposit.")] = None,
-    min_value: Annotated[int | None, typer.Option(metavar="WEI", help="Only worth at least this.")] = None,
-    no_deposits: Annotated[bool, typer.Option("--no-deposits", help="Leave deposits out.")] = False,
-    index: Annotated[str | None, typer.Option(metavar="N..M", help="Only these indices.")] = None,
-    stats: Annotated[bool, typer.Option("--stats", help="A summary at the end.")] = False,
-    stats_every: Annotated[str | None, typer.Option(help="A summary every 5s.")] = None,
-    interval: Annotated[str, typer.Option(help="The builder's; jitter is measured against it.")] = "200ms",
+    ] = False
+
+
+class Filters(NamedTuple):
+    """Which transactions and flashblocks count."""
+
+    address: Annotated[list[str] | None, typer.Option(help="Only from, to or logged by this address.")] = None
+    sender: Annotated[list[str] | None, typer.Option("--from", help="Only from this address.")] = None
+    to: Annotated[list[str] | None, typer.Option("--to", help="Only to this address.")] = None
+    selector: Annotated[list[str] | None, typer.Option(help="Only calls of this function.")] = None
+    topic: Annotated[list[str] | None, typer.Option(help="Only with this log topic.")] = None
+    type: Annotated[list[str] | None, typer.Option("--type", help="Only of this type: 0x2, deposit.")] = None
+    min_value: Annotated[int | None, typer.Option(metavar="WEI", help="Only worth at least this.")] = None
+    no_deposits: Annotated[bool, typer.Option("--no-deposits", help="Leave deposits out.")] = False
+    index: Annotated[str | None, typer.Option(metavar="N..M", help="Only these indices.")] = None  # type: ignore[assignment]  # as `count`
+
+
+class Recording(NamedTuple):
+    """Files: what arrives, kept and played again."""
+
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep what arrives; .zst, .gz and .br compress.")
-    ] = None,
-    record_raw: Annotated[bool, typer.Option("--record-raw", help="Keep frames bit by bit.")] = False,
-    replay: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Follow a recording; - is stdin.")
-    ] = None,
-    speed: Annotated[str | None, typer.Option(help="Of a replay: 1, 10 or max.")] = None,
+    ] = None
+    record_raw: Annotated[bool, typer.Option("--record-raw", help="Keep frames bit by bit.")] = False
+    replay: Annotated[Path | None, typer.Option(metavar="FILE", help="Follow a recording; - is stdin.")] = (
+        None
+    )
+    speed: Annotated[str | None, typer.Option(help="Of a replay: 1, 10 or max.")] = None
     serve: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Publish what arrives as a stream again.")
-    ] = None,
-    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'K: V'")] = None,
-    api_key_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Sent as Authorization: Bearer.")
-    ] = None,
-    reconnect: Annotated[bool, typer.Option(help="Come back after a disconnect.")] = True,
-    ping_interval: Annotated[str, typer.Option(help="0 for none.")] = "5s",
-    pong_timeout: Annotated[
-        str, typer.Option(help="Generous: an answer waits behind data that is not read yet.")
-    ] = "20s",
-    silence: Annotated[str, typer.Option(help="Without data this long the connection is dead.")] = "15s",
-    tx: Annotated[str | None, typer.Option("--tx", metavar="HASH", help="Follow one transaction.")] = None,
+    ] = None
+
+
+class Following(NamedTuple):
+    """One transaction's way to its block, and what a node says of ours."""
+
+    tx: Annotated[str | None, typer.Option("--tx", metavar="HASH", help="Follow one transaction.")] = None
     send: Annotated[
         str | None, typer.Option(metavar="RAW", help="Send a signed transaction and follow it.")
-    ] = None,
+    ] = None
     stage: Annotated[
         str | None, typer.Option(help="Where --tx ends: preconfirmed, or sealed (needs a node).")
-    ] = None,
+    ] = None
     submitted_at: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="When it was sent, seconds since the epoch.")
-    ] = None,
+    ] = None
     rpc: Annotated[
         str | None, typer.Option("--rpc", metavar="URL", help="The node to ask; a profile names one.")
-    ] = None,
+    ] = None
     confirm: Annotated[
         str | None,
         typer.Option(
             metavar="RPC", help="Compare payloads with this node's sealed blocks; auto is the profile's node."
         ),
-    ] = None,
+    ] = None
     compare: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="Race another endpoint; repeatable.")
-    ] = None,
+    ] = None
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the endpoint and say what is wrong, with a fix.")
+    ] = False
+
+
+class Reactions(NamedTuple):
+    """What to do at an event."""
+
     execute: Annotated[
         str | None, typer.Option("--exec", metavar="CMD", help="Run for each event named by --on.")
-    ] = None,
+    ] = None
     on: Annotated[
         list[str] | None,
         typer.Option(metavar="EVENT", autocompletion=_complete_event, help="Also: reorg, any."),
+    ] = None
+    bell: Annotated[bool, typer.Option("--bell", help="Ring for each event named by --on.")] = False
+
+
+@command(app, "watch", example=_EXAMPLES)
+def watch(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[URL|PROFILE]", help="What to follow.", autocompletion=_complete_target),
     ] = None,
-    bell: Annotated[bool, typer.Option("--bell", help="Ring for each event named by --on.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw arrivals and sizes: .png, .svg, .pdf.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Check the endpoint and say what is wrong, with a fix.")
-    ] = False,
-    color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto",
     *,
+    endpoint: Endpoint,
+    shown: Output,
+    ending: Ending,
+    only: Filters,
+    recording: Recording,
+    following: Following,
+    reactions: Reactions,
     common: Common,
 ) -> ExitCode:
     """Tail, record and measure a flashblocks stream.
@@ -187,7 +230,7 @@ def watch(
     unreachable; 74 file; 76 not a stream; 77 refused; 124 --timeout.
     """
     from flashctl.watch.conditions import parse_duration, parse_speed
-    from flashctl.watch.config import FilterConfig, WatchConfig
+    from flashctl.watch.config import WatchConfig
     from flashctl.watch.run import run
     from flashctl.watch.targets import parse_headers, resolve_stream
 
@@ -196,71 +239,77 @@ def watch(
 
     stream = resolve_stream(
         target,
-        url,
-        needed=replay is None,
-        source=source,
-        headers=parse_headers(header or (), api_key_file),
-        reconnect=reconnect,
-        ping_interval_s=parse_duration(ping_interval),
-        pong_timeout_s=parse_duration(pong_timeout),
-        silence_s=parse_duration(silence),
+        endpoint.url,
+        needed=recording.replay is None,
+        source=endpoint.source,
+        headers=parse_headers(endpoint.header or (), endpoint.api_key_file),
+        reconnect=endpoint.reconnect,
+        ping_interval_s=parse_duration(endpoint.ping_interval),
+        pong_timeout_s=parse_duration(endpoint.pong_timeout),
+        silence_s=parse_duration(endpoint.silence),
     )
-    node = rpc or stream.rpc_url
-    if check:
+    node = following.rpc or stream.rpc_url
+    if following.check:
         from flashctl.watch.doctor import run_check
 
-        return run_check(stream.config, node, as_json=json)
-    if confirm == "auto" and node is None:
+        return run_check(stream.config, node, as_json=shown.json)
+    if following.confirm == "auto" and node is None:
         raise UsageError(
             "--confirm auto needs a node", hint="name it: --confirm URL, or use a profile that has one"
         )
-    names = tuple(name for part in fields or () for name in part.split(",") if name)
-    settings: dict[str, Any] = {"output": "json" if json else "raw" if raw else output}
+    names = tuple(name for part in shown.fields or () for name in part.split(",") if name)
+    settings: dict[str, Any] = {"output": "json" if shown.json else "raw" if shown.raw else shown.output}
     return run(
         WatchConfig(
             stream=stream.config,
-            filters=FilterConfig(
-                addresses=address or (),
-                senders=sender or (),
-                targets=to or (),
-                selectors=selector or (),
-                topics=topic or (),
-                types=type or (),
-                min_value=min_value,
-                no_deposits=no_deposits,
-                indices=index,
-            ),
+            filters=_filters(only),
             fields=names,
-            template=None if format is None else format.replace("\\n", "\n").replace("\\t", "\t"),
-            count=count,
-            blocks=blocks,
-            duration_s=seconds(duration),
-            until=until or (),
-            timeout_s=seconds(timeout),
-            fail_on=fail_on or (),
-            strict=strict,
-            stats=stats,
-            stats_every_s=seconds(stats_every),
-            interval_ms=parse_duration(interval) * 1000,
-            record=record,
-            record_raw=record_raw,
-            replay=replay,
-            speed=None if speed is None else parse_speed(speed),
-            serve=serve,
-            confirm=node if confirm == "auto" else confirm,
-            compare=compare or (),
-            tx=tx,
-            send=send,
+            template=None if shown.format is None else shown.format.replace("\\n", "\n").replace("\\t", "\t"),
+            count=ending.count,
+            blocks=ending.blocks,
+            duration_s=seconds(ending.duration),
+            until=ending.until or (),
+            timeout_s=seconds(ending.timeout),
+            fail_on=ending.fail_on or (),
+            strict=ending.strict,
+            stats=shown.stats,
+            stats_every_s=seconds(shown.stats_every),
+            interval_ms=parse_duration(shown.interval) * 1000,
+            record=recording.record,
+            record_raw=recording.record_raw,
+            replay=recording.replay,
+            speed=None if recording.speed is None else parse_speed(recording.speed),
+            serve=recording.serve,
+            confirm=node if following.confirm == "auto" else following.confirm,
+            compare=following.compare or (),
+            tx=following.tx,
+            send=following.send,
             rpc=node,
-            send_rpc=rpc or stream.send_url,
-            stage=stage,
-            submitted_at=submitted_at,
-            execute=execute,
-            on=on or (),
-            bell=bell,
-            plot=plot,
-            color=color,
+            send_rpc=following.rpc or stream.send_url,
+            stage=following.stage,
+            submitted_at=following.submitted_at,
+            execute=reactions.execute,
+            on=reactions.on or (),
+            bell=reactions.bell,
+            plot=shown.plot,
+            color=shown.color,
             quiet=common.verbosity < 0,
             **settings,
         )
+    )
+
+
+def _filters(only: Filters) -> FilterConfig:
+    from flashctl.watch.config import FilterConfig
+
+    return FilterConfig(
+        addresses=only.address or (),
+        senders=only.sender or (),
+        targets=only.to or (),
+        selectors=only.selector or (),
+        topics=only.topic or (),
+        types=only.type or (),
+        min_value=only.min_value,
+        no_deposits=only.no_deposits,
+        indices=only.index,
     )
