@@ -76,8 +76,8 @@ _PUSHES = b"|".join(b"\\x%02x.{0,%d}" % (0x5F + size, size) for size in range(1,
 _JUMPDESTS = re.compile(b"(?s)(?:[^\\x5b\\x60-\\x7f]++|" + _PUSHES + b")*+(?:(\\x5b)|\\Z)")
 """Possessive, so it never backtracks into push data: 0.5 ms for the largest contract."""
 
-_PADDING: Final = bytes(33)
-"""Code ends in STOP, and a truncated PUSH32 reads zeros."""
+_PADDING: Final = bytes(34)
+"""A truncated PUSH32 reads zeros, code ends in STOP, and behind that is no jump destination."""
 
 DELEGATION_PREFIX: Final = b"\xef\x01\x00"
 """A 23-byte code that starts like this points to the code to run instead (EIP-7702)."""

@@ -110,6 +110,12 @@ def test_the_stack_holds_1024_words(tier: str) -> None:
     assert run_code(assemble(pushes + "PUSH1 1 PUSH1 1 POP STOP"), tier).halt_reason == "stack overflow"
 
 
+@pytest.mark.parametrize("code", [b"", *(bytes((opcode,)) for opcode in range(0x5F, 0x80))])
+def test_code_may_end_in_the_middle_of_a_push(tier: str, code: bytes) -> None:
+    assert run_code(code, tier).status is Status.SUCCEEDED
+    assert run_code(b"\x5b" + code, tier).status is Status.SUCCEEDED
+
+
 @pytest.mark.parametrize(("below", "more"), [(768, 256), (769, 255), (1000, 24), (1023, 1), (1024, 0)])
 def test_a_stack_outgrows_its_limit_inside_a_block(tier: str, below: int, more: int) -> None:
     """The block behind the label starts on `below` words and reaches up to 1,024 of them, or one more."""
