@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from flashctl.core import jwt
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.errors import RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.server import RunningServer, serve
@@ -184,6 +185,27 @@ class TestBatch:
             assert ["error" in reply for reply in replies] == [False, False, True, True]
 
         with_server(scenario, limits=ServerLimits(batch_items=5, batch_response_bytes=1000))
+
+    def test_answers_over_the_limit_are_not_held_until_the_last(self) -> None:
+        size, count = 1 << 18, 512
+
+        async def large(params: list[Any]) -> Any:
+            await asyncio.sleep(0)
+            return "x" * size
+
+        table = Methods()
+        table.register_all([("large", large)])
+        dispatcher = Dispatcher(table, limits=ServerLimits(batch_response_bytes=2 * size))
+        batch = orjson.dumps([{"id": i, "method": "large"} for i in range(count)])
+        tracemalloc.start()
+        try:
+            reply = asyncio.run(dispatcher.handle(batch))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert reply is not None
+        assert ["error" in each for each in orjson.loads(reply)] == [False] + [True] * (count - 1)
+        assert peak < count * size / 4
 
 
 class TestHttp:
