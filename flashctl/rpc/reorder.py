@@ -19,7 +19,7 @@ MAX_WAITING: Final = 2
 
 
 class Reorder:
-    """What comes out of `feed` is what went in, some of it later."""
+    """What comes out of `feed` is what went in, some of it later; what waits is not given a second time."""
 
     def __init__(self) -> None:
         self._payload_id = ""
@@ -36,9 +36,13 @@ class Reorder:
             self._payload_id, self._number = flashblock.payload_id, flashblock.base.block_number
             self._next = 1
             return [*before, flashblock]
-        if flashblock.payload_id != self._payload_id or index < self._next or index in self._waiting:
+        if flashblock.payload_id != self._payload_id or index < self._next:
             # Of another block, or seen before: not for this place to judge.
             return [flashblock]
+        if index in self._waiting:
+            # A publisher that is out of order is so on every stream of it: what the second one repeats while
+            # the first waits would be ahead of its turn behind us. The first is kept, as in `core.sequence`.
+            return []
         self._waiting[index] = flashblock
         ready = []
         while self._next in self._waiting:
