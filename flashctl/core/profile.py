@@ -130,8 +130,10 @@ def role_settings(
 
 
 def save_profile(path: Path, role: str, settings: Mapping[str, Any]) -> None:
-    """Write `settings` as the table of `role` into `path`, keeping the other tables of a profile already
-    there.
+    """Write `settings` into the table of `role` in `path`; None takes a setting out.
+
+    What a profile already there says about other roles stays, and so does what it says about this one under
+    names that are not in `settings`: a client of a role has a few of its flags.
 
     Raises:
         InvalidProfile: If the file exists and is not a profile.
@@ -140,7 +142,11 @@ def save_profile(path: Path, role: str, settings: Mapping[str, Any]) -> None:
     import tomli_w
 
     document = _read(path) if path.exists() else {}
-    document[role] = {key: value for key, value in settings.items() if value is not None}
+    kept = document.get(role, {})
+    if not isinstance(kept, dict):
+        raise InvalidProfile(path, f"{role!r} is not a table", hint=f"settings of a role go under [{role}]")
+    others = {key: value for key, value in kept.items() if key.replace("-", "_") not in settings}
+    document[role] = others | {key: value for key, value in settings.items() if value is not None}
     try:
         path.write_text(tomli_w.dumps(document), encoding="utf-8")
     except OSError as error:

@@ -82,5 +82,19 @@ def test_saving_keeps_other_tables(tmp_path: Path) -> None:
     path = write(tmp_path / "p.toml", "[watch]\nx = 1\n")
     save_profile(path, "rpc", {"b": [1, 2], "a": None, "c": "é"})
     assert load_profile(str(path)).tables == {"watch": {"x": 1}, "rpc": {"b": [1, 2], "c": "é"}}
+    save_profile(path, "rpc", {"b": None, "d": True})
+    assert load_profile(str(path)).tables["rpc"] == {"c": "é", "d": True}
     with pytest.raises(IoError, match="cannot write"):
         save_profile(tmp_path / "absent" / "p.toml", "rpc", {})
+
+
+def test_saving_refuses_what_is_no_table(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.toml", "rpc = 1\n")
+    with pytest.raises(InvalidProfile, match="not a table"):
+        save_profile(path, "rpc", {"b": 1})
+
+
+def test_saving_replaces_a_setting_spelled_with_hyphens(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.toml", "[rpc]\nhttp-port = 1\n")
+    save_profile(path, "rpc", {"http_port": 2})
+    assert load_profile(str(path)).tables == {"rpc": {"http_port": 2}}
