@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from flashctl.builder.pool import PoolLimits
 from flashctl.builder.schedule import Schedule
+from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.core.wire import Dialect
 from flashctl.errors import UsageError
 
 __all__ = ["BuilderConfig", "Endpoint", "StreamConfig"]
-
-MIN_KEEP_STATES: Final = 64
-"""Reorganisations and payload jobs go back a few blocks; a node behind the stream asks for a few more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +60,8 @@ class BuilderConfig:
 
     metrics: Endpoint | None = None
     pool: PoolLimits = field(default_factory=PoolLimits)
-    keep_states: int = 1024
-    """Of how many blocks the state stays at least; 0 for all. L1 takes 13 minutes to be final, which are 390
-    blocks of two seconds."""
+    keep_states: int = KEEP_STATES
+    """Of how many blocks the state stays at least; 0 for all."""
 
     sync_rpc: str | None = None
     """JSON-RPC of a node to fetch missing blocks from."""
@@ -86,10 +82,7 @@ class BuilderConfig:
     """Wei per gas below which the pool refuses a transaction."""
 
     def __post_init__(self) -> None:
-        if self.keep_states and self.keep_states < MIN_KEEP_STATES:
-            raise UsageError(
-                f"--keep-states {self.keep_states} is below {MIN_KEEP_STATES}", hint="0 keeps all of them"
-            )
+        check_keep_states(self.keep_states)
         if self.payload_version not in range(256):
             raise UsageError(f"--payload-version {self.payload_version} is not a byte")
         if self.max_tx_time_s <= 0:

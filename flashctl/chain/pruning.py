@@ -25,15 +25,21 @@ from time import perf_counter
 from typing import Final
 
 from flashctl.chain.store import OldestState, Store
-from flashctl.errors import FlashctlError
+from flashctl.errors import FlashctlError, UsageError
 from flashctl.eth.rlp import decode_list
 from flashctl.eth.trie import EMPTY_ROOT, MissingNode
 from flashctl.eth.trie_nodes import unpack_path
 from flashctl.evm.world import decode_account
 
-__all__ = ["Pruner"]
+__all__ = ["KEEP_STATES", "Pruner", "check_keep_states"]
 
 _LOG = logging.getLogger(__name__)
+
+KEEP_STATES: Final = 1024
+"""L1 takes 13 minutes to be final, which are 390 blocks of two seconds."""
+
+MIN_KEEP_STATES: Final = 64
+"""Reorganisations and payload jobs go back a few blocks; a node behind the stream asks for a few more."""
 
 MARKED_AT_ONCE: Final = 16
 SWEPT_AT_ONCE: Final = 128
@@ -43,6 +49,16 @@ FILTER_BITS: Final = 27
 """Two to this many bits are 16 MiB."""
 
 _PROBES: Final = Struct("<4I")
+
+
+def check_keep_states(blocks: int) -> None:
+    """Refuse to keep the states of fewer blocks than a node needs.
+
+    Raises:
+        UsageError: In the words of the flag.
+    """
+    if blocks and blocks < MIN_KEEP_STATES:
+        raise UsageError(f"--keep-states {blocks} is below {MIN_KEEP_STATES}", hint="0 keeps all of them")
 
 
 class _NodeFilter:

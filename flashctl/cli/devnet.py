@@ -38,6 +38,14 @@ def devnet(
     datadir: Annotated[
         Path | None, typer.Option(help="Keep the chain here; without it a temporary folder is used.")
     ] = None,
+    keep_states: Annotated[
+        int,
+        typer.Option(
+            metavar="BLOCKS",
+            min=0,
+            help="Forget states older than so many blocks; at least 64, 0 = keep all.",
+        ),
+    ] = 1024,
     genesis: Annotated[
         Path | None, typer.Option(help="An op-geth style genesis.json instead of the built-in one.")
     ] = None,
@@ -91,6 +99,7 @@ def devnet(
         host=host,
         ports=Ports.any_free() if any_ports else ports,
         datadir=datadir,
+        keep_states=keep_states,
         genesis=genesis,
         tx_rate=tx_rate,
         blocks=blocks,

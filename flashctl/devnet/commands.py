@@ -150,6 +150,7 @@ def _engine(config: DevnetConfig, layout: Layout, name: str, rpc_port: int, engi
         "builder",
         "--genesis", str(layout.genesis),
         "--datadir", str(layout.chain(name)),
+        "--keep-states", str(config.keep_states),
         "--http.addr", config.host,
         "--http.port", str(rpc_port),
         "--authrpc.addr", config.host,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.errors import UsageError
 
 __all__ = ["DevnetConfig", "Ports"]
@@ -61,6 +62,9 @@ class DevnetConfig:
     datadir: Path | None = None
     """Where the chain is kept; None keeps it in a temporary folder that ends with the run."""
 
+    keep_states: int = KEEP_STATES
+    """Of how many blocks builder and fallback keep the state at least; 0 for all."""
+
     genesis: Path | None = None
     """An op-geth style genesis to use instead of the built-in one."""
 
@@ -74,6 +78,7 @@ class DevnetConfig:
     log_level: str = "warning"
 
     def __post_init__(self) -> None:
+        check_keep_states(self.keep_states)
         if not 1 <= self.block_time <= 60:
             raise UsageError(f"--block-time {self.block_time} is outside 1..60 seconds")
         if not 20 <= self.flashblock_ms <= self.block_time * 1000:

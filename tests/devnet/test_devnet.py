@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from support.devnet import Devnet, devnet, rpc
 
+from flashctl.devnet.commands import Layout, role_commands
+from flashctl.devnet.config import DevnetConfig, Ports
+
 ROLES = {"builder", "fallback", "boost", "proxy", "rpc"}
 
 
@@ -82,6 +85,13 @@ def test_datadir_keeps_the_chain(tmp_path: Path) -> None:
         assert next(second.events())["block"] >= sealed[1]["block"] + 1
 
 
+def test_both_nodes_keep_as_many_states_as_asked(tmp_path: Path) -> None:
+    commands = role_commands(DevnetConfig(keep_states=65), Layout(tmp_path), Ports())
+    for name in ("builder", "fallback"):
+        arguments = commands[name]
+        assert arguments[arguments.index("--keep-states") + 1] == "65"
+
+
 def test_a_kept_chain_does_not_change_its_genesis(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "genesis.json").write_text("{}")
@@ -103,6 +113,7 @@ def test_a_kept_chain_does_not_change_its_genesis(tmp_path: Path) -> None:
         (["--flashblock-time", "5000"], "--flashblock-time 5000 is outside 20..2000 ms"),
         (["--block-time", "0"], "--block-time 0 is outside 1..60 seconds"),
         (["--rpc-port", "7001", "--proxy-port", "7001"], "are both 7001"),
+        (["--keep-states", "63"], "--keep-states 63 is below 64"),
         (["--genesis", "absent.json"], "absent.json"),
     ],
 )
