@@ -238,9 +238,11 @@ class Store:
         self, block: int, nodes: Iterable[tuple[bytes, bytes]], codes: Iterable[tuple[bytes, bytes]]
     ) -> None:
         """Keep trie nodes and code by their hashes. A node that is there already now belongs to this block
-        too: `sweep_nodes` must not take it for one that only older blocks need."""
+        too: `sweep_nodes` must not take it for one that only older blocks need. It never goes back to an
+        older block, which one that is imported once more would be."""
         self._connection.executemany(
-            f"INSERT INTO nodes VALUES (?, ?, {block}) ON CONFLICT (hash) DO UPDATE SET written = {block}",
+            f"INSERT INTO nodes VALUES (?, ?, {block})"
+            " ON CONFLICT (hash) DO UPDATE SET written = max(written, excluded.written)",
             nodes,
         )
         self._connection.executemany("INSERT OR IGNORE INTO codes VALUES (?, ?)", codes)

@@ -53,6 +53,18 @@ def reachable(chain: Chain, root: bytes) -> set[bytes]:
     return found
 
 
+def test_a_node_never_becomes_older() -> None:
+    """A block that is imported once more brings its nodes again, some of which younger blocks need."""
+    store, node = Store.open(None), b"\x11" * 32
+    with store.transaction():
+        store.add_state(5, [(node, b"rlp")], [])
+        store.add_state(3, [(node, b"rlp")], [])
+    assert store.sweep_nodes(b"", 4, lambda _: False, 10) == (None, 0)
+    assert store.node(node) == b"rlp"
+    assert store.sweep_nodes(b"", 5, lambda _: False, 10) == (None, 1)
+    store.close()
+
+
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "MARKED_AT_ONCE", 1)
     monkeypatch.setattr(pruning, "SWEPT_AT_ONCE", 3)
