@@ -7,7 +7,7 @@ every instruction, and a transaction of 30 Mgas can have ten million of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -29,7 +29,7 @@ from flashctl.op.call import open_call
 from flashctl.op.context import BlockContext
 from flashctl.op.execution import BlockExecution
 
-__all__ = ["MAX_TRACE_BYTES", "TraceApi"]
+__all__ = ["MAX_TRACE_BYTES", "TraceApi", "TraceTurns", "trace_seconds"]
 
 MAX_TRACE_BYTES: Final = 64 * 2**20
 """Of one answer: 200,000 instructions with ten words on the stack. The largest transactions of OP Mainnet
@@ -47,6 +47,24 @@ MAX_WAITING: Final = 16
 _T = TypeVar("_T")
 
 
+class TraceTurns(CallTurns):
+    """A line of their own for traces: each holds more, and runs longer, than a call."""
+
+    def __init__(self) -> None:
+        super().__init__(AT_ONCE, MAX_WAITING)
+
+    async def run(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        try:
+            return await super().run(work)
+        except TraceTooLarge as error:
+            raise RpcError(Code.TRANSACTION_REJECTED, f"response too large: {error}") from None
+
+
+def trace_seconds(config: TraceConfig, usual: float) -> float:
+    """Wall time of one trace: what it asks for, within reason."""
+    return min(config.seconds or usual, MAX_SECONDS)
+
+
 class TraceApi:
     """Methods that execute again and tell what happened."""
 
@@ -55,7 +73,7 @@ class TraceApi:
         self._blocks = blocks
         self._chain = resolver.chain
         self._limits = limits or CallLimits()
-        self._turns = CallTurns(AT_ONCE, MAX_WAITING)
+        self._turns = TraceTurns()
 
     def handlers(self) -> Iterator[tuple[str, Handler]]:
         """Names and handlers."""
@@ -133,12 +151,9 @@ class TraceApi:
 
     async def _run(self, config: TraceConfig, work: Callable[[Deadline, Allowance], _T]) -> _T:
         """The result of `work`, run in a thread when its turn has come."""
-        seconds = min(config.seconds or self._limits.seconds, MAX_SECONDS)
+        seconds = trace_seconds(config, self._limits.seconds)
 
         def bounded() -> _T:
             return work(Deadline(seconds), Allowance(MAX_TRACE_BYTES))
 
-        try:
-            return await self._turns.run(lambda: asyncio.to_thread(bounded))
-        except TraceTooLarge as error:
-            raise RpcError(Code.TRANSACTION_REJECTED, f"response too large: {error}") from None
+        return await self._turns.run(lambda: asyncio.to_thread(bounded))

@@ -21,7 +21,7 @@ from flashctl.chain.filters import LogFilter
 from flashctl.chain.params import address_param, bool_param, hash_param, quantity_param, slot_param
 from flashctl.chain.simulate_api import simulation_json
 from flashctl.chain.state_api import storage_values_json, storage_values_param
-from flashctl.chain.trace_api import MAX_TRACE_BYTES
+from flashctl.chain.trace_api import MAX_TRACE_BYTES, TraceTurns, trace_seconds
 from flashctl.chain.trace_params import trace_config
 from flashctl.chain.trace_run import trace_call
 from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
@@ -69,6 +69,7 @@ class PendingApi:
         self._overlay = overlay
         self._node = node
         self._calls = calls
+        self._trace_turns = TraceTurns()
         self._arrivals = arrivals
         self._next_nonce = next_nonce
         self._options = options
@@ -313,7 +314,8 @@ class PendingApi:
             opened = open_call(simulation, state, state.ancestor_hash)
             return trace_call(opened, config.options, Allowance(MAX_TRACE_BYTES), deadline)
 
-        return await self._calls.execute(block, work)
+        seconds = trace_seconds(config, self._calls.timeout_s)
+        return await self._calls.execute(block, work, turns=self._trace_turns, timeout_s=seconds)
 
     # --- logs ---
 

@@ -3,11 +3,16 @@ of hash zero, and what it cannot know of the pending block."""
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import pytest
-from support.rpc_node import ALICE, PROBE_AT, Bench, probe_block, run, selector
+from support.rpc_node import ALICE, PROBE_AT, TARGET, Bench, probe_block, run, selector
 from support.stream_lab import signed, word
 
+from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import to_hex
+from flashctl.rpc import api
 
 ZERO_HASH = "0x" + "00" * 32
 
@@ -102,5 +107,36 @@ def test_a_call_is_traced_upon_what_is_preconfirmed(tracer: str | None) -> None:
         assert pending != latest == await made.call("debug_traceCall", call, "latest", options)
         await made.seal(block)
         assert pending == await made.upstream.call("debug_traceCall", [call, "latest", options])
+
+    run(scenario)
+
+
+def endless(made: Bench) -> list[Any]:
+    """Parameters of a trace that only its bounds end."""
+    code = "0x5b600056"  # JUMPDEST PUSH1 0 JUMP
+    options = {"timeout": "100ms", "stateOverrides": {to_hex(TARGET): {"code": code}}}
+    return [{"from": ALICE, "to": to_hex(TARGET)}, "pending", options]
+
+
+def test_traces_stand_in_a_line_of_their_own() -> None:
+    async def scenario(made: Bench) -> None:
+        await made.stream(probe_block(made))
+        messages = Counter(
+            str(each).partition(" (")[0]
+            for each in await made.client.batch([("debug_traceCall", endless(made))] * 18)
+        )
+        assert messages == {"execution aborted": 16, "too many calls in line, try again later": 2}
+
+    run(scenario)
+
+
+def test_a_trace_that_is_too_large_is_refused_as_by_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MAX_TRACE_BYTES", 3000)
+
+    async def scenario(made: Bench) -> None:
+        await made.stream(probe_block(made))
+        with pytest.raises(RpcError) as caught:
+            await made.call("debug_traceCall", *endless(made))
+        assert caught.value.message == "response too large: trace exceeds 3000 bytes"
 
     run(scenario)
