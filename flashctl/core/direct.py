@@ -12,33 +12,28 @@ messages switches the direct way off until the library's queue is empty again.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.protocol import State
 
-__all__ = ["Direct", "DirectConnection", "LinkStats"]
+from flashctl.core.keepalive import KeepAlive, LinkStats
 
-Direct = Callable[[bytes, bool], None]
-"""Takes a message: its bytes, and whether it was binary."""
+__all__ = ["Direct", "DirectConnection"]
 
-
-@dataclass(slots=True)
-class LinkStats:
-    """What the keep-alive of a connection has found out; goes on over reconnects."""
-
-    pings: int = 0
-    """Sent."""
-    round_trip_s: float = 0.0
-    """Of the ping answered last; 0 before the first answer."""
-
+Direct = Callable[[bytes, bool, bytes | None, bool], None]
+"""Takes a message: its bytes, whether it was binary, the frame it came in where another server could send the
+same bytes on to its clients, and whether it was the last that came in one piece."""
 
 _TEXT, _BINARY = 0x81, 0x82
 """First bytes of a data frame that is final, not compressed and not a continuation."""
 
-_CONTROL = frozenset({0x88, 0x89, 0x8A})
+_PONG = 0x8A
+_CONTROL = frozenset({0x88, 0x89, _PONG})
 
 
 class DirectConnection(ClientConnection):
@@ -47,7 +42,7 @@ class DirectConnection(ClientConnection):
     direct: Direct | None = None
     last_direct: float = 0.0
     """When `direct` was last called; monotonic seconds."""
-    link: LinkStats | None = None
+    keep_alive: KeepAlive | None = None
     max_direct: int = 0
     """Messages larger than this are left to the library, which refuses them."""
     _pending: bytes | bytearray = b""
@@ -70,12 +65,36 @@ class DirectConnection(ClientConnection):
         except AttributeError:  # another version of the library keeps them elsewhere: the usual way works
             return False
 
-    async def ping(self, *arguments: Any, **settings: Any) -> Awaitable[float]:
-        """As the library's, which calls it to keep the connection alive."""
-        if self.link is not None:
-            self.link.pings += 1
-            self.link.round_trip_s = self.latency
-        return await super().ping(*arguments, **settings)
+    def start_keep_alive(self, link: LinkStats, interval_s: float, timeout_s: float | None) -> None:
+        """Ping every `interval_s`; close when an answer takes longer than `timeout_s`, None for never."""
+        self.keep_alive = KeepAlive(
+            self._write_ping, self._no_pong, link, interval_s=interval_s, timeout_s=timeout_s
+        )
+
+    def _write_ping(self, frame: bytes) -> None:
+        if self.protocol.state is State.OPEN:
+            self.transport.write(frame)
+
+    def _no_pong(self) -> None:
+        self._ending = asyncio.ensure_future(self._end_for_no_pong())
+
+    async def _end_for_no_pong(self) -> None:
+        try:
+            async with self.send_context():
+                self.protocol.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+        except ConnectionClosed:
+            pass  # which is what was asked for
+
+    def acknowledge_pings(self, data: bytes) -> None:
+        """As the library's, which calls it for a pong that did not come the direct way."""
+        if self.keep_alive is None or not self.keep_alive.pong(data):
+            super().acknowledge_pings(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+        if self.keep_alive is not None:
+            self.keep_alive.stop()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the socket."""
@@ -91,16 +110,25 @@ class DirectConnection(ClientConnection):
                 return
             data, self._pending = bytes(self._pending), b""
         self._cut(data, direct)
+        keep_alive = self.keep_alive
+        if keep_alive is not None and self.last_direct >= keep_alive.due:
+            keep_alive.ping()
 
     def _cut(self, data: bytes, direct: Direct) -> None:
         position, end = 0, len(data)
         while end - position >= 2:
             first, length = data[position], data[position + 1]
             start = position + 2
+            shortest = True
             if length == 126:
                 start, length = start + 2, int.from_bytes(data[start : start + 2], "big")
+                shortest = length > 125
             elif length == 127:
                 start, length = start + 8, int.from_bytes(data[start : start + 8], "big")
+                shortest = length > 0xFFFF
+            elif length > 127:  # masked, which a server must not do
+                self._hand_over(data[position:])
+                return
             stop = start + length
             is_message = first in (_TEXT, _BINARY) and length <= self.max_direct
             if not is_message and first not in _CONTROL:
@@ -110,17 +138,23 @@ class DirectConnection(ClientConnection):
                 self._needed = stop - position if start <= end else 0
                 break
             if not is_message:
-                super().data_received(data[position:stop])
-            elif first == _TEXT and not _is_utf8(data, start, stop):
-                self._hand_over(data[position:])
-                return
+                self._control(data[position:stop], data[start:stop])
             else:
+                message = data[start:stop]
+                if first == _TEXT and not _is_utf8(message):
+                    self._hand_over(data[position:])
+                    return
                 self.last_direct = time.monotonic()
-                direct(data[start:stop], first == _BINARY)
+                # One message in one piece is the rule, and slicing all of it makes no copy.
+                direct(message, first == _BINARY, data[position:stop] if shortest else None, stop == end)
             position = stop
         else:
             self._needed = 0
         self._pending = data[position:]
+
+    def _control(self, frame: bytes, payload: bytes) -> None:
+        if frame[0] != _PONG or self.keep_alive is None or not self.keep_alive.pong(payload):
+            super().data_received(frame)
 
     def _hand_over(self, data: bytes) -> None:
         """Leave these bytes, and all to come, to the library."""
@@ -129,8 +163,7 @@ class DirectConnection(ClientConnection):
         super().data_received(data)
 
 
-def _is_utf8(data: bytes, start: int, stop: int) -> bool:
-    text = data[start:stop]
+def _is_utf8(text: bytes) -> bool:
     if text.isascii():  # 1 us at 50 KB, and true of every flashblock
         return True
     try:

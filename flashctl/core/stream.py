@@ -40,7 +40,8 @@ from websockets.exceptions import (
     InvalidURI,
 )
 
-from flashctl.core.direct import Direct, DirectConnection, LinkStats
+from flashctl.core.direct import Direct, DirectConnection
+from flashctl.core.keepalive import LinkStats
 from flashctl.core.wire import MAX_FRAME_BYTES
 from flashctl.errors import AuthError, FlashctlError, ProtocolError, UsageError
 
@@ -229,8 +230,9 @@ async def _frames(
         ConnectionClosed: If the connection breaks.
     """
     direct = settings.direct
-    if isinstance(connection, DirectConnection):
-        connection.link = settings.link
+    if isinstance(connection, DirectConnection) and settings.ping_interval_s is not None:
+        link = settings.link or LinkStats()
+        connection.start_keep_alive(link, settings.ping_interval_s, settings.pong_timeout_s)
     patience = settings.silence_timeout_s
     while True:
         if direct is not None and isinstance(connection, DirectConnection):
@@ -278,7 +280,7 @@ def _arguments(settings: StreamOptions, url: str) -> dict[str, Any]:
         "compression": "deflate" if settings.deflate else None,
         "open_timeout": settings.connect_timeout_s,
         "close_timeout": 1.0,
-        "ping_interval": settings.ping_interval_s,
+        "ping_interval": settings.ping_interval_s if settings.direct is None else None,
         "ping_timeout": settings.pong_timeout_s,
         "max_size": settings.max_size,
         "max_queue": READ_AHEAD,

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flashctl.core.direct import LinkStats
+from flashctl.core.keepalive import LinkStats
 from flashctl.core.stream import (
     Backoff,
     Connected,
@@ -115,9 +115,9 @@ class Upstreams:
     async def _follow(self, upstream: Upstream) -> None:
         stats, relay, name = upstream.stats, self._relay, upstream.name
 
-        def receive(data: bytes, binary: bool) -> None:
+        def receive(data: bytes, binary: bool, frame: bytes | None = None, last: bool = False) -> None:
             upstream.last_message_at = time.monotonic()
-            relay.receive(name, data, binary=binary)
+            relay.receive(name, data, binary=binary, frame=frame, last=last)
 
         stats.attempts += 1
         async for item in subscribe(

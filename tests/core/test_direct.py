@@ -13,6 +13,8 @@ from support.proxy_lab import run, until
 from websockets.utils import accept_key
 
 from flashctl.core.direct import DirectConnection
+from flashctl.core.hub.framing import data_frame
+from flashctl.core.keepalive import LinkStats
 from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
 
 
@@ -24,6 +26,8 @@ class Script:
         self.greeting = b""
         """Sent in one piece with the answer to the handshake."""
         self.port = 0
+        self.received = b""
+        """After the handshake."""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Script]:
@@ -36,7 +40,7 @@ class Script:
             )
             self.writer = writer
             while (data := await reader.read(4096)) and data[0] != 0x88:
-                pass
+                self.received += data
             writer.close()
 
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
@@ -73,6 +77,8 @@ class Reader:
     def __init__(self) -> None:
         self.messages: list[tuple[bytes, bool]] = []
         self.direct = 0
+        self.frames: list[bytes | None] = []
+        self.last: list[bool] = []
         self.reasons: list[str] = []
         self.connected = asyncio.Event()
 
@@ -87,8 +93,10 @@ class Reader:
                 case Disconnected(_, reason):
                     self.reasons.append(reason)
 
-    def take(self, data: bytes, binary: bool) -> None:
+    def take(self, data: bytes, binary: bool, frame: bytes | None, last: bool) -> None:
         self.direct += 1
+        self.frames.append(frame)
+        self.last.append(last)
         self.messages.append((data, binary))
 
 
@@ -115,8 +123,104 @@ def test_messages_go_the_direct_way() -> None:
             await until(lambda: len(reader.messages) == 2)
             assert reader.messages == [(b"one", False), (b"\xff", True)]
             assert reader.direct == 2
+            assert reader.frames == [server_frame(TEXT, b"one"), server_frame(BINARY, b"\xff")]
 
     run(test)
+
+
+def test_the_frame_is_the_one_that_a_server_would_make() -> None:
+    longer = b"\x81\x7e\x00\x03abc"  # 16 bits of length where 7 would do
+    longest = b"\x82\x7f" + (200).to_bytes(8, "big") + b"b" * 200
+    messages = [b"", b"a" * 125, b"a" * 126, b"a" * 0xFFFF, b"a" * 0x10000]
+
+    async def test() -> None:
+        script = Script()
+        async with reading(script) as reader:
+            await script.write(longer + longest)
+            await until(lambda: len(reader.messages) == 2)
+            assert reader.frames == [None, None]
+            assert reader.last == [False, True]
+            for message in messages:
+                await script.write(server_frame(TEXT, message))
+                await until(lambda message=message: reader.messages[-1] == (message, False))
+            assert reader.frames[2:] == [data_frame(message, binary=False) for message in messages]
+            assert all(reader.last[2:])
+
+    run(test)
+
+
+def test_what_is_not_all_there_makes_no_message_the_last() -> None:
+    async def test() -> None:
+        script = Script()
+        async with reading(script) as reader:
+            await script.write(server_frame(TEXT, b"one") + b"\x81")
+            await until(lambda: len(reader.messages) == 1)
+            await script.write(b"\x03two")
+            await until(lambda: len(reader.messages) == 2)
+            assert reader.last == [False, True]
+
+    run(test)
+
+
+class TestKeepAlive:
+    """Its pings; the server of `Script` never answers by itself."""
+
+    @staticmethod
+    async def _answer(script: Script, ping: bytes) -> None:
+        mask, payload = ping[2:6], ping[6:10]
+        await script.write(server_frame(0x8A, bytes(a ^ b for a, b in zip(mask, payload, strict=True))))
+
+    def test_one_an_interval_and_its_round_trip(self) -> None:
+        async def test() -> None:
+            script, link = Script(), LinkStats()
+            async with reading(script, ping_interval_s=0.2, pong_timeout_s=5.0, link=link) as reader:
+                for number in range(3):
+                    await until(lambda number=number: len(script.received) == 10 * (number + 1))
+                    ping = bytes(script.received[-10:])
+                    assert ping[:2] == b"\x89\x84"
+                    await asyncio.sleep(0.02)
+                    await self._answer(script, ping)
+                    await until(lambda: link.round_trip_s >= 0.02)
+                    link.round_trip_s = 0.0
+                assert link.pings == 3
+                assert reader.reasons == []
+
+        run(test)
+
+    def test_a_message_takes_the_ping_along(self) -> None:
+        async def test() -> None:
+            script, link = Script(), LinkStats()
+            async with reading(script, ping_interval_s=1.0, pong_timeout_s=5.0, link=link):
+                await asyncio.sleep(0.92)
+                assert link.pings == 0
+                await script.write(server_frame(TEXT, b"x"))
+                await until(lambda: link.pings == 1)
+                await until(lambda: len(script.received) == 10)
+
+        run(test)
+
+    def test_no_answer_is_the_end_even_while_data_flows(self) -> None:
+        async def test() -> None:
+            script = Script()
+            async with reading(script, ping_interval_s=0.1, pong_timeout_s=0.2) as reader:
+                while not reader.reasons:
+                    await script.write(server_frame(TEXT, b"x"))
+                    await asyncio.sleep(0.02)
+                assert "ping timeout" in reader.reasons[0]
+
+        run(test)
+
+    def test_an_answer_may_come_between_fragments(self) -> None:
+        async def test() -> None:
+            script, link = Script(), LinkStats()
+            async with reading(script, ping_interval_s=0.1, pong_timeout_s=0.3, link=link) as reader:
+                await script.write(server_frame(0x01, b"be"))
+                await until(lambda: link.pings == 1)
+                await self._answer(script, bytes(script.received[-10:]))
+                await until(lambda: link.pings == 2)
+                assert reader.reasons == []
+
+        run(test)
 
 
 def test_what_comes_with_the_handshake_comes_first() -> None:
@@ -185,6 +289,7 @@ def test_silence_is_counted_from_the_last_direct_message() -> None:
         (server_frame(TEXT, b"x" * 2000), "exceeds limit"),
         (server_frame(0x83, b""), "opcode"),
         (b"\xc1\x01x", "reserved"),
+        (b"\x81\x83maskabc" + bytes(200), "masking"),
         (server_frame(0x88, b"\x03\xf5later"), "1013 later"),
     ],
 )

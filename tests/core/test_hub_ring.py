@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashctl.core.hub.budget import Lag, LagBudget, LagPolicy, Verdict, judge
+from flashctl.core.hub.encoding import Encoding
+from flashctl.core.hub.framing import data_frame
 from flashctl.core.hub.ring import UNPLACED, Message, Position, Ring, RingLimits
 
 
@@ -142,3 +144,13 @@ class TestBudget:
         budget = LagBudget(max_messages=10, stall_s=1.0, policy=LagPolicy.CONFLATE)
         assert judge(Lag(11, 0, 0.0, 0.0), budget) is Verdict.SKIP
         assert judge(Lag(11, 0, 0.0, 2.0), budget) is Verdict.STALLED
+
+
+class TestFrames:
+    @pytest.mark.parametrize("data", [b"", b"x", b"x" * 126, b"x" * 70000])
+    def test_a_frame_that_came_is_kept_instead_of_the_data(self, data: bytes) -> None:
+        frame = data_frame(data, binary=True)
+        message = Message(data, binary=True, frame=frame)
+        assert message.frame(Encoding.RAW) is frame
+        assert (message.data, message.size) == (data, len(data))
+        assert message.frame(Encoding.DEFLATE) == Message(data, binary=True).frame(Encoding.DEFLATE)

@@ -142,6 +142,44 @@ class TestForwarding:
         assert feed.relay.validator.breaches == {}
 
 
+class TestContinuations:
+    """Messages that are placed by how they start end up where parsing puts them."""
+
+    @pytest.mark.parametrize("space", [b"", b" "])
+    @pytest.mark.parametrize("index", [1, 9, 10, 255, 999_999_999])
+    def test_by_the_start_alone(self, index: int, space: bytes) -> None:
+        feed = Feed()
+        start = b'{"payload_id":%s"%s","index":%s' % (space, payload_id(7).encode(), space)
+        feed(start + b'0,"metadata":{"block_number":7}}')
+        assert feed(start + b"%d,whatever" % index)
+        assert feed.relay.last == Placed(payload_id(7), index, 7)
+        assert feed.relay.stats.unplaced == 0
+
+    @pytest.mark.parametrize(
+        "rest", [b"0,", b"01,", b"-1,", b"1.5,", b"1", b"1}", b",", b"1234567890,", b"\xb2,", b'"1",', b""]
+    )
+    def test_anything_unusual_is_parsed(self, rest: bytes) -> None:
+        feed = Feed()
+        start = b'{"payload_id":"%s","index":' % payload_id(7).encode()
+        feed(start + b'0,"metadata":{"block_number":7}}')
+        assert feed(start + rest)
+        assert feed.relay.stats.unplaced == 1, "and found not to be JSON, or not to be complete"
+
+    def test_a_start_that_lies(self) -> None:
+        feed = Feed()
+        start = b'{"payload_id":"%s","index":' % payload_id(8).encode()
+        feed(start + b'0,"payload_id":"%s","metadata":{"block_number":7}}' % payload_id(7).encode())
+        assert feed.relay.last == Placed(payload_id(7), 0, 7)
+        feed(start + b'1,"metadata":{"block_number":8}}')
+        assert feed.relay.last == Placed(payload_id(8), 1, 8)
+
+    def test_after_a_compressed_copy_as_well(self) -> None:
+        feed = Feed()
+        feed(brotli.compress(flashblock(7, 0)), binary=True)
+        assert feed(flashblock(7, 1)[:60])
+        assert feed.relay.last == Placed(payload_id(7), 1, 7)
+
+
 class TestDeduplication:
     def test_first_arrival_wins(self) -> None:
         feed = Feed()

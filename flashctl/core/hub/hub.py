@@ -103,11 +103,14 @@ class Hub:
         payload_id: str = "",
         index: int = UNPLACED,
         block_number: int = 0,
+        frame: bytes | None = None,
+        now: bool = False,
     ) -> None:
         """Send `data` to every client, as it is, in a text or a binary message.
 
         `payload_id`, `index` and `block_number` place the message in the stream for replay and resumption; a
-        message without them is forwarded to whoever is connected now.
+        message without them is forwarded to whoever is connected now. `frame` is what `data_frame` makes of
+        `data`, where the caller has it. `now` flushes at once, for a caller that knows of no further message.
         """
         message = Message(
             data,
@@ -116,6 +119,7 @@ class Hub:
             index=index,
             block_number=block_number,
             published_at=self._clock(),
+            frame=frame,
         )
         ring = self.ring
         if ring.head > self._flushed and (
@@ -127,8 +131,11 @@ class Hub:
         stats = self.stats
         stats.messages += 1
         stats.message_bytes += len(data)
-        stats.largest_message = max(stats.largest_message, len(data))
-        if not self._flush_asked:
+        if len(data) > stats.largest_message:
+            stats.largest_message = len(data)
+        if now:
+            self.flush()
+        elif not self._flush_asked:
             self._flush_asked = True
             asyncio.get_running_loop().call_soon(self.flush)
 
@@ -150,7 +157,7 @@ class Hub:
     def _group_end(self, start: int) -> int:
         size, seq = 0, start
         while seq < self.ring.head:
-            size += len(self.ring[seq].data)
+            size += self.ring[seq].size
             if size > MAX_JOIN_BYTES and seq > start:
                 break
             seq += 1

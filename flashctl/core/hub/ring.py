@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from flashctl.core.hub.encoding import Encoding, encode
 
@@ -41,16 +42,18 @@ class Message:
     """One published message and its frames, one for each encoding that a client has asked for."""
 
     __slots__ = (
+        "_data",
         "binary",
         "block_number",
-        "data",
         "facts",
         "frames",
         "index",
         "offset",
         "payload_id",
         "published_at",
+        "raw",
         "seq",
+        "size",
     )
 
     def __init__(
@@ -62,9 +65,14 @@ class Message:
         index: int = UNPLACED,
         block_number: int = 0,
         published_at: float = 0.0,
+        frame: bytes | None = None,
     ) -> None:
-        self.data = data
-        """The payload as it arrived; never re-encoded."""
+        self._data = data if frame is None else None
+        self.size = len(data)
+        """Of the payload, in bytes."""
+        self.raw = frame
+        """The payload in a WebSocket frame of its own: as it came where it came like that, for then the bytes
+        are kept once, else once a client asks for it."""
         self.binary = binary
         self.payload_id = payload_id
         self.index = index
@@ -78,9 +86,22 @@ class Message:
         self.facts: object = None
         """What a selector has worked out about the message, kept so that it is worked out once."""
         self.frames: dict[Encoding, bytes] = {}
+        """In the other encodings."""
+
+    @property
+    def data(self) -> bytes:
+        """The payload as it arrived; never re-encoded."""
+        if self._data is None:
+            assert self.raw is not None
+            return self.raw[-self.size :] if self.size else b""
+        return self._data
 
     def frame(self, encoding: Encoding) -> bytes:
         """The message as one WebSocket frame, built at the first request for `encoding`."""
+        if encoding is Encoding.RAW:
+            if self.raw is None:
+                self.raw = encode(self.data, self.binary, encoding)
+            return self.raw
         frame = self.frames.get(encoding)
         if frame is None:
             frame = self.frames[encoding] = encode(self.data, self.binary, encoding)
@@ -119,8 +140,8 @@ class Ring:
         previous = self._messages.get(self.head - 1)
         self._messages[self.head] = message
         self.head += 1
-        self.head_offset += len(message.data)
-        self.size += len(message.data)
+        self.head_offset += message.size
+        self.size += message.size
         if message.index == 0:
             self.open_block = message.seq
         elif message.index != UNPLACED and (previous is None or self._leaves_open_block(message)):
@@ -146,7 +167,7 @@ class Ring:
 
     def _forget_first(self, message: Message) -> None:
         del self._messages[self.first]
-        self.size -= len(message.data)
+        self.size -= message.size
         self.first += 1
 
     def slice(self, start: int, stop: int) -> Iterator[Message]:
@@ -165,9 +186,10 @@ class Ring:
         """How many times smaller the frames of each encoding are, over the messages that have one."""
         totals: dict[Encoding, tuple[int, int]] = {}
         for message in self._messages.values():
-            for encoding, frame in message.frames.items():
+            raw = {} if message.raw is None else {Encoding.RAW: message.raw}
+            for encoding, frame in chain(raw.items(), message.frames.items()):
                 before, after = totals.get(encoding, (0, 0))
-                totals[encoding] = (before + len(message.data), after + len(frame))
+                totals[encoding] = (before + message.size, after + len(frame))
         return [(encoding, before / after) for encoding, (before, after) in totals.items()]
 
     def joining_point(self) -> int:
