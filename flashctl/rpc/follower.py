@@ -105,6 +105,8 @@ class Follower:
         self._inputs: asyncio.Queue[_Streamed | list[CanonicalBlock] | None] = asyncio.Queue(MAX_QUEUED)
         self._announced: bytes | None = None
         self._look_now = asyncio.Event()
+        self._is_told_ahead = False
+        """The node has told of a head that it does not show: behind one URL there may be several nodes."""
         self._news = None if news_url is None else HeadNews(news_url, self._look_now.set)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="overlay")
         self._on_update: list[Callable[[Update], None]] = []
@@ -193,11 +195,13 @@ class Follower:
 
     async def _poll(self) -> None:
         while True:
+            self._is_told_ahead |= self._look_now.is_set()
             self._look_now.clear()
             try:
                 if self._rules.chain_id is None:
                     self._rules.connected(await self._node.chain_id())
-                await self._look()
+                if await self._look():
+                    self._is_told_ahead = False
                 self.counts.last_head_s = time.monotonic()
             except FlashctlError as error:
                 _LOG.warning("canonical node: %s", error)
@@ -211,14 +215,15 @@ class Follower:
     @property
     def _pause_s(self) -> float:
         """The longest time between two looks at the head."""
-        is_told = self._news is not None and self._news.is_live
+        is_told = self._news is not None and self._news.is_live and not self._is_told_ahead
         return max(self._poll_interval_s, TOLD_POLL_S) if is_told else self._poll_interval_s
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Take in the node's head; whether it is another one."""
         newest = await self._node.head()
         head = parse_block(newest)
         if head.hash == self._announced:
-            return
+            return False
         before = self.overlay.head
         shown = [newest]
         if before is not None and head.number > before.number:
@@ -231,6 +236,7 @@ class Follower:
         await self._inputs.put([parse_block(block) for block in shown])
         for callback in self._on_heads:
             callback(shown)
+        return True
 
     # --- the worker ---
 

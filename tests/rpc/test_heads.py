@@ -11,7 +11,7 @@ from support.hub_lab import until
 from support.rpc_node import Bench, bench, run
 from websockets.asyncio.server import ServerConnection, serve
 
-from flashctl.rpc import heads
+from flashctl.rpc import follower, heads
 from flashctl.rpc.heads import HeadNews
 
 NEVER_S = 3600.0
@@ -33,6 +33,28 @@ def test_heads_are_told() -> None:
         async with bench(is_told=True, poll_interval_s=NEVER_S) as made:
             for _ in range(3):
                 await overlay_reaches(made, seal(made))
+
+    asyncio.run(main())
+
+
+def test_news_of_a_head_that_the_node_does_not_show_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind one URL there may be several nodes, one ahead of the other."""
+    monkeypatch.setattr(follower, "TOLD_POLL_S", NEVER_S)
+
+    async def tell_too_early(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send('{"jsonrpc":"2.0","id":1,"result":"0x1"}')
+        await connection.wait_closed()
+
+    async def main() -> None:
+        async with serve(tell_too_early, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with bench(upstream_ws_url=url, poll_interval_s=0.02) as made:
+                news = made.node.follower._news
+                await until(lambda: news is not None and news.is_live)
+                await asyncio.sleep(0.2)
+                number, overlay = seal(made), made.node.overlay
+                await made.until(lambda: overlay.head is not None and overlay.head.number == number)
 
     asyncio.run(main())
 
