@@ -13,7 +13,7 @@ from dataclasses import replace
 from flashctl.core.sequence import Payload
 from flashctl.core.wire import ZERO_HASH
 from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_REQUESTS_HASH, EMPTY_TRIE_ROOT, Block, Header
-from flashctl.eth.trie import ordered_root
+from flashctl.eth.ordered_trie import ordered_root
 
 __all__ = ["full_block"]
 

@@ -26,7 +26,7 @@ from flashctl.eth.blocks import (
     Header,
 )
 from flashctl.eth.hexdata import InvalidHex, parse_hex, parse_quantity, quantity, to_hex
-from flashctl.eth.trie import ordered_root
+from flashctl.eth.ordered_trie import ordered_root
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.forks import OpFork
 

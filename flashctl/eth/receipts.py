@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from flashctl.errors import DataError
-from flashctl.eth.bloom import BLOOM_SIZE, logs_bloom
+from flashctl.eth.bloom import BLOOM_SIZE, bloom_bits, logs_bloom
 from flashctl.eth.rlp import (
     EMPTY_LIST,
     Item,
@@ -29,7 +30,7 @@ __all__ = [
     "decode_receipt",
     "encode_log",
     "encode_receipt",
-    "new_log",
+    "new_logs",
     "new_receipt",
 ]
 
@@ -98,11 +99,37 @@ _LogDraft: Final[Any] = _draft_of(Log)
 _ReceiptDraft: Final[Any] = _draft_of(Receipt)
 
 
-def new_log(address: int, topics: Iterable[int], data: bytes) -> Log:
-    """A log from the numbers that the EVM works with."""
-    log = _LogDraft(address.to_bytes(20, "big"), tuple([topic.to_bytes(32, "big") for topic in topics]), data)
-    log.__class__ = Log
-    return log  # type: ignore[no-any-return]
+def new_logs(entries: Iterable[tuple[int, Iterable[int], bytes]]) -> tuple[tuple[Log, ...], int]:
+    """Logs from the numbers that the EVM works with, and the filter of all of them as a number.
+
+    Args:
+        entries: Address, topics and data of each.
+    """
+    logs: list[Log] = []
+    bits = 0
+    for address, topics, data in entries:
+        emitter, mask = _entry(address, 20)
+        bits |= mask
+        words: list[bytes] = []
+        for topic in topics:
+            word, mask = _entry(topic, 32)
+            bits |= mask
+            words.append(word)
+        log = _LogDraft(emitter, tuple(words), data)
+        log.__class__ = Log
+        logs.append(log)
+    return tuple(logs), bits
+
+
+@lru_cache(maxsize=16_384)
+def _entry(number: int, size: int) -> tuple[bytes, int]:
+    """An address or a topic as bytes, and its bits in the filter.
+
+    Cached: a block of token transfers repeats the token's address and the event's name in every log, its
+    holders from block to block. Both at once, because finding one by the other costs as much again.
+    """
+    entry = number.to_bytes(size, "big")
+    return entry, bloom_bits(entry)
 
 
 def new_receipt(
@@ -114,7 +141,7 @@ def new_receipt(
     deposit_nonce: int | None,
     deposit_receipt_version: int | None,
 ) -> Receipt:
-    """A receipt whose filter is already known as a number (`log_bits`)."""
+    """A receipt whose filter is already known as a number, from `new_logs`."""
     bloom = bits.to_bytes(BLOOM_SIZE, "big")
     receipt = _ReceiptDraft(
         tx_type, succeeded, cumulative_gas_used, logs, deposit_nonce, deposit_receipt_version, bloom

@@ -18,14 +18,13 @@ hashing them ("secure" tries) is for the caller, who knows which hashes are wort
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, TypeAlias
 
 from flashctl.errors import UnavailableError
 from flashctl.eth.keccak import keccak256
-from flashctl.eth.rlp import encode_bytes, encode_uint
+from flashctl.eth.rlp import encode_bytes
 from flashctl.eth.trie_nodes import (
     EMPTY_REFS,
     NIBBLE,
@@ -38,7 +37,7 @@ from flashctl.eth.trie_nodes import (
     decode_node,
 )
 
-__all__ = ["EMPTY_ROOT", "Change", "MissingNode", "NodeSource", "OrderedTrie", "Trie", "ordered_root"]
+__all__ = ["EMPTY_ROOT", "Change", "MissingNode", "NodeSource", "Trie"]
 
 _PATH = itemgetter(0)
 
@@ -474,51 +473,3 @@ def _prefixed(path: str, node: Node | None) -> Node | None:
     if isinstance(node, Leaf):
         return Leaf(path + node.path, node.value)
     return Extension(path + node.path, node.child)
-
-
-@lru_cache(maxsize=4096)
-def _path_of(position: int) -> str:
-    return encode_uint(position).hex()
-
-
-def _batch(values: Iterable[bytes], first: int) -> Values:
-    """The changes that put `values` into a list from a position on."""
-    return sorted([(_path_of(position), value) for position, value in enumerate(values, first)])
-
-
-class OrderedTrie:
-    """The trie of a list (transactions, receipts), whose keys are the RLP of positions.
-
-    It grows without rehashing: a block that is sealed after each flashblock pays for the new entries only.
-    """
-
-    __slots__ = ("_trie", "size")
-
-    size: int
-
-    def __init__(self, values: Iterable[bytes] = ()) -> None:
-        batch = _batch(values, 0)
-        self._trie = Trie()._updated(batch)
-        self.size = len(batch)
-
-    @property
-    def root_hash(self) -> bytes:
-        """The hash of the list so far."""
-        return self._trie.root_hash
-
-    def extend(self, values: Iterable[bytes]) -> OrderedTrie:
-        """The list with `values` appended."""
-        batch = _batch(values, self.size)
-        return OrderedTrie._of(self._trie._updated(batch), self.size + len(batch))
-
-    @classmethod
-    def _of(cls, trie: Trie, size: int) -> OrderedTrie:
-        ordered = cls.__new__(cls)
-        ordered._trie = trie
-        ordered.size = size
-        return ordered
-
-
-def ordered_root(values: Iterable[bytes]) -> bytes:
-    """The root hash of a list of encoded transactions, receipts or withdrawals."""
-    return OrderedTrie(values).root_hash

@@ -19,7 +19,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -284,8 +284,8 @@ class JournaledState:
         """Credit `amount` wei (debit if negative; the caller has checked the balance). Zero touches
         nothing.
 
-        Written out, because a transaction with all its fees comes here five times: 0.7 us, where
-        `get_account` and `put_account` take 1.2.
+        Written out, because every transaction pays with it: 0.7 us, where `get_account` and `put_account`
+        take 1.2.
         """
         if amount:
             accounts = self.accounts
@@ -294,6 +294,20 @@ class JournaledState:
             self.undo.append((accounts, address, old))
             self._before_transaction.setdefault(address, old)
             accounts[address] = make_account((nonce, balance + amount, code_hash))
+
+    def pay_out(self, payments: Iterable[tuple[int, int]]) -> None:
+        """Credit (address, wei) each, as the last thing that a transaction does: it cannot be reverted.
+
+        `add_balance` without a call and an entry of the undo log for each of a transaction's five fees takes
+        twice as long, 2 % of a transfer.
+        """
+        accounts, before = self.accounts, self._before_transaction
+        for address, amount in payments:
+            if amount:
+                old = accounts.get(address) or self.get_account(address)
+                nonce, balance, code_hash = old
+                before.setdefault(address, old)
+                accounts[address] = make_account((nonce, balance + amount, code_hash))
 
     def transfer(self, sender: int, to: int, value: int) -> None:
         """Move `value` wei on behalf of a message or a SELFDESTRUCT; a subclass may note it.
@@ -304,8 +318,12 @@ class JournaledState:
 
     def increment_nonce(self, address: int) -> int:
         """Count one more transaction or creation; returns the nonce before."""
-        nonce, balance, code_hash = self.get_account(address)
-        self.put_account(address, make_account((nonce + 1, balance, code_hash)))
+        accounts = self.accounts
+        old = accounts.get(address) or self.get_account(address)
+        nonce, balance, code_hash = old
+        self.undo.append((accounts, address, old))
+        self._before_transaction.setdefault(address, old)
+        accounts[address] = make_account((nonce + 1, balance, code_hash))
         return nonce
 
     def set_code(self, address: int, code: bytes) -> None:

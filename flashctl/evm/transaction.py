@@ -131,7 +131,11 @@ class IntrinsicGasError(DataError):
 
 def intrinsic_gas(params: TxParams) -> int:
     """What a transaction costs before its first instruction (Yellow Paper 6.2, EIP-2930, 3860, 7702)."""
-    gas = TX_BASE + CALLDATA_TOKEN * _tokens(params.data)
+    return _intrinsic_gas(params, _tokens(params.data))
+
+
+def _intrinsic_gas(params: TxParams, tokens: int) -> int:
+    gas = TX_BASE + CALLDATA_TOKEN * tokens
     if params.to is None:
         gas += TX_CREATE + INITCODE_WORD * ((len(params.data) + 31) // 32)
     for _, slots in params.access_list:
@@ -193,10 +197,11 @@ def check_gas_limit(params: TxParams, rules: EvmRules) -> tuple[int, int]:
         IntrinsicGasError: It is too low, or above the fork's cap.
     """
     limit = params.gas_limit
-    needed = intrinsic_gas(params)
+    tokens = _tokens(params.data)
+    needed = _intrinsic_gas(params, tokens)
     if needed > limit:
         raise IntrinsicGasError("intrinsic gas too low", limit, needed)
-    floor = floor_gas(params.data) if rules.has_calldata_floor else 0
+    floor = TX_BASE + FLOOR_TOKEN * tokens if rules.has_calldata_floor else 0
     if floor > limit:
         raise IntrinsicGasError("calldata floor not covered", limit, floor)
     cap = rules.transaction_gas_cap

@@ -29,7 +29,7 @@ _PARALLEL_FROM = 8
 class TxEnvelope:
     """A decoded transaction, its EIP-2718 bytes, hash and sender. Treat it as immutable."""
 
-    __slots__ = ("_fastlz_size", "checked_for", "hash", "raw", "sender", "tx")
+    __slots__ = ("_da_size", "_fastlz_size", "checked_for", "hash", "raw", "sender", "tx")
 
     raw: bytes
     """EIP-2718 encoding, signature included: what enters the transactions root and the L1 fee."""
@@ -50,6 +50,7 @@ class TxEnvelope:
         self.sender = sender
         self.checked_for: int | None = None
         """Chain id for which the rules that need neither state nor fork were found to hold."""
+        self._da_size: int | None = None
         self._fastlz_size: int | None = None
 
     @classmethod
@@ -81,7 +82,10 @@ class TxEnvelope:
         """Estimated bytes on L1, at least 100: the unit of `miner_setMaxDASize` and of Jovian's DA
         footprint.
         """
-        return estimated_da_size(self.fastlz_size) // 1_000_000
+        size = self._da_size
+        if size is None:
+            size = self._da_size = estimated_da_size(self.fastlz_size) // 1_000_000
+        return size
 
     def __repr__(self) -> str:
         return f"TxEnvelope(0x{self.hash.hex()}, {type(self.tx).__name__})"

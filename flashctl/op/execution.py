@@ -16,15 +16,14 @@ from flashctl.eth.blocks import (
     Block,
     Header,
 )
-from flashctl.eth.bloom import log_bits
-from flashctl.eth.receipts import Log, Receipt, encode_receipt, new_log, new_receipt
+from flashctl.eth.ordered_trie import OrderedTrie
+from flashctl.eth.receipts import Receipt, encode_receipt, new_logs, new_receipt
 from flashctl.eth.signatures import InvalidSignature
 from flashctl.eth.transactions import DepositTx, InvalidTransaction
-from flashctl.eth.trie import OrderedTrie
 from flashctl.evm.calls import create_address
 from flashctl.evm.code import CodeCache
 from flashctl.evm.message import BlockEnv, Deadline
-from flashctl.evm.state import JournaledState, LogEntry, StateDiff
+from flashctl.evm.state import JournaledState, StateDiff
 from flashctl.evm.world import World
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import AncestorHash, BlockContext
@@ -45,7 +44,7 @@ __all__ = [
     "TransactionRejected",
     "TransactionResult",
     "execute_block",
-    "log_of",
+    "receipt_of",
     "withdrawals_root",
 ]
 
@@ -275,14 +274,9 @@ class BlockExecution:
         )
 
     def _result(self, envelope: TxEnvelope, applied: Applied) -> TransactionResult:
-        outcome, nonce = applied.outcome, applied.deposit_nonce
-        logs = tuple([log_of(entry) for entry in outcome.logs])
-        bits = log_bits(logs)
+        outcome = applied.outcome
+        receipt, bits = receipt_of(envelope, applied, self.gas_used, self.fork)
         self._bloom |= bits
-        version = _DEPOSIT_RECEIPT_VERSION if nonce is not None and self.fork >= OpFork.CANYON else None
-        receipt = new_receipt(
-            envelope.tx.type_byte, outcome.succeeded, self.gas_used, logs, bits, nonce, version
-        )
         self._encoded_receipts.append(encode_receipt(receipt))
         return TransactionResult(
             receipt,
@@ -319,9 +313,21 @@ def withdrawals_root(world: World, fork: OpFork) -> bytes | None:
     return EMPTY_TRIE_ROOT if fork >= OpFork.CANYON else None
 
 
-def log_of(entry: LogEntry) -> Log:
-    """A log of the EVM as receipts hold it."""
-    return new_log(*entry)
+def receipt_of(
+    envelope: TxEnvelope, applied: Applied, cumulative_gas_used: int, fork: OpFork
+) -> tuple[Receipt, int]:
+    """The receipt of a transaction, and its filter as a number.
+
+    Args:
+        cumulative_gas_used: Gas of the block up to and including the transaction.
+    """
+    outcome, nonce = applied.outcome, applied.deposit_nonce
+    logs, bits = new_logs(outcome.logs)
+    version = _DEPOSIT_RECEIPT_VERSION if nonce is not None and fork >= OpFork.CANYON else None
+    receipt = new_receipt(
+        envelope.tx.type_byte, outcome.succeeded, cumulative_gas_used, logs, bits, nonce, version
+    )
+    return receipt, bits
 
 
 def _contract_address(envelope: TxEnvelope, applied: Applied) -> bytes:

@@ -141,7 +141,8 @@ def _bedrock_parameters(state: FeeParameterSlots, base_fee: int) -> L1FeeParamet
 
 def estimated_da_size(fastlz_size: int) -> int:
     """Millionths of a byte that a transaction is estimated to take on L1 (Fjord's regression)."""
-    return max(_FJORD_MINIMUM, _FJORD_INTERCEPT + _FJORD_COEFFICIENT * fastlz_size)
+    size = _FJORD_INTERCEPT + _FJORD_COEFFICIENT * fastlz_size
+    return size if size > _FJORD_MINIMUM else _FJORD_MINIMUM
 
 
 def da_footprint_scalar_or_default(scalar: int) -> int:

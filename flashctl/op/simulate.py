@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 from flashctl.eth.addresses import checksum_address
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT, Header
 from flashctl.eth.bloom import merge
-from flashctl.eth.receipts import Log, Receipt, encode_receipt
+from flashctl.eth.ordered_trie import ordered_root
+from flashctl.eth.receipts import Log, Receipt, encode_receipt, new_logs, new_receipt
 from flashctl.eth.transactions import (
     AccessListTx,
     BlobTx,
@@ -29,7 +30,6 @@ from flashctl.eth.transactions import (
     encode_transaction,
     max_fee,
 )
-from flashctl.eth.trie import ordered_root
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.message import BlockEnv, Deadline
 from flashctl.evm.state import JournaledState, LogEntry, StateReader
@@ -45,12 +45,13 @@ from flashctl.op.call import DEFAULT_CALL_GAS
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import AncestorHash, BlockContext
 from flashctl.op.envelope import TxEnvelope
-from flashctl.op.execution import log_of, withdrawals_root
+from flashctl.op.execution import withdrawals_root
 from flashctl.op.extra_data import encode_extra_data
 from flashctl.op.fees import BASE_FEE_VAULT
 from flashctl.op.forks import OpFork, rules_for
 from flashctl.op.overrides import BlockOverrides, InvalidOverride, StateOverrides, apply_overrides
 from flashctl.op.simulation_plan import (
+    LOG_BYTES,
     MAX_RESULT_BYTES,
     BlockPlan,
     RefusalCode,
@@ -209,7 +210,7 @@ class _Simulation:
             gas_used += outcome.gas_used
             self._count(outcome)
             envelopes.append(TxEnvelope(encode_transaction(tx), tx, call.sender))
-            results.append(SimulatedResult(outcome, tuple(map(log_of, outcome.logs)), is_capped))
+            results.append(SimulatedResult(outcome, new_logs(outcome.logs)[0], is_capped))
         header = self._seal(context, fork, envelopes, results)
         self._hashes[header.number] = header.hash
         self._parent = header
@@ -218,7 +219,8 @@ class _Simulation:
     def _count(self, outcome: ExecutionOutcome) -> None:
         """Take gas and size of a result off what is left for the request."""
         self._gas_left -= outcome.gas_used
-        self._bytes_left -= len(outcome.output) + sum(len(entry.data) for entry in outcome.logs)
+        logs = outcome.logs
+        self._bytes_left -= len(outcome.output) + sum(len(each.data) for each in logs)
         if self._bytes_left < 0:
             text = f"results too large: more than {MAX_RESULT_BYTES} bytes of returned data and logs"
             raise SimulationRefused(RefusalCode.LIMIT_EXCEEDED, text)
@@ -366,8 +368,10 @@ class _Simulation:
         for envelope, result in zip(envelopes, results, strict=True):
             outcome = result.outcome
             gas_used += outcome.gas_used
-            logs = tuple(log_of(entry) for entry in outcome.logs if not isinstance(entry, _Transfer))
-            receipts.append(Receipt(envelope.tx.type_byte, outcome.succeeded, gas_used, logs))
+            logs, bits = new_logs(entry for entry in outcome.logs if not isinstance(entry, _Transfer))
+            receipts.append(
+                new_receipt(envelope.tx.type_byte, outcome.succeeded, gas_used, logs, bits, None, None)
+            )
         state_root, withdrawn = self._roots(fork)
         return context.header(
             fork,

@@ -229,12 +229,15 @@ class TransactionProcessor:
         used = outcome.gas_used
         operator = operator_fee(fees, fork, used)
         tip = used * (price - base_fee)
-        credit = state.add_balance
-        credit(sender, (gas_limit - used) * price + reserve - operator)
-        credit(env.coinbase, tip)
-        credit(BASE_FEE_VAULT, used * base_fee)
-        credit(L1_FEE_VAULT, data_fee)
-        credit(OPERATOR_FEE_VAULT, operator)
+        state.pay_out(
+            (
+                (sender, (gas_limit - used) * price + reserve - operator),
+                (env.coinbase, tip),
+                (BASE_FEE_VAULT, used * base_fee),
+                (L1_FEE_VAULT, data_fee),
+                (OPERATOR_FEE_VAULT, operator),
+            )
+        )
         state.finish_transaction()
         return _applied((outcome, price, data_fee, operator, tip, None))
 

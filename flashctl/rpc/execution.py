@@ -14,16 +14,17 @@ from typing import Final
 from flashctl.core.wire import Base, Flashblock
 from flashctl.core.wire import Diff as WireDiff
 from flashctl.errors import DataError
-from flashctl.eth.receipts import Log, Receipt
+from flashctl.eth.receipts import Receipt
 from flashctl.eth.transactions import DepositTx, LegacyTx
 from flashctl.evm.message import Deadline
-from flashctl.evm.state import NO_CHANGES, JournaledState, LogEntry, StateDiff
+from flashctl.evm.state import NO_CHANGES, JournaledState, StateDiff
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope, recover_all
+from flashctl.op.execution import receipt_of
 from flashctl.op.forks import OpFork, rules_for
 from flashctl.op.system_calls import begin_block
-from flashctl.op.transaction import Applied, TransactionProcessor, TransactionRejected
+from flashctl.op.transaction import TransactionProcessor, TransactionRejected
 from flashctl.rpc.state import Missing, PendingState, StateView, merge_diffs
 
 __all__ = ["Diverged", "FlashblockRun", "PendingBlock", "block_context", "open_block"]
@@ -31,8 +32,6 @@ __all__ = ["Diverged", "FlashblockRun", "PendingBlock", "block_context", "open_b
 MAX_EXECUTION_S: Final = 5.0
 """Wall time for one flashblock. A builder fits it into 200 ms of compiled code; beyond 5 s of ours the
 block is sealed before we are done."""
-
-_DEPOSIT_RECEIPT_VERSION: Final = 1
 
 
 class Diverged(DataError):
@@ -221,31 +220,17 @@ class FlashblockRun:
                 return  # a sender that is not loaded owns nothing
             raise Diverged(len(self._block.envelopes) + len(self._receipts), envelope, str(error)) from None
         if not missing:
-            self._receipts.append(self._receipt(envelope, applied))
+            gas_before = self._receipts[-1].cumulative_gas_used if self._receipts else self._block.gas_used
+            gas_used = gas_before + applied.outcome.gas_used
+            receipt, _ = receipt_of(envelope, applied, gas_used, self._block.fork)
+            self._receipts.append(receipt)
             self._keep(state)
 
     def _keep(self, state: JournaledState) -> None:
         self._changes = merge_diffs(self._changes, state.take_changes())
-
-    def _receipt(self, envelope: TxEnvelope, applied: Applied) -> Receipt:
-        gas_before = self._receipts[-1].cumulative_gas_used if self._receipts else self._block.gas_used
-        is_deposit = applied.deposit_nonce is not None
-        return Receipt(
-            envelope.tx.type_byte,
-            applied.outcome.succeeded,
-            gas_before + applied.outcome.gas_used,
-            tuple(map(_log, applied.outcome.logs)),
-            applied.deposit_nonce,
-            _DEPOSIT_RECEIPT_VERSION if is_deposit and self._block.fork >= OpFork.CANYON else None,
-        )
 
 
 def _addresses(envelopes: Iterable[TxEnvelope]) -> set[int]:
     addresses = {envelope.sender for envelope in envelopes}
     addresses |= {envelope.tx.to for envelope in envelopes if envelope.tx.to is not None}
     return {int.from_bytes(address, "big") for address in addresses}
-
-
-def _log(entry: LogEntry) -> Log:
-    topics = tuple([topic.to_bytes(32, "big") for topic in entry.topics])
-    return Log(entry.address.to_bytes(20, "big"), topics, entry.data)

@@ -32,8 +32,8 @@ from flashctl.core.assembly import full_block
 from flashctl.core.sequence import Accepted, Closed, CloseReason, Event, Opened, Payload, PrevMismatch
 from flashctl.core.wire import ZERO_HASH
 from flashctl.errors import DataError, FlashctlError
+from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import encode_receipt
-from flashctl.eth.trie import ordered_root
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc.execution import FlashblockRun, PendingBlock, open_block

@@ -20,7 +20,7 @@ from flashctl.chain.views import (
     transaction_json,
 )
 from flashctl.eth.blocks import Header
-from flashctl.eth.trie import ordered_root
+from flashctl.eth.ordered_trie import ordered_root
 from flashctl.rpc.execution import PendingBlock
 
 __all__ = [

@@ -43,7 +43,7 @@ from flashctl.eth.blocks import (
     Header,
     decode_header,
 )
-from flashctl.eth.trie import ordered_root
+from flashctl.eth.ordered_trie import ordered_root
 from flashctl.op.attributes import PayloadAttributes, payload_id
 from flashctl.op.forks import OpFork
 

@@ -24,7 +24,15 @@ from flashctl.eth.blocks import (
 )
 from flashctl.eth.bloom import EMPTY_BLOOM, bloom_contains, logs_bloom, merge
 from flashctl.eth.keccak import keccak256
-from flashctl.eth.receipts import InvalidReceipt, Log, Receipt, decode_receipt, encode_receipt
+from flashctl.eth.receipts import (
+    InvalidReceipt,
+    Log,
+    Receipt,
+    decode_receipt,
+    encode_receipt,
+    new_logs,
+    new_receipt,
+)
 from flashctl.eth.rlp import decode_list, encode
 
 HEADER = Header(
@@ -119,6 +127,24 @@ def test_a_regolith_deposit_nonce_stays_out_of_the_encoding() -> None:
 def test_malformed_receipts(raw: bytes) -> None:
     with pytest.raises(InvalidReceipt):
         decode_receipt(raw)
+
+
+@settings(max_examples=40)
+@given(st.lists(LOGS, max_size=5))
+def test_receipts_of_what_the_evm_logged(logs: list[Log]) -> None:
+    entries = [
+        (
+            int.from_bytes(log.address, "big"),
+            [int.from_bytes(topic, "big") for topic in log.topics],
+            log.data,
+        )
+        for log in logs
+    ]
+    made, bits = new_logs(entries)
+    assert made == tuple(logs)
+    receipt = new_receipt(2, True, 21_000, made, bits, None, None)
+    assert receipt == Receipt(2, True, 21_000, tuple(logs))
+    assert receipt.bloom == logs_bloom(logs)
 
 
 @settings(max_examples=40)

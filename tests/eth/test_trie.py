@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from support import fixture_path
 
 from flashctl.eth.keccak import keccak256
+from flashctl.eth.ordered_trie import OrderedTrie, ordered_root
 from flashctl.eth.rlp import encode, encode_uint
-from flashctl.eth.trie import EMPTY_ROOT, MissingNode, OrderedTrie, Trie, ordered_root
+from flashctl.eth.trie import EMPTY_ROOT, MissingNode, Trie
 from flashctl.eth.trie_nodes import InvalidNode, decode_node
 
 KEYS = st.one_of(
@@ -151,6 +152,29 @@ def test_a_list_grows_to_the_same_root(values: list[bytes], cut: int) -> None:
     root = naive_root(whole) if whole else EMPTY_ROOT
     assert ordered_root(values) == root
     assert OrderedTrie(values[:cut]).extend(values[cut:]).root_hash == root
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [1, 1, 1, 14, 1, 110, 1, 15, 112],  # to each border of the keys' shapes up to 256, and over it
+        [128, 128, 1, 15, 16, 3_808, 1, 15],  # complete subtrees of 16 and 256 entries
+        [65_536, 1, 16],  # positions of three bytes
+    ],
+)
+@pytest.mark.parametrize("width", [3, 40])
+def test_a_list_that_grows_past_the_borders_of_its_keys(sizes: list[int], width: int) -> None:
+    """Against the general trie; values of 3 bytes make leaves that are part of their parents."""
+    ordered, values = OrderedTrie(), list[bytes]()
+    for size in sizes:
+        before, root_before = ordered, ordered.root_hash
+        added = [keccak256(encode_uint(len(values) + offset))[:1] * width for offset in range(size)]
+        ordered = ordered.extend(added)
+        values += added
+        whole = {encode_uint(position): value for position, value in enumerate(values)}
+        assert ordered.size == len(values)
+        assert ordered.root_hash == Trie().update(whole).root_hash == ordered_root(values)
+        assert before.root_hash == root_before and before.extend(added).root_hash == ordered.root_hash
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ from support.op_chain import (
 
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT
 from flashctl.eth.keccak import keccak256
+from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import decode_receipt, encode_receipt
 from flashctl.eth.signatures import sign_authorization, sign_transaction
 from flashctl.eth.transactions import BlobTx, DepositTx, SetCodeTx, encode_transaction
-from flashctl.eth.trie import ordered_root
 from flashctl.evm.calls import create_address
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.message import Deadline

@@ -12,8 +12,9 @@ from support.stream_lab import canonical_block
 from flashctl.core.sequence import Assembler
 from flashctl.core.wire import from_object
 from flashctl.eth.blocks import Block
+from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import encode_receipt
-from flashctl.eth.trie import MissingNode, ordered_root
+from flashctl.eth.trie import MissingNode
 from flashctl.evm.state import Account
 from flashctl.evm.world import MissingCode, World
 from flashctl.op.call import CallRequest, ExecutionFailed, Simulation, create_access_list

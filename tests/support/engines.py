@@ -39,7 +39,7 @@ from flashctl.eth.blocks import (
 )
 from flashctl.eth.hexdata import parse_hex, quantity, to_hex
 from flashctl.eth.keccak import keccak256
-from flashctl.eth.trie import ordered_root
+from flashctl.eth.ordered_trie import ordered_root
 from flashctl.op.attributes import PayloadAttributes, payload_id
 
 __all__ = ["SECRET", "Driver", "ToyBuilder", "ToyEngine", "attributes_after", "genesis", "make_block"]
