@@ -24,11 +24,11 @@ from struct import Struct
 from time import perf_counter
 from typing import Final
 
-from flashctl.chain.store import OldestState, Store
+from flashctl.chain.store import OldestState, Store, StoreError
 from flashctl.errors import FlashctlError, UsageError
 from flashctl.eth.rlp import decode_list
 from flashctl.eth.trie import EMPTY_ROOT, MissingNode
-from flashctl.eth.trie_nodes import unpack_path
+from flashctl.eth.trie_nodes import InvalidNode, unpack_path
 from flashctl.evm.world import decode_account
 
 __all__ = ["KEEP_STATES", "Pruner", "check_keep_states"]
@@ -113,13 +113,14 @@ class Pruner:
                 if perf_counter() >= end:
                     return True
             self._round = None
-        except MissingNode as error:
-            # Not to be mended here; and nothing may be deleted for the want of what was not found.
-            _LOG.error("old states stay: %s", error)
-            self._round = None
-        except FlashctlError:
+        except StoreError:
             self._round = None
             raise
+        except FlashctlError as error:
+            # A node is missing or damaged. It is not to be mended here, and nothing may be deleted for the
+            # want of what was not found.
+            _LOG.error("old states stay: %s", error)
+            self._round = None
         return False
 
     def _prune(self, oldest: OldestState) -> Iterator[None]:
@@ -155,10 +156,15 @@ def _below(raw: bytes, *, is_account: bool) -> list[tuple[bytes, bool]]:
     """The nodes that one refers to by hash, with whether they belong to the account trie.
 
     Nodes embedded in their parent are shorter than a hash, so they refer to none.
+
+    Raises:
+        InvalidNode, RlpError: If it is no node.
     """
     items = decode_list(raw)
     if len(items) == 17:
         return [(item, is_account) for item in items[:16] if isinstance(item, bytes) and item]
+    if len(items) != 2:
+        raise InvalidNode(f"a list of {len(items)}")
     packed, target = items
     if not isinstance(packed, bytes) or not isinstance(target, bytes):
         return []

@@ -220,7 +220,7 @@ class _Simulation:
         """Take gas and size of a result off what is left for the request."""
         self._gas_left -= outcome.gas_used
         logs = outcome.logs
-        self._bytes_left -= len(outcome.output) + sum(len(each.data) for each in logs)
+        self._bytes_left -= len(outcome.output) + LOG_BYTES * len(logs) + sum(len(each.data) for each in logs)
         if self._bytes_left < 0:
             text = f"results too large: more than {MAX_RESULT_BYTES} bytes of returned data and logs"
             raise SimulationRefused(RefusalCode.LIMIT_EXCEEDED, text)

@@ -21,6 +21,7 @@ from flashctl.op.call import ExecutionFailed
 from flashctl.op.overrides import AccountOverride, BlockOverrides, StateOverrides
 
 __all__ = [
+    "LOG_BYTES",
     "MAX_RESULT_BYTES",
     "BlockPlan",
     "RefusalCode",
@@ -39,6 +40,9 @@ MAX_CALLS: Final = 10_000
 MAX_RESULT_BYTES: Final = 32 * 2**20
 """Returned data and logs of one request. Memory is cheap for the EVM: 50 Mgas of calls that return what they
 touched come to 100 MB, twice that as JSON."""
+
+LOG_BYTES: Final = 300
+"""What a log counts beside its data: half of its JSON, as data is counted. 50 Mgas have room for 130,000."""
 
 
 class RefusalCode(IntEnum):

@@ -181,15 +181,25 @@ def test_a_database_of_the_first_layout_is_brought_up_to_date(tmp_path: Path) ->
     Store.open(tmp_path).close()
 
 
-def test_a_damaged_state_stops_the_round_and_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        ("DELETE FROM nodes WHERE hash = ?", "missing trie node"),
+        ("UPDATE nodes SET rlp = x'c3010203' WHERE hash = ?", "invalid trie node: a list of 3"),
+        ("UPDATE nodes SET rlp = x'01' WHERE hash = ?", ""),
+    ],
+)
+def test_a_damaged_state_stops_the_round_and_costs_nothing(
+    damage: str, complaint: str, caplog: pytest.LogCaptureFixture
+) -> None:
     chain = Chain.open(GENESIS, keep_states=5)
     blocks = grow(chain, 10)
     chain.set_head(blocks[-1].hash)
-    chain._store._connection.execute("DELETE FROM nodes WHERE hash = ?", (blocks[4].block.header.state_root,))
+    chain._store._connection.execute(damage, (blocks[4].block.header.state_root,))
     before = stored_nodes(chain)
     finish_round(chain)
     assert stored_nodes(chain) == before
-    assert "old states stay: missing trie node" in caplog.text
+    assert f"old states stay: {complaint}" in caplog.text
 
 
 @st.composite

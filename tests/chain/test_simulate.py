@@ -236,6 +236,19 @@ def test_what_calls_return_is_bounded() -> None:
     running(body)
 
 
+def test_logs_without_data_are_bounded_too() -> None:
+    """LOG0 costs 375 gas and is 500 bytes of JSON, most of them names."""
+
+    async def body() -> None:
+        node = start()
+        speaks = {VIEWER: {"code": "0x5b5f5fa0620100005a115f57"}}  # while gas is left, then STOP
+        call = {"to": VIEWER, "gas": hex(49_000_000)}
+        found = await refusal(node, {"stateOverrides": speaks, "calls": [call]})
+        assert found[0] == -38026 and "results too large" in found[1], found
+
+    running(body)
+
+
 def test_the_wall_budget_is_that_of_the_whole_request() -> None:
     async def body() -> None:
         node = start(CallLimits(gas=10**12, seconds=0.3))
