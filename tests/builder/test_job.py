@@ -128,6 +128,18 @@ def test_every_flashblock_is_a_valid_block_that_extends_the_one_before() -> None
     assert bench.recorder.endings == [Ending.COMPLETE]
 
 
+def test_a_message_holds_the_metadata_that_its_dialect_sends() -> None:
+    bench = Bench()
+    bench.queue.add(transfer())
+    bench.run(bench.job())
+    made = bench.recorder.flashblocks[1]
+    whole, spared = flashblock_of(made), flashblock_of(made, dialect="base")
+    assert whole.metadata.receipts is not None
+    assert list(whole.metadata.receipts) == ["0x" + envelope.hash.hex() for envelope in made.added] != []
+    assert spared.metadata.receipts is None and spared.metadata.new_account_balances is None
+    assert encode(spared, "base") == encode(whole, "base")
+
+
 def test_messages_carry_base_once_and_totals_always() -> None:
     bench = Bench()
     bench.queue.add(transfer())
