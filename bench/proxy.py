@@ -46,6 +46,11 @@ CORPUS = 60
 SERVER_CPU, CLIENT_CPU = 0, 1
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 """Of Debian's libnginx-mod-nchan."""
+EXTENSIONS = {
+    "deflate": ["Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"],
+    "takeover": ["Sec-WebSocket-Extensions: permessage-deflate"],
+}
+"""What the clients offer for an encoding; the others are named in the query."""
 
 
 # -- what the processes share
@@ -362,7 +367,8 @@ def start_flashctl(run: Run, upstream: str) -> tuple[int, list[int], str]:
             port = int(found[1])
             break
     os.set_blocking(child.stderr.fileno(), False)
-    return port, [child.pid], "/ws" if run.encoding == "none" else f"/ws?compression={run.encoding}"
+    named = run.encoding != "none" and run.encoding not in EXTENSIONS
+    return port, [child.pid], f"/ws?compression={run.encoding}" if named else "/ws"
 
 
 def start_nchan(run: Run, folder: Path) -> tuple[int, list[int]]:
@@ -403,9 +409,7 @@ def measure(run: Run) -> dict[str, float | int | str]:
             port, pids, path = start_server(run, shared, folder)
             time.sleep(0.5)
             before = rss_kib(pids)
-            headers = []
-            if run.encoding == "deflate":
-                headers = ["Sec-WebSocket-Extensions: permessage-deflate"]
+            headers = EXTENSIONS.get(run.encoding, [])
             client = run.children.start(
                 [
                     str(folder / "load_client"),
@@ -515,7 +519,7 @@ def main() -> None:
         "--rate", type=float, action="append", help="messages a second; 0 = as fast as possible"
     )
     parser.add_argument("--server", action="append", choices=["flashctl", "c", "nchan", "node"])
-    parser.add_argument("--encoding", choices=["none", "deflate", "brotli", "zstd"], default="none")
+    parser.add_argument("--encoding", choices=["none", *EXTENSIONS, "brotli", "zstd"], default="none")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument(
         "--repeat", type=int, default=1, help="runs of each server, in turns; shows the median"

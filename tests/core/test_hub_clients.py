@@ -174,10 +174,10 @@ class TestCompression:
                     sent = publish(hub, 1, index, size=5000)
                     for client in (first, second, plain):
                         assert await client.recv(decode=False) == sent
-                assert "server_no_context_takeover" in first.response.headers["Sec-WebSocket-Extensions"]
+                assert "permessage-deflate" in first.response.headers["Sec-WebSocket-Extensions"]
                 assert "Sec-WebSocket-Extensions" not in plain.response.headers
                 assert hub.ring[0].raw is not None
-            assert set(hub.ring[0].frames) == {Encoding.DEFLATE}, "and none that nobody uses"
+            assert set(hub.ring[0].frames) == {Encoding.DEFLATE_TAKEOVER}, "and none that nobody uses"
 
         run(test)
 
@@ -228,10 +228,10 @@ class TestCompression:
 
         run(test)
 
-    def test_deflate_frames_are_independent(self) -> None:
+    def test_deflate_frames_are_independent_for_a_client_without_a_context(self) -> None:
         async def test() -> None:
             hub = Hub()
-            offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+            offer = {"Sec-WebSocket-Extensions": "permessage-deflate; server_no_context_takeover"}
             async with serving(hub) as server, await RawClient.connect(server.port, headers=offer) as client:
                 hub.publish(self.DATA)
                 hub.publish(self.DATA)

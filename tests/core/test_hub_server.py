@@ -17,6 +17,7 @@ from flashctl.core.hub import (
     Hub,
     HubOptions,
     Request,
+    RingLimits,
     serve,
 )
 from flashctl.core.listening import ListenFailed
@@ -54,6 +55,18 @@ class TestFanOut:
             async with serving(hub) as server, await RawClient.connect(server.port) as client:
                 sent = [publish(hub, 1, index, size=20_000) for index in range(200)]
                 assert await client.frames(200) == sent
+
+        run(test)
+
+    @pytest.mark.parametrize("limits", [RingLimits(max_age_s=0.0), RingLimits(max_bytes=1000)])
+    def test_a_burst_that_the_ring_does_not_hold(self, limits: RingLimits) -> None:
+        """Nothing is forgotten before it was sent."""
+
+        async def test() -> None:
+            hub = Hub(HubOptions(ring=limits))
+            async with serving(hub) as server, await RawClient.connect(server.port) as client:
+                sent = [publish(hub, block, index, size=200) for block in range(5) for index in range(8)]
+                assert await client.frames(40) == sent
 
         run(test)
 

@@ -15,7 +15,8 @@ import brotli
 import pytest
 import websockets
 from support.certificates import self_signed
-from support.proxy_lab import UpstreamServer, flashblock, port_of, run, running, until
+from support.flashblocks import base_sepolia_block
+from support.proxy_lab import UpstreamServer, flashblock, payload_id, port_of, run, running, until
 from support.raw_websocket import Gone, RawClient, http, upgrade_request
 
 from flashctl.core.hub import CloseCode, LagPolicy
@@ -259,6 +260,10 @@ class Test06Filters:
         run(test)
 
 
+def _publish_recorded(source: UpstreamServer, block: list[bytes], index: int) -> None:
+    source.hub.publish(block[index], payload_id=payload_id(1), index=index, block_number=33439826)
+
+
 class Test07CompressionIsNegotiated:
     def test_stock_clients_get_it_without_knowing(self) -> None:
         async def test() -> None:
@@ -298,6 +303,38 @@ class Test07CompressionIsNegotiated:
                 assert len(made) == 1
 
         run(test)
+
+    def test_one_deflate_context_for_all_over_a_reconnect_of_the_upstream(self) -> None:
+        """A recorded block: 0.63 of the bytes; a restarted upstream replays it from index 0."""
+        block = [json.dumps(part, separators=(",", ":")).encode() for part in base_sepolia_block()]
+        ratios: dict[str, float] = {}
+
+        async def test() -> None:
+            source = await upstream()
+            offer = {"Sec-WebSocket-Extensions": "permessage-deflate; server_no_context_takeover"}
+            async with (
+                running(source) as proxy,
+                websockets.connect(f"ws://127.0.0.1:{port_of(proxy)}/ws") as stock,
+                await RawClient.connect(port_of(proxy), headers=offer) as alone,
+            ):
+                for place, data in enumerate(block):
+                    if place == 5:
+                        await source.stop()
+                        source.hub.ring.trim(float("inf"))
+                        await source.start()
+                        await until(lambda: source.hub.stats.subscribers == 1)
+                        for again in range(place):
+                            _publish_recorded(source, block, again)
+                    _publish_recorded(source, block, place)
+                    assert await stock.recv(decode=False) == data
+                    assert (await alone.frame()).rsv1
+                async with websockets.connect(f"ws://127.0.0.1:{port_of(proxy)}/ws") as late:
+                    assert [await late.recv(decode=False) for _ in block] == block
+                ratios.update((e.value, ratio) for e, ratio in proxy.hub.ring.compression_ratios())
+
+        run(test)
+        assert ratios["deflate"] < 3.6
+        assert ratios["deflate-takeover"] > 5.5
 
     def test_enable_compression_as_today(self) -> None:
         async def test() -> None:

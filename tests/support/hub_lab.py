@@ -51,7 +51,7 @@ class Stuck(RawClient):
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         raw.connect(("127.0.0.1", port))
-        raw.sendall(upgrade_request(path))
+        raw.sendall(upgrade_request(path, headers))
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += await asyncio.to_thread(raw.recv, 1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -46,7 +47,7 @@ _SUBPROTOCOLS = {
     "flashblocks.zstd": Encoding.ZSTD,
 }
 _BY_NAME = {encoding.value: encoding for encoding in Encoding}
-_PERMESSAGE_DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+_WINDOW_BITS = frozenset(str(bits) for bits in range(8, 16))
 
 
 class InvalidRequest(Exception):
@@ -254,48 +255,67 @@ def negotiate(request: Request, default: Encoding, offered: frozenset[Encoding])
     """
     choices = offered | {Encoding.RAW, default}
     wanted = request.parameter("compression")
-    deflate = Encoding.DEFLATE in choices and _offers_deflate(request)
+    deflate = _accept_deflate(request) if Encoding.DEFLATE in choices else None
     if wanted is not None:
         encoding = _BY_NAME.get(wanted)
-        if encoding is None or encoding not in choices or (encoding is Encoding.DEFLATE and not deflate):
+        if encoding is Encoding.DEFLATE and deflate is not None:
+            return deflate
+        if encoding is None or encoding not in choices or encoding is Encoding.DEFLATE:
             names = ", ".join(sorted(choice.value for choice in choices))
             raise InvalidRequest(
                 HttpResponse.json(
                     400, {"message": f"compression={printable(wanted)} is not offered; one of: {names}"}
                 )
             )
-        return _agreed(encoding)
+        return Negotiation(encoding)
     for protocol in request.header_list("sec-websocket-protocol"):
         encoding = _SUBPROTOCOLS.get(protocol)
         if encoding is not None and encoding in choices:
             return Negotiation(encoding, subprotocol=protocol)
-    if default is not Encoding.RAW and (default is not Encoding.DEFLATE or deflate):
-        return _agreed(default)
-    return _agreed(Encoding.DEFLATE if deflate else Encoding.RAW)
+    if default not in (Encoding.RAW, Encoding.DEFLATE):
+        return Negotiation(default)
+    return deflate or Negotiation()
 
 
-def _agreed(encoding: Encoding) -> Negotiation:
-    if encoding is Encoding.DEFLATE:
-        return Negotiation(encoding, extension=_PERMESSAGE_DEFLATE, deflate_frames=True)
-    return Negotiation(encoding)
-
-
-def _offers_deflate(request: Request) -> bool:
-    """Whether one of the offered extensions lets the server send frames made with a 32 KiB window.
-
-    A client that insists on a smaller window (RFC 7692 section 7.1.2.1) gets uncompressed messages: frames of
-    its own would cost what all others together cost.
-    """
+def _accept_deflate(request: Request) -> Negotiation | None:
+    """The first acceptable permessage-deflate offer of a client, which lists them in order of preference."""
     for header in (value for name, value in request.headers if name == "sec-websocket-extensions"):
         try:
             offers = parse_extension(header)
         except InvalidHeader:
             continue
         for name, parameters in offers:
-            bits = [value for key, value in parameters if key == "server_max_window_bits"]
-            if name == "permessage-deflate" and all(value == "15" for value in bits):
-                return True
-    return False
+            if name == "permessage-deflate" and (agreed := _agree_on(parameters)) is not None:
+                return agreed
+    return None
+
+
+def _agree_on(parameters: Sequence[tuple[str, str | None]]) -> Negotiation | None:
+    """The answer to one offer (RFC 7692 section 7.1), or None where it has to be declined.
+
+    A client that insists on a smaller window gets uncompressed messages: frames of its own would cost what
+    all others together cost. The client is asked not to keep a context, since nobody inflates what it sends.
+    """
+    offer = dict(parameters)
+    if len(offer) != len(parameters):
+        return None
+    takeover = True
+    answer = ["permessage-deflate", "client_no_context_takeover"]
+    for parameter, value in offer.items():
+        match parameter:
+            case "server_no_context_takeover" if value is None:
+                takeover = False
+                answer.append(parameter)
+            case "client_no_context_takeover" if value is None:
+                pass
+            case "client_max_window_bits" if value is None or value in _WINDOW_BITS:
+                pass
+            case "server_max_window_bits" if value == str(zlib.MAX_WBITS):
+                answer.append(f"{parameter}={value}")
+            case _:
+                return None
+    encoding = Encoding.DEFLATE_TAKEOVER if takeover else Encoding.DEFLATE
+    return Negotiation(encoding, extension="; ".join(answer), deflate_frames=True)
 
 
 def upgrade_response(request: Request, agreed: Negotiation) -> bytes:

@@ -9,6 +9,9 @@ for all of them: that is what takes 1,000 clients from 160,000 to over 800,000 d
 A client whose socket takes no more leaves its lane with its cursor and nothing else: no queue, no copies. It
 is served from the ring when the socket drains, and judged every SWEEP_INTERVAL_S by its budget (budget.py).
 
+A client with a deflate context of its own that came in the middle of a block shares the lane of those without
+one until the next index 0, where the context begins anew for everybody (encoding.py).
+
 The hub knows no sockets: it writes to `Peer`s, and time comes from the clock it is given.
 """
 
@@ -88,7 +91,11 @@ class Hub:
         self._subscribers: set[Subscriber] = set()
         self._behind: set[Subscriber] = set()
         self._waiting: set[Subscriber] = set()
+        self._apart: set[Subscriber] = set()
+        """Live, but without the messages that the deflate context of the open block refers to."""
         self._flushed = 0
+        self._context_start = 0
+        """Of the last message flushed."""
         self._flush_asked = False
         self._rotation = 0
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -121,13 +128,9 @@ class Hub:
             published_at=self._clock(),
             frame=frame,
         )
-        ring = self.ring
-        if ring.head > self._flushed and (
-            ring.head - self._flushed >= MAX_PENDING_MESSAGES
-            or ring.head_offset - ring[self._flushed].offset + len(data) > MAX_PENDING_BYTES
-        ):
+        if self._must_flush_before(message):
             self.flush()
-        ring.append(message)
+        self.ring.append(message)
         stats = self.stats
         stats.messages += 1
         stats.message_bytes += len(data)
@@ -139,6 +142,18 @@ class Hub:
             self._flush_asked = True
             asyncio.get_running_loop().call_soon(self.flush)
 
+    def _must_flush_before(self, message: Message) -> bool:
+        """Whether too much is pending, or something that the ring forgets once `message` is appended."""
+        ring, limits = self.ring, self.options.ring
+        if ring.head == self._flushed:
+            return False
+        oldest = ring[self._flushed]
+        return (
+            ring.head - self._flushed >= MAX_PENDING_MESSAGES
+            or ring.head_offset - oldest.offset + message.size > min(MAX_PENDING_BYTES, limits.max_bytes)
+            or oldest.published_at < message.published_at - limits.max_age_s
+        )
+
     def flush(self) -> None:
         """Write what is pending to every live client; called by itself in the turn after a publish."""
         self._flush_asked = False
@@ -146,8 +161,11 @@ class Hub:
         while self._flushed < ring.head:
             start = max(self._flushed, ring.first)
             stop = self._group_end(start)
+            if self._apart and ring[start].context_start == start:
+                self._join_context(start)
             # Before the writes: a client paused by one of them goes on from here.
             self._flushed = stop
+            self._context_start = ring[stop - 1].context_start
             self._write_group(start, stop)
             self._rotation += ROTATION_STRIDE
             self.stats.fanout.observe(self._clock() - ring[start].published_at)
@@ -157,11 +175,20 @@ class Hub:
     def _group_end(self, start: int) -> int:
         size, seq = 0, start
         while seq < self.ring.head:
-            size += self.ring[seq].size
-            if size > MAX_JOIN_BYTES and seq > start:
+            message = self.ring[seq]
+            size += message.size
+            if seq > start and (size > MAX_JOIN_BYTES or (self._apart and message.context_start == seq)):
                 break
             seq += 1
         return seq
+
+    def _join_context(self, start: int) -> None:
+        """Message `start` begins a deflate context, which is the same for everybody."""
+        apart, self._apart = self._apart, set()
+        for subscriber in apart:
+            if subscriber.lane is not None:
+                subscriber.lane.discard(subscriber)
+            self._lane_of(subscriber, start).add(subscriber)
 
     def _write_group(self, start: int, stop: int) -> None:
         stats = self.stats
@@ -176,8 +203,8 @@ class Hub:
 
     def _joined(self, start: int, stop: int, encoding: Encoding) -> bytes:
         if stop - start == 1:
-            return self.ring[start].frame(encoding)
-        return b"".join(message.frame(encoding) for message in self.ring.slice(start, stop))
+            return self.ring.frame(self.ring[start], encoding)
+        return b"".join(self.ring.frame(message, encoding) for message in self.ring.slice(start, stop))
 
     def _write_selected(self, start: int, stop: int) -> None:
         """Each message goes to the selectors that accept it; the others are not even looked at."""
@@ -187,7 +214,7 @@ class Hub:
                 for lane in self._selected[selector].values():
                     pending.setdefault(lane, []).append(message)
         for lane, messages in pending.items():
-            frames = [message.frame(lane.encoding) for message in messages]
+            frames = [self.ring.frame(message, lane.encoding) for message in messages]
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             written = lane.write(data, self._rotation)
             self.stats.deliveries += written * len(messages)
@@ -210,9 +237,9 @@ class Hub:
         self.flush()
         self.ring.trim(self._clock())
         if resume is not None:
-            subscriber.cursor = self.ring.resume_point(resume, payload_id)
+            subscriber.go_on_at(self.ring.resume_point(resume, payload_id))
         else:
-            subscriber.cursor = self.ring.joining_point() if self.options.replay else self.ring.head
+            subscriber.go_on_at(self.ring.joining_point() if self.options.replay else self.ring.head)
         self._subscribers.add(subscriber)
         self.stats.subscribers += 1
         self.stats.subscribers_total += 1
@@ -234,6 +261,7 @@ class Hub:
         self.stats.subscribers -= 1
         self._behind.discard(subscriber)
         self._waiting.discard(subscriber)
+        self._apart.discard(subscriber)
         if subscriber.lane is not None:
             subscriber.lane.discard(subscriber)
         if (selector := subscriber.selector) is not None:
@@ -264,6 +292,7 @@ class Hub:
         subscriber.paused_at = self._clock()
         if subscriber.lane is not None:
             subscriber.lane.discard(subscriber)
+            self._apart.discard(subscriber)
             subscriber.cursor = self._flushed
         if subscriber in self._subscribers and not subscriber.waiting:
             self._set_behind(subscriber)
@@ -287,7 +316,10 @@ class Hub:
             return
         self._behind.discard(subscriber)
         subscriber.replaying = False
-        self._lane_of(subscriber).add(subscriber)
+        lane = self._lane_of(subscriber, self._context_start)
+        lane.add(subscriber)
+        if lane.encoding is not subscriber.encoding:
+            self._apart.add(subscriber)
 
     def _send_past(self, subscriber: Subscriber) -> None:
         frames: list[bytes] = []
@@ -298,7 +330,8 @@ class Hub:
             message = self.ring[seq]
             seq += 1
             if selector is None or selector.accepts(message):
-                frames.append(message.frame(subscriber.encoding))
+                encoding = subscriber.encoding_within(message.context_start)
+                frames.append(self.ring.frame(message, encoding))
                 size += len(frames[-1])
         subscriber.cursor = seq
         if frames:
@@ -306,8 +339,8 @@ class Hub:
             self.stats.sent_bytes += size
             subscriber.peer.write_many(frames)
 
-    def _lane_of(self, subscriber: Subscriber) -> Lane:
-        encoding, selector = subscriber.encoding, subscriber.selector
+    def _lane_of(self, subscriber: Subscriber, context_start: int) -> Lane:
+        encoding, selector = subscriber.encoding_within(context_start), subscriber.selector
         lanes = self._lanes if selector is None else self._selected.setdefault(selector, {})
         lane = lanes.get(encoding)
         if lane is None:
@@ -338,6 +371,7 @@ class Hub:
 
     def sweep(self) -> None:
         """Judge everybody who is behind; cheap when nobody is."""
+        self.flush()  # or what is pending might be forgotten
         now = self._clock()
         self.ring.trim(now)
         for subscriber in tuple(chain(self._behind, self._waiting)):
@@ -369,7 +403,7 @@ class Hub:
             subscriber.waiting = True
             self._waiting.add(subscriber)
             return
-        subscriber.cursor = start
+        subscriber.go_on_at(start)
         self._catch_up(subscriber)
 
     def _release_waiting(self, start: int, stop: int) -> None:
@@ -379,7 +413,7 @@ class Hub:
         waiting, self._waiting = self._waiting, set()
         for subscriber in waiting:
             subscriber.waiting = False
-            subscriber.cursor = at
+            subscriber.go_on_at(at)
             self._catch_up(subscriber)
 
     def _set_behind(self, subscriber: Subscriber) -> None:

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from flashctl.core.hub.encoding import Encoding, encode
+from flashctl.core.hub.encoding import WINDOW_BYTES, Encoding, encode, is_compressible
 
 __all__ = ["Message", "Position", "Ring", "RingLimits"]
 
 UNPLACED = -1
 """Index of a message that is not a flashblock: forwarded live, never a place to resume from."""
+
+MAX_HISTORY_MESSAGES = 64
+"""Messages looked back at for one window: five blocks' worth, where a stream of tiny ones would be 1,000s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Message:
         "_data",
         "binary",
         "block_number",
+        "context_start",
         "facts",
         "frames",
         "index",
@@ -83,6 +87,8 @@ class Message:
         """Place in the ring."""
         self.offset = 0
         """Payload bytes published before this message; differences are a client's lag in bytes."""
+        self.context_start = 0
+        """Sequence number of the first message that a DEFLATE_TAKEOVER frame of this one may refer to."""
         self.facts: object = None
         """What a selector has worked out about the message, kept so that it is worked out once."""
         self.frames: dict[Encoding, bytes] = {}
@@ -114,7 +120,16 @@ class Message:
 class Ring:
     """Messages `first <= seq < head`, oldest forgotten first."""
 
-    __slots__ = ("_limits", "_messages", "first", "head", "head_offset", "open_block", "size")
+    __slots__ = (
+        "_context_start",
+        "_limits",
+        "_messages",
+        "first",
+        "head",
+        "head_offset",
+        "open_block",
+        "size",
+    )
 
     def __init__(self, limits: RingLimits) -> None:
         self._limits = limits
@@ -126,6 +141,7 @@ class Ring:
         """Payload bytes held."""
         self.open_block: int | None = None
         """Sequence number of the open block's index 0; None while a reconstructable block has not begun."""
+        self._context_start = 0
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -143,9 +159,10 @@ class Ring:
         self.head_offset += message.size
         self.size += message.size
         if message.index == 0:
-            self.open_block = message.seq
+            self.open_block = self._context_start = message.seq
         elif message.index != UNPLACED and (previous is None or self._leaves_open_block(message)):
             self.open_block = None
+        message.context_start = self._context_start
         self.trim(message.published_at)
 
     def _leaves_open_block(self, message: Message) -> bool:
@@ -174,6 +191,32 @@ class Ring:
         """Messages `start <= seq < stop`; all of them must still be held."""
         for seq in range(start, stop):
             yield self._messages[seq]
+
+    def frame(self, message: Message, encoding: Encoding) -> bytes:
+        """A held message as one WebSocket frame; DEFLATE_TAKEOVER refers to messages that are held."""
+        if encoding is Encoding.DEFLATE_TAKEOVER and encoding not in message.frames:
+            history = self._history(message)
+            message.frames[encoding] = encode(message.data, message.binary, encoding, history)
+        return message.frame(encoding)
+
+    def _history(self, message: Message) -> bytes:
+        """The end of what an inflater has put out that has had every message since `context_start`.
+
+        Messages that are not compressed do not pass through inflaters. What the ring has forgotten is left
+        out, and all before it: any end of the window may be referred to.
+        """
+        parts: list[bytes] = []
+        room = WINDOW_BYTES
+        earliest = max(message.context_start, self.first, message.seq - MAX_HISTORY_MESSAGES)
+        for seq in range(message.seq - 1, earliest - 1, -1):
+            earlier = self._messages[seq]
+            data = earlier.data
+            if is_compressible(data, earlier.binary):
+                parts.append(data[-room:])
+                room -= len(parts[-1])
+                if not room:
+                    break
+        return b"".join(reversed(parts))
 
     def latest_block_start(self, after: int, before: int) -> int | None:
         """The newest index 0 in `after <= seq < before`, where a client that skips goes on."""

@@ -78,6 +78,7 @@ class Subscriber:
         "peer",
         "replaying",
         "selector",
+        "since",
         "slot",
         "waiting",
     )
@@ -91,12 +92,17 @@ class Subscriber:
         label: str = "",
     ) -> None:
         self.peer = peer
+        if selector is not None and encoding is Encoding.DEFLATE_TAKEOVER:
+            # Nobody else misses the same messages. What was negotiated allows frames without references too.
+            encoding = Encoding.DEFLATE
         self.encoding = encoding
         self.selector = selector
         self.label = label
         """Whose connection this is, for metrics: the name of an API key, never the key."""
         self.cursor = 0
         """Sequence number of the next message to send; meaningless while live."""
+        self.since = 0
+        """Sequence number from which the client has had every message: what its inflater's window holds."""
         self.lane: Lane | None = None
         self.slot = -1
         """Place in the lane, so that leaving it costs the same however many share it."""
@@ -109,6 +115,16 @@ class Subscriber:
     def live(self) -> bool:
         """Whether flushed messages go straight to this client."""
         return self.lane is not None
+
+    def go_on_at(self, seq: int) -> None:
+        """Make `seq` the next message to send, whatever the client has had before."""
+        self.cursor = self.since = seq
+
+    def encoding_within(self, context_start: int) -> Encoding:
+        """How to send a message whose shared deflate context began at `context_start`."""
+        if self.encoding is Encoding.DEFLATE_TAKEOVER and self.since > context_start:
+            return Encoding.DEFLATE
+        return self.encoding
 
     def __repr__(self) -> str:
         state = "live" if self.live else "waiting" if self.waiting else f"at {self.cursor}"
