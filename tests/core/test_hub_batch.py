@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import gc
 import os
 import random
@@ -89,6 +91,31 @@ class TestBatch:
         near.close()
         assert sender.send(array("i", [number]), b"x") == [(0, -9)]  # EBADF
 
+    @pytest.mark.parametrize("served", [0, 3])
+    def test_a_ring_that_breaks_is_left_and_nothing_is_lost_or_sent_twice(self, served: int) -> None:
+        connected = pairs(5)
+        fds = array("i", [near.fileno() for near, _ in connected])
+        sender = BatchSender()
+        assert sender.usable
+        assert sender.send(fds, b"one") == []
+        enter = sender._enter
+
+        def breaking(call: int, ring: int, count: int, *rest: object) -> int:
+            sender._enter = broken
+            return enter(call, ring, served, 0, *rest[1:]) if served else broken()
+
+        def broken(*_: object) -> int:
+            ctypes.set_errno(errno.ENOMEM)
+            return -1
+
+        sender._enter = breaking
+        assert sender.send(fds, b"two") == [(place, 0) for place in range(served, 5)]
+        assert not sender.usable
+        for place, (near, far) in enumerate(connected):
+            near.close()
+            assert far.recv(100) == (b"onetwo" if place < served else b"one")
+            far.close()
+
     def test_it_gives_everything_back(self) -> None:
         before = set(os.listdir("/proc/self/fd"))
         sender = BatchSender()
@@ -135,6 +162,31 @@ class TestSharedPages:
         for sock in (far, other, reader):
             sock.close()
 
+    @pytest.mark.parametrize("served", [0, 3])
+    def test_a_ring_that_breaks_is_left_and_nothing_is_lost_or_sent_twice(self, served: int) -> None:
+        connected = pairs(5)
+        fds = array("i", [near.fileno() for near, _ in connected])
+        sender = BatchSender()
+        assert sender.usable
+        assert sender.send(fds, b"one") == []
+        enter = sender._enter
+
+        def breaking(call: int, ring: int, count: int, *rest: object) -> int:
+            sender._enter = broken
+            return enter(call, ring, served, 0, *rest[1:]) if served else broken()
+
+        def broken(*_: object) -> int:
+            ctypes.set_errno(errno.ENOMEM)
+            return -1
+
+        sender._enter = breaking
+        assert sender.send(fds, b"two") == [(place, 0) for place in range(served, 5)]
+        assert not sender.usable
+        for place, (near, far) in enumerate(connected):
+            near.close()
+            assert far.recv(100) == (b"onetwo" if place < served else b"one")
+            far.close()
+
     def test_it_gives_everything_back(self) -> None:
         before = set(os.listdir("/proc/self/fd"))
         send_shared(array("i"), b"x")
@@ -176,6 +228,27 @@ def test_a_crowd_with_a_slow_client_gets_every_message(
             await stuck.start_reading()
             assert await stuck.frames(8) == sent
             for client in (*crowd, stuck):
+                client.close()
+
+    run(test)
+
+
+@needs_io_uring
+def test_a_crowd_gets_every_message_though_the_ring_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        hub = Hub()
+        async with serving(hub) as server:
+            crowd = [await RawClient.connect(server.port) for _ in range(MIN_BATCH)]
+            await until(lambda: hub.stats.subscribers == MIN_BATCH)
+            sent = [publish(hub, 1, 0)]
+            for client in crowd:
+                assert await client.frames(1) == sent[-1:]
+            monkeypatch.setattr(hub._batch, "_enter", lambda *_: -1)
+            for index in (1, 2):
+                sent.append(publish(hub, 1, index))
+                for client in crowd:
+                    assert await client.frames(1) == sent[-1:]
+            for client in crowd:
                 client.close()
 
     run(test)

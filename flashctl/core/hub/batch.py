@@ -70,7 +70,7 @@ class BatchSender:
 
     @property
     def usable(self) -> bool:
-        """Whether this system lets us; the ring is made when this is first asked."""
+        """Whether this system lets us, and the ring still works; it is made when this is first asked."""
         if not self._tried:
             self._tried = True
             try:
@@ -121,6 +121,8 @@ class BatchSender:
     def send(self, fds: array[int], data: bytes) -> list[tuple[int, int]]:
         """Send `data`, of at most MAX_BATCH_BYTES, to every descriptor; only where `usable` is true.
 
+        Should the ring ever break, it is not used again, and those it has not served took nothing.
+
         Returns:
             For those that did not take all of it: place in `fds`, and bytes taken or a negative errno.
         """
@@ -134,22 +136,27 @@ class BatchSender:
             begin, end = _REQUEST_WORDS * first, _REQUEST_WORDS * (first + count)
             self._requests[begin + _FD : end : _REQUEST_WORDS] = fds[done : done + count]
             self._requests[begin + _LENGTH : end : _REQUEST_WORDS] = array("i", (size,)) * count
-            self._submit(count)
-            for tag, taken in self._reap(count, size):
-                refused.append((done + tag - first, taken))
+            served = self._submit(count)
+            refused += [(done + tag - first, taken) for tag, taken in self._reap(served, size)]
+            if served < count:
+                # Sends are done inline and in order: what has not completed by now was never begun.
+                self._fd = -1
+                return refused + [(place, 0) for place in range(done + served, total)]
             done += count
         return refused
 
-    def _submit(self, count: int) -> None:
+    def _submit(self, count: int) -> int:
+        """Run the next `count` requests; the number of them that completed, less only if the ring broke."""
         indices = self._indices
         indices[self._submitted] = (indices[self._submitted] + count) & 0xFFFFFFFF
         left = count
-        while left or (indices[self._completed] - indices[self._reaped]) & 0xFFFFFFFF < count:
+        while True:
             taken = self._enter(_ENTER, self._fd, left, count, _GET_EVENTS, None, 0)
-            if taken >= 0:
-                left -= taken
-            elif (number := ctypes.get_errno()) not in (errno.EINTR, errno.EAGAIN):
-                raise OSError(number, "io_uring_enter")
+            left -= max(0, taken)
+            completed: int = (indices[self._completed] - indices[self._reaped]) & 0xFFFFFFFF
+            is_interrupted = taken < 0 and ctypes.get_errno() == errno.EINTR
+            if completed == count or (taken <= 0 and not is_interrupted):
+                return completed
 
     def _reap(self, count: int, size: int) -> list[tuple[int, int]]:
         """Take `count` completions off; tag and result of those that are not `size`."""

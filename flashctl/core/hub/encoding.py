@@ -9,7 +9,7 @@ last 32 KiB of what it put out, however that was compressed, so clients that hav
 the same window, and a frame that refers back to those messages fits all of them. The context begins anew with
 every block (ring.py), hence a client needs only the block from its index 0; whoever has not got that takes
 frames without references, which fit every window. Flashblocks of a block repeat keys, addresses and hashes:
-37 % fewer bytes of a recorded block of Base Sepolia (3.56 becomes 5.68 times smaller), 19 to 26 % of small
+37 % fewer bytes of a recorded block of Base Sepolia (3.56 becomes 5.68 times smaller), 19 to 23 % of small
 blocks of OP Mainnet, 2 % where a single message is larger than the window.
 
 brotli and zstd are for clients of this stream in particular, which know to decompress a binary message;

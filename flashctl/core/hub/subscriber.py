@@ -142,13 +142,12 @@ class Lane:
     client is live only while its transport holds nothing back, so the transport need not know.
     """
 
-    __slots__ = ("_batch", "_batched", "encoding", "fds", "indirect", "members", "selector")
+    __slots__ = ("_batch", "encoding", "fds", "indirect", "members", "selector")
 
     def __init__(self, encoding: Encoding, selector: Selector | None, batch: BatchSender) -> None:
         self.encoding = encoding
         self.selector = selector
         self._batch = batch
-        self._batched = False
         self.members: list[Subscriber] = []
         """Clients with a socket of their own, in the order of `fds`."""
         self.fds = array("i")
@@ -169,8 +168,7 @@ class Lane:
         self.members.append(subscriber)
         self.fds.append(fd)
         if len(self.fds) == MIN_BATCH:
-            # Now, since no message should wait for the ring to be made.
-            self._batched = self._batch.usable
+            _ = self._batch.usable  # makes the ring now: no message should wait for it
 
     def discard(self, subscriber: Subscriber) -> None:
         """Take a member out; the last member moves into its place."""
@@ -202,7 +200,7 @@ class Lane:
         refused: list[tuple[int, int]] | None = None
         if count >= MIN_SHARERS and len(data) >= MIN_SHARED_BYTES:
             refused = send_shared(fds, data)
-        elif self._batched and count >= MIN_BATCH and len(data) <= MAX_BATCH_BYTES:
+        elif count >= MIN_BATCH and len(data) <= MAX_BATCH_BYTES and self._batch.usable:
             refused = self._batch.send(fds, data)
         if refused is None:
             refused = _write_each(fds, data)
@@ -210,11 +208,8 @@ class Lane:
             # Members leave the lane here, and not while it is walked.
             rest = memoryview(data)
             for member, sent in [(self.members[(start + place) % count], sent) for place, sent in refused]:
-                if sent >= 0:
-                    member.peer.write(rest[sent:])
-                elif sent == -errno.EAGAIN:
-                    member.peer.write(rest)
-                # else the connection is gone; its transport is about to find out
+                # After any error the transport has it: it waits for room, or finds the connection gone.
+                member.peer.write(rest[max(0, sent) :])
         return count + len(indirect)
 
 
