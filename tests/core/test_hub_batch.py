@@ -1,4 +1,4 @@
-"""Sends to many sockets at once: what is reported as taken arrives, from full and closed sockets too."""
+"""One system call for many sends: what is reported as taken arrives, from full and closed sockets too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from support.raw_websocket import RawClient
 
 from flashctl.core.hub import Hub
 from flashctl.core.hub.batch import MAX_BATCH_BYTES, BatchSender
-from flashctl.core.hub.pages import MIN_SHARED_BYTES, send_shared
 from flashctl.core.hub.subscriber import MIN_BATCH
 
 needs_io_uring = pytest.mark.skipif(not BatchSender().usable, reason="io_uring is not available")
@@ -125,90 +124,9 @@ class TestBatch:
         assert set(os.listdir("/proc/self/fd")) <= before
 
 
-class TestSharedPages:
-    def test_what_is_reported_as_taken_arrives(self) -> None:
-        """Also where one message after the other waits in a socket, long after its file was closed."""
-        connected = pairs(20)
-        fds = array("i", [near.fileno() for near, _ in connected])
-        expected = [b""] * len(connected)
-        source = random.Random(1)
-        partial = full = 0
-        for size in (1, 4096, 5000, 70_000, 40_000, 200_000, 600_000):
-            data = source.randbytes(size)
-            refused = send_shared(fds, data)
-            assert refused is not None
-            for place in range(len(connected)):
-                taken = dict(refused).get(place, size)
-                assert taken >= 0 or taken == -11
-                partial += 0 < taken < size
-                full += taken < 0
-                expected[place] += data[: max(0, taken)]
-        assert partial, "no socket took a part"
-        assert full, "no socket was full"
-        for (near, far), content in zip(connected, expected, strict=True):
-            near.close()
-            received = b""
-            while chunk := far.recv(1 << 20):
-                received += chunk
-            far.close()
-            assert received == content
-
-    def test_a_closed_socket_stops_nobody(self) -> None:
-        (near, far), (other, reader) = pairs(2)
-        gone = array("i", [near.fileno(), other.fileno()])
-        near.close()
-        assert send_shared(gone, b"x" * 100) == [(0, -9)]  # EBADF
-        assert reader.recv(1000) == b"x" * 100
-        for sock in (far, other, reader):
-            sock.close()
-
-    @pytest.mark.parametrize("served", [0, 3])
-    def test_a_ring_that_breaks_is_left_and_nothing_is_lost_or_sent_twice(self, served: int) -> None:
-        connected = pairs(5)
-        fds = array("i", [near.fileno() for near, _ in connected])
-        sender = BatchSender()
-        assert sender.usable
-        assert sender.send(fds, b"one") == []
-        enter = sender._enter
-
-        def breaking(call: int, ring: int, count: int, *rest: object) -> int:
-            sender._enter = broken
-            return enter(call, ring, served, 0, *rest[1:]) if served else broken()
-
-        def broken(*_: object) -> int:
-            ctypes.set_errno(errno.ENOMEM)
-            return -1
-
-        sender._enter = breaking
-        assert sender.send(fds, b"two") == [(place, 0) for place in range(served, 5)]
-        assert not sender.usable
-        for place, (near, far) in enumerate(connected):
-            near.close()
-            assert far.recv(100) == (b"onetwo" if place < served else b"one")
-            far.close()
-
-    def test_it_gives_everything_back(self) -> None:
-        before = set(os.listdir("/proc/self/fd"))
-        send_shared(array("i"), b"x")
-        assert set(os.listdir("/proc/self/fd")) <= before
-
-    def test_without_such_files_there_is_another_way(self) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-        try:
-            assert send_shared(array("i"), b"x") is None
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.mark.parametrize(
-    ("batch", "size"),
-    [pytest.param(True, 20_000, marks=needs_io_uring), (False, 20_000), (False, MIN_SHARED_BYTES)],
-)
-def test_a_crowd_with_a_slow_client_gets_every_message(
-    batch: bool, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Enough clients for every way; what the slow one's socket refuses comes once it reads, in order."""
+@pytest.mark.parametrize("batch", [pytest.param(True, marks=needs_io_uring), False])
+def test_a_crowd_with_a_slow_client_gets_every_message(batch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough clients for a batch; what the slow one's socket refuses comes once it reads, in order."""
     if not batch:
         monkeypatch.setattr(BatchSender, "usable", False)
 
@@ -221,7 +139,7 @@ def test_a_crowd_with_a_slow_client_gets_every_message(
             small_send_buffers(server)
             sent = []
             for index in range(8):
-                sent.append(publish(hub, 1, index, size=size))
+                sent.append(publish(hub, 1, index, size=20_000))
                 for client in crowd:
                     assert await client.frames(1) == sent[-1:]
             assert hub.behind == 1

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from flashctl.core.hub.batch import MAX_BATCH_BYTES, BatchSender
 from flashctl.core.hub.encoding import Encoding
-from flashctl.core.hub.pages import MIN_SHARED_BYTES, MIN_SHARERS, send_shared
 from flashctl.core.hub.ring import Message
 
 __all__ = ["Lane", "Peer", "Router", "Selector", "Subscriber"]
@@ -138,8 +137,8 @@ class Lane:
     Kept as parallel lists so that a flush is one pass over file descriptors: nothing is looked up and
     nothing is counted per delivery. That pass is what the product's throughput is made of. It writes to the
     sockets themselves, all at once where the system allows (batch.py), which saves 0.4 us and 1.2 us more of
-    the 4.2 us that a transport takes for 5 KB, and large messages without a copy for each (pages.py); a
-    client is live only while its transport holds nothing back, so the transport need not know.
+    the 4.2 us that a transport takes for 5 KB; a client is live only while its transport holds nothing back,
+    so the transport need not know.
     """
 
     __slots__ = ("_batch", "encoding", "fds", "indirect", "members", "selector")
@@ -197,12 +196,9 @@ class Lane:
             return len(indirect)
         start %= count
         fds = self.fds[start:] + self.fds[:start]
-        refused: list[tuple[int, int]] | None = None
-        if count >= MIN_SHARERS and len(data) >= MIN_SHARED_BYTES:
-            refused = send_shared(fds, data)
-        elif count >= MIN_BATCH and len(data) <= MAX_BATCH_BYTES and self._batch.usable:
+        if count >= MIN_BATCH and len(data) <= MAX_BATCH_BYTES and self._batch.usable:
             refused = self._batch.send(fds, data)
-        if refused is None:
+        else:
             refused = _write_each(fds, data)
         if refused:
             # Members leave the lane here, and not while it is walked.
