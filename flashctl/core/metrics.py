@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from flashctl import __version__
+from flashctl.core.defects import DefectFigures
 
 __all__ = ["EXPOSITION_TYPE", "LATENCY_BUCKETS_S", "Metrics"]
 
@@ -36,6 +37,7 @@ class Metrics:
     def __init__(self, prefix: str, *, labels: dict[str, str] | None = None) -> None:
         self._prefix = prefix
         self.registry = CollectorRegistry(auto_describe=True)
+        self.registry.register(DefectFigures())
         self.registry.set_target_info({"service": prefix, **(labels or {})})
         self.info = Info(f"{prefix}_build", "Version of flashctl.", registry=self.registry)
         self.info.info({"version": __version__})

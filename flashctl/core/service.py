@@ -3,7 +3,8 @@
     async def main(life: Lifecycle) -> None:
         server = await serve(...)                  # a port that is taken raises here: one line, exit 1
         life.on_stop(server.close)
-        life.spawn(follow(stream), "stream")       # if it ever fails, so does the service
+        life.keep(lambda: follow(stream), "stream")    # begun again after a defect
+    life.spawn(serve_forever(), "server")      # if it ever fails, so does the service
         life.ready()                               # every port listens
         await life.stopped()
 
@@ -11,8 +12,8 @@
 
 The first SIGTERM or SIGINT lets `stopped()` return; what `on_stop` registered is then closed in reverse
 order within DRAIN_S, tasks are cancelled, and the process exits 0. A second signal ends it at once with 143
-or 130. A supervised task that raises ends the service with the exit code of its error: a role that limps on
-without its stream helps nobody, and whoever supervises the process restarts it.
+or 130. A supervised task that raises ends the service with the exit code of its error. That is for what can
+never work (a port that is taken, credentials refused at start); work on what others send is `keep`t.
 
 `serve_status` is the small HTTP page every service shows: /livez, /healthz, /readyz, /metrics.
 """
@@ -25,14 +26,23 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from flashctl.core import defects
 from flashctl.core.listening import ListenFailed
 from flashctl.core.metrics import EXPOSITION_TYPE, Metrics
 from flashctl.errors import ExitCode, FlashctlError, exit_code_for
 
-__all__ = ["DRAIN_S", "Health", "Lifecycle", "StatusServer", "run_service", "serve_status"]
+__all__ = [
+    "DRAIN_S",
+    "Health",
+    "Lifecycle",
+    "StatusServer",
+    "run_service",
+    "serve_status",
+    "with_defects",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,6 +52,11 @@ DRAIN_S: Final = 5.0
 GC_THRESHOLDS: Final = (20_000, 20, 50)
 """Allocations between collections of the youngest generation (Python: 700), and how many of each before the
 next older one; roles leave few cycles, so there is little to find."""
+
+KEEP_FIRST_PAUSE_S: Final = 0.05
+KEEP_LAST_PAUSE_S: Final = 5.0
+"""Between a kept task's failure and its next start: doubling, from the first again once it has run for the
+last."""
 
 MAX_REQUEST_BYTES: Final = 8192
 REQUEST_TIMEOUT_S: Final = 5.0
@@ -115,6 +130,32 @@ class Lifecycle:
                 "%s failed: %s: %s", task.get_name(), type(error).__name__, error, exc_info=_trace(error)
             )
         self._stop.set()
+
+    def keep(self, work: Callable[[], Coroutine[Any, Any, object]], name: str) -> asyncio.Task[Any]:
+        """Run `work()` beside the service and start it again, after a pause, whenever it fails with something
+        that nobody foresaw: a defect behind one message must not take the role with it.
+
+        Errors that are foreseen and final (a `FlashctlError`) end the service, as with `spawn`; `work` holds
+        no state of its own that a second start would lose.
+        """
+
+        async def kept() -> None:
+            pause_s = KEEP_FIRST_PAUSE_S
+            while True:
+                started = asyncio.get_running_loop().time()
+                try:
+                    await work()
+                    return
+                except FlashctlError:
+                    raise
+                except Exception as error:
+                    defects.caught(name, error)
+                if asyncio.get_running_loop().time() - started > KEEP_LAST_PAUSE_S:
+                    pause_s = KEEP_FIRST_PAUSE_S
+                await asyncio.sleep(pause_s)
+                pause_s = min(KEEP_LAST_PAUSE_S, 2 * pause_s)
+
+        return self.spawn(kept(), name)
 
     async def drain(self) -> None:
         """Close and cancel everything, within DRAIN_S."""
@@ -220,6 +261,15 @@ class Health:
     """Works, but not all of it: /healthz says 206."""
 
 
+def with_defects(health: Health) -> Health:
+    """`health`, degraded by a recent defect."""
+    told = defects.recent()
+    if not told:
+        return health
+    detail = f"{health.detail}; {told}" if health.detail else told
+    return replace(health, detail=detail, degraded=True)
+
+
 class StatusServer:
     """A running status page."""
 
@@ -281,7 +331,7 @@ def _page(
     if path == "/livez":
         return "200 OK", "text/plain", b"OK\n"
     if path in ("/healthz", "/readyz"):
-        state = health() if health is not None else Health(True)
+        state = with_defects(health() if health is not None else Health(True))
         body = (state.detail or ("OK" if state.ready else "not ready")).encode() + b"\n"
         if not state.ready:
             return "503 Service Unavailable", "text/plain", body

@@ -42,6 +42,7 @@ from websockets.exceptions import (
 
 from flashctl.core.direct import Direct, DirectConnection
 from flashctl.core.keepalive import LinkStats
+from flashctl.core.urls import mask_url
 from flashctl.core.wire import MAX_FRAME_BYTES
 from flashctl.errors import AuthError, FlashctlError, ProtocolError, UsageError
 
@@ -54,7 +55,6 @@ __all__ = [
     "StreamItem",
     "StreamOptions",
     "check_stream_url",
-    "mask_url",
     "subscribe",
 ]
 
@@ -147,19 +147,6 @@ class StreamOptions:
     """Filled with what pings find out; only beside `direct`."""
     reconnect: bool = True
     """False: one connection; the iterator ends with it."""
-
-
-def mask_url(url: str) -> str:
-    """`url` without what may be a secret: user, password, query values, and path parts that look like
-    keys."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if ":" in host:
-        host = f"[{host}]"
-    port = f":{parts.port}" if parts.port else ""
-    path = "/".join("…" if len(part) >= 20 else part for part in parts.path.split("/"))
-    query = "&".join(f"{name}=…" for name, _ in parse_qsl(parts.query, keep_blank_values=True))
-    return urlunsplit((parts.scheme, host + port, path, query, ""))
 
 
 def check_stream_url(url: str, flag: str = "") -> None:

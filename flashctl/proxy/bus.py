@@ -20,7 +20,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from flashctl.core.stream import Backoff, mask_url
+from flashctl.core.stream import Backoff
+from flashctl.core.urls import mask_url
 from flashctl.errors import UsageError
 from flashctl.proxy.relay import Placed, Relay
 

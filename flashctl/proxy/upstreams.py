@@ -24,9 +24,9 @@ from flashctl.core.stream import (
     NotAStream,
     StreamOptions,
     check_stream_url,
-    mask_url,
     subscribe,
 )
+from flashctl.core.urls import mask_url
 from flashctl.errors import AuthError, IoError
 from flashctl.proxy.config import ProxyConfig
 from flashctl.proxy.relay import Relay

@@ -16,7 +16,8 @@ import orjson
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from flashctl.core.stream import Backoff, mask_url
+from flashctl.core.stream import Backoff
+from flashctl.core.urls import mask_url
 
 __all__ = ["HeadNews"]
 

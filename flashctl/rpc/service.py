@@ -17,7 +17,7 @@ from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.metrics import Metrics
 from flashctl.core.service import Health, Lifecycle, run_service, serve_status
-from flashctl.core.stream import mask_url
+from flashctl.core.urls import mask_url
 from flashctl.errors import ExitCode
 from flashctl.rpc.api import PendingApi
 from flashctl.rpc.arrivals import Arrivals

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.output import Output, escape
-from flashctl.core.stream import Connected, Disconnected, StreamOptions, mask_url, subscribe
+from flashctl.core.stream import Connected, Disconnected, StreamOptions, subscribe
+from flashctl.core.urls import mask_url
 from flashctl.errors import AuthError, ExitCode, FlashctlError, UsageError
 from flashctl.watch.config import StreamConfig
 from flashctl.watch.events import Arrival, WatchEvent

@@ -13,7 +13,7 @@ from typing import Any
 
 from flashctl.core.output import when_reader_leaves
 from flashctl.core.service import Lifecycle, run_service
-from flashctl.core.stream import mask_url
+from flashctl.core.urls import mask_url
 from flashctl.errors import ExitCode, Failed, TimedOut, UnavailableError, UsageError
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import Arrival, WatchEvent

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from flashctl.core.output import Output, escape, wants_color
-from flashctl.core.stream import Connected, Disconnected, mask_url
+from flashctl.core.stream import Connected, Disconnected
+from flashctl.core.urls import mask_url
 from flashctl.errors import DataError, ExitCode, UsageError
 from flashctl.watch.conditions import StopRule, parse_condition
 from flashctl.watch.config import WatchConfig

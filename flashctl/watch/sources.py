@@ -22,9 +22,9 @@ from flashctl.core.stream import (
     NotAStream,
     StreamItem,
     StreamOptions,
-    mask_url,
     subscribe,
 )
+from flashctl.core.urls import mask_url
 from flashctl.core.wire import InvalidFlashblock, parse_object, unpack
 from flashctl.errors import DataError, ProtocolError
 from flashctl.watch.config import StreamConfig

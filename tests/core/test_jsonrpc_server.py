@@ -150,7 +150,7 @@ def test_unforeseen_failure_is_one_log_line(caplog: pytest.LogCaptureFixture) ->
     caplog.set_level("INFO")
     with_server(scenario)
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("flashctl")]
-    assert lines == ["fails failed: ZeroDivisionError: oops"]
+    assert lines == ["jsonrpc.request fails: ZeroDivisionError: oops"]
     assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
 

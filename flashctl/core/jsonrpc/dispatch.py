@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from flashctl.core import defects
 from flashctl.core.jsonrpc.errors import (
     Code,
     RpcError,
@@ -226,6 +227,5 @@ def _explain(error: Exception, method: str) -> RpcError:
     known = rpc_error_for(error)
     if known is not None:
         return known
-    log.error("%s failed: %s: %s", method, type(error).__name__, error)
-    log.debug("%s failed", method, exc_info=error)
+    defects.caught("jsonrpc.request", error, method)
     return RpcError(Code.INTERNAL_ERROR, "internal error")

@@ -1,0 +1,65 @@
+"""Exceptions that nobody foresaw: told once, counted, shown in health, and no end of anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from flashctl.core import defects
+from flashctl.core.metrics import Metrics
+from flashctl.core.service import Health, Lifecycle, with_defects
+from flashctl.errors import UnavailableError
+
+
+def fail(text: str) -> None:
+    try:
+        raise IndexError(text)
+    except IndexError as error:
+        defects.caught("test.boundary", error)
+
+
+def test_a_defect_is_told_once_counted_and_shown(caplog: pytest.LogCaptureFixture) -> None:
+    assert with_defects(Health(True)) == Health(True)
+    with caplog.at_level(logging.ERROR, "flashctl"):
+        for attempt in range(3):
+            fail(f"secret {attempt}")
+    assert len(caplog.records) == 1 and caplog.records[0].exc_info is not None
+    assert b'flashctl_defects_total{where="test.boundary"} 3.0' in Metrics("any").render()
+    health = with_defects(Health(True, "behind"))
+    assert health.degraded and health.detail.startswith("behind; defect in test.boundary: IndexError at ")
+    assert "secret" not in health.detail
+
+
+def test_kept_work_is_begun_again_after_a_defect() -> None:
+    starts: list[int] = []
+
+    async def run() -> Lifecycle:
+        life = Lifecycle()
+
+        async def work() -> None:
+            starts.append(1)
+            if len(starts) < 3:
+                raise KeyError("defect")
+
+        await life.keep(work, "work")
+        return life
+
+    life = asyncio.run(run())
+    assert len(starts) == 3 and life.failure is None and defects.counts() == {"work": 2}
+
+
+def test_kept_work_ends_the_service_with_what_is_final() -> None:
+    async def run() -> Lifecycle:
+        life = Lifecycle()
+
+        async def work() -> None:
+            raise UnavailableError("never")
+
+        with pytest.raises(UnavailableError):
+            await life.keep(work, "work")
+        await life.stopped()
+        return life
+
+    assert isinstance(asyncio.run(run()).failure, UnavailableError)
