@@ -87,6 +87,9 @@ class TxParams(NamedTuple):
     blob_hashes: tuple[int, ...] = ()
     is_gas_cap_exempt: bool = False
     """Deposits may exceed EIP-7825's cap."""
+    is_init_code_bounded: bool = True
+    """Whether EIP-3860's limit holds for the transaction itself. It bounds what a pool takes in; a deposit's
+    size is bounded on L1 alone."""
 
 
 class ExecutionOutcome(NamedTuple):
@@ -207,7 +210,7 @@ def check_gas_limit(params: TxParams, rules: EvmRules) -> tuple[int, int]:
     cap = rules.transaction_gas_cap
     if cap is not None and limit > cap and not params.is_gas_cap_exempt:
         raise IntrinsicGasError("gas limit above the cap of a transaction", limit, cap)
-    if params.to is None and len(params.data) > rules.max_initcode_size:
+    if params.is_init_code_bounded and params.to is None and len(params.data) > rules.max_initcode_size:
         raise IntrinsicGasError("init code too large", len(params.data), rules.max_initcode_size)
     return needed, floor
 

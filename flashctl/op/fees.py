@@ -11,7 +11,7 @@ https://specs.optimism.io/protocol/isthmus/exec-engine.html#operator-fee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from flashctl.op.forks import OpFork
@@ -118,15 +118,17 @@ def read_fee_parameters(state: FeeParameterSlots, fork: OpFork) -> L1FeeParamete
     packed = state.storage(L1_BLOCK, _SLOT_SCALARS)
     base_fee_scalar, blob_scalar = packed >> 96 & _U32, packed >> 64 & _U32
     blob_base_fee = state.storage(L1_BLOCK, _SLOT_BLOB_BASE_FEE)
-    if not (base_fee_scalar or blob_scalar or blob_base_fee):
-        # The block that activates Ecotone still carries Bedrock's attributes, so Ecotone's are unset.
-        return _bedrock_parameters(state, base_fee)
-    operator = state.storage(L1_BLOCK, _SLOT_OPERATOR) if fork >= OpFork.ISTHMUS else 0
-    return L1FeeParameters(
-        base_fee,
-        blob_base_fee,
-        base_fee_scalar,
-        blob_scalar,
+    if base_fee_scalar or blob_scalar or blob_base_fee:
+        data_fee = L1FeeParameters(base_fee, blob_base_fee, base_fee_scalar, blob_scalar)
+    else:
+        # The block that activates Ecotone still carries Bedrock's attributes, so Ecotone's are unset. Only
+        # the data fee goes back to them: what later forks write has a slot of its own.
+        data_fee = _bedrock_parameters(state, base_fee)
+    if fork < OpFork.ISTHMUS:
+        return data_fee
+    operator = state.storage(L1_BLOCK, _SLOT_OPERATOR)
+    return replace(
+        data_fee,
         operator_fee_scalar=operator >> 64 & _U32,
         operator_fee_constant=operator & _U64,
         da_footprint_gas_scalar=operator >> 96 & _U16 if fork >= OpFork.JOVIAN else 0,

@@ -170,6 +170,7 @@ class TransactionProcessor:
                     tx.data,
                     tx.gas_limit,
                     is_gas_cap_exempt=True,
+                    is_init_code_bounded=False,
                 )
                 outcome = run_transaction(
                     state, self._env, self._rules, params, deadline=deadline, codes=codes

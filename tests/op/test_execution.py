@@ -255,6 +255,19 @@ class TestDeposits:
             execution.execute(transfer(0, gas_limit=2**24 + 1, max_fee_per_gas=2_000_000))
         assert caught.value.reason is Rejection.GAS_LIMIT
 
+    @pytest.mark.parametrize("fork", [JOVIAN, KARST], ids=["jovian", "karst"])
+    def test_the_limit_of_init_code_does_not_bind_deposits(self, fork: ChainConfig) -> None:
+        # L1 bounds a deposit's size; EIP-3860 is a rule of signed transactions and of CREATE.
+        execution = opened(fork)
+        for size, gas in ((49_152, 512_520), (49_153, 512_530)):
+            receipt = execution.execute(deposit(to=None, data=bytes(size), gas_limit=3_000_000)).receipt
+            assert receipt.succeeded
+            assert execution.results[-1].gas_used == gas
+        with pytest.raises(TransactionRejected) as caught:
+            creation = transfer(0, to=None, data=bytes(49_153), value=0, gas_limit=3_000_000)
+            execution.execute(creation)
+        assert caught.value.reason is Rejection.MALFORMED
+
     def test_a_deposit_is_bound_by_the_gas_of_the_block(self) -> None:
         with pytest.raises(TransactionRejected, match="transaction 30000001, block 30000000"):
             opened().execute(deposit(gas_limit=30_000_001))

@@ -161,6 +161,16 @@ class TestFeeParameterSlots:
         state = Slots({1: 7, 5: 188, 6: 684000})
         assert read_fee_parameters(state, OpFork.ECOTONE) == read_fee_parameters(state, OpFork.CANYON)
 
+    @pytest.mark.parametrize(("fork", "fee"), [(OpFork.ISTHMUS, 21_777), (OpFork.JOVIAN, 2_100_000_000_777)])
+    def test_without_scalars_of_the_data_fee_later_forks_parameters_hold(
+        self, fork: OpFork, fee: int
+    ) -> None:
+        # A chain that charges no data fee: only the data fee falls back to Bedrock's parameters.
+        parameters = read_fee_parameters(Slots({1: 10**9, 8: 123 << 96 | 1_000_000 << 64 | 777}), fork)
+        assert operator_fee(parameters, fork, 21_000) == fee
+        assert parameters.da_footprint_gas_scalar == (123 if fork >= OpFork.JOVIAN else 0)
+        assert parameters.bedrock_formula
+
 
 class TestBaseFee:
     def test_published_vectors(self) -> None:
