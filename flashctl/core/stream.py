@@ -8,8 +8,10 @@
 
 The iterator never ends by itself and never raises for what the network does: it says Disconnected and tries
 again after a back-off with full jitter, doubling from 100 ms to 10 s and starting afresh once a connection
-held for a while. Two failures are final and raise, since trying again cannot help: credentials that are
-refused, and a peer that is something else than a WebSocket stream.
+held for a while; a server that is full says in `Retry-After` how long it wants to be left alone. Two failures
+raise as long as no connection has ever worked, since whoever started this has probably mistyped something:
+credentials that are refused, and a peer that is something else than a WebSocket stream. Once a stream has
+worked they are its ill health, like every other: a gateway before it answers 401 or 404 while it restarts.
 
 Alive means data: TCP and pings may be fine while the builder behind them is not (base/node#1129), so
 besides pings a silence limit counts as a disconnect.
@@ -27,17 +29,18 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
-    InvalidHandshake,
     InvalidMessage,
-    InvalidProxy,
     InvalidStatus,
     InvalidURI,
+    WebSocketException,
 )
 
 from flashctl.core.direct import Direct, DirectConnection
@@ -62,6 +65,9 @@ _LOG = logging.getLogger(__name__)
 
 READ_AHEAD: Final = 64
 """Frames that may wait between socket and consumer before reading stops; about six blocks."""
+
+MAX_RETRY_AFTER_S: Final = 300.0
+"""Longest `Retry-After` that is kept to: a server that is wrong about an hour must not cost an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,9 @@ class StreamOptions:
     """Filled with what pings find out; only beside `direct`."""
     reconnect: bool = True
     """False: one connection; the iterator ends with it."""
+    patient: bool = False
+    """Never raise for a refusal, not even before the first connection: for services that are started in any
+    order, and for one stream of several."""
 
 
 def check_stream_url(url: str, flag: str = "") -> None:
@@ -176,30 +185,34 @@ async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncGene
 
     Raises:
         UsageError: If `url` is not a ws:// or wss:// URL.
-        AuthError: If the server refuses the credentials (401, 403).
-        NotAStream: If the server answers, but is no WebSocket stream.
+        AuthError: If the server refuses the credentials (401, 403), and no connection has worked yet.
+        NotAStream: If the server answers, but is no WebSocket stream, and no connection has worked yet.
     """
     settings = options or StreamOptions()
     check_stream_url(url)
     shown = mask_url(url)
     attempt = 0
+    has_worked = settings.patient
     while True:
         started = time.monotonic()
+        asked_s = 0.0
         try:
             async with connect(_with_resume(url, settings), **_arguments(settings, url)) as connection:
                 _LOG.debug("connected", extra={"url": shown})
+                has_worked = True
                 yield Connected(shown)
                 started = time.monotonic()
                 async for frame in _frames(connection, shown, settings):
                     yield frame
-        except (OSError, TimeoutError, InvalidHandshake, InvalidProxy, ConnectionClosed) as error:
-            final = _final(error, shown)
-            if final is not None:
-                raise final from None
+        except (OSError, TimeoutError, WebSocketException) as error:
+            refusal = _refusal(error, shown)
+            if refusal is not None and not has_worked:
+                raise refusal from None
             reason = _reason(error)
+            asked_s = _retry_after(error, time.time())
         if time.monotonic() - started >= settings.backoff.stable_after_s:
             attempt = 0
-        delay = settings.backoff.delay(attempt, random.random()) if settings.reconnect else 0.0
+        delay = settings.backoff.delay(attempt, random.random()) + asked_s if settings.reconnect else 0.0
         attempt += 1
         yield Disconnected(shown, reason, delay)
         if not settings.reconnect:
@@ -275,8 +288,8 @@ def _arguments(settings: StreamOptions, url: str) -> dict[str, Any]:
     }
 
 
-def _final(error: BaseException, shown: str) -> FlashctlError | None:
-    """The error to give up with, if trying again cannot help."""
+def _refusal(error: BaseException, shown: str) -> FlashctlError | None:
+    """The error to give up with at the first attempt, if it says that the setting is wrong."""
     if isinstance(error, InvalidURI):
         return UsageError(f"{shown!r} is not a WebSocket URL")
     if isinstance(error, InvalidMessage):
@@ -299,6 +312,21 @@ def _final(error: BaseException, shown: str) -> FlashctlError | None:
             hint="is the path right? JSON-RPC endpoints of nodes do not serve the stream",
         )
     return None
+
+
+def _retry_after(error: BaseException, now: float) -> float:
+    """The seconds for which the server asks to be left alone, 0 if it does not say; `now` is wall clock."""
+    if not isinstance(error, InvalidStatus):
+        return 0.0
+    text = error.response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(MAX_RETRY_AFTER_S, float(text[:10]))
+    try:
+        moment = parsedate_to_datetime(text)
+        seconds = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(MAX_RETRY_AFTER_S, max(0.0, seconds))
 
 
 def _reason(error: BaseException) -> str:

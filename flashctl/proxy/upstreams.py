@@ -21,22 +21,18 @@ from flashctl.core.stream import (
     Connected,
     Disconnected,
     Frame,
-    NotAStream,
     StreamOptions,
     check_stream_url,
     subscribe,
 )
 from flashctl.core.urls import mask_url
-from flashctl.errors import AuthError, IoError
+from flashctl.errors import IoError
 from flashctl.proxy.config import ProxyConfig
 from flashctl.proxy.relay import Relay
 
 __all__ = ["Upstream", "UpstreamStats", "Upstreams", "client_tls"]
 
 _LOG = logging.getLogger(__name__)
-
-REFUSED_RETRY_S = 30.0
-"""Before an upstream that refused us, or is no stream, is tried again while others serve."""
 
 
 @dataclass(slots=True)
@@ -88,29 +84,15 @@ class Upstreams:
         """Follow every upstream until cancelled.
 
         Raises:
-            AuthError, NotAStream: If the only upstream has never worked and never will.
+            AuthError, NotAStream: If the only upstream refuses us at the first attempt.
         """
         # Not a TaskGroup: one error is to be reported as itself, not as a group of one.
-        tasks = [asyncio.ensure_future(self._keep(upstream)) for upstream in self.all]
+        tasks = [asyncio.ensure_future(self._follow(upstream)) for upstream in self.all]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
-
-    async def _keep(self, upstream: Upstream) -> None:
-        while True:
-            try:
-                await self._follow(upstream)
-            except (AuthError, NotAStream) as error:
-                upstream.connected = False
-                upstream.trouble = str(error)
-                upstream.stats.failures += 1
-                upstream.stats.errors += 1
-                if len(self.all) == 1 and not upstream.stats.successes:
-                    raise
-                _LOG.error("%s; trying again in %g s", error, REFUSED_RETRY_S)
-                await asyncio.sleep(REFUSED_RETRY_S)
 
     async def _follow(self, upstream: Upstream) -> None:
         stats, relay, name = upstream.stats, self._relay, upstream.name
@@ -161,6 +143,7 @@ class Upstreams:
             silence_timeout_s=config.upstream_stale_s or None,
             max_size=config.max_message_size,
             tls=self._tls,
+            patient=len(self.all) > 1,
             resume=self._relay.resume_query if config.resume_upstream else None,
         )
 

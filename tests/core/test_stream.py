@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import http
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from flashctl.core.stream import (
+    MAX_RETRY_AFTER_S,
     Backoff,
     Connected,
     Disconnected,
@@ -144,6 +147,103 @@ def test_refusals_that_will_not_change_are_final(status: int, error: type[Except
 
     with pytest.raises(error, match=f"HTTP {status}"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_after_a_connection_that_worked_is_a_disconnect(status: int) -> None:
+    connections = 0
+
+    def refuse_the_second(connection: ServerConnection, request: Any) -> Any:
+        nonlocal connections
+        connections += 1
+        return connection.respond(http.HTTPStatus(status), "restarting\n") if connections == 2 else None
+
+    async def run() -> list[StreamItem]:
+        async with server(lambda connection: connection.close(), process_request=refuse_the_second) as url:
+            return await take(url, 4)
+
+    items = asyncio.run(run())
+    assert [type(item) for item in items] == [Connected, Disconnected, Disconnected, Connected]
+    assert isinstance(items[2], Disconnected) and items[2].reason == f"HTTP {status} (restarting)"
+
+
+def test_what_is_no_http_after_a_connection_that_worked_is_a_disconnect_too() -> None:
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"* OK IMAP4rev1 ready\r\n")
+        writer.close()
+
+    async def run() -> list[StreamItem]:
+        async with server(lambda connection: connection.close()) as url:
+            port = int(url.rpartition(":")[2].partition("/")[0])
+            stream = subscribe(url, StreamOptions(backoff=QUICK))
+            items = [await anext(stream), await anext(stream)]
+        async with await asyncio.start_server(garbage, "127.0.0.1", port):
+            items += [await anext(stream), await anext(stream)]
+        await stream.aclose()
+        return items
+
+    assert [type(item) for item in asyncio.run(run())] == [Connected, *[Disconnected] * 3]
+
+
+def test_one_of_several_is_patient_from_the_start() -> None:
+    def refuse(connection: ServerConnection, request: Any) -> Any:
+        return connection.respond(http.HTTPStatus.UNAUTHORIZED, "no\n")
+
+    async def run() -> list[StreamItem]:
+        async with server(lambda connection: asyncio.sleep(0), process_request=refuse) as url:
+            return await take(url, 2, StreamOptions(backoff=QUICK, patient=True))
+
+    assert [type(item) for item in asyncio.run(run())] == [Disconnected, Disconnected]
+
+
+def test_a_redirect_to_nowhere_is_no_way_out() -> None:
+    connections = 0
+
+    def redirect(connection: ServerConnection, request: Any) -> Any:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            return None
+        response = connection.respond(http.HTTPStatus.FOUND, "")
+        response.headers["Location"] = "mailto:nobody"
+        return response
+
+    async def run() -> list[StreamItem]:
+        async with server(lambda connection: connection.close(), process_request=redirect) as url:
+            return await take(url, 4)
+
+    items = asyncio.run(run())
+    assert [type(item) for item in items] == [Connected, *[Disconnected] * 3]
+
+
+@pytest.mark.parametrize(
+    ("value", "asked_s"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("999999999999999999999", MAX_RETRY_AFTER_S),
+        ("-5", 0.0),
+        ("soon", 0.0),
+        ("\u0663", 0.0),
+        (format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True), MAX_RETRY_AFTER_S),
+        (format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True), 0.0),
+        ("Wed, 21 Oct 99999999 07:28:00 GMT", 0.0),
+    ],
+)
+def test_a_server_that_asks_for_time_gets_it_within_reason(value: str, asked_s: float) -> None:
+    def refuse(connection: ServerConnection, request: Any) -> Any:
+        response = connection.respond(http.HTTPStatus.TOO_MANY_REQUESTS, "")
+        response.headers["Retry-After"] = value.encode().decode("latin-1")
+        return response
+
+    async def run() -> StreamItem:
+        async with server(lambda connection: asyncio.sleep(0), process_request=refuse) as url:
+            return (await take(url, 1))[0]
+
+    item = asyncio.run(run())
+    assert isinstance(item, Disconnected)
+    assert asked_s <= item.retry_in_s <= asked_s + QUICK.maximum_s
 
 
 def test_a_full_server_is_tried_again_and_its_reason_shown() -> None:
