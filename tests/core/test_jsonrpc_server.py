@@ -20,9 +20,19 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.errors import RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Methods, required
+from flashctl.core.jsonrpc.namespaces import EVERYTHING, USER_NAMESPACES, parse_namespaces
 from flashctl.core.jsonrpc.server import RunningServer, serve
+from flashctl.core.jsonrpc.slices import SLICE_S
 from flashctl.core.listening import ListenFailed
-from flashctl.errors import AuthError, DataError, Failed, ProtocolError, TimedOut, UnavailableError
+from flashctl.errors import (
+    AuthError,
+    DataError,
+    Failed,
+    ProtocolError,
+    TimedOut,
+    UnavailableError,
+    UsageError,
+)
 
 SECRET = b"\x11" * 32
 
@@ -206,6 +216,126 @@ class TestBatch:
         assert reply is not None
         assert ["error" in each for each in orjson.loads(reply)] == [False] + [True] * (count - 1)
         assert peak < count * size / 4
+
+    def test_it_works_on_few_at_a_time_and_begins_them_in_order(self) -> None:
+        begun: list[int] = []
+        running = most = 0
+
+        async def waits(params: list[Any]) -> Any:
+            nonlocal running, most
+            begun.append(params[0])
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.001)
+            running -= 1
+            return params[0]
+
+        table = Methods()
+        table.register("waits", waits)
+        batch = orjson.dumps([{"id": i, "method": "waits", "params": [i]} for i in range(100)])
+        reply = asyncio.run(Dispatcher(table, limits=ServerLimits(batch_at_once=7)).handle(batch))
+        assert [each["result"] for each in orjson.loads(reply or b"")] == begun == list(range(100))
+        assert most == 7
+
+    def test_it_lets_others_run(self) -> None:
+        """Other work of the loop goes on between slices, and a short batch passes a long one."""
+        worked: list[str] = []
+
+        async def works(params: list[Any]) -> Any:
+            end = time.perf_counter() + SLICE_S / 10
+            while time.perf_counter() < end:
+                pass
+            worked.append(params[0])
+
+        def batch(name: str, length: int) -> bytes:
+            return orjson.dumps([{"id": 1, "method": "works", "params": [name]} for _ in range(length)])
+
+        async def main() -> int:
+            table = Methods()
+            table.register("works", works)
+            dispatcher = Dispatcher(table)
+            long = asyncio.create_task(dispatcher.handle(batch("long", 1000)))
+            await asyncio.sleep(0)
+            short = asyncio.create_task(dispatcher.handle(batch("short", 20)))
+            turns = 0
+            while not long.done():
+                await asyncio.sleep(0)
+                turns += 1
+            await short
+            return turns
+
+        turns = asyncio.run(main())
+        assert turns >= 1020 / 10
+        last = len(worked) - 1 - worked[::-1].index("short")
+        assert last < 200
+
+
+class TestNamespaces:
+    """A port answers what it was told to, from its table and from what it passes on."""
+
+    @staticmethod
+    async def relay(method: str, request: bytes) -> bytes:
+        return b'{"jsonrpc":"2.0","id":1,"result":"relayed"}'
+
+    @staticmethod
+    def table() -> Methods:
+        async def answers(params: list[Any]) -> Any:
+            return "ours"
+
+        methods = Methods()
+        for name in ("eth_chainId", "miner_setGasLimit", "rpc_modules"):
+            methods.register(name, answers)
+        return methods
+
+    @pytest.mark.parametrize(
+        ("namespaces", "answers"),
+        [
+            (None, ["ours", "ours", "relayed", "relayed", "ours"]),
+            (EVERYTHING, ["ours", "ours", "relayed", "relayed", "ours"]),
+            (USER_NAMESPACES, ["ours", -32601, "relayed", -32601, "ours"]),
+            ({"eth", "debug", "miner"}, ["ours", "ours", -32601, "relayed", "ours"]),
+        ],
+    )
+    def test_methods(self, namespaces: frozenset[str] | None, answers: list[Any]) -> None:
+        async def main() -> None:
+            server = await serve(
+                self.table(), "127.0.0.1", 0, fallback=self.relay, namespaces=namespaces, cors=("*",)
+            )
+            names = ["eth_chainId", "miner_setGasLimit", "net_version", "debug_setHead", "rpc_modules"]
+            client = JsonRpcClient(server.url)
+            for name, answer in zip(names, answers, strict=True):
+                try:
+                    assert await client.call(name) == answer, name
+                except (RpcError, ProtocolError) as error:
+                    assert getattr(error, "code", "relayed") == answer, name
+            await client.close()
+            await server.close()
+
+        asyncio.run(main())
+
+    def test_more_than_the_users_is_warned_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def main() -> None:
+            for namespaces, secret in [(USER_NAMESPACES, None), ({"eth", "miner"}, SECRET), (None, None)]:
+                await (
+                    await serve(self.table(), "127.0.0.1", 0, namespaces=namespaces, jwt_secret=secret)
+                ).close()
+            assert not caplog.records
+            for namespaces in ({"eth", "miner", "debug", "admin"}, EVERYTHING):
+                await (await serve(self.table(), "127.0.0.1", 0, namespaces=namespaces)).close()
+
+        asyncio.run(main())
+        texts = [record.getMessage().split(" answers ")[1] for record in caplog.records]
+        assert texts == [
+            "admin, debug and miner without a token, to whoever reaches it",
+            "every namespace without a token, to whoever reaches it",
+        ]
+
+    def test_lists(self) -> None:
+        assert parse_namespaces(" eth,NET ,web3") == {"eth", "net", "web3"}
+        assert parse_namespaces("*") == parse_namespaces("all") == EVERYTHING
+        for wrong in ("", "eth,", "eth net", "eth,*", "eth_call", ",".join(["a"] * 65)):
+            with pytest.raises(UsageError, match=r"--http\.api"):
+                parse_namespaces(wrong)
 
 
 class TestHttp:

@@ -2,6 +2,8 @@
 
     errors.py     codes, `RpcError`, and what any other exception becomes on the wire
     methods.py    `Methods`: names to async functions, plus subscriptions
+    namespaces.py which of them a port answers
+    slices.py     how long batches may hold the loop
     dispatch.py   bytes of a request in, bytes of the answer out; batches and their limits; no sockets
     session.py    one WebSocket connection: its queue, its subscriptions
     server.py     `serve`: HTTP and WebSocket on one port

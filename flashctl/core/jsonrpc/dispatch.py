@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ from flashctl.core.jsonrpc.errors import (
     rpc_error_for,
 )
 from flashctl.core.jsonrpc.methods import Fallback, Methods, SubscribeHandler, Subscription
+from flashctl.core.jsonrpc.namespaces import EVERYTHING, allows
+from flashctl.core.jsonrpc.slices import Slices
 
 __all__ = ["DEFAULT_LIMITS", "Dispatcher", "ServerLimits", "Subscriber"]
 
@@ -40,6 +43,9 @@ class ServerLimits:
 
     batch_items: int = 1000
     """Requests in one batch; geth's limit."""
+
+    batch_at_once: int = 16
+    """Requests of one batch worked on at once: a share of what an upstream is asked at a time."""
 
     batch_response_bytes: int = 25 * 1024 * 1024
     """Answers beyond this total become errors; geth's limit."""
@@ -85,10 +91,19 @@ class Dispatcher:
         *,
         fallback: Fallback | None = None,
         limits: ServerLimits = DEFAULT_LIMITS,
+        namespaces: Collection[str] | None = None,
     ) -> None:
-        self._methods = methods
+        """Args:
+        methods: the table, taken as it stands if there are `namespaces`.
+        fallback: answers what the table lacks.
+        limits: see `ServerLimits`.
+        namespaces: what may be called, from table and fallback alike; None for everything.
+        """
+        self._methods = methods if namespaces is None else methods.only(namespaces)
+        self._namespaces = EVERYTHING if namespaces is None else frozenset(namespaces)
         self._fallback = fallback
         self._limits = limits
+        self._slices = Slices()
 
     async def handle(self, body: bytes, subscriber: Subscriber | None = None) -> bytes | None:
         """The response to one message, single or batch; None if it holds notifications only."""
@@ -105,22 +120,30 @@ class Dispatcher:
             return _failure(None, invalid_request("empty batch"))
         if len(items) > self._limits.batch_items:
             return _failure(None, invalid_request(f"batch too large (limit {self._limits.batch_items})"))
+        replies: list[bytes | None] = [None] * len(items)
+        numbered = iter(enumerate(items))
+        sharing = self._slices.join()
         size = 0
 
-        async def bounded(item: Any) -> bytes | None:
+        async def work() -> None:
             nonlocal size
-            reply = await self._single(item, None, subscriber)
-            if reply is None:
-                return None
-            size += len(reply)
-            if size <= self._limits.batch_response_bytes:
-                return reply
-            # Here, not when all are there: sixteen traces of 64 MiB are a gigabyte until then.
-            return _failure(_id_of(item), RpcError(Code.TRANSACTION_REJECTED, "response too large"))
+            while True:
+                await sharing.turn()
+                place, item = next(numbered, (-1, None))
+                if place < 0:
+                    return
+                reply = await self._single(item, None, subscriber)
+                size += len(reply or b"")
+                if reply is not None and size > self._limits.batch_response_bytes:
+                    # Here, not when all are there: sixteen traces of 64 MiB are a gigabyte until then.
+                    reply = _failure(_id_of(item), RpcError(Code.TRANSACTION_REJECTED, "response too large"))
+                replies[place] = reply
 
-        # Started in order and run together: calls passed to an upstream overlap, while local handlers,
-        # which seldom wait, keep the order of the batch.
-        replies = await asyncio.gather(*map(bounded, items))
+        # Begun in their order, a few at once: calls to an upstream overlap, while local handlers, which
+        # seldom wait, keep the order of the batch.
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(len(items), self._limits.batch_at_once)):
+                group.create_task(work())
         kept = [reply for reply in replies if reply is not None]
         return b"[" + b",".join(kept) + b"]" if kept else None
 
@@ -138,7 +161,7 @@ class Dispatcher:
             elif (kinds := self._subscribing(method)) is not None:
                 result = await self._subscription_call(method, kinds, _positional(params), subscriber)
                 reply = _success(message.get("id"), result)
-            elif self._fallback is not None:
+            elif self._fallback is not None and allows(self._namespaces, method):
                 reply = await self._fallback(method, orjson.dumps(message) if text is None else text)
             else:
                 raise method_not_found(method)

@@ -11,12 +11,13 @@ dicts, or an `orjson.Fragment` holding JSON that is encoded already. It raises `
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any, Protocol, Self
 
 __all__ = ["Fallback", "Handler", "Methods", "SubscribeHandler", "Subscription", "optional", "required"]
 
 from flashctl.core.jsonrpc.errors import invalid_params
+from flashctl.core.jsonrpc.namespaces import allows
 
 Handler = Callable[[list[Any]], Awaitable[Any]]
 """Answers one method. Parameters are positional, as everywhere in Ethereum's APIs."""
@@ -80,6 +81,19 @@ class Methods:
     def subscriptions(self, namespace: str) -> dict[str, SubscribeHandler] | None:
         """The kinds of subscription a namespace knows; None if it has none at all."""
         return self._subscriptions.get(namespace)
+
+    def only(self, namespaces: Collection[str]) -> Self:
+        """A table of the methods and subscriptions of some namespaces; see `jsonrpc.namespaces`."""
+        table = type(self)()
+        table._handlers = {
+            name: handler for name, handler in self._handlers.items() if allows(namespaces, name)
+        }
+        table._subscriptions = {
+            namespace: kinds
+            for namespace, kinds in self._subscriptions.items()
+            if allows(namespaces, namespace)
+        }
+        return table
 
     @property
     def names(self) -> list[str]:

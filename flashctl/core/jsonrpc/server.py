@@ -18,7 +18,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from flashctl.core.jsonrpc.dispatch import DEFAULT_LIMITS, Dispatcher, ServerLim
 from flashctl.core.jsonrpc.errors import Code, error_object
 from flashctl.core.jsonrpc.listener import ABORT, BoundedWebSocket, EmbeddedServer, bounded_protocol
 from flashctl.core.jsonrpc.methods import Fallback, Methods
+from flashctl.core.jsonrpc.namespaces import warn_of_exposed
 from flashctl.core.jsonrpc.session import Session
 from flashctl.core.listening import ListenFailed
 from flashctl.errors import AuthError, UnavailableError
@@ -108,6 +109,7 @@ async def serve(
     pages: Mapping[str, Page] | None = None,
     limits: ServerLimits = DEFAULT_LIMITS,
     websocket: bool = True,
+    namespaces: Collection[str] | None = None,
 ) -> RunningServer:
     """Answer `methods` on `host:port` (0 = any free port) until closed.
 
@@ -121,14 +123,15 @@ async def serve(
         pages: GET paths and what they answer, without a token.
         limits: see `ServerLimits`.
         websocket: whether upgrades are accepted.
+        namespaces: what may be called here, also of what the fallback answers; None for everything. Those
+            beyond the user's are warned of where no token is needed.
 
     Raises:
         ListenFailed: If the address cannot be listened on.
     """
     sockets = _bind(host, port)
-    app = _App(
-        Dispatcher(methods, fallback=fallback, limits=limits), jwt_secret, tuple(cors), pages or {}, limits
-    )
+    dispatcher = Dispatcher(methods, fallback=fallback, limits=limits, namespaces=namespaces)
+    app = _App(dispatcher, jwt_secret, tuple(cors), pages or {}, limits)
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -155,7 +158,10 @@ async def serve(
             await task
             raise UnavailableError(f"cannot serve on {host}:{port}")
         await asyncio.sleep(0)
-    return RunningServer(host, sockets[0].getsockname()[1], server, task, sockets)
+    running = RunningServer(host, sockets[0].getsockname()[1], server, task, sockets)
+    if jwt_secret is None and namespaces is not None:
+        warn_of_exposed(namespaces, running.url)
+    return running
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:

@@ -1,0 +1,63 @@
+"""Which methods a port answers, by namespace: the part of a method's name before its first underscore.
+
+On a port that anybody may reach, `eth`, `net`, `web3` and `txpool` (op-geth's and reth's defaults). `miner`,
+`admin` and `debug` change what a node does or make it work hard; they are answered only where they were asked
+for by name, with a warning, or behind a token.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection
+from typing import Final
+
+from flashctl.errors import UsageError
+
+__all__ = ["EVERYTHING", "USER_NAMESPACES", "allows", "parse_namespaces", "warn_of_exposed"]
+
+_LOG = logging.getLogger(__name__)
+
+USER_NAMESPACES: Final = frozenset({"eth", "net", "web3", "txpool"})
+"""What a user port answers by default."""
+
+EVERYTHING: Final = frozenset({"*"})
+"""Every namespace there is, on a port that trusts whoever reaches it."""
+
+_ALWAYS: Final = "rpc"
+"""`rpc_modules` tells what is there, on every port of geth."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]{0,31}")
+
+MAX_NAMES: Final = 64
+
+
+def parse_namespaces(text: str, flag: str = "--http.api") -> frozenset[str]:
+    """The namespaces of a comma-separated list; `*` and `all` (reth's word) are `EVERYTHING`.
+
+    Raises:
+        UsageError: If it is no such list.
+    """
+    names = [name.strip().lower() for name in text.split(",")]
+    if names in (["*"], ["all"]):
+        return EVERYTHING
+    if len(names) > MAX_NAMES or not all(_NAME.fullmatch(name) for name in names):
+        raise UsageError(
+            f"{flag} {text[:100]!r} is not a list of namespaces", hint="for example eth,net,web3"
+        )
+    return frozenset(names)
+
+
+def allows(namespaces: Collection[str], method: str) -> bool:
+    """Whether a port that answers `namespaces` answers `method`."""
+    namespace = method.partition("_")[0]
+    return namespace in namespaces or namespace == _ALWAYS or "*" in namespaces
+
+
+def warn_of_exposed(namespaces: Collection[str], where: str) -> None:
+    """Say which namespaces beyond the user's a port without a token answers."""
+    names = sorted(set(namespaces) - USER_NAMESPACES - {_ALWAYS})
+    if not names:
+        return
+    what = "every namespace" if "*" in names else " and ".join(", ".join(names).rsplit(", ", 1))
+    _LOG.warning("%s answers %s without a token, to whoever reaches it", where, what)
