@@ -32,6 +32,7 @@ __all__ = [
     "FlashctlError",
     "IoError",
     "ProtocolError",
+    "Terminated",
     "TimedOut",
     "UnavailableError",
     "UsageError",
@@ -116,6 +117,11 @@ class TimedOut(FlashctlError):
     """A limit that the caller set has passed."""
 
     exit_code = ExitCode.TIMEOUT
+
+
+class Terminated(BaseException):
+    """SIGTERM before a service had anything to drain; raised wherever it was, so that files made for the run
+    are removed."""
 
 
 def exit_code_for(error: BaseException) -> ExitCode:

@@ -19,25 +19,42 @@ class Upstream:
     """One execution client's engine port."""
 
     url: str
-    jwt_secret: bytes = field(repr=False)
+    jwt_secret: bytes | jwt.JwtSecret = field(repr=False)
     timeout_s: float = 1.0
     """For each HTTP request."""
 
     @classmethod
-    def load(cls, name: str, url: str, token: str | None, path: Path | None, timeout_ms: int) -> Upstream:
-        """Check the flags `--<name>-url`, `-jwt-token`, `-jwt-path` and `-timeout`; the token wins.
+    def load(
+        cls,
+        name: str,
+        url: str,
+        token: str | None,
+        path: Path | None,
+        timeout_ms: int,
+        *,
+        default: bytes | jwt.JwtSecret | None = None,
+    ) -> Upstream:
+        """Check the flags `--<name>-url`, `-jwt-token`, `-jwt-path` and `-timeout`; `default` is the secret
+        where none is given.
 
         Raises:
-            UsageError: If one is wrong, or there is no secret.
+            UsageError: If one is wrong, there is no secret, or there are two.
             IoError: If the file with the secret cannot be read.
         """
         endpoint = Endpoint.parse(url)
         if timeout_ms <= 0:
             raise UsageError(f"--{name}-timeout {timeout_ms} is not a time in milliseconds")
+        if token is not None and path is not None:
+            raise UsageError(
+                f"--{name}-jwt-token and --{name}-jwt-path both name the secret", hint="give one of them"
+            )
+        secret: bytes | jwt.JwtSecret
         if token is not None:
-            secret = jwt.parse_secret(token)
+            secret = jwt.JwtSecret(jwt.parse_secret(token))
         elif path is not None:
-            secret = jwt.load_secret(path)
+            secret = jwt.JwtSecret.load(path)
+        elif default is not None:
+            secret = default
         else:
             raise UsageError(
                 f"Missing Client JWT secret for {endpoint.url}",
@@ -92,7 +109,7 @@ class BoostConfig:
     max_unsafe_interval_s: float = 10.0
     rpc_host: str = "127.0.0.1"
     rpc_port: int = 8081
-    rpc_jwt_secret: bytes | None = field(default=None, repr=False)
+    rpc_jwt_secret: jwt.JwtSecret | None = None
     """Asked of the consensus client; None asks nothing, as the reference does."""
 
     debug_host: str = "127.0.0.1"

@@ -21,6 +21,7 @@ from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_hub
 from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.server import serve
+from flashctl.core.jwt import JwtSecret
 from flashctl.core.service import Health as ReportedHealth
 from flashctl.core.service import Lifecycle, run_service, serve_status
 from flashctl.core.stream import Backoff, StreamOptions
@@ -85,6 +86,9 @@ class Boost:
         """
         config = self.config
         life.on_stop(self._close_clients, "clients")
+        for secret in {config.l2.jwt_secret, config.builder.jwt_secret, config.rpc_jwt_secret}:
+            if isinstance(secret, JwtSecret) and secret.path is not None:
+                life.on_reload(secret.reload, str(secret.path))
         if config.metrics:
             status = await serve_status(
                 config.metrics_host, config.metrics_port, self.metrics.registry, self._reported_health

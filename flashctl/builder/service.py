@@ -39,7 +39,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.server import serve as serve_rpc
-from flashctl.core.jwt import create_secret, load_secret
+from flashctl.core.jwt import JwtSecret, create_secret
 from flashctl.core.metrics import Metrics
 from flashctl.core.service import Health, Lifecycle, run_service, serve_status
 from flashctl.errors import ExitCode, FlashctlError, IoError
@@ -176,6 +176,8 @@ class Service:
             engine, config.engine.host, config.engine.port, jwt_secret=self._secret, limits=ENGINE_LIMITS
         )
         life.on_stop(engine_server.close, "engine API")
+        if self._secret is not None:
+            life.on_reload(self._secret.reload, "the engine port's secret")
         user_server = await serve_rpc(user, config.http.host, config.http.port, cors=("*",), pages=pages)
         life.on_stop(user_server.close, "JSON-RPC")
         self.ports |= {"engine": engine_server.port, "http": user_server.port}
@@ -259,10 +261,12 @@ def _genesis(config: BuilderConfig) -> Genesis:
     return load_genesis(kept)
 
 
-def _jwt_secret(config: BuilderConfig) -> bytes | None:
+def _jwt_secret(config: BuilderConfig) -> JwtSecret | None:
     path = config.jwt_secret
     if path is None:
         _LOG.warning("no --authrpc.jwtsecret: whoever reaches the engine port can drive this engine")
         return None
     path.parent.mkdir(parents=True, exist_ok=True)
-    return load_secret(path) if path.exists() else create_secret(path)
+    if not path.exists():
+        create_secret(path)
+    return JwtSecret.load(path)

@@ -17,9 +17,9 @@ import typer
 import typer.core
 import typer.main
 
-from flashctl.cli.options import ROLES
+from flashctl.cli.options import ROLES, SERVICES
 from flashctl.cli.values import make_plain
-from flashctl.errors import ExitCode, FlashctlError, exit_code_for
+from flashctl.errors import ExitCode, FlashctlError, Terminated, exit_code_for
 
 __all__ = ["COMPLETE_VARIABLE", "main"]
 
@@ -85,6 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run flashctl with `argv` (default: the process's own) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if argv is None and arguments and arguments[0] in SERVICES:
+            from flashctl.core.signals import before_start
+
+            before_start()
         code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -94,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _report(error, arguments)
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
+    except Terminated:
+        code = ExitCode.TERMINATED
     return int(code)
 
 

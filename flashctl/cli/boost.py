@@ -160,15 +160,13 @@ def boost(
     from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
     from flashctl.boost.modes import ExecutionMode, SelectionPolicy
     from flashctl.boost.service import run
-    from flashctl.core.jwt import load_secret
+    from flashctl.core.jwt import JwtSecret
 
     if choice.block_selection_policy not in (None, SelectionPolicy.GAS_USED.value):
         raise UsageError(f"unknown block selection policy {choice.block_selection_policy!r}", hint="gas-used")
     l2 = Upstream.load("l2", *fallback)
-    if builder.builder_jwt_token is None and builder.builder_jwt_path is None:
-        builder = builder._replace(builder_jwt_token=l2.jwt_secret.hex())
     config = BoostConfig(
-        builder=Upstream.load("builder", *builder),
+        builder=Upstream.load("builder", *builder, default=l2.jwt_secret),
         l2=l2,
         flashblocks=FlashblocksConfig(
             stream.flashblocks_builder_url,
@@ -190,7 +188,7 @@ def boost(
         max_unsafe_interval_s=_positive("--max-unsafe-interval", choice.max_unsafe_interval),
         rpc_host=listen.rpc_host,
         rpc_port=listen.rpc_port,
-        rpc_jwt_secret=None if listen.rpc_jwt_path is None else load_secret(listen.rpc_jwt_path),
+        rpc_jwt_secret=None if listen.rpc_jwt_path is None else JwtSecret.load(listen.rpc_jwt_path),
         debug_host=listen.debug_host,
         debug_port=listen.debug_server_port,
         metrics=listen.metrics,

@@ -51,7 +51,7 @@ from typer.models import ParameterInfo
 
 from flashctl.errors import ExitCode, UsageError
 
-__all__ = ["ROLES", "Common", "command", "environment_name", "new_app"]
+__all__ = ["ROLES", "SERVICES", "Common", "command", "environment_name", "new_app"]
 
 ROLES: Final[Mapping[str, str]] = {
     "devnet": "Run the whole Flashblocks pipeline on this machine, in one command.",
@@ -64,6 +64,9 @@ ROLES: Final[Mapping[str, str]] = {
 }
 """Subcommand to summary, in the order of the help. Each is the module `flashctl.cli.<name>` and a profile
 table."""
+
+SERVICES: Final = frozenset({"devnet", "builder", "boost", "proxy", "rpc"})
+"""Those that run until a signal."""
 
 Function = typing.TypeVar("Function", bound=Callable[..., Any])
 

@@ -25,6 +25,7 @@ from flashctl.errors import AuthError, IoError, UsageError
 __all__ = [
     "ISSUED_AT_WINDOW_S",
     "SECRET_SIZE",
+    "JwtSecret",
     "bearer",
     "create_secret",
     "load_secret",
@@ -63,6 +64,40 @@ def parse_secret(text: str) -> bytes:
     return bytes.fromhex(digits)
 
 
+class JwtSecret:
+    """A secret from a file, which `reload` reads again: whoever signs or checks with this object does so with
+    the new one from then on."""
+
+    __slots__ = ("_value", "path")
+
+    def __init__(self, value: bytes, path: Path | None = None) -> None:
+        """One that never changes has no `path`."""
+        self._value = value
+        self.path = path
+
+    @classmethod
+    def load(cls, path: Path) -> JwtSecret:
+        """Raises: as `load_secret`."""
+        return cls(load_secret(path), path)
+
+    @property
+    def value(self) -> bytes:
+        """The secret in force, 32 bytes."""
+        return self._value
+
+    def reload(self) -> None:
+        """Read the file again.
+
+        Raises:
+            IoError, UsageError: As `load_secret`; the secret in force stays.
+        """
+        if self.path is not None:
+            self._value = load_secret(self.path)
+
+    def __repr__(self) -> str:
+        return f"JwtSecret({self.path or 'given'})"
+
+
 def load_secret(path: str | Path) -> bytes:
     """The secret kept in a file as hex text.
 
@@ -97,14 +132,14 @@ def create_secret(path: str | Path) -> bytes:
     return secret
 
 
-def mint(secret: bytes, now: float) -> str:
+def mint(secret: bytes | JwtSecret, now: float) -> str:
     """A token issued at `now`, in seconds since the epoch."""
     return bearer(secret, now).removeprefix(b"Bearer ").decode("ascii")
 
 
-def bearer(secret: bytes, now: float) -> bytes:
+def bearer(secret: bytes | JwtSecret, now: float) -> bytes:
     """The value of an `Authorization` header holding a token issued at `now`."""
-    return _bearer(secret, int(now))
+    return _bearer(_bytes_of(secret), int(now))
 
 
 @lru_cache(maxsize=64)
@@ -115,7 +150,7 @@ def _bearer(secret: bytes, issued_at: int) -> bytes:
     return b"Bearer " + signed + b"." + _signature(secret, signed)
 
 
-def verify(secret: bytes, header: bytes | None, now: float) -> None:
+def verify(secret: bytes | JwtSecret, header: bytes | None, now: float) -> None:
     """Check the `Authorization` header of a request that arrived at `now` (seconds since the epoch).
 
     The signature is compared in constant time, before anything of the claims is parsed.
@@ -130,7 +165,7 @@ def verify(secret: bytes, header: bytes | None, now: float) -> None:
         raise AuthError("missing token")
     if len(token) > MAX_TOKEN_SIZE:
         raise AuthError("token too long")
-    issued_at, expires_at = _signed_times(secret, token.strip())
+    issued_at, expires_at = _signed_times(_bytes_of(secret), token.strip())
     # Written so that NaN, which json accepts and which compares false with everything, is stale too.
     if not abs(issued_at - now) <= ISSUED_AT_WINDOW_S:
         raise AuthError(f"stale token: issued {abs(now - issued_at):.0f} s from the server's clock")
@@ -163,6 +198,10 @@ def _signed_times(secret: bytes, token: bytes) -> tuple[float, float | None]:
         return float(issued_at), None if expires_at is None else float(expires_at)
     except OverflowError:
         raise AuthError("malformed token") from None
+
+
+def _bytes_of(secret: bytes | JwtSecret) -> bytes:
+    return secret if isinstance(secret, bytes) else secret.value
 
 
 def _signature(secret: bytes, signed: bytes) -> bytes:

@@ -17,11 +17,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final, Literal, TextIO, get_args
 
 from flashctl.core.output import escape
 
-__all__ = ["LOG_FORMATS", "LOG_LEVELS", "TRACE", "LogFormat", "LogLevel", "configure_logging"]
+__all__ = ["LOG_FORMATS", "LOG_LEVELS", "TRACE", "LogFormat", "LogLevel", "configure_logging", "reload_level"]
 
 LogLevel = Literal["error", "warning", "info", "debug", "trace"]
 LogFormat = Literal["text", "json"]
@@ -48,24 +49,49 @@ fields."""
 MAX_MESSAGE_CHARS: Final = 4096
 """Longer messages are cut: a peer's error body may be megabytes."""
 
+_level_again: Callable[[], LogLevel] | None = None
+"""Says which level is in force now, where that can change while the process runs."""
+
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def configure_logging(
-    level: LogLevel, log_format: LogFormat = "text", *, stream: TextIO | None = None
+    level: LogLevel,
+    log_format: LogFormat = "text",
+    *,
+    stream: TextIO | None = None,
+    again: Callable[[], LogLevel] | None = None,
 ) -> None:
-    """Send the logs of the process to stderr (or `stream`); call once, before anything logs."""
+    """Send the logs of the process to stderr (or `stream`); call once, before anything logs.
+
+    `again` says for `reload_level` which level is in force by then, where it comes from a file.
+    """
+    global _level_again
+    _level_again = again
     logging.addLevelName(TRACE, "TRACE")
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     handler.addFilter(_Repeats())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
+    logging.getLogger().handlers[:] = [handler]
+    _set_level(level)
+    logging.raiseExceptions = False  # a log line that cannot be written must not end a service
+
+
+def reload_level() -> None:
+    """Log at the level that is in force now.
+
+    Raises:
+        FlashctlError: If that cannot be found out; the level stays.
+    """
+    if _level_again is not None:
+        _set_level(_level_again())
+
+
+def _set_level(level: LogLevel) -> None:
     # Libraries say at info what flashctl says itself (connection made, server started) and at debug every
     # byte.
-    root.setLevel(max(_LEVELS[level], logging.WARNING) if level != "trace" else logging.DEBUG)
+    logging.getLogger().setLevel(max(_LEVELS[level], logging.WARNING) if level != "trace" else logging.DEBUG)
     logging.getLogger("flashctl").setLevel(_LEVELS[level])
-    logging.raiseExceptions = False  # a log line that cannot be written must not end a service
 
 
 def _message(record: logging.LogRecord) -> str:

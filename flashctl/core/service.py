@@ -12,8 +12,11 @@
 
 The first SIGTERM or SIGINT lets `stopped()` return; what `on_stop` registered is then closed in reverse
 order within DRAIN_S, tasks are cancelled, and the process exits 0. A second signal ends it at once with 143
-or 130. A supervised task that raises ends the service with the exit code of its error. That is for what can
-never work (a port that is taken, credentials refused at start); work on what others send is `keep`t.
+or 130; so does, drained, one that comes before `ready()`. SIGHUP calls what `on_reload` registered
+(core/signals.py has the other signals).
+
+A supervised task that raises ends the service with the exit code of its error. That is for what can never
+work (a port that is taken, credentials refused at start); work on what others send is `keep`t.
 
 `serve_status` is the small HTTP page every service shows: /livez, /healthz, /readyz, /metrics.
 """
@@ -31,7 +34,9 @@ from typing import Any, Final
 
 from flashctl.core import defects
 from flashctl.core.listening import ListenFailed
+from flashctl.core.log import reload_level
 from flashctl.core.metrics import EXPOSITION_TYPE, Metrics
+from flashctl.core.signals import ENDINGS, SignalHandlers, terminal_is_gone
 from flashctl.errors import ExitCode, FlashctlError, exit_code_for
 
 __all__ = [
@@ -74,10 +79,13 @@ class Lifecycle:
         self._ready_fd = ready_fd
         self._stop = asyncio.Event()
         self._closers: list[tuple[Callable[[], Awaitable[object]], str]] = []
+        self._reloads: list[tuple[Callable[[], object], str]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self.failure: BaseException | None = None
         """What a supervised task failed with."""
         self.is_ready = False
+        self.ended_by: signal.Signals | None = None
+        """The signal that asked for the end, if one did."""
 
     @property
     def stopping(self) -> bool:
@@ -110,6 +118,27 @@ class Lifecycle:
     def on_stop(self, close: Callable[[], Awaitable[object]], name: str = "") -> None:
         """Await `close()` when the service ends; the last one registered is closed first."""
         self._closers.append((close, name or getattr(close, "__qualname__", "resource")))
+
+    def on_reload(self, reload: Callable[[], object], name: str) -> None:
+        """Call `reload()` at SIGHUP: to read again a file that `name` names in the log.
+
+        It changes everything or, if it raises, nothing: what was in force stays in force.
+        """
+        self._reloads.append((reload, name))
+
+    def reload(self) -> None:
+        """Do what SIGHUP asks for."""
+        done = []
+        for reload, name in self._reloads:
+            try:
+                reload()
+            except FlashctlError as error:
+                _LOG.error("reload of %s: %s; what was in force stays", name, error)
+            except Exception as error:
+                defects.caught("reload", error, name)
+            else:
+                done.append(name)
+        _LOG.info("reloaded", extra={"what": ", ".join(done) or "nothing that can be"})
 
     def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[Any]:
         """Run `work` beside the service; cancelled at the end, and if it raises, the service ends with its
@@ -196,22 +225,41 @@ def _trace(error: BaseException) -> Any:
 Main = Callable[[Lifecycle], Awaitable[object]]
 
 
-def run_service(main: Main, *, ready_fd: int | None = None) -> ExitCode:
+def run_service(main: Main, *, ready_fd: int | None = None, is_tool: bool = False) -> ExitCode:
     """Run `main` on uvloop until it returns, fails, or a signal asks for the end; the exit code.
+
+    A tool has a person before it or a script behind it: it has nothing to reload, so that SIGHUP is its end,
+    and it is never `ready`.
 
     Raises:
         FlashctlError: What `main` or a supervised task failed with, for the command line to print.
     """
     import uvloop
 
-    return uvloop.run(_supervise(main, ready_fd))
+    return uvloop.run(_supervise(main, ready_fd, is_tool=is_tool))
 
 
-async def _supervise(main: Main, ready_fd: int | None) -> ExitCode:
+async def _supervise(main: Main, ready_fd: int | None, *, is_tool: bool) -> ExitCode:
     life = Lifecycle(ready_fd)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, life, number)
+    life.on_reload(reload_level, "log level")
+    handlers = SignalHandlers(_Interruptions(life, is_tool=is_tool).on_signal)
+    try:
+        failure = await _run_to_the_end(main, life)
+    finally:
+        handlers.restore()
+    if isinstance(failure, _TOLD_BY_THE_COMMAND_LINE):
+        raise failure
+    if failure is not None:
+        if failure is not life.failure:
+            _LOG.error("%s: %s", type(failure).__name__, failure, exc_info=_trace(failure))
+        return max(ExitCode.FAILED, exit_code_for(failure))
+    if life.ended_by is not None and not life.is_ready and not is_tool:
+        return _FORCED[life.ended_by]
+    return ExitCode.OK
+
+
+async def _run_to_the_end(main: Main, life: Lifecycle) -> BaseException | None:
+    """Run, drain, and tell what failed."""
     runner = asyncio.ensure_future(main(life))
     stopper = asyncio.ensure_future(life.stopped())
     failure: BaseException | None = None
@@ -228,22 +276,40 @@ async def _supervise(main: Main, ready_fd: int | None) -> ExitCode:
         if isinstance(results[0], BaseException) and not isinstance(results[0], asyncio.CancelledError):
             failure = results[0]
         await life.drain()
-    failure = life.failure or failure
-    if isinstance(failure, _TOLD_BY_THE_COMMAND_LINE):
-        raise failure
-    if failure is not None:
-        if failure is not life.failure:
-            _LOG.error("%s: %s", type(failure).__name__, failure, exc_info=_trace(failure))
-        return max(ExitCode.FAILED, exit_code_for(failure))
-    return ExitCode.OK
+    return life.failure or failure
 
 
-def _on_signal(life: Lifecycle, number: signal.Signals) -> None:
-    if life.stopping:
-        # No clean-up, no flushing: the operator asked twice.
-        os._exit(ExitCode.TERMINATED if number is signal.SIGTERM else ExitCode.INTERRUPTED)
-    _LOG.info("%s: draining, again to force", number.name)
-    life.stop()
+_FORCED: Final = {signal.SIGTERM: ExitCode.TERMINATED, signal.SIGINT: ExitCode.INTERRUPTED}
+
+
+class _Interruptions:
+    """What signals do to a running service."""
+
+    def __init__(self, life: Lifecycle, *, is_tool: bool) -> None:
+        self._life = life
+        self._is_tool = is_tool
+        self._loop = asyncio.get_running_loop()
+
+    def on_signal(self, number: signal.Signals) -> None:
+        """Between two steps of the main thread: the loop is told, and may be held by what does not end."""
+        if number is signal.SIGHUP and (self._is_tool or terminal_is_gone()):
+            number = signal.SIGTERM
+        if number in ENDINGS:
+            if self._life.stopping or self._life.ended_by is not None:
+                # No clean-up, no flushing: the operator asked twice.
+                os._exit(_FORCED[number])
+            self._life.ended_by = number
+        self._loop.call_soon_threadsafe(self._act, number)
+
+    def _act(self, number: signal.Signals) -> None:
+        life = self._life
+        if number in ENDINGS:
+            _LOG.info("%s: draining, again to force", number.name)
+            life.stop()
+        elif number is signal.SIGHUP and life.is_ready:
+            life.reload()
+        else:
+            _LOG.info("%s: nothing to do; SIGHUP reads settings again", number.name)
 
 
 # --- the status page ---

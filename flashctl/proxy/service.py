@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import signal
 import ssl
 import time
 import tomllib
@@ -28,7 +26,7 @@ from flashctl.core.hub import (
 )
 from flashctl.core.metrics import EXPOSITION_TYPE
 from flashctl.core.service import Lifecycle, run_service
-from flashctl.errors import ExitCode, FlashctlError, IoError, UsageError
+from flashctl.errors import ExitCode, IoError, UsageError
 from flashctl.proxy.access import Access
 from flashctl.proxy.addresses import ClientAddresses
 from flashctl.proxy.bus import Bus
@@ -95,7 +93,8 @@ class Proxy:
         """Listen, follow the upstreams, and end when told to."""
         await self.start()
         life.on_stop(self.close, "listeners")
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+        life.on_reload(self.reload, "keys and limits")
+        life.on_reload(self.reload_certificate, "certificate")
         life.spawn(self.upstreams.run(), "upstreams")
         if self.bus is not None and self.shared_limits is not None:
             life.spawn(self.bus.run(), "bus")
@@ -160,19 +159,32 @@ class Proxy:
         )
 
     def reload(self) -> None:
-        """SIGHUP: read keys and limits again; a file that does not parse leaves everything as it was."""
-        try:
-            keys = load_keys(self.config.api_keys, self.config.api_keys_file)
-            limits = load_limits(self.config)
-        except FlashctlError as error:
-            _LOG.error("reload: %s; the old settings stay", error)
-            return
+        """SIGHUP: read keys and limits again.
+
+        Raises:
+            UsageError, IoError: If a file is unusable; everything stays as it was.
+        """
+        keys = load_keys(self.config.api_keys, self.config.api_keys_file)
+        limits = load_limits(self.config)
         self.access.keys = keys
         self.access.limits = limits
         _LOG.info(
             "reloaded",
             extra={"keys": len(keys), "instance_limit": limits.instance, "per_ip_limit": limits.per_address},
         )
+
+    def reload_certificate(self) -> None:
+        """SIGHUP: new connections get the certificate that is in the files now.
+
+        Raises:
+            IoError: If they are unusable; the certificate stays.
+        """
+        if self._tls is None:
+            return
+        cert, key = self.config.tls_cert, self.config.tls_key
+        server_tls(cert, key)  # loading half of a pair would spoil the context in use
+        assert cert is not None
+        self._tls.load_cert_chain(cert, key)
 
     # -- pages ----------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ def run(config: WatchConfig) -> ExitCode:
         FlashctlError: Settings that contradict each other, a source that cannot be followed.
     """
     session = Session(config)
-    code = run_service(_Runner(session).run)
+    code = run_service(_Runner(session).run, is_tool=True)
     return session.code if code is ExitCode.OK else code
 
 

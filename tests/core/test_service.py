@@ -158,6 +158,7 @@ def test_the_status_page() -> None:
         health = iter([Health(False, "waiting for index 0"), Health(True, degraded=True), Health(True)])
         page = await serve_status("127.0.0.1", 0, metrics, lambda: next(health))
         life.on_stop(page.close)
+        life.ready()
         print(page.url, flush=True)
         await life.stopped()
     """
@@ -180,3 +181,98 @@ def test_the_status_page() -> None:
         process.terminate()
         process.communicate(timeout=10)
     assert process.returncode == 0
+
+
+RELOADING = """
+    import os, signal
+    async def main(life):
+        life.on_reload(lambda: print("read again", flush=True), "keys")
+        def broken():
+            raise UnavailableError("not now")
+        life.on_reload(broken, "certificate")
+        life.on_reload(lambda: {}["missing"], "limits")
+        life.ready()
+        print("up", flush=True)
+        await life.stopped()
+"""
+
+
+def test_sighup_reloads_and_what_fails_costs_nothing_else() -> None:
+    with service(RELOADING) as process:
+        assert first_line(process) == "up"
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            assert first_line(process) == "read again"
+        process.terminate()
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "reload of certificate: not now; what was in force stays" in err
+    assert "reload limits: KeyError: 'missing'" in err
+    assert 'what="log level, keys"' in err
+
+
+def test_signals_of_log_rotation_end_nothing() -> None:
+    with service(WAITING) as process:
+        assert first_line(process) == "up"
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+            process.send_signal(number)
+        process.terminate()
+        out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "closed\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_before_it_is_ready_drains_too_but_is_no_success(number: signal.Signals, code: int) -> None:
+    with service(WAITING.replace("life.ready()", "")) as process:
+        assert first_line(process) == "up"
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (code, "closed\n")
+
+
+def test_a_second_signal_is_heard_while_the_loop_is_held() -> None:
+    body = """
+    async def main(life):
+        async def hold():
+            print("holding", flush=True)
+            while True:
+                pass
+        life.on_stop(hold)
+        life.ready()
+        print("up", flush=True)
+        await life.stopped()
+    """
+    with service(body) as process:
+        assert first_line(process) == "up"
+        process.terminate()
+        assert first_line(process) == "holding"
+        process.terminate()
+        process.communicate(timeout=10)
+    assert process.returncode == 143
+
+
+def test_sighup_ends_a_tool() -> None:
+    body = WAITING.replace("life.ready()", "")
+    ending = ENDING.replace("run_service(main,", "run_service(main, is_tool=True,")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + textwrap.dedent(body) + ending], stdout=subprocess.PIPE, text=True
+    )
+    assert first_line(process) == "up"
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "closed\n")
+
+
+def test_a_terminal_that_closes_is_the_end_drained() -> None:
+    """What SIGHUP meant first: a service started by hand does not stay behind on its ports."""
+    ours, theirs = os.openpty()
+    code = PREAMBLE + textwrap.dedent(WAITING) + ENDING
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=theirs, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    assert first_line(process) == "up"
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "closed\n")

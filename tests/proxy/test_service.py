@@ -252,7 +252,8 @@ class TestReload:
                 # What does not parse changes nothing.
                 keys.write_text("nonsense\n")
                 limits.write_text("instance_connection_limit = 'many'\n")
-                proxy.reload()
+                with pytest.raises(UsageError):
+                    proxy.reload()
                 assert len(proxy.access.keys) == 1
                 assert proxy.access.limits == ConnectionLimits(2, 9)
 

@@ -33,7 +33,7 @@ class JsonRpcClient:
         self,
         url: str,
         *,
-        jwt_secret: bytes | None = None,
+        jwt_secret: bytes | jwt.JwtSecret | None = None,
         timeout_s: float = 10.0,
         headers: Sequence[tuple[str, str]] = (),
         limits: ClientLimits = DEFAULT_LIMITS,

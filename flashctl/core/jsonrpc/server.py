@@ -103,7 +103,7 @@ async def serve(
     host: str,
     port: int,
     *,
-    jwt_secret: bytes | None = None,
+    jwt_secret: bytes | jwt.JwtSecret | None = None,
     fallback: Fallback | None = None,
     cors: Sequence[str] = (),
     pages: Mapping[str, Page] | None = None,
@@ -196,7 +196,7 @@ class _App:
     def __init__(
         self,
         dispatcher: Dispatcher,
-        jwt_secret: bytes | None,
+        jwt_secret: bytes | jwt.JwtSecret | None,
         cors: tuple[str, ...],
         pages: Mapping[str, Page],
         limits: ServerLimits,
