@@ -26,6 +26,7 @@ from flashctl.evm.instructions import (
 )
 from flashctl.evm.message import Deadline, Status
 from flashctl.evm.precompiles import PrecompileError
+from flashctl.evm.precompiles.contract import unbounded
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, JournaledState
 
 __all__ = [
@@ -218,15 +219,13 @@ def run_precompile(
     Raises:
         ExecutionTimeout: The deadline passed.
     """
-    if deadline is not None:
-        deadline.check()
+    check = unbounded if deadline is None else deadline.check
+    check()
     try:
         price = precompile.gas(data)
         if price > gas:
             return _HALTED, 0, b""
-        if deadline is None or precompile.run_within is None:
-            return _SUCCEEDED, gas - price, precompile.run(data)
-        return _SUCCEEDED, gas - price, precompile.run_within(data, deadline.check)
+        return _SUCCEEDED, gas - price, precompile.run_within(data, price, check)
     except PrecompileError:
         return _HALTED, 0, b""
 

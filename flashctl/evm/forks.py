@@ -50,15 +50,9 @@ class PrecompiledContract(Protocol):
         """Price of one call, by its input."""
         ...
 
-    @property
-    def run(self) -> Callable[[bytes], bytes]:
-        """The result; raises PrecompileError when the call fails and its gas is lost."""
-        ...
-
-    @property
-    def run_within(self) -> Callable[[bytes, Callable[[], object]], bytes] | None:
-        """The same for a contract that may be slow: calls the check it is given, which raises when the wall
-        budget is spent."""
+    def run_within(self, data: bytes, price: int, check: Callable[..., object]) -> bytes:
+        """The result of a call that costs `price`; raises PrecompileError when it fails and its gas is lost,
+        and whatever `check` raises when the wall budget is spent."""
         ...
 
 

@@ -99,7 +99,8 @@ class Deadline:
         self.at: Final = perf_counter() + budget_s
         """On the `perf_counter` clock."""
 
-    def check(self) -> None:
-        """Raises ExecutionTimeout when the budget is spent."""
-        if perf_counter() > self.at:
+    def check(self, ahead_s: float = 0.0) -> None:
+        """Raises ExecutionTimeout when the budget is spent, or will be `ahead_s` from now: for work that
+        cannot be interrupted and whose length is known."""
+        if perf_counter() + ahead_s > self.at:
             raise ExecutionTimeout(self.budget_s)

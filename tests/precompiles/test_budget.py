@@ -44,7 +44,7 @@ class Looks(Deadline):
         super().__init__(3600.0)
         self.left = allowed
 
-    def check(self) -> None:
+    def check(self, ahead_s: float = 0.0) -> None:
         self.left -= 1
         if self.left < 0:
             raise ExecutionTimeout(self.budget_s)

@@ -61,6 +61,8 @@ _MIXES: Final = (
 _ROUNDS_BETWEEN_CHECKS: Final = 256
 """Some 3 ms."""
 
+_NATIVE_ROUNDS_PER_S: Final = 30e6
+
 _State = tuple[int, ...]
 _Compress = Callable[[int, _State, _State, tuple[int, int], bool, Check], bytes]
 
@@ -111,6 +113,8 @@ def _compression() -> _Compress:
         return compress
 
     def run(rounds: int, h: _State, m: _State, t: tuple[int, int], final: bool, check: Check) -> bytes:
+        # It cannot be interrupted, so what would end too late is not begun.
+        check(rounds / _NATIVE_ROUNDS_PER_S)
         return bytes(native(rounds, h, m, t, final))
 
     return run
@@ -126,4 +130,6 @@ def _run(data: bytes, check: Check = unbounded) -> bytes:
     return _compression()(rounds, words[:8], words[8:24], (words[24], words[25]), data[212] == 1, check)
 
 
-BLAKE2F: Final = Precompile(0x09, "blake2F", lambda data: int.from_bytes(data[:4], "big"), _run, _run)
+BLAKE2F: Final = Precompile(
+    0x09, "blake2F", lambda data: int.from_bytes(data[:4], "big"), _run, _run, holds_interpreter=True
+)

@@ -192,6 +192,7 @@ BLS12_G1MSM: Final = Precompile(
     "blsG1MultiExp",
     lambda data: _msm_gas(len(data) // (_G1 + _SCALAR), _G1_MULTIPLICATION_GAS, _G1_DISCOUNTS),
     _g1_msm,
+    holds_interpreter=True,
 )
 BLS12_G2ADD: Final = Precompile(0x0D, "blsG2Add", lambda data: 600, _g2_add)
 BLS12_G2MSM: Final = Precompile(
@@ -199,9 +200,14 @@ BLS12_G2MSM: Final = Precompile(
     "blsG2MultiExp",
     lambda data: _msm_gas(len(data) // (_G2 + _SCALAR), _G2_MULTIPLICATION_GAS, _G2_DISCOUNTS),
     _g2_msm,
+    holds_interpreter=True,
 )
 BLS12_PAIRING: Final = Precompile(
-    0x0F, "blsPairing", lambda data: 37_700 + 32_600 * (len(data) // (_G1 + _G2)), _pairing
+    0x0F,
+    "blsPairing",
+    lambda data: 37_700 + 32_600 * (len(data) // (_G1 + _G2)),
+    _pairing,
+    holds_interpreter=True,
 )
 BLS12_MAP_FP_TO_G1: Final = Precompile(0x10, "blsMapG1", lambda data: 5_500, _map_to_g1)
 BLS12_MAP_FP2_TO_G2: Final = Precompile(0x11, "blsMapG2", lambda data: 23_800, _map_to_g2)

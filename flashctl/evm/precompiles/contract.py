@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flashctl.errors import FlashctlError
+from flashctl.evm.precompiles import apart
 
 __all__ = [
     "Check",
@@ -36,11 +37,12 @@ class PrecompileUnavailable(FlashctlError):
         self.contract = contract
 
 
-Check = Callable[[], object]
-"""Raises when the wall budget of whoever called is spent."""
+Check = Callable[..., object]
+"""`check(ahead_s=0.0)` raises when the wall budget of whoever called is spent, or will be `ahead_s` from
+now."""
 
 
-def unbounded() -> None:
+def unbounded(ahead_s: float = 0.0) -> None:
     """The check of an execution that has no budget."""
 
 
@@ -57,39 +59,54 @@ class Precompile:
     gas: Callable[[bytes], int]
     """Price of a call by its input, in gas. Charged whether or not the call succeeds."""
 
-    run: Callable[[bytes], bytes]
-    """The output for an input. Raises PrecompileError when the call fails."""
+    compute: Callable[[bytes], bytes]
+    """The output for an input of any size. Raises PrecompileError when the call fails."""
 
-    run_within: Callable[[bytes, Check], bytes] | None = None
+    compute_within: Callable[[bytes, Check], bytes] | None = None
     """The same, calling the check every few milliseconds: for contracts that may take far longer than their
     gas pays for where a library is missing."""
 
+    max_input: int | None = None
+    """Longest input in bytes; the OP Stack's bound on proving time."""
+
+    holds_interpreter: bool = False
+    """Whether `compute` keeps Python's interpreter lock until it is done: every other thread of the process
+    waits for it, at 16 Mgas for half a second. See `apart`."""
+
     def limited(self, max_input: int) -> Precompile:
-        """The same contract, refusing inputs longer than this many bytes (the OP Stack's bound on proving
-        time).
-        """
-        unlimited, unlimited_within = self.run, self.run_within
-
-        def refuse_long(data: bytes) -> None:
-            if len(data) > max_input:
-                raise PrecompileError(f"input of {len(data)} bytes, limit {max_input}")
-
-        def run(data: bytes) -> bytes:
-            refuse_long(data)
-            return unlimited(data)
-
-        if unlimited_within is None:
-            return replace(self, run=run)
-
-        def run_within(data: bytes, check: Check) -> bytes:
-            refuse_long(data)
-            return unlimited_within(data, check)
-
-        return replace(self, run=run, run_within=run_within)
+        """The same contract, refusing inputs longer than this many bytes."""
+        return replace(self, max_input=max_input)
 
     def priced(self, gas: Callable[[bytes], int]) -> Precompile:
         """The same contract at another price."""
         return replace(self, gas=gas)
+
+    def run(self, data: bytes) -> bytes:
+        """The output for an input, however long it takes.
+
+        Raises:
+            PrecompileError: The call fails.
+        """
+        return self.run_within(data, 0, unbounded)
+
+    def run_within(self, data: bytes, price: int, check: Check) -> bytes:
+        """The output for an input within a wall budget.
+
+        Args:
+            data: The input.
+            price: What the call costs, in gas; dear calls that would hold the interpreter run apart.
+            check: Raises when the budget is spent; whatever it raises comes out.
+
+        Raises:
+            PrecompileError: The call fails.
+        """
+        if self.max_input is not None and len(data) > self.max_input:
+            raise PrecompileError(f"input of {len(data)} bytes, limit {self.max_input}")
+        if self.holds_interpreter and price >= apart.DEAR_GAS and (run_apart := apart.runner()) is not None:
+            return run_apart(self.compute, data, check)
+        if self.compute_within is not None:
+            return self.compute_within(data, check)
+        return self.compute(data)
 
 
 def by_address(contracts: Iterable[Precompile]) -> dict[int, Precompile]:

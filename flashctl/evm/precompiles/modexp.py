@@ -83,5 +83,5 @@ def _run_osaka(data: bytes) -> bytes:
     return _run(data)
 
 
-MODEXP: Final = Precompile(0x05, "modexp", _gas_berlin, _run)
-MODEXP_OSAKA: Final = replace(MODEXP, gas=_gas_osaka, run=_run_osaka)
+MODEXP: Final = Precompile(0x05, "modexp", _gas_berlin, _run, holds_interpreter=True)
+MODEXP_OSAKA: Final = replace(MODEXP, gas=_gas_osaka, compute=_run_osaka)
