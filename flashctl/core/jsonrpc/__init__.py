@@ -3,6 +3,7 @@
     errors.py     codes, `RpcError`, and what any other exception becomes on the wire
     methods.py    `Methods`: names to async functions, plus subscriptions
     namespaces.py which of them a port answers
+    caller.py     who asks, for whoever shares something out fairly
     slices.py     how long batches may hold the loop
     dispatch.py   bytes of a request in, bytes of the answer out; batches and their limits; no sockets
     session.py    one WebSocket connection: its queue, its subscriptions

@@ -26,6 +26,7 @@ import orjson
 import uvicorn
 
 from flashctl.core import jwt
+from flashctl.core.jsonrpc.caller import caller, caller_of
 from flashctl.core.jsonrpc.dispatch import DEFAULT_LIMITS, Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.errors import Code, error_object
 from flashctl.core.jsonrpc.listener import ABORT, BoundedWebSocket, EmbeddedServer, bounded_protocol
@@ -208,6 +209,7 @@ class _App:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller.set(caller_of(scope.get("client")))
         try:
             if scope["type"] == "http":
                 await self._http(scope, receive, send)
