@@ -29,6 +29,7 @@ from flashctl.builder.payloads import Payloads
 from flashctl.builder.publisher import Publisher
 from flashctl.builder.sync import CatchUp
 from flashctl.chain.chain import Chain, HeadChange
+from flashctl.chain.dear_calls import compute_dear_calls_apart
 from flashctl.chain.eth_api import EthApi
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis
 from flashctl.chain.providers import PendingBlock
@@ -124,6 +125,7 @@ class Service:
             self.chain.close()
 
         life.on_stop(close_chain, "chain")
+        await compute_dear_calls_apart(life)
         forgetting = life.spawn(self._forget_old_states(), "old states")
 
         async def stop_forgetting() -> None:

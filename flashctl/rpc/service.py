@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from flashctl.chain.dear_calls import compute_dear_calls_apart
 from flashctl.chain.fill_api import FillApi
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
@@ -89,6 +90,7 @@ class RpcNode:
         """Listen, follow, and wait for the end."""
         config = self._config
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        await compute_dear_calls_apart(life)
         life.on_stop(self.follower.close, "overlay")
         life.on_stop(self.node.close, "upstream")
         if self.sequencer is not self.node.client:
