@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.builder_link import BuilderLink
 from flashctl.boost.health import Health, HealthStatus
 from flashctl.boost.metrics import BoostMetrics
@@ -62,6 +63,7 @@ class Multiplexer:
         health: Health,
         switch: ModeSwitch,
         payloads: PayloadService,
+        blocks: BuilderBlocks,
         metrics: BoostMetrics,
         *,
         ignore_unhealthy_builders: bool = False,
@@ -77,6 +79,7 @@ class Multiplexer:
         self._health = health
         self._switch = switch
         self._payloads = payloads
+        self._blocks = blocks
         self._metrics = metrics
         self._ignore_unhealthy = ignore_unhealthy_builders
         self._released = released
@@ -144,7 +147,7 @@ class Multiplexer:
             if self._builder_takes_part:
                 future = self._builder.send(method, [state, attributes if round_ is not None else None])
                 if round_ is not None:
-                    self._payloads.expect_builder(round_, self._confirm(round_, future))
+                    self._blocks.expect_builder(round_, self._confirm(round_, future))
             try:
                 answer = await self._ask_l2(method, params)
             except FlashctlError:
@@ -153,7 +156,7 @@ class Multiplexer:
                 raise
             if round_ is not None:
                 self._rounds.l2_answered(round_, _payload_id(answer))
-                self._payloads.remember_request(round_, state, attributes)
+                self._blocks.remember_request(round_, state, attributes)
             return answer
 
         return forkchoice_updated

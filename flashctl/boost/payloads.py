@@ -1,13 +1,7 @@
-"""getPayload: both blocks gathered, the builder's judged by the fallback, one returned.
+"""getPayload: both blocks gathered at the same time, one returned, a record made.
 
-Sources of the builder's block, in this order, each bounded by a time-out, the first valid one wins:
-
-1. its flashblocks, if they arrived without trouble: no call to the builder is on the way to the answer;
-2. its own getPayload, called in any case so that it ends its build and keeps the block;
-3. its flashblocks up to the trouble: what was published is kept even if the builder died on it.
-
-A valid block is one the fallback's newPayload calls VALID. The fallback's own payload is fetched at the same
-time, so that falling back costs nothing more than finding out.
+The fallback's own payload is asked for before anything else is done, so that falling back costs nothing more
+than finding out, and nothing on the builder's side (`boost.builder_block`) can cost the answer.
 """
 
 from __future__ import annotations
@@ -15,40 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from flashctl.boost.builder_link import BuilderLink
-from flashctl.boost.candidate import Candidate, Unusable, from_envelope, from_flashblocks, keeps_promises
+from flashctl.boost.builder_block import BuilderBlocks
+from flashctl.boost.candidate import Candidate, Request, Unusable, from_fallback, keeps_promises
 from flashctl.boost.decisions import Decision, DecisionLog
 from flashctl.boost.health import Health
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch, SelectionPolicy
+from flashctl.boost.obligations import parameters_of
 from flashctl.boost.rounds import Round, Rounds
 from flashctl.boost.selection import Choice, Offer, Source, choose
-from flashctl.core.engine import Status, new_payload_version_for
-from flashctl.core.engine_client import EngineClient, requests_of
-from flashctl.errors import DataError, FlashctlError
-from flashctl.eth.hexdata import parse_hex, to_hex
+from flashctl.core import defects
+from flashctl.core.engine_client import EngineClient
+from flashctl.errors import FlashctlError
+from flashctl.eth.hexdata import to_hex
 
 __all__ = ["PayloadService"]
 
 _LOG = logging.getLogger("flashctl.boost")
-
-MAX_BUILDS = 64
-"""As many as rounds are remembered."""
-
-
-@dataclass(slots=True)
-class _Build:
-    """What the calls of one round need beside the round."""
-
-    confirmation: asyncio.Task[None]
-    """Ends when the builder has answered the call that opened the round."""
-
-    request: tuple[Any, Any] | None = None
-    """Forkchoice state and attributes as received, for a rebuild."""
 
 
 class PayloadService:
@@ -57,7 +37,7 @@ class PayloadService:
     def __init__(
         self,
         l2: EngineClient,
-        builder: BuilderLink,
+        blocks: BuilderBlocks,
         rounds: Rounds,
         health: Health,
         switch: ModeSwitch,
@@ -65,40 +45,18 @@ class PayloadService:
         decisions: DecisionLog,
         *,
         policy: SelectionPolicy = SelectionPolicy.BUILDER,
-        external_state_root: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._l2 = l2
-        self._builder = builder
+        self._blocks = blocks
         self._rounds = rounds
         self._health = health
         self._switch = switch
         self._metrics = metrics
         self._decisions = decisions
         self._policy = policy
-        self._external_state_root = external_state_root
         self._clock = clock
         self._answering: dict[bytes, asyncio.Task[dict[str, Any]]] = {}
-        self._builds: dict[Round, _Build] = {}
-        self._background: set[asyncio.Task[Any]] = set()
-
-    # --- what forkchoiceUpdated leaves for later ---
-
-    def expect_builder(self, round_: Round, confirmation: Coroutine[Any, Any, None]) -> None:
-        """The builder has been asked for this round; `confirmation` takes its answer."""
-        previous = self._builds.get(round_)
-        build = _Build(self._in_background(confirmation))
-        if previous is not None:
-            build.request = previous.request
-        self._builds[round_] = build
-        while len(self._builds) > MAX_BUILDS:
-            self._builds.pop(next(iter(self._builds)))
-
-    def remember_request(self, round_: Round, state: Any, attributes: Any) -> None:
-        """Keep what the consensus client asked for."""
-        build = self._builds.get(round_)
-        if build is not None:
-            build.request = (state, attributes)
 
     # --- getPayload ---
 
@@ -128,35 +86,61 @@ class PayloadService:
             return l2.envelope
         self._rounds.seal(round_)
         own = asyncio.create_task(self._from_l2(identity, version))
-        builder, failure = None, ""
-        try:
-            builder = await self._from_builder(round_, version)
-        except Unusable as error:
-            failure = str(error)
-        except Exception as error:
-            # Whatever is wrong on the builder's side of the house, the chain needs a block now.
-            failure = f"{type(error).__name__}: {error}"
-            _LOG.error("the builder's block: %s", failure)
-            _LOG.debug("the builder's block", exc_info=error)
+        # One turn of the loop, and the fallback's request is under way before anything is computed here.
+        await asyncio.sleep(0)
+        request = Request(round_.parent_hash, round_.attributes, version, self._rounds.defaults)
+        builder, failure = await self._from_builder(round_, request)
         try:
             fallback: Candidate | None = await own
         except FlashctlError as error:
             fallback, l2_error = None, error
-        self._judge(builder, fallback)
+        if builder is not None and (contradiction := self._contradiction(builder, fallback, request)):
+            builder, failure = None, contradiction
+        with defects.contained("boost.getPayload"):
+            self._judge(builder, fallback, round_)
         choice = choose(_offer(builder), _offer(fallback), mode, self._policy, failure)
         if choice is None:
             raise l2_error
-        self._record(identity, round_, choice, builder, fallback, mode, started)
         chosen = builder if choice.source is Source.BUILDER else fallback
         assert chosen is not None
         round_.answer = chosen.envelope
+        self._record(identity, round_, choice, builder, fallback, mode, started)
         return chosen.envelope
 
-    def _judge(self, builder: Candidate | None, fallback: Candidate | None) -> None:
-        """What this getPayload says about the health of both sides."""
+    async def _from_builder(self, round_: Round, request: Request) -> tuple[Candidate | None, str]:
+        """The builder's block, or why there is none. Whatever is wrong on the builder's side of the house,
+        the chain needs a block now."""
+        try:
+            return await self._blocks.best(round_, request), ""
+        except Unusable as error:
+            return None, str(error)
+        except Exception as error:
+            defects.caught("boost.builder", error, to_hex(round_.expected_id))
+            return None, f"defect: {type(error).__name__}"
+
+    def _contradiction(self, builder: Candidate, fallback: Candidate | None, request: Request) -> str:
+        """How the builder's block contradicts the fallback's own; empty if it does not."""
+        try:
+            if fallback is not None:
+                builder.check_against(fallback)
+            elif request.lacks_defaults:
+                # Asked for the chain's own EIP-1559 parameters, and nobody to say what they are.
+                return "the chain's EIP-1559 parameters are not known yet"
+        except Unusable as error:
+            return str(error)
+        except Exception as error:
+            defects.caught("boost.builder", error)
+            return f"defect: {type(error).__name__}"
+        return ""
+
+    def _judge(self, builder: Candidate | None, fallback: Candidate | None, round_: Round) -> None:
+        """What this getPayload says about both sides, and about the chain."""
         self._health.builder_delivered(builder is not None)
         if fallback is not None:
             self._health.l2_probed(self._clock() - fallback.timestamp)
+            self._rounds.defaults = (
+                parameters_of(fallback.payload, round_.attributes) or self._rounds.defaults
+            )
         if builder is not None:
             self._health.builder_probed(self._clock() - builder.timestamp)
         if builder is not None and fallback is not None:
@@ -169,110 +153,19 @@ class PayloadService:
         Raises:
             FlashctlError: If it has none.
         """
+        started, status = time.monotonic(), "error"
         try:
-            envelope = await self._timed("l2", "getPayload", self._l2.get_payload(identity, version=version))
+            envelope = await self._l2.get_payload(identity, version=version)
+            status = "ok"
         except FlashctlError as error:
             self._health.l2_answered(False)
             _LOG.error("fallback has no payload: %s", error, extra={"payload_id": to_hex(identity)})
             raise
+        finally:
+            seconds = time.monotonic() - started
+            self._metrics.upstream_seconds.labels("l2", "getPayload", status).observe(seconds)
         self._health.l2_answered(True)
-        return from_envelope(envelope, "")
-
-    # --- the builder's block ---
-
-    async def _from_builder(self, round_: Round, version: int) -> Candidate:
-        """The builder's block, judged valid.
-
-        Raises:
-            Unusable: If there is none; the text says why.
-        """
-        fetching = self._fetch_in_background(round_, version)
-        failures: list[str] = []
-        if not round_.trouble:
-            try:
-                return await self._judged(from_flashblocks(round_.payload, version), round_, version)
-            except Unusable as error:
-                failures.append(str(error))
-        try:
-            return await self._judged(await self._fetched(round_, version, fetching), round_, version)
-        except Unusable as error:
-            failures.append(str(error))
-        if round_.trouble:
-            try:
-                return await self._judged(from_flashblocks(round_.payload, version), round_, version)
-            except Unusable:
-                failures.insert(0, round_.trouble)
-        raise Unusable("; ".join(failures))
-
-    def _fetch_in_background(self, round_: Round, version: int) -> asyncio.Task[dict[str, Any]] | None:
-        if round_.builder_id is None:
-            return None
-        call = self._builder.client.get_payload(round_.builder_id, version=version)
-        return self._in_background(self._timed("builder", "getPayload", call))
-
-    async def _fetched(
-        self, round_: Round, version: int, fetching: asyncio.Task[dict[str, Any]] | None
-    ) -> Candidate:
-        """The block of the builder's own getPayload."""
-        if fetching is None:
-            build = self._builds.get(round_)
-            if build is not None:
-                # Within the builder's time-out, since the confirmation is a call of its own.
-                await asyncio.wait([build.confirmation])
-            fetching = self._fetch_in_background(round_, version)
-        if fetching is None:
-            raise Unusable(round_.builder_failure or "builder did not say what it builds")
-        try:
-            envelope = await fetching
-        except FlashctlError as error:
-            raise Unusable(f"builder's getPayload: {error}") from None
-        return from_envelope(envelope, "getPayload")
-
-    async def _judged(self, candidate: Candidate, round_: Round, version: int) -> Candidate:
-        """The candidate, if it is the block that was asked for and the fallback finds it valid."""
-        payload = candidate.payload
-        if payload.get("parentHash") != to_hex(round_.parent_hash):
-            raise Unusable(f"{candidate.via}: block is on another parent")
-        if candidate.timestamp != round_.attributes.timestamp:
-            raise Unusable(f"{candidate.via}: block has another timestamp")
-        try:
-            if self._external_state_root:
-                return await self._rebuilt(candidate, round_, version)
-            root = parse_hex(candidate.envelope.get("parentBeaconBlockRoot", ""), size=32)
-            status = await self._timed(
-                "l2",
-                "newPayload",
-                self._l2.new_payload(
-                    payload,
-                    root,
-                    version=new_payload_version_for(version),
-                    requests=requests_of(candidate.envelope),
-                ),
-            )
-        except (FlashctlError, DataError) as error:
-            raise Unusable(f"{candidate.via}: fallback did not validate: {error}") from None
-        if status.status is not Status.VALID:
-            detail = f": {status.validation_error}" if status.validation_error else ""
-            raise Unusable(f"{candidate.via}: fallback says {status.status.value}{detail}")
-        return candidate
-
-    async def _rebuilt(self, candidate: Candidate, round_: Round, version: int) -> Candidate:
-        """The same transactions built into a block by the fallback, for builders without a state root."""
-        build = self._builds.get(round_)
-        if build is None or build.request is None:
-            raise Unusable("the request to rebuild is not known any more")
-        state, attributes = build.request
-        wanted = {**attributes, "transactions": candidate.payload.get("transactions"), "noTxPool": True}
-        answer = await self._timed(
-            "l2", "forkchoiceUpdated", self._l2.call("engine_forkchoiceUpdatedV3", [state, wanted])
-        )
-        identity = answer.get("payloadId") if isinstance(answer, dict) else None
-        if identity is None:
-            raise Unusable("fallback does not rebuild")
-        envelope = await self._timed(
-            "l2", "getPayload", self._l2.get_payload(parse_hex(identity, size=8), version=version)
-        )
-        return from_envelope(envelope, "rebuilt")
+        return from_fallback(envelope)
 
     # --- bookkeeping ---
 
@@ -286,7 +179,20 @@ class PayloadService:
         mode: ExecutionMode,
         started: float,
     ) -> None:
-        """Write one decision down: log, metrics, file."""
+        """Write one decision down: log, metrics, file. The answer does not depend on it."""
+        with defects.contained("boost.decisions"):
+            self._write(identity, round_, choice, builder, fallback, mode, started)
+
+    def _write(
+        self,
+        identity: bytes,
+        round_: Round | None,
+        choice: Choice,
+        builder: Candidate | None,
+        fallback: Candidate | None,
+        mode: ExecutionMode,
+        started: float,
+    ) -> None:
         chosen = builder if choice.source is Source.BUILDER else fallback
         assert chosen is not None
         promised = round_.payload if round_ is not None and round_.published else None
@@ -335,37 +241,13 @@ class PayloadService:
         except FlashctlError as error:
             _LOG.error("%s", error)
 
-    async def _timed(self, upstream: str, method: str, call: Coroutine[Any, Any, Any]) -> Any:
-        started = time.monotonic()
-        status = "error"
-        try:
-            result = await call
-            status = "ok"
-        finally:
-            self._metrics.upstream_seconds.labels(upstream, method, status).observe(
-                time.monotonic() - started
-            )
-        return result
-
-    def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-
-        def ended(task: asyncio.Task[Any]) -> None:
-            self._background.discard(task)
-            # Looked at, so that the loop does not complain about an outcome that nobody waits for.
-            if not task.cancelled():
-                task.exception()
-
-        task.add_done_callback(ended)
-        return task
-
     async def close(self) -> None:
         """Give up on everything under way."""
-        tasks = [*self._background, *self._answering.values()]
+        tasks = list(self._answering.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._blocks.close()
 
 
 def _offer(candidate: Candidate | None) -> Offer | None:

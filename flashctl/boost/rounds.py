@@ -23,14 +23,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from flashctl.boost.obligations import first_difference, later_difference
 from flashctl.core.sequence import Accepted, Assembler, Duplicate, Equivocation, Gap, Inconsistent, Payload
-from flashctl.core.wire import Base, Flashblock
+from flashctl.core.wire import Flashblock
 from flashctl.op.attributes import PayloadAttributes, payload_id
 
 __all__ = ["Drop", "DropReason", "Hold", "Incoming", "Publish", "Round", "RoundState", "Rounds", "Verdict"]
 
-MAX_ROUNDS = 64
-"""Rounds remembered: two minutes of 2 s blocks. A consensus client asks for the newest."""
+MAX_ROUNDS = 8
+"""Rounds remembered, with their flashblocks and answers: a consensus client asks for the newest, and one that
+comes late asks for the one before."""
 
 MAX_HELD = 1024
 """Flashblocks that wait for the builder's answer; the reference's figure. One block has about ten."""
@@ -105,6 +107,9 @@ class Round:
     expected_id: bytes
     """What both sides should call it, by the specification."""
 
+    defaults: bytes | None = None
+    """The chain's EIP-1559 constants, as far as they were known when the round began."""
+
     state: RoundState = RoundState.OPEN
     l2_id: bytes | None = None
     builder_id: bytes | None = None
@@ -158,7 +163,7 @@ class Round:
             return Drop(DropReason.EQUIVOCATION, "earlier in this round")
         if self.builder_id is None:
             self.builder_id = bytes.fromhex(flashblock.payload_id[2:])
-        if flashblock.index == 0 and (difference := _difference(flashblock, self)):
+        if difference := self._difference(flashblock):
             return self._refuse(DropReason.NOT_AS_ASKED, difference)
         for event in self._assembler.feed(flashblock, now_ns):
             match event:
@@ -175,6 +180,12 @@ class Round:
                 case _:
                     continue
         return self._refuse(DropReason.OUT_OF_SEQUENCE, f"index {flashblock.index} without its predecessor")
+
+    def _difference(self, flashblock: Flashblock) -> str:
+        """How a flashblock departs from what was asked for; empty if it does not."""
+        if flashblock.index > 0:
+            return later_difference(flashblock)
+        return first_difference(flashblock, self.parent_hash, self.attributes, self.defaults)
 
     def _extend(self, incoming: Incoming) -> Verdict:
         """Take what the assembler accepted; a builder that replays after a gap starts again at index 0."""
@@ -203,11 +214,17 @@ class Rounds:
         self._by_l2_id: OrderedDict[bytes, Round] = OrderedDict()
         self._held: list[Incoming] = []
         self._held_bytes = 0
+        self.defaults: bytes | None = None
+        """The chain's EIP-1559 constants as `eip1559Params`, learned from blocks of the fallback."""
 
     @property
     def current(self) -> Round | None:
         """The round begun last, whatever its state."""
         return self._current
+
+    def learn(self, defaults: bytes | None) -> None:
+        """The fallback used these constants of the chain's; None if it did not say."""
+        self.defaults = self.defaults if defaults is None else defaults
 
     def begin(self, parent_hash: bytes, attributes: PayloadAttributes) -> Round:
         """The consensus client asks for a block on `parent_hash`.
@@ -219,7 +236,7 @@ class Rounds:
         if current is not None and current.expected_id == expected and current.state is RoundState.OPEN:
             return current
         self.supersede()
-        self._current = Round(parent_hash, attributes, expected)
+        self._current = Round(parent_hash, attributes, expected, self.defaults)
         if current is not None and current.expected_id == expected:
             # A consensus client that lost the block asks for it again, and the builder may build another.
             self._current.promised = current.flashblocks or current.promised
@@ -298,28 +315,3 @@ class Rounds:
 def _same(one: Flashblock, other: Flashblock) -> bool:
     """Whether two flashblocks promise the same; metadata promises nothing."""
     return one.diff == other.diff and one.base == other.base
-
-
-def _difference(first: Flashblock, round_: Round) -> str:
-    """How index 0 departs from what was asked for; empty if it does not."""
-    base = first.base
-    if base is None:
-        return "no base"
-    wanted = round_.attributes
-    for name, asked, given in _pairs(round_.parent_hash, wanted, base):
-        if asked is not None and asked != given:
-            return f"{name} differs"
-    if first.diff.transactions[: len(wanted.transactions)] != wanted.transactions:
-        return "forced transactions differ"
-    return ""
-
-
-def _pairs(parent_hash: bytes, wanted: PayloadAttributes, base: Base) -> list[tuple[str, Any, Any]]:
-    return [
-        ("parent hash", parent_hash, base.parent_hash),
-        ("timestamp", wanted.timestamp, base.timestamp),
-        ("gas limit", wanted.gas_limit, base.gas_limit),
-        ("prev randao", wanted.prev_randao, base.prev_randao),
-        ("fee recipient", wanted.fee_recipient, base.fee_recipient),
-        ("beacon root", wanted.parent_beacon_block_root, base.parent_beacon_block_root),
-    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.builder_link import BuilderLink
 from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
 from flashctl.boost.debug_api import debug_methods
@@ -50,16 +51,23 @@ class Boost:
         self.follower = Follower(self.rounds, self.switch, self.metrics, self.hub)
         self.l2 = _client(config.l2)
         self.builder = BuilderLink(_client(config.builder))
-        self.payloads = PayloadService(
+        self.blocks = BuilderBlocks(
             self.l2,
             self.builder,
+            self.metrics,
+            builder_timeout_s=config.builder.timeout_s,
+            l2_timeout_s=config.l2.timeout_s,
+            external_state_root=config.external_state_root,
+        )
+        self.payloads = PayloadService(
+            self.l2,
+            self.blocks,
             self.rounds,
             self.health,
             self.switch,
             self.metrics,
             self.decisions,
             policy=config.policy,
-            external_state_root=config.external_state_root,
         )
         self.multiplexer = Multiplexer(
             self.l2,
@@ -68,6 +76,7 @@ class Boost:
             self.health,
             self.switch,
             self.payloads,
+            self.blocks,
             self.metrics,
             ignore_unhealthy_builders=config.ignore_unhealthy_builders,
             released=self.follower.released,

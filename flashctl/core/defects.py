@@ -22,12 +22,13 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-__all__ = ["REMEMBERED_S", "DefectFigures", "caught", "counts", "forget", "recent"]
+__all__ = ["REMEMBERED_S", "DefectFigures", "caught", "contained", "counts", "forget", "recent"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,6 +63,15 @@ def caught(where: str, error: Exception, what: str = "") -> None:
     level = logging.DEBUG if is_known else logging.ERROR
     subject = f"{where} {what[:100]}" if what else where
     _LOG.log(level, "%s: %s: %s", subject, type(error).__name__, error, exc_info=error)
+
+
+@contextmanager
+def contained(where: str, what: str = "") -> Iterator[None]:
+    """A stretch of work whose failure costs no more than itself: `with contained("boost.stream"): …`."""
+    try:
+        yield
+    except Exception as error:
+        caught(where, error, what)
 
 
 def counts() -> dict[str, int]:

@@ -10,7 +10,7 @@ import pytest
 from support.engines import DEPOSIT, Build, ToyBuilder, attributes_after, genesis
 from support.flashblocks import derived_blocks
 
-from flashctl.boost.candidate import Unusable, from_envelope, from_flashblocks, keeps_promises
+from flashctl.boost.candidate import Request, Unusable, from_fallback, from_flashblocks, keeps_promises
 from flashctl.boost.config import FlashblocksConfig, Upstream
 from flashctl.boost.decisions import DecisionLog
 from flashctl.boost.health import Health, HealthStatus
@@ -22,7 +22,9 @@ from flashctl.core.sequence import Payload
 from flashctl.errors import IoError, UsageError
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT
 from flashctl.eth.hexdata import parse_hex
+from flashctl.op.attributes import PayloadAttributes
 
+START = genesis()
 FULL, TENTH, LESS, NONE = Offer(1000, 10), Offer(100, 10), Offer(99, 10), Offer(0, 0)
 ON, DRY = ExecutionMode.ENABLED, ExecutionMode.DRY_RUN
 BUILDER, GAS = SelectionPolicy.BUILDER, SelectionPolicy.GAS_USED
@@ -125,7 +127,7 @@ class TestModes:
 
 def payload(**changes: Any) -> Payload:
     """Two flashblocks of a toy block; changes go into the last diff."""
-    builder, identity, parent = ToyBuilder(genesis()), bytes(8), genesis()
+    builder, identity, parent = ToyBuilder(START), bytes(8), START
     build = builder.builds[identity] = Build(parent, attributes_after(parent), [DEPOSIT])
     first = builder.flashblock(identity, [])
     build.published, build.transactions = 1, [DEPOSIT, b"\x02\xc0"]
@@ -135,9 +137,30 @@ def payload(**changes: Any) -> Payload:
     return Payload(first.payload_id, first.block_number, first.base, (first, second))
 
 
+def request(version: int = 4) -> Request:
+    return Request(START.hash, attributes_after(START), version)
+
+
+def request_for(made: Payload, version: int) -> Request:
+    """What a consensus client must have asked for to get a recorded block."""
+    base, extra = made.base, made.base.extra_data
+    deposits = tuple(raw for raw in made.transactions if raw[0] == 0x7E)
+    attributes = PayloadAttributes(
+        base.timestamp,
+        base.prev_randao,
+        base.fee_recipient,
+        deposits,
+        gas_limit=base.gas_limit,
+        parent_beacon_block_root=base.parent_beacon_block_root,
+        eip1559_params=extra[1:9] or None,
+        min_base_fee=int.from_bytes(extra[9:], "big") if len(extra) == 17 else None,
+    )
+    return Request(base.parent_hash, attributes, version)
+
+
 class TestCandidate:
     def test_from_flashblocks(self) -> None:
-        candidate = from_flashblocks(payload(), 4)
+        candidate = from_flashblocks(payload(), request())
         assert (candidate.via, candidate.offer) == ("flashblocks", Offer(42_000, 2))
         assert (candidate.block_number, candidate.timestamp) == (1, payload().base.timestamp)
         assert candidate.envelope["executionRequests"] == []
@@ -154,11 +177,11 @@ class TestCandidate:
     )
     def test_unusable(self, change: dict[str, Any], version: int, reason: str) -> None:
         with pytest.raises(Unusable, match=reason):
-            from_flashblocks(payload(**change), version)
+            from_flashblocks(payload(**change), request(version))
 
     def test_none(self) -> None:
         with pytest.raises(Unusable, match="no flashblocks"):
-            from_flashblocks(None, 4)
+            from_flashblocks(None, request())
 
     def test_real_blocks_in_flashblocks(self) -> None:
         count = 0
@@ -168,7 +191,7 @@ class TestCandidate:
             assert first.base is not None
             made = Payload(first.payload_id, first.block_number, first.base, flashblocks)
             isthmus = made.diff.withdrawals_root not in (bytes(32), EMPTY_TRIE_ROOT)
-            candidate = from_flashblocks(made, 4 if isthmus else 3)
+            candidate = from_flashblocks(made, request_for(made, 4 if isthmus else 3))
             root = parse_hex(candidate.envelope["parentBeaconBlockRoot"])
             block = payload_from_json(candidate.payload, root, requests=[] if isthmus else None)
             assert block.hash == made.diff.block_hash
@@ -183,15 +206,15 @@ class TestCandidate:
             ([b"\x02\xc0", DEPOSIT], False),
         ):
             envelope = {"executionPayload": {"transactions": ["0x" + raw.hex() for raw in transactions]}}
-            assert keeps_promises(from_envelope(envelope, ""), promised) is kept
-        assert keeps_promises(from_envelope({"executionPayload": {}}, ""), None)
-        assert not keeps_promises(from_envelope({"executionPayload": {}}, ""), promised)
+            assert keeps_promises(from_fallback(envelope), promised) is kept
+        assert keeps_promises(from_fallback({"executionPayload": {}}), None)
+        assert not keeps_promises(from_fallback({"executionPayload": {}}), promised)
 
     def test_payload_of_nonsense_is_nobody(self) -> None:
-        candidate = from_envelope({"executionPayload": {"gasUsed": 5, "transactions": "x"}}, "getPayload")
+        candidate = from_fallback({"executionPayload": {"gasUsed": 5, "transactions": "x"}})
         assert (candidate.offer, candidate.timestamp) == (Offer(0, 0), 0)
         build = Build(genesis(), attributes_after(genesis()), [DEPOSIT])
-        assert from_envelope(envelope_to_json(build.block), "").offer == Offer(21_000, 1)
+        assert from_fallback(envelope_to_json(build.block)).offer == Offer(21_000, 1)
 
 
 class TestSettings:

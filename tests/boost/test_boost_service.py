@@ -229,8 +229,11 @@ class TestFallback:
         ("fault", "reason"),
         [
             ("invalid", "fallback says INVALID: invalid merkle root"),
-            ("parent", "block is on another parent"),
-            ("time", "block has another timestamp"),
+            ("parent", "parent hash differs"),
+            ("time", "timestamp differs"),
+            ("root", "beacon root differs"),
+            ("fees", "extra data differs"),
+            ("shape", "getPayload: blockValue is not a quantity"),
             ("error", "Unknown payload"),
             ("slow", "did not answer within"),
             ("nonsense", "without a payload"),
@@ -246,15 +249,22 @@ class TestFallback:
                 if fault == "error":
                     raise RpcError(-38001, "Unknown payload")
                 envelope = await s.builder.get_payload(s.builder.calls[-1][1])
-                payload = envelope["executionPayload"]
                 if fault == "invalid":
                     build = list(s.builder.builds.values())[-1]
                     block = build.block
                     return envelope_to_json(
                         Block(replace(block.header, state_root=bytes(32)), block.transactions)
                     )
-                key = {"parent": "parentHash", "time": "timestamp"}[fault]
-                return {**envelope, "executionPayload": {**payload, key: "0x" + "11" * 32}}
+                block = list(s.builder.builds.values())[-1].block
+                changes: dict[str, dict[str, Any]] = {
+                    "parent": {"parent_hash": b"\x11" * 32},
+                    "time": {"timestamp": 5},
+                    "root": {"parent_beacon_block_root": b"\x11" * 32},
+                    "fees": {"extra_data": b"\1" + b"\0\0\0\1" * 2 + bytes(8)},
+                }
+                if fault == "shape":
+                    return {**envelope, "blockValue": "abc"}
+                return envelope_to_json(Block(replace(block.header, **changes[fault]), block.transactions))
 
             s.builder.faults["engine_getPayloadV4"] = answer
             s.l2.pool = [TX2]
@@ -351,6 +361,8 @@ class TestFallback:
 
     def test_l2_without_a_payload_still_gets_the_builders(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
+            # From its first block boost knows the chain's EIP-1559 constants, without which it cannot judge.
+            await s.driver.finish(await s.build([TX]))
             identity = await s.build([TX])
             s.l2.builds.clear()
             assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX)

@@ -49,6 +49,17 @@ DEPOSIT = b"\x7e" + bytes(40)
 BLOCK_TIME = 2
 
 
+CHAIN_DEFAULTS = (250).to_bytes(4, "big") + (6).to_bytes(4, "big")
+"""The toy chain's EIP-1559 constants, as `eip1559Params`."""
+
+
+def extra_data(attributes: PayloadAttributes) -> bytes:
+    """Jovian's, from the attributes or, where they ask for it, from the chain's constants."""
+    parameters = attributes.eip1559_params or bytes(8)
+    floor = (attributes.min_base_fee or 0).to_bytes(8, "big")
+    return b"\1" + (parameters if any(parameters) else CHAIN_DEFAULTS) + floor
+
+
 def make_block(parent: Header, attributes: PayloadAttributes, transactions: tuple[bytes, ...]) -> Block:
     """The one valid block of these transactions on `parent`."""
     root = keccak256(parent.state_root + b"".join(transactions))
@@ -65,7 +76,7 @@ def make_block(parent: Header, attributes: PayloadAttributes, transactions: tupl
         gas_limit=attributes.gas_limit or 0,
         gas_used=21_000 * len(transactions),
         timestamp=attributes.timestamp,
-        extra_data=bytes(17),
+        extra_data=extra_data(attributes),
         prev_randao=attributes.prev_randao,
         nonce=bytes(8),
         base_fee_per_gas=1000,

@@ -1,0 +1,235 @@
+"""The builder's block for one getPayload: gathered from its sources, judged, in time.
+
+Sources, in this order, the first usable one wins:
+
+1. its flashblocks, if they arrived without trouble: no call to the builder is on the way to the answer;
+2. its own getPayload, called in any case so that it ends its build and keeps the block;
+3. its flashblocks up to the trouble: what was published is kept even if the builder died on it.
+
+A usable block is what the consensus client asked for (`boost.obligations`), and the fallback's newPayload
+calls it VALID with the consensus client's beacon root. All that waits for the builder shares one time-out,
+counted from the call of getPayload; the fallback's judgement may take the fallback's time-out on top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from flashctl.boost.builder_link import BuilderLink
+from flashctl.boost.candidate import Candidate, Request, Unusable, from_envelope, from_flashblocks
+from flashctl.boost.metrics import BoostMetrics
+from flashctl.boost.obligations import read_transactions
+from flashctl.boost.rounds import MAX_ROUNDS, Round
+from flashctl.core import defects
+from flashctl.core.engine import ForkchoiceResult, Status, new_payload_version_for
+from flashctl.core.engine_client import EngineClient
+from flashctl.errors import DataError, FlashctlError
+from flashctl.eth.hexdata import to_hex
+
+__all__ = ["BuilderBlocks"]
+
+
+@dataclass(slots=True)
+class _Build:
+    """What the calls of one round need beside the round."""
+
+    confirmation: asyncio.Task[None]
+    """Ends when the builder has answered the call that opened the round."""
+
+    request: tuple[Any, Any] | None = None
+    """Forkchoice state and attributes as received, for a rebuild."""
+
+
+class BuilderBlocks:
+    """Finds the builder's block of a round."""
+
+    def __init__(
+        self,
+        l2: EngineClient,
+        builder: BuilderLink,
+        metrics: BoostMetrics,
+        *,
+        builder_timeout_s: float,
+        l2_timeout_s: float,
+        external_state_root: bool = False,
+    ) -> None:
+        self._l2 = l2
+        self._builder = builder
+        self._metrics = metrics
+        self._builder_timeout_s = builder_timeout_s
+        self._l2_timeout_s = l2_timeout_s
+        self._external_state_root = external_state_root
+        self._builds: dict[Round, _Build] = {}
+        self._background: set[asyncio.Task[Any]] = set()
+
+    # --- what forkchoiceUpdated leaves for later ---
+
+    def expect_builder(self, round_: Round, confirmation: Coroutine[Any, Any, None]) -> None:
+        """The builder has been asked for this round; `confirmation` takes its answer."""
+        previous = self._builds.get(round_)
+        build = _Build(self._in_background(confirmation))
+        if previous is not None:
+            build.request = previous.request
+        self._builds[round_] = build
+        while len(self._builds) > MAX_ROUNDS:
+            self._builds.pop(next(iter(self._builds)))
+
+    def remember_request(self, round_: Round, state: Any, attributes: Any) -> None:
+        """Keep what the consensus client asked for."""
+        build = self._builds.get(round_)
+        if build is not None:
+            build.request = (state, attributes)
+
+    # --- getPayload ---
+
+    async def best(self, round_: Round, request: Request) -> Candidate:
+        """The builder's block, judged valid, within the builder's time-out and the fallback's.
+
+        Raises:
+            Unusable: If there is none; the text says why.
+        """
+        limit = self._builder_timeout_s + self._l2_timeout_s
+        try:
+            async with asyncio.timeout(limit):
+                return await self._first_usable(round_, request)
+        except TimeoutError:
+            raise Unusable(f"no builder block within {limit:g} s") from None
+
+    async def _first_usable(self, round_: Round, request: Request) -> Candidate:
+        deadline = asyncio.get_running_loop().time() + self._builder_timeout_s
+        fetching = self._fetch_in_background(round_, request.version)
+        trouble, failures = round_.trouble, []
+        if not trouble:
+            try:
+                return await self._of_flashblocks(round_, request)
+            except Unusable as error:
+                failures.append(str(error))
+        try:
+            envelope = await self._fetched(round_, request.version, fetching, deadline)
+            return await self._of_envelope(envelope, round_, request)
+        except Unusable as error:
+            failures.append(str(error))
+        if trouble:
+            try:
+                return await self._of_flashblocks(round_, request)
+            except Unusable:
+                failures.insert(0, trouble)
+        raise Unusable("; ".join(failures))
+
+    async def _of_flashblocks(self, round_: Round, request: Request) -> Candidate:
+        payload = round_.payload
+        if self._external_state_root and payload is not None:
+            return await self._rebuilt(payload.transactions, "flashblocks", round_, request)
+        return await self._validated(from_flashblocks(payload, request), request)
+
+    async def _of_envelope(self, envelope: dict[str, Any], round_: Round, request: Request) -> Candidate:
+        if self._external_state_root:
+            return await self._rebuilt(read_transactions(envelope), "getPayload", round_, request)
+        return await self._validated(from_envelope(envelope, "getPayload", request), request)
+
+    def _fetch_in_background(self, round_: Round, version: int) -> asyncio.Task[dict[str, Any]] | None:
+        if round_.builder_id is None:
+            return None
+        call = self._builder.client.get_payload(round_.builder_id, version=version)
+        return self._in_background(self._timed("builder", "getPayload", call))
+
+    async def _fetched(
+        self,
+        round_: Round,
+        version: int,
+        fetching: asyncio.Task[dict[str, Any]] | None,
+        deadline: float,
+    ) -> dict[str, Any]:
+        """The answer to the builder's own getPayload."""
+        if fetching is None:
+            build = self._builds.get(round_)
+            if build is not None:
+                await self._ends_by(build.confirmation, deadline)
+            fetching = self._fetch_in_background(round_, version)
+        if fetching is None:
+            raise Unusable(round_.builder_failure or "builder did not say what it builds")
+        if not await self._ends_by(fetching, deadline):
+            raise Unusable(f"builder's getPayload: it did not answer within {self._builder_timeout_s:g} s")
+        try:
+            return fetching.result()
+        except FlashctlError as error:
+            raise Unusable(f"builder's getPayload: {error}") from None
+
+    async def _ends_by(self, task: asyncio.Task[Any], deadline: float) -> bool:
+        left = deadline - asyncio.get_running_loop().time()
+        return bool((await asyncio.wait([task], timeout=max(0.0, left)))[0])
+
+    async def _validated(self, candidate: Candidate, request: Request) -> Candidate:
+        """The candidate, if the fallback finds it valid under what the consensus client asked for."""
+        call = self._l2.new_payload(
+            candidate.payload, request.beacon_root, version=new_payload_version_for(request.version)
+        )
+        try:
+            status = await self._timed("l2", "newPayload", call)
+        except (FlashctlError, DataError) as error:
+            raise Unusable(f"{candidate.via}: fallback did not validate: {error}") from None
+        if status.status is not Status.VALID:
+            detail = f": {status.validation_error}" if status.validation_error else ""
+            raise Unusable(f"{candidate.via}: fallback says {status.status.value}{detail}")
+        return candidate
+
+    async def _rebuilt(
+        self, transactions: tuple[bytes, ...], via: str, round_: Round, request: Request
+    ) -> Candidate:
+        """The same transactions built into a block by the fallback, for builders without a state root."""
+        build = self._builds.get(round_)
+        if build is None or build.request is None:
+            raise Unusable("the request to rebuild is not known any more")
+        state, attributes = build.request
+        wanted = {**attributes, "transactions": [to_hex(raw) for raw in transactions], "noTxPool": True}
+        call = self._l2.call("engine_forkchoiceUpdatedV3", [state, wanted])
+        try:
+            answer = ForkchoiceResult.from_json(await self._timed("l2", "forkchoiceUpdated", call))
+            if answer.payload_id is None:
+                raise Unusable(f"{via}: fallback does not rebuild: {answer.status.status.value}")
+            fetch = self._l2.get_payload(answer.payload_id, version=request.version)
+            envelope = await self._timed("l2", "getPayload", fetch)
+        except FlashctlError as error:
+            raise Unusable(f"{via}: fallback did not rebuild: {error}") from None
+        candidate = from_envelope(envelope, "rebuilt", request)
+        if candidate.block is None or candidate.block.transactions != transactions:
+            raise Unusable(f"{via}: fallback left a transaction out")
+        return candidate
+
+    # --- bookkeeping ---
+
+    async def _timed(self, upstream: str, method: str, call: Coroutine[Any, Any, Any]) -> Any:
+        started = time.monotonic()
+        status = "error"
+        try:
+            result = await call
+            status = "ok"
+        finally:
+            self._metrics.upstream_seconds.labels(upstream, method, status).observe(
+                time.monotonic() - started
+            )
+        return result
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        # Looked at, so that the loop does not complain about an outcome that nobody waits for.
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception) and not isinstance(error, FlashctlError):
+            defects.caught("boost.builder", error)
+
+    async def close(self) -> None:
+        """Give up on everything under way."""
+        tasks = list(self._background)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
