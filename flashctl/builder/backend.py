@@ -31,6 +31,16 @@ class BlockBuild(Protocol):
     """One block under construction."""
 
     @property
+    def number(self) -> int:
+        """Of the block."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything raised so far left the block as it was before; if not, the build is lost."""
+        ...
+
+    @property
     def gas_limit(self) -> int:
         """Of the header."""
         ...
@@ -115,6 +125,14 @@ class _EmbeddedBuild:
         self._encoded_bytes = 0
 
     @property
+    def number(self) -> int:
+        return self._execution.context.number
+
+    @property
+    def is_whole(self) -> bool:
+        return self._execution.is_whole
+
+    @property
     def gas_limit(self) -> int:
         return self._execution.context.gas_limit
 
@@ -140,10 +158,11 @@ class _EmbeddedBuild:
         return da_footprint_scalar_or_default(self._execution.fee_parameters.da_footprint_gas_scalar)
 
     def execute(self, envelope: TxEnvelope, deadline: Deadline | None = None) -> TransactionResult:
+        # Before the block changes: nothing may fail between there and here.
+        da_bytes = 0 if envelope.is_deposit else envelope.da_size
         result = self._execution.execute(envelope, deadline=deadline)
         self._encoded_bytes += len(envelope.raw)
-        if not envelope.is_deposit:
-            self._da_bytes += envelope.da_size
+        self._da_bytes += da_bytes
         return result
 
     def seal(self) -> SealedBlock:

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from flashctl.builder.job import ForcedTransactionFailed
+from flashctl.builder.job import ForcedTransactionFailed, JobFailed
 from flashctl.builder.payloads import Payloads
 from flashctl.chain.chain import Chain, ChainBlock, InvalidForkchoice, UnknownBlock
 from flashctl.core.engine import ForkchoiceResult, ForkchoiceState, PayloadStatus, Status
@@ -168,6 +168,8 @@ class Node:
             return await self.payloads.start(parent, attributes)
         except (DataError, ForcedTransactionFailed) as error:
             raise RpcError(Code.INVALID_PAYLOAD_ATTRIBUTES, f"Invalid payload attributes: {error}") from None
+        except JobFailed as error:
+            raise RpcError(Code.INTERNAL_ERROR, str(error)) from None
 
     # ---- handing payloads out -------------------------------------------------------------------
 

@@ -34,6 +34,9 @@ class Observer(JobObserver):
             "Time left until the block's timestamp when a flashblock is out.",
         )
 
+    def message(self, made: Made) -> bytes | None:
+        return self._publisher.message(made) if self._publisher is not None else None
+
     def made(self, made: Made) -> None:
         header = made.sealed.header
         if self._publisher is not None and made.publishes:

@@ -7,9 +7,9 @@ consensus client that changes its mind may have asked for both.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from flashctl.builder.admission import TransactionQueue
@@ -23,14 +23,15 @@ from flashctl.op.execution import SealedBlock
 
 __all__ = ["KEPT_PAYLOADS", "Payloads"]
 
-_LOG = logging.getLogger(__name__)
-
 KEPT_PAYLOADS: Final = 10
 """Payloads that can be fetched; as many as op-geth keeps."""
 
+BUILDING_THREADS: Final = 2
+"""One for the job that builds, one for a job that was replaced while it executes its forced transactions."""
+
 
 class Payloads:
-    """Payload ids to jobs."""
+    """Payload ids to jobs. Lives on the event loop."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Payloads:
         self._id_version = id_version
         self._jobs: OrderedDict[bytes, PayloadJob] = OrderedDict()
         self._current: PayloadJob | None = None
+        self._threads: Final = ThreadPoolExecutor(BUILDING_THREADS, "building")
 
     @property
     def current(self) -> PayloadJob | None:
@@ -68,32 +70,52 @@ class Payloads:
     async def start(self, parent: Header, attributes: PayloadAttributes) -> bytes:
         """Build on `parent`; returns the payload id once there is something to fetch.
 
-        The same request again is the same payload, and goes on as it is.
+        The same request again is the same payload: it goes on as it is, and if it is just being opened, both
+        callers wait for that.
 
         Raises:
             InvalidAttributes, InvalidFeeParameters: The attributes do not fit the fork of the block.
             ForcedTransactionFailed: A forced transaction cannot be executed.
+            JobFailed: Something went wrong that nobody foresaw.
         """
         identity = payload_id(parent.hash, attributes, self._id_version)
-        if identity in self._jobs:
-            return identity
+        job = self._jobs.get(identity) or self._begin(identity, parent, attributes)
+        try:
+            await job.opened()
+        except FlashctlError:
+            if self._jobs.get(identity) is job:
+                del self._jobs[identity]
+            raise
+        return identity
+
+    def _begin(self, identity: bytes, parent: Header, attributes: PayloadAttributes) -> PayloadJob:
+        """A job that is the current one from here on. Nothing is awaited on the way: there is no moment in
+        which two jobs take themselves for it.
+        """
         build = self._backend.build(parent, attributes)
         if self._current is not None:
             self._current.replace()
         job = PayloadJob(
-            identity, build, attributes, self._queue, self._schedule, self._limits(), self._observer
+            identity,
+            build,
+            attributes,
+            self._queue,
+            self._schedule,
+            self._limits(),
+            self._observer,
+            executor=self._threads,
         )
-        self._current = job
-        try:
-            await job.open()
-        except FlashctlError:
-            job.fail()
-            raise
-        self._jobs[identity] = job
+        self._current = self._jobs[identity] = job
         if len(self._jobs) > KEPT_PAYLOADS:
             self._jobs.popitem(last=False)
         self._spawn(job)
-        return identity
+        return job
+
+    async def close(self) -> None:
+        """Let go of the threads, whatever they are at."""
+        for job in self._jobs.values():
+            job.abandon()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def head_moved(self, head: Header) -> None:
         """End a job whose block number the chain has reached.
@@ -101,12 +123,13 @@ class Payloads:
         What it would still publish belongs to no branch. Its payload stays, for a getPayload under way.
         """
         job = self._current
-        if job is not None and job.sealed is not None and job.sealed.header.number <= head.number:
+        if job is not None and job.number <= head.number:
             job.replace()
 
     def job(self, identity: bytes) -> PayloadJob | None:
-        """The job of a payload id."""
-        return self._jobs.get(identity)
+        """The job of a payload id, once there is something to fetch."""
+        job = self._jobs.get(identity)
+        return job if job is not None and job.sealed is not None else None
 
     def sealed(self, block_hash: bytes) -> SealedBlock | None:
         """A block that a kept job came to, by its hash: one need not execute it again."""

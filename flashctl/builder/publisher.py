@@ -29,12 +29,19 @@ class Publisher:
         self._dialect: Dialect = dialect
         self._previous: tuple[int, int] | None = None
 
+    def message(self, made: Made) -> bytes:
+        """A flashblock as it goes out, if it is the next to do so; callable from any thread.
+
+        That nothing is published between this and `publish` is for the payload jobs to see to: one that
+        was replaced publishes no more.
+        """
+        return encode(flashblock_of(made, self._previous, self._dialect), self._dialect)
+
     def publish(self, made: Made) -> int:
         """Send one flashblock to everybody; returns its size in bytes."""
-        flashblock = flashblock_of(made, self._previous, self._dialect)
-        data = encode(flashblock, self._dialect)
+        data = made.message if made.message is not None else self.message(made)
         number = made.sealed.header.number
-        self._hub.publish(data, payload_id=flashblock.payload_id, index=made.index, block_number=number)
+        self._hub.publish(data, payload_id=to_hex(made.payload_id), index=made.index, block_number=number)
         self._previous = (number, made.index)
         return len(data)
 

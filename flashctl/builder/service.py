@@ -125,6 +125,7 @@ class Service:
             self.chain.close()
 
         life.on_stop(close_chain, "chain")
+        life.on_stop(self.payloads.close, "payloads")
         await compute_dear_calls_apart(life)
         forgetting = life.spawn(self._forget_old_states(), "old states")
 
@@ -203,17 +204,9 @@ class Service:
         methods.register("eth_sendRawTransaction", forward)
 
     def _run_job(self, job: PayloadJob) -> asyncio.Task[None]:
-        """A job beside the service. Its failure ends the job, not the builder."""
-
-        async def supervised() -> None:
-            try:
-                await job.run()
-            except FlashctlError as error:
-                _LOG.error("payload job failed: %s", error, extra={"payload_id": "0x" + job.payload_id.hex()})
-                job.fail()
-
+        """A job beside the service."""
         assert self._life is not None
-        return self._life.spawn(supervised(), "payload job")
+        return self._life.spawn(job.run(), "payload job")
 
     def _pending(self) -> PendingBlock | None:
         """The block under construction, if it is upon the head."""

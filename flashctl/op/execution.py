@@ -172,6 +172,12 @@ class BlockExecution:
         begin_block(self.state, config, rules, self.env, context, parent.timestamp)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether whatever `execute` raised left the block as it was before. False once something failed
+        between a transaction's end and its receipt, which only a defect does."""
+        return not self._processor.is_settling
+
+    @property
     def receipts(self) -> list[Receipt]:
         """The receipts so far."""
         return [result.receipt for result in self.results]
@@ -230,6 +236,7 @@ class BlockExecution:
         self._raws.append(envelope.raw)
         self.results.append(result)
         self._sealed = None
+        self._processor.is_settling = False
         return result
 
     def seal(self) -> SealedBlock:

@@ -127,9 +127,11 @@ class TransactionProcessor:
     Between two calls the state is at the beginning of a transaction, where `finish_transaction` leaves it.
     """
 
-    __slots__ = ("_compresses", "_env", "_fees", "_fork", "_rules", "_state")
+    __slots__ = ("_compresses", "_env", "_fees", "_fork", "_rules", "_state", "is_settling")
 
     def __init__(self, state: JournaledState, fork: OpFork, rules: EvmRules, env: BlockEnv) -> None:
+        self.is_settling = False
+        """Set with a transaction's first step that cannot be undone; whoever books the result clears it."""
         self._state = state
         self._fork = fork
         self._rules = rules
@@ -182,6 +184,7 @@ class TransactionProcessor:
             state.revert(before)
             state.begin_transaction()
             raise
+        self.is_settling = True
         state.finish_transaction()
         return Applied(outcome, deposit_nonce=nonce)
 
@@ -227,6 +230,7 @@ class TransactionProcessor:
             if isinstance(error, IntrinsicGasError):
                 raise TransactionRejected(Rejection.GAS_LIMIT, str(error)) from None
             raise
+        self.is_settling = True
         used = outcome.gas_used
         operator = operator_fee(fees, fork, used)
         tip = used * (price - base_fee)

@@ -23,7 +23,7 @@ from flashctl.eth.transactions import DepositTx, encode_transaction
 from flashctl.evm.world import World
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.envelope import TxEnvelope
-from flashctl.op.execution import execute_block
+from flashctl.op.execution import SealedBlock, execute_block
 
 FAST = Schedule(block_time_ms=200, interval_ms=40)
 """Five flashblocks in a fifth of a second: the same shape as ten in two."""
@@ -77,11 +77,19 @@ class Bench:
         )
 
     def run(self, job: PayloadJob) -> None:
-        async def whole() -> None:
-            await job.open()
-            await job.run()
+        asyncio.run(job.run())
 
-        asyncio.run(whole())
+    def open(self, job: PayloadJob) -> SealedBlock:
+        """Index 0 of a job, which goes no further."""
+
+        async def first() -> SealedBlock:
+            running = asyncio.create_task(job.run())
+            try:
+                return await job.opened()
+            finally:
+                running.cancel()
+
+        return asyncio.run(first())
 
     def executed_again(self, made: Made) -> World:
         """The state that an independent execution of a flashblock's block comes to."""
@@ -99,7 +107,7 @@ def test_index_zero_holds_the_forced_transactions_alone() -> None:
     bench = Bench()
     bench.queue.add(transfer())
     job = bench.job()
-    sealed = asyncio.run(job.open())
+    sealed = bench.open(job)
     assert [envelope.is_deposit for envelope in sealed.envelopes] == [True]
     assert [made.index for made in bench.recorder.flashblocks] == [0]
     assert job.sealed is sealed
@@ -201,7 +209,6 @@ def test_getpayload_ends_the_job_with_what_was_published() -> None:
 
     async def scenario() -> None:
         job = bench.job()
-        await job.open()
         running = asyncio.create_task(job.run())
         third = asyncio.Event()
         bench.recorder.on_made = lambda made: third.set() if made.index == 2 else None
@@ -221,9 +228,9 @@ def test_a_forced_transaction_that_cannot_run_fails_the_payload() -> None:
     too_early = transfer(0, nonce=5).raw
     job = bench.job(replace(attributes, transactions=(*attributes.transactions, too_early)))
     with pytest.raises(ForcedTransactionFailed, match="failed to force-include tx 1: nonce too high"):
-        asyncio.run(job.open())
+        bench.open(job)
     with pytest.raises(ForcedTransactionFailed, match="unknown transaction type"):
-        asyncio.run(bench.job(replace(attributes, transactions=(b"\x05\xc0",))).open())
+        bench.open(bench.job(replace(attributes, transactions=(b"\x05\xc0",))))
     assert bench.recorder.flashblocks == []
 
 

@@ -1,0 +1,259 @@
+"""A payload job's part that takes time: executing, sealing, writing the message. Synchronous, for a thread.
+
+    force   the forced transactions, and the seal of index 0
+    extend  what the pool offers within a flashblock's budget, and the seal of that flashblock
+    stop    from the event loop: what runs ends at its next look at the clock, and nothing is sealed any more
+
+A job asks for one thing at a time, so everything here but `stop` and `abandon` belongs to whichever thread
+does that. What it learns about the pool (refusals, transactions to drop) it hands back: the pool lives on the
+event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from flashctl.builder.backend import BlockBuild
+from flashctl.builder.budget import BlockLimits, Budget, Refusal, TxCost
+from flashctl.core import defects
+from flashctl.errors import FlashctlError
+from flashctl.eth.transactions import DepositTx
+from flashctl.evm.halts import ExecutionTimeout
+from flashctl.evm.message import Deadline
+from flashctl.evm.state import Account
+from flashctl.op.envelope import TxEnvelope, recover_all
+from flashctl.op.execution import SealedBlock, TransactionRejected
+
+__all__ = ["BlockWork", "Extension", "ForcedTransactionFailed", "JobLimits", "Made", "Offers", "Stopped"]
+
+_LOG = logging.getLogger(__name__)
+
+MISFITS_IN_A_ROW: Final = 256
+"""Transactions that do not fit in a row, after which a flashblock counts as full. Walking the rest of a full
+pool of 10,000 would take longer than the flashblock."""
+
+
+class ForcedTransactionFailed(FlashctlError):
+    """A transaction that the consensus client forces into the block cannot be in it."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"failed to force-include tx {index}: {reason}")
+        self.index = index
+
+
+class Stopped(FlashctlError):
+    """The work was called off before it came to a seal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One flashblock, ready to publish."""
+
+    payload_id: bytes
+    index: int
+    sealed: SealedBlock
+    """The block so far."""
+    added: tuple[TxEnvelope, ...]
+    """What this flashblock adds to it."""
+    changed: Mapping[int, Account | None]
+    """The accounts that the block has changed so far, as they are now; None for one that is gone."""
+    publishes: bool = True
+    """False for a job without the pool: a block re-executed, whose flashblocks nobody waits for."""
+    message: bytes | None = None
+    """As it goes out; None if nobody has written it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """What an operator bounds beyond the block's own limits; None is no limit."""
+
+    gas: int | None = None
+    """Gas of a block's transactions (`miner_setGasLimit`); the header keeps the limit it was asked for."""
+    tx_da_bytes: int | None = None
+    block_da_bytes: int | None = None
+    block_bytes: int | None = None
+    tx_time_s: float = 0.5
+    """Wall time of one transaction, after which it is dropped."""
+
+
+class Offers(Protocol):
+    """Transactions to try, best first."""
+
+    def next(self) -> TxEnvelope | None:
+        """The next one; None when there are no more."""
+        ...
+
+    def skip_sender(self, sender: bytes) -> None:
+        """Leave out what remains of a sender."""
+        ...
+
+
+@dataclass(slots=True)
+class Extension:
+    """What became of one flashblock's share of the pool."""
+
+    made: Made | None = None
+    """None if the work was called off."""
+    added: list[TxEnvelope] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    """Of transactions that did not fit."""
+    dropped: list[bytes] = field(default_factory=list)
+    """Hashes of transactions that must not be tried again."""
+
+
+class BlockWork:
+    """The executions of one block."""
+
+    def __init__(
+        self,
+        payload_id: bytes,
+        build: BlockBuild,
+        forced: Sequence[bytes],
+        limits: JobLimits,
+        write: Callable[[Made], bytes | None],
+        *,
+        publishes: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing is executed yet.
+
+        Args:
+            forced: Encoded transactions that the block begins with.
+            write: The message of a flashblock; called only if `publishes`.
+            clock: What `extend`'s `until` is told in, seconds.
+        """
+        self._payload_id = payload_id
+        self._build = build
+        self._forced = forced
+        self._limits = limits
+        self._write = write
+        self._publishes = publishes
+        self._clock = clock
+        self._changed: Mapping[int, Account | None] = {}
+        self._running: Deadline | None = None
+        self._stopped = False
+        self._abandoned = False
+
+    # ---- from any thread ------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Extend the block no more. Forced transactions go on: their payload was promised to somebody."""
+        self._stopped = True
+        running = self._running
+        if running is not None and running.budget_s != math.inf:
+            running.expire()
+
+    def abandon(self) -> None:
+        """Leave everything: the process ends."""
+        self._stopped = self._abandoned = True
+        running = self._running
+        if running is not None:
+            running.expire()
+
+    # ---- in the thread that builds --------------------------------------------------------------
+
+    def force(self) -> Made:
+        """Execute the forced transactions; index 0.
+
+        Raises:
+            ForcedTransactionFailed: If one of them is malformed or cannot be executed.
+            Stopped: By `abandon`.
+        """
+        try:
+            envelopes = tuple(recover_all(self._forced))
+        except FlashctlError as error:
+            raise ForcedTransactionFailed(0, str(error)) from None
+        for index, envelope in enumerate(envelopes):
+            # Set before the flag is read, so that whoever sets the flag afterwards finds it.
+            self._running = deadline = Deadline(math.inf)
+            if self._abandoned:
+                raise Stopped("abandoned")
+            try:
+                self._build.execute(envelope, deadline)
+            except TransactionRejected as error:
+                raise ForcedTransactionFailed(index, str(error)) from None
+            except ExecutionTimeout:
+                raise Stopped("abandoned") from None
+        self._running = None
+        return self._seal(0, envelopes)
+
+    def budget(self, flashblocks: int) -> Budget:
+        """The limits of the block in equal steps; once the forced transactions are executed."""
+        limits, gas = self._limits, self._build.gas_limit
+        return Budget(
+            BlockLimits(
+                gas=min(gas, limits.gas) if limits.gas else gas,
+                da_footprint_gas_scalar=self._build.da_footprint_gas_scalar(),
+                tx_da_bytes=limits.tx_da_bytes,
+                block_da_bytes=limits.block_da_bytes,
+                block_bytes=limits.block_bytes,
+            ),
+            flashblocks,
+        )
+
+    def extend(self, index: int, offers: Offers, budget: Budget, until: float) -> Extension:
+        """Execute what the pool offers and the budget of flashblock `index` allows, and seal it.
+
+        Args:
+            until: When to stop executing, on the clock.
+        """
+        extension = Extension()
+        misfits = 0
+        while misfits < MISFITS_IN_A_ROW and not self._stopped and (envelope := offers.next()) is not None:
+            if self._admits(envelope, index, budget, extension) and self._executes(envelope, extension):
+                extension.added.append(envelope)
+                misfits = 0
+            else:
+                offers.skip_sender(envelope.sender)
+                misfits += 1
+            if self._clock() >= until:
+                break
+        if not self._stopped:
+            extension.made = self._seal(index, tuple(extension.added))
+        return extension
+
+    def _admits(self, envelope: TxEnvelope, index: int, budget: Budget, extension: Extension) -> bool:
+        tx = envelope.tx
+        if isinstance(tx, DepositTx):
+            return False
+        cost = TxCost(tx.gas_limit, envelope.da_size, len(envelope.raw))
+        refusal = budget.refusal(index, self._build.usage, cost)
+        if refusal is not None:
+            extension.refusals.append(refusal)
+        return refusal is None
+
+    def _executes(self, envelope: TxEnvelope, extension: Extension) -> bool:
+        self._running = deadline = Deadline(self._limits.tx_time_s)
+        if self._stopped:
+            return False
+        try:
+            self._build.execute(envelope, deadline)
+        except TransactionRejected as error:
+            _LOG.debug("0x%s is not executable now: %s", envelope.hash.hex(), error)
+            return False
+        except ExecutionTimeout as error:
+            if not self._stopped:
+                _LOG.warning("dropped 0x%s: %s", envelope.hash.hex(), error)
+                extension.dropped.append(envelope.hash)
+            return False
+        except Exception as error:
+            if not self._build.is_whole:
+                raise
+            defects.caught("builder.transaction", error, "0x" + envelope.hash.hex())
+            extension.dropped.append(envelope.hash)
+            return False
+        finally:
+            self._running = None
+        return True
+
+    def _seal(self, index: int, added: tuple[TxEnvelope, ...]) -> Made:
+        sealed = self._build.seal()
+        # A dictionary of its own for every flashblock, which may be published later than the next is made.
+        self._changed = {**self._changed, **sealed.diff.accounts}
+        made = Made(self._payload_id, index, sealed, added, self._changed, self._publishes)
+        return replace(made, message=self._write(made)) if self._publishes else made
