@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flashctl.core import defects
 from flashctl.core.sequence import (
     Accepted,
     Assembler,
@@ -73,13 +74,19 @@ class Tracker:
         return self._assembler.payload
 
     def feed(self, arrival: Arrival) -> list[WatchEvent]:
-        """The events of one message."""
+        """The events of one message; a defect is told as a bad frame, and the stream goes on."""
+        try:
+            return self._feed(arrival)
+        except Exception as error:
+            defects.caught("watch.tracker", error)
+            return [_undecodable(arrival, f"cannot be followed: {type(error).__name__}")]
+
+    def _feed(self, arrival: Arrival) -> list[WatchEvent]:
         try:
             text = unpack(arrival.data, binary=arrival.binary)
             flashblock = from_object(parse_object(text))
         except InvalidFlashblock as error:
-            details = {"reason": str(error), "hint": error.hint, "bytes": len(arrival.data)}
-            return [WatchEvent("undecodable", arrival.received_ns, details=details, arrival=arrival)]
+            return [_undecodable(arrival, str(error), error.hint)]
         return self._follow(flashblock, text, arrival)
 
     def end(self, received_ns: int) -> list[WatchEvent]:
@@ -163,6 +170,11 @@ class Tracker:
                 name, payload_id, block, index, details = told
                 translated.append(WatchEvent(name, received_ns, payload_id, block, index, details))
         return translated
+
+
+def _undecodable(arrival: Arrival, reason: str, hint: str | None = None) -> WatchEvent:
+    details = {"reason": reason, "hint": hint, "bytes": len(arrival.data)}
+    return WatchEvent("undecodable", arrival.received_ns, details=details, arrival=arrival)
 
 
 _Told = tuple[str, str | None, int | None, int | None, dict[str, Any]]
