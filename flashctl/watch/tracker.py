@@ -209,5 +209,5 @@ def _told(event: Event) -> _Told | None:
             return "rewound", None, to_block, None, {"from_block": from_block}
         case Missed(blocks):
             return "missed", None, blocks.start, None, {"blocks": list(blocks[:1000]), "count": len(blocks)}
-        case PrevMismatch(payload_id, index, claimed, actual):
+        case PrevMismatch(payload_id, index, claimed, actual, _):
             return "prev-mismatch", payload_id, None, index, {"claimed": claimed, "actual": actual}
