@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from flashctl.boost.frames import FrameReader, decode
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.rounds import Drop, DropReason, Incoming, Publish, Rounds, Verdict
-from flashctl.core import wire
+from flashctl.core import defects
 from flashctl.core.hub import Hub
 from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
 from flashctl.errors import FlashctlError
@@ -40,6 +41,7 @@ class Follower:
         self._switch = switch
         self._metrics = metrics
         self._hub = hub
+        self._frames = FrameReader()
         self._lost_because: str | None = None
         """Why there is no connection; None while there is one."""
 
@@ -48,37 +50,49 @@ class Follower:
         while True:
             try:
                 async for item in subscribe(url, options):
-                    self.handle(item)
+                    await self.handle(item)
             except FlashctlError as error:
-                _LOG.error("builder stream: %s", error)
-                self._metrics.connected.set(0)
-                self._metrics.reconnects.inc()
+                self._lost(str(error), WRONG_PEER_PAUSE_S)
             await asyncio.sleep(WRONG_PEER_PAUSE_S)
 
-    def handle(self, item: Connected | Disconnected | Frame) -> None:
-        """React to one item of the stream."""
-        match item:
-            case Connected(url=url):
-                self._metrics.connected.set(1)
-                self._lost_because = None
-                _LOG.info("builder stream connected", extra={"url": url})
-            case Disconnected(reason=reason, retry_in_s=delay):
-                self._metrics.connected.set(0)
-                self._metrics.reconnects.inc()
-                # The loss is news, attempts that meet the same wall are not.
-                level = logging.DEBUG if reason == self._lost_because else logging.WARNING
-                self._lost_because = reason
-                _LOG.log(level, "builder stream: %s", reason, extra={"retry_in_s": round(delay, 3)})
-            case Frame(data=data, binary=binary, monotonic_ns=now_ns):
-                self._metrics.received.inc()
-                self.receive(data, binary, now_ns)
-
-    def receive(self, data: bytes, binary: bool, now_ns: int) -> None:
-        """Judge one message; a bad one costs a log line."""
+    async def handle(self, item: Connected | Disconnected | Frame) -> None:
+        """React to one item of the stream; whatever is wrong with it costs its round at most."""
         try:
-            flashblock = wire.decode(data, binary=binary)
+            match item:
+                case Connected(url=url):
+                    self._metrics.connected.set(1)
+                    self._lost_because = None
+                    _LOG.info("builder stream connected", extra={"url": url})
+                case Disconnected(reason=reason, retry_in_s=delay):
+                    self._lost(reason, delay)
+                case Frame(data=data, binary=binary, monotonic_ns=now_ns):
+                    await self._receive(data, binary, now_ns)
+        except Exception as error:
+            defects.caught("boost.stream", error)
+            self._rounds.disturb("defect")
+
+    def _lost(self, reason: str, retry_in_s: float) -> None:
+        """There is no connection: what the builder says meanwhile is missing from the round."""
+        self._metrics.connected.set(0)
+        self._metrics.reconnects.inc()
+        self._rounds.disturb("the builder's stream broke off")
+        # The loss is news, attempts that meet the same wall are not.
+        level = logging.DEBUG if reason == self._lost_because else logging.WARNING
+        self._lost_because = reason
+        _LOG.log(level, "builder stream: %s", reason, extra={"retry_in_s": round(retry_in_s, 3)})
+
+    async def _receive(self, data: bytes, binary: bool, now_ns: int) -> None:
+        """Judge one message. One that nobody understands may have been the next flashblock, so its round is
+        not complete any more."""
+        self._metrics.received.inc()
+        try:
+            if self._frames.is_heavy(data, binary=binary):
+                flashblock = await self._frames.read(data, binary=binary)
+            else:
+                flashblock = decode(data, binary=binary)
         except FlashctlError as error:
             self._metrics.undecodable.inc()
+            self._rounds.disturb(f"a message that is no flashblock: {error}")
             _LOG.warning("builder stream: not a flashblock: %s", error, extra={"bytes": len(data)})
             return
         incoming = Incoming(flashblock, data, binary)
@@ -117,3 +131,7 @@ class Follower:
                 index=flashblock.index,
                 block_number=flashblock.block_number,
             )
+
+    async def close(self) -> None:
+        """Nothing more will come."""
+        self._frames.close()

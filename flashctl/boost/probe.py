@@ -9,6 +9,7 @@ import time
 from flashctl.boost.health import Health, HealthStatus
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
+from flashctl.core import defects
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.errors import AuthError, FlashctlError
 from flashctl.eth.hexdata import parse_quantity
@@ -34,26 +35,31 @@ async def probe_forever(
     while it takes part.
 
     Raises:
-        AuthError: If the fallback refuses our secret, which no waiting mends. A builder that does is merely
-            not used.
+        AuthError: If the fallback refuses our secret at the first probe: whoever starts this has the wrong
+            file. Later a refusal is ill health like any other, which a restart, a rotated secret or a clock
+            set right mends; and a builder that refuses is merely not used.
     """
     fallback_side, builder_side = _Side("fallback", l2), _Side("builder", builder)
+    is_first = True
     while True:
-        before = health.status(switch.mode)
-        if switch.mode is ExecutionMode.DISABLED:
-            health.l2_probed(await fallback_side.head_age())
-        else:
-            l2_age, builder_age = await asyncio.gather(fallback_side.head_age(), builder_side.head_age())
-            health.l2_probed(l2_age)
-            health.builder_probed(builder_age)
-        if fallback_side.refused is not None:
+        pause_s = UNHEALTHY_INTERVAL_S
+        with defects.contained("boost.probe"):
+            before = health.status(switch.mode)
+            if switch.mode is ExecutionMode.DISABLED:
+                health.l2_probed(await fallback_side.head_age())
+            else:
+                l2_age, builder_age = await asyncio.gather(fallback_side.head_age(), builder_side.head_age())
+                health.l2_probed(l2_age)
+                health.builder_probed(builder_age)
+            status = health.status(switch.mode)
+            metrics.health.set(status)
+            if status is not before:
+                _LOG.warning("health %d -> %d", before, status)
+            pause_s = interval_s if status is HealthStatus.HEALTHY else UNHEALTHY_INTERVAL_S
+        if is_first and fallback_side.refused is not None:
             raise fallback_side.refused
-        status = health.status(switch.mode)
-        metrics.health.set(status)
-        if status is not before:
-            _LOG.warning("health %d -> %d", before, status)
-        healthy = status is HealthStatus.HEALTHY
-        await asyncio.sleep(interval_s if healthy else min(interval_s, UNHEALTHY_INTERVAL_S))
+        is_first = False
+        await asyncio.sleep(min(interval_s, pause_s))
 
 
 class _Side:
@@ -69,12 +75,13 @@ class _Side:
         """Seconds since the latest block's timestamp; None if the side does not say."""
         try:
             block = await self._client.call("eth_getBlockByNumber", ["latest", False])
-            age = time.time() - parse_quantity(block["timestamp"])
+            timestamp = parse_quantity(block["timestamp"])
+            age = time.time() - timestamp if timestamp.bit_length() <= 64 else None
         except (FlashctlError, TypeError, KeyError) as error:
             self.refused = error if isinstance(error, AuthError) else None
             self._complain(str(error) if isinstance(error, FlashctlError) else "no latest block")
             return None
-        self._complain("")
+        self._complain("" if age is not None else "no latest block")
         return age
 
     def _complain(self, complaint: str) -> None:

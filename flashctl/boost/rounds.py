@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from flashctl.boost.obligations import first_difference, later_difference
+from flashctl.boost.obligations import MAX_TRANSACTIONS, first_difference, later_difference
 from flashctl.core.sequence import Accepted, Assembler, Duplicate, Equivocation, Gap, Inconsistent, Payload
 from flashctl.core.wire import Flashblock
 from flashctl.op.attributes import PayloadAttributes, payload_id
@@ -38,6 +38,9 @@ MAX_HELD = 1024
 """Flashblocks that wait for the builder's answer; the reference's figure. One block has about ten."""
 
 MAX_HELD_BYTES = 64 * 1024 * 1024
+
+MAX_ROUND_BYTES = 32 * 1024 * 1024
+"""Of all flashblocks of one block, as JSON: what the builder's getPayload may answer, too."""
 
 
 class RoundState(Enum):
@@ -62,6 +65,7 @@ class DropReason(Enum):
     EQUIVOCATION = "differs from one already published"
     OUT_OF_SEQUENCE = "out of sequence"
     NOT_AS_ASKED = "not what the attributes ask for"
+    TOO_LARGE = "more than a block holds"
     OVERFLOW = "too many waiting for the builder's answer"
 
 
@@ -72,6 +76,11 @@ class Incoming:
     flashblock: Flashblock
     data: bytes
     binary: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes, as JSON, whatever it was compressed to."""
+        return max(len(self.data), 2 * sum(map(len, self.flashblock.diff.transactions)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +146,8 @@ class Round:
     answer: Any = None
     """What getPayload was answered with. The same id never gets two different blocks."""
 
+    _size: int = 0
+    _transactions: int = 0
     _assembler: Assembler = field(default_factory=Assembler)
 
     @property
@@ -165,6 +176,8 @@ class Round:
             self.builder_id = bytes.fromhex(flashblock.payload_id[2:])
         if difference := self._difference(flashblock):
             return self._refuse(DropReason.NOT_AS_ASKED, difference)
+        if flashblock.index >= len(self.flashblocks) and self._overflows(incoming):
+            return self._refuse(DropReason.TOO_LARGE, f"index {flashblock.index}")
         for event in self._assembler.feed(flashblock, now_ns):
             match event:
                 case Accepted():
@@ -180,6 +193,10 @@ class Round:
                 case _:
                     continue
         return self._refuse(DropReason.OUT_OF_SEQUENCE, f"index {flashblock.index} without its predecessor")
+
+    def _overflows(self, incoming: Incoming) -> bool:
+        transactions = self._transactions + len(incoming.flashblock.diff.transactions)
+        return transactions > MAX_TRANSACTIONS or self._size + incoming.size > MAX_ROUND_BYTES
 
     def _difference(self, flashblock: Flashblock) -> str:
         """How a flashblock departs from what was asked for; empty if it does not."""
@@ -197,6 +214,8 @@ class Round:
         if index < len(self.promised) and not _same(self.promised[index], flashblock):
             return self._refuse(DropReason.EQUIVOCATION, f"index {index}, built again")
         self.flashblocks.append(flashblock)
+        self._size += incoming.size
+        self._transactions += len(flashblock.diff.transactions)
         self.trouble = ""
         return Publish(self, incoming)
 
@@ -291,12 +310,19 @@ class Rounds:
             return round_.accept(incoming, now_ns)
         if round_.builder_answered or round_.builder_id is not None or round_.state is not RoundState.OPEN:
             return Drop(DropReason.OTHER_PAYLOAD, incoming.flashblock.payload_id)
-        size = len(incoming.data)
+        size = incoming.size
         if len(self._held) >= MAX_HELD or self._held_bytes + size > MAX_HELD_BYTES:
             return Drop(DropReason.OVERFLOW)
         self._held.append(incoming)
         self._held_bytes += size
         return Hold()
+
+    def disturb(self, trouble: str) -> None:
+        """Something that belongs to the open round may be missing: its block is not complete until the next
+        flashblock in sequence shows that nothing is."""
+        round_ = self._current
+        if round_ is not None and round_.state is RoundState.OPEN:
+            round_.trouble = round_.trouble or trouble
 
     def find(self, l2_id: bytes) -> Round | None:
         """The round whose block the consensus client asks for."""

@@ -159,8 +159,10 @@ class Boost:
             pong_timeout_s=config.pong_timeout_ms / 1000,
             # A builder without a build has nothing to say, and pings tell whether it lives.
             silence_timeout_s=None,
+            patient=True,
         )
-        life.spawn(self.follower.follow(config.builder_url, options), "flashblocks")
+        life.on_stop(self.follower.close, "flashblock frames")
+        life.keep(lambda: self.follower.follow(config.builder_url, options), "boost.stream")
 
     def _reported_health(self) -> ReportedHealth:
         status = self.multiplexer.status

@@ -18,6 +18,7 @@ from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.boost.selection import Choice, Offer, Source, choose
 from flashctl.core import wire
 from flashctl.core.engine import envelope_to_json, payload_from_json
+from flashctl.core.jwt import JwtSecret
 from flashctl.core.sequence import Payload
 from flashctl.errors import IoError, UsageError
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT
@@ -217,16 +218,24 @@ class TestCandidate:
         assert from_fallback(envelope_to_json(build.block)).offer == Offer(21_000, 1)
 
 
+def secret_of(upstream: Upstream) -> bytes:
+    assert isinstance(upstream.jwt_secret, JwtSecret)
+    return upstream.jwt_secret.value
+
+
 class TestSettings:
-    def test_token_wins_over_path(self, tmp_path: Path) -> None:
-        upstream = Upstream.load("l2", "127.0.0.1:8551", "0x" + "ab" * 32, tmp_path / "absent", 250)
-        assert (upstream.url, upstream.jwt_secret) == ("http://127.0.0.1:8551", b"\xab" * 32)
+    def test_token_or_path(self, tmp_path: Path) -> None:
+        token = "0x" + "ab" * 32
+        upstream = Upstream.load("l2", "127.0.0.1:8551", token, None, 250)
+        assert (upstream.url, secret_of(upstream)) == ("http://127.0.0.1:8551", b"\xab" * 32)
         assert upstream.timeout_s == 0.25
         assert "abab" not in repr(upstream)
+        with pytest.raises(UsageError, match="both name the secret"):
+            Upstream.load("l2", "127.0.0.1:8551", token, tmp_path / "absent", 250)
 
     def test_secret_from_file(self, tmp_path: Path) -> None:
         (tmp_path / "jwt").write_text("cd" * 32 + "\n")
-        assert Upstream.load("l2", "http://x", None, tmp_path / "jwt", 1).jwt_secret == b"\xcd" * 32
+        assert secret_of(Upstream.load("l2", "http://x", None, tmp_path / "jwt", 1)) == b"\xcd" * 32
 
     @pytest.mark.parametrize(
         ("url", "token", "timeout", "reason"),

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.engines import DEPOSIT, Build, ToyBuilder, attributes_after, genesis
 
+from flashctl.boost.obligations import MAX_TRANSACTIONS
 from flashctl.boost.rounds import (
     MAX_HELD,
+    MAX_ROUND_BYTES,
     MAX_ROUNDS,
     Drop,
     DropReason,
@@ -196,6 +198,47 @@ class TestSequence:
         published = [v.incoming.flashblock for v in verdicts if isinstance(v, Publish)]
         assert [flashblock.index for flashblock in published] == list(range(len(published)))
         assert published == round_.flashblocks
+
+
+class TestTrouble:
+    def test_what_nobody_understands_may_have_been_the_next_one(self) -> None:
+        rounds, round_ = begun()
+        made = sequence(SPEC_ID, 3)
+        feed(rounds, made[:1])
+        rounds.disturb("garbage")
+        assert round_.trouble == "garbage"
+        assert reasons(feed(rounds, made[2:])) == ["OUT_OF_SEQUENCE"]
+        assert round_.trouble == "garbage"
+        # A replay without a hole: nothing was missing.
+        assert reasons(feed(rounds, made)) == ["DUPLICATE", "Publish", "Publish"]
+        assert round_.trouble == ""
+
+    def test_only_the_open_round_is_disturbed(self) -> None:
+        Rounds().disturb("nobody to disturb")
+        rounds, round_ = begun()
+        rounds.seal(round_)
+        rounds.disturb("after its block was taken")
+        assert round_.trouble == ""
+
+    def test_a_block_has_a_size(self) -> None:
+        rounds, round_ = begun()
+        made = sequence(SPEC_ID, 3)
+        feed(rounds, made[:1])
+        many = replace(made[1], diff=replace(made[1].diff, transactions=(TX,) * MAX_TRANSACTIONS))
+        assert reasons(feed(rounds, [many])) == ["TOO_LARGE"]
+        assert reasons([rounds.feed(Incoming(made[1], bytes(MAX_ROUND_BYTES)), 0)]) == ["TOO_LARGE"]
+        # As JSON, whatever it was compressed to.
+        large = replace(made[1], diff=replace(made[1].diff, transactions=(b"\2" * (MAX_ROUND_BYTES // 2),)))
+        assert reasons(feed(rounds, [large])) == ["TOO_LARGE"]
+        assert round_.trouble
+        assert reasons(feed(rounds, made)) == ["DUPLICATE", "Publish", "Publish"]
+
+    def test_nothing_a_block_must_not_hold_in_the_middle(self) -> None:
+        rounds, round_ = begun()
+        made = sequence(SPEC_ID, 2)
+        deposit = replace(made[1], diff=replace(made[1].diff, transactions=(DEPOSIT,)))
+        assert reasons(feed(rounds, [made[0], deposit])) == ["Publish", "NOT_AS_ASKED"]
+        assert "a deposit that nobody asked for" in round_.trouble
 
 
 class TestLife:

@@ -141,6 +141,7 @@ class ToyEngine:
     builds: dict[bytes, Build] = field(default_factory=dict)
     server: RunningServer | None = None
     port: int = 0
+    secret: bytes = SECRET
 
     def __post_init__(self) -> None:
         self.headers = {self.start_header.hash: self.start_header}
@@ -150,7 +151,7 @@ class ToyEngine:
         return [params for name, params in self.calls if name == method]
 
     async def start(self) -> None:
-        self.server = await serve(self._methods(), "127.0.0.1", self.port, jwt_secret=SECRET)
+        self.server = await serve(self._methods(), "127.0.0.1", self.port, jwt_secret=self.secret)
         self.port = self.server.port
 
     async def stop(self) -> None:

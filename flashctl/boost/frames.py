@@ -1,0 +1,61 @@
+"""From a frame of the builder's stream to a flashblock, at a cost that no frame can raise.
+
+A builder may send 16 MB at a time, compressed to less. Such frames are decoded in a thread, one after the
+other, and those with more values or transactions than any block has are refused before they are parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from flashctl.boost.obligations import MAX_TRANSACTIONS
+from flashctl.core import wire
+from flashctl.core.json_bounds import LARGE_BYTES, MAX_VALUES, count_values
+from flashctl.core.wire import Flashblock, InvalidFlashblock, Metadata
+
+__all__ = ["FrameReader", "decode"]
+
+
+def decode(data: bytes, *, binary: bool) -> Flashblock:
+    """The flashblock in a frame, without what says nothing about its block: metadata and unknown fields stay
+    in the frame, which is what subscribers get.
+
+    Raises:
+        InvalidFlashblock: If it is none, or more than any block can hold.
+    """
+    text = wire.unpack(data, binary=binary)
+    if (values := count_values(text)) > MAX_VALUES:
+        raise InvalidFlashblock(f"about {values} values, more than {MAX_VALUES}")
+    message = wire.parse_object(text)
+    diff = message.get("diff")
+    transactions = diff.get("transactions") if isinstance(diff, dict) else None
+    if isinstance(transactions, list) and len(transactions) > MAX_TRANSACTIONS:
+        raise InvalidFlashblock(f"more than {MAX_TRANSACTIONS} transactions", "diff.transactions")
+    flashblock = wire.from_object(message)
+    return replace(flashblock, metadata=Metadata(flashblock.metadata.block_number), extra={})
+
+
+class FrameReader:
+    """Decodes frames in their order, the heavy ones beside the event loop."""
+
+    def __init__(self) -> None:
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def read(self, data: bytes, *, binary: bool) -> Flashblock:
+        """As `decode`; the loop goes on meanwhile."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "flashblock frames")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: decode(data, binary=binary))
+
+    @staticmethod
+    def is_heavy(data: bytes, *, binary: bool) -> bool:
+        """Whether a frame is large, or may become so."""
+        return len(data) > LARGE_BYTES or (binary and data[:1] != b"{")
+
+    def close(self) -> None:
+        """Let the thread end."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)

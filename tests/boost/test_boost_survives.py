@@ -1,0 +1,220 @@
+"""What the builder, the fallback and their networks send or fail to send costs a round at most."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import brotli
+import pytest
+from support.boost_lab import Setup, play
+from support.engines import DEPOSIT, ToyEngine, genesis
+from websockets.asyncio.server import serve as serve_websocket
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response
+
+from flashctl.boost.frames import FrameReader, decode
+from flashctl.boost.health import Health
+from flashctl.boost.metrics import BoostMetrics
+from flashctl.boost.modes import ExecutionMode, ModeSwitch
+from flashctl.boost.obligations import MAX_TRANSACTIONS
+from flashctl.boost.probe import probe_forever
+from flashctl.core import defects
+from flashctl.core.json_bounds import LARGE_BYTES, MAX_VALUES, count_values
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.wire import InvalidFlashblock
+from flashctl.errors import AuthError, DataError
+
+TX = b"\x02\xc0\x01"
+TX2 = b"\x02\xc0\x02"
+
+
+class TestStream:
+    @pytest.mark.parametrize("field", ["metadata"])
+    def test_truncated_by_messages_nobody_understands(self, tmp_path: Path, field: str) -> None:
+        """Index 0 is taken, the rest is refused: the block of index 0 alone is not the builder's."""
+
+        async def scenario(s: Setup) -> None:
+            identity = await s.build()
+            builder_id = await s.builder_id()
+            assert s.builder.hub is not None
+            for _ in range(2):
+                build = s.builder.builds[builder_id]
+                build.transactions.append(TX)
+                message = json.loads(s.builder.publish_nothing(builder_id))
+                build.published += 1
+                if field == "metadata":
+                    del message["metadata"]
+                elif field == "index":
+                    message["index"] = "0x-9"
+                else:
+                    message["diff"]["gas_used"] = "0x-5"
+                s.builder.hub.publish(json.dumps(message).encode())
+            await s.until(lambda: s.boost.metrics.undecodable._value.get() == 2)
+            assert "no flashblock" in s.round.trouble
+            assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX, TX)
+            assert s.last_decision()["via"] == "getPayload"
+            assert (await s.driver.finish(await s.build([TX2]))).transactions == (DEPOSIT, TX2)
+            assert s.last_decision()["via"] == "flashblocks"
+
+        play(tmp_path, scenario)
+
+    def test_truncated_by_a_lost_connection(self, tmp_path: Path) -> None:
+        async def scenario(s: Setup) -> None:
+            identity = await s.build([TX])
+            assert s.builder.stream is not None
+            await s.builder.stream.close(timeout_s=0.1)
+            await s.until(lambda: s.round.trouble)
+            list(s.builder.builds.values())[-1].transactions.append(TX2)
+            assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX, TX2)
+            assert s.last_decision()["via"] == "getPayload"
+
+        play(tmp_path, scenario)
+
+    def test_a_defect_behind_one_message(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scenario(s: Setup) -> None:
+            identity = await s.build()
+            broken = s.boost.rounds.feed
+
+            def once(*arguments: Any) -> Any:
+                monkeypatch.setattr(s.boost.rounds, "feed", broken)
+                raise ZeroDivisionError
+
+            monkeypatch.setattr(s.boost.rounds, "feed", once)
+            builder_id = await s.builder_id()
+            s.builder.publish(builder_id, [TX])
+            s.builder.publish(builder_id, [TX2])
+            await s.until(lambda: s.round.trouble)
+            assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX, TX2)
+            assert (await s.driver.finish(await s.build([TX]))).transactions == (DEPOSIT, TX)
+            assert s.last_decision()["via"] == "flashblocks"
+            assert defects.counts() == {"boost.stream": 1}
+
+        play(tmp_path, scenario, has_defects=True)
+
+    def test_refused_and_taken_again(self, tmp_path: Path) -> None:
+        """A gateway before the builder's stream answers 401, 403 and 404 while it restarts, at start too."""
+
+        async def scenario(s: Setup) -> None:
+            assert s.builder.stream is not None
+            await s.builder.stream.close(timeout_s=0.1)
+            statuses = [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND]
+            left = list(statuses)
+            taken = asyncio.Event()
+
+            async def refuse(connection: Any, request: HttpRequest) -> Response | None:
+                return connection.respond(left.pop(), "no\n") if left else None  # type: ignore[no-any-return]
+
+            async def keep(connection: Any) -> None:
+                taken.set()
+                await connection.wait_closed()
+
+            async with serve_websocket(keep, "127.0.0.1", s.builder.stream_port, process_request=refuse):
+                await taken.wait()
+                await s.until(lambda: s.boost.metrics.connected._value.get() == 1)
+            await s.driver.finish(await s.driver.begin())
+
+        play(tmp_path, scenario)
+
+
+class TestLargeFrames:
+    def test_too_many_values_are_not_parsed(self) -> None:
+        for text in (b"[" * (MAX_VALUES + 1), b"{" * (MAX_VALUES + 1), b"[1" + b",1" * MAX_VALUES):
+            assert count_values(text) > MAX_VALUES
+            with pytest.raises(InvalidFlashblock, match="values"):
+                decode(text, binary=False)
+        many = {"payload_id": "0x" + "11" * 8, "index": 0, "diff": {"transactions": []}}
+        many["diff"]["transactions"] = ["0x02"] * (MAX_TRANSACTIONS + 1)  # type: ignore[index]
+        with pytest.raises(InvalidFlashblock, match="more than 100000 transactions"):
+            decode(json.dumps(many).encode(), binary=False)
+
+    def test_compressed_or_large_is_heavy(self) -> None:
+        assert not FrameReader.is_heavy(b"{}", binary=True)
+        assert FrameReader.is_heavy(brotli.compress(b"{}"), binary=True)
+        assert FrameReader.is_heavy(b"{" + bytes(LARGE_BYTES), binary=False)
+
+    def test_two_million_transactions_cost_their_own_round(self, tmp_path: Path) -> None:
+        """Decoded beside the loop, in order: what follows is judged after it."""
+
+        async def scenario(s: Setup) -> None:
+            identity = await s.build([TX])
+            builder_id = await s.builder_id()
+            assert s.builder.hub is not None
+            message = json.loads(s.builder.publish_nothing(builder_id))
+            message["diff"]["transactions"] = ["@"]
+            text = json.dumps(message).encode().replace(b'"@"', b",".join([b'"0x02"'] * 2_000_000))
+            s.builder.hub.publish(text)
+            s.builder.publish(builder_id, [TX2])
+            await s.until(lambda: s.boost.metrics.processed._value.get() == 3)
+            assert s.boost.metrics.undecodable._value.get() == 1
+            assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX, TX2)
+            assert s.last_decision()["kept_promises"]
+
+        play(tmp_path, scenario)
+
+    def test_large_ones_are_used(self, tmp_path: Path) -> None:
+        async def scenario(s: Setup) -> None:
+            large = b"\x02" + bytes(LARGE_BYTES)
+            assert (await s.driver.finish(await s.build([large], [TX]))).transactions == (DEPOSIT, large, TX)
+            assert s.last_decision()["via"] == "flashblocks"
+
+        play(tmp_path, scenario)
+
+
+class TestCredentials:
+    def test_refused_at_start_only(self) -> None:
+        """A 401 at the first probe ends boost: whoever starts it has the wrong secret."""
+
+        async def main() -> None:
+            l2 = ToyEngine(genesis())
+            await l2.start()
+            wrong = JsonRpcClient(l2.url, jwt_secret=bytes(32))
+            health, metrics = Health(10), BoostMetrics()
+            switch = ModeSwitch(ExecutionMode.DISABLED)
+            with pytest.raises(AuthError):
+                await probe_forever(wrong, wrong, health, switch, metrics, 0.01)
+            await wrong.close()
+            await l2.stop()
+
+        asyncio.run(main())
+
+    def test_a_clock_that_went_wrong_and_right_again(self, tmp_path: Path) -> None:
+        async def scenario(s: Setup) -> None:
+            assert await s.health() == 200
+            for engine, status in ((s.l2, 503), (s.builder, 206)):
+                assert engine.server is not None
+                await s.until(lambda: not s.boost.health.l2_stale and s.boost.health.builder_ok)
+                engine.secret = bytes(32)
+                await engine.stop()
+                await engine.start()
+                await s.until(lambda: s.boost.health.l2_stale or s.boost.health.builder_stale)
+                assert await s.health() == status
+                engine.secret = s.secret
+                await engine.stop()
+                await engine.start()
+            await s.until(lambda: not s.boost.health.l2_stale and s.boost.health.builder_ok)
+            await s.driver.finish(await s.driver.begin())
+            assert await s.health() == 200
+
+        play(tmp_path, scenario, health_check_interval_s=0.02)
+
+    @pytest.mark.parametrize("timestamp", ["0x" + "f" * 64, "0x-5", 5, None, "", []])
+    def test_a_latest_block_of_nonsense(self, tmp_path: Path, timestamp: Any) -> None:
+        async def scenario(s: Setup) -> None:
+            s.l2.faults["eth_getBlockByNumber"] = lambda: {"timestamp": timestamp}
+            await s.until(lambda: s.boost.health.l2_stale)
+            assert await s.health() == 503
+            s.l2.faults.clear()
+            await s.until(lambda: not s.boost.health.l2_stale)
+
+        play(tmp_path, scenario, health_check_interval_s=0.02)
+
+
+def test_decode_raises_what_its_callers_expect() -> None:
+    for garbage in (b"", b"{}", b"\xff" * 10, b"[1", b'{"diff":5}', b'{"diff":{"transactions":5}}'):
+        for binary in (False, True):
+            with pytest.raises(DataError):
+                decode(garbage, binary=binary)

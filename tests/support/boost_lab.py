@@ -1,0 +1,114 @@
+"""A boost between toy engines, for tests: real servers and sockets, all in one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from support.engines import SECRET, Driver, ToyBuilder, ToyEngine, genesis
+
+from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
+from flashctl.boost.service import Boost
+from flashctl.core import defects
+from flashctl.core.service import Lifecycle
+
+__all__ = ["Setup", "play", "running"]
+
+
+@dataclass
+class Setup:
+    """Everything running."""
+
+    l2: ToyEngine
+    builder: ToyBuilder
+    boost: Boost
+    driver: Driver
+    decisions: Path
+    secret: bytes = SECRET
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Let the loop run until something has happened."""
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - many kinds of conditions, none with an event
+                await asyncio.sleep(0.002)
+
+    async def build(self, *flashblocks: list[bytes]) -> bytes:
+        """Begin a block and publish these flashblocks for it; the payload id to ask for."""
+        identity = await self.driver.begin()
+        builder_id = await self.builder_id()
+        self.builder.publish(builder_id)
+        for transactions in flashblocks:
+            self.builder.publish(builder_id, transactions)
+        await self.until(lambda: len(self.round.flashblocks) == 1 + len(flashblocks))
+        return identity
+
+    async def builder_id(self) -> bytes:
+        """What the builder calls the newest build."""
+        await self.until(
+            lambda: any(b.parent.hash == self.driver.head.hash for b in self.builder.builds.values())
+        )
+        return list(self.builder.builds)[-1]
+
+    @property
+    def round(self) -> Any:
+        assert self.boost.rounds.current is not None
+        return self.boost.rounds.current
+
+    def last_decision(self) -> dict[str, Any]:
+        decision: dict[str, Any] = json.loads(self.decisions.read_text().splitlines()[-1])
+        return decision
+
+    async def health(self) -> int:
+        async with httpx.AsyncClient() as http:
+            return (await http.get(self.boost.rpc_url + "/healthz")).status_code
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Setup]:
+    start = genesis()
+    l2, builder = ToyEngine(start), ToyBuilder(start)
+    if "id_version" in settings:
+        builder.id_version = settings.pop("id_version")
+    await l2.start()
+    await builder.start()
+    decisions = tmp_path / "decisions.jsonl"
+    builder_timeout = settings.pop("builder_timeout_s", 1.0)
+    has_defects = settings.pop("has_defects", False)
+    config = BoostConfig(
+        builder=Upstream(builder.url, SECRET, builder_timeout),
+        l2=Upstream(l2.url, SECRET, settings.pop("l2_timeout_s", 1.0)),
+        flashblocks=FlashblocksConfig(builder.stream_url, port=0, max_reconnect_ms=50),
+        rpc_port=0,
+        debug_port=0,
+        decisions=decisions,
+        **settings,
+    )
+    life = Lifecycle()
+    boost = Boost(config)
+    await boost.start(life)
+    setup = Setup(l2, builder, boost, Driver(boost.rpc_url, start), decisions)
+    try:
+        async with asyncio.timeout(20):
+            await setup.until(lambda: builder.hub is not None and builder.hub.stats.subscribers == 1)
+            yield setup
+    finally:
+        await setup.driver.client.close()
+        await life.drain()
+        await l2.stop()
+        await builder.stop()
+        assert life.failure is None
+        assert has_defects or not defects.counts()
+
+
+def play(tmp_path: Path, scenario: Callable[[Setup], Awaitable[None]], **settings: Any) -> None:
+    async def main() -> None:
+        async with running(tmp_path, **settings) as setup:
+            await scenario(setup)
+
+    asyncio.run(main())
