@@ -28,6 +28,7 @@ from flashctl.eth.transactions import (
     max_fee,
     priority_fee,
 )
+from flashctl.evm.state import EMPTY_ACCOUNT, Account
 from flashctl.evm.transaction import Delegation, TxParams, floor_gas, intrinsic_gas
 from flashctl.evm.world import World
 from flashctl.op.config import ChainConfig
@@ -113,29 +114,34 @@ class TransactionQueue:
 
     def pending_nonce(self, address: bytes) -> int | None:
         """The nonce after an account's executable transactions; None if none of its waits."""
-        nonce = self._nonce(address)
+        nonce = self._account(address).nonce
         following = self.pool.next_nonce(address, nonce)
         return following if following > nonce else None
 
-    def content(self) -> tuple[dict[bytes, list[TxEnvelope]], dict[bytes, list[TxEnvelope]]]:
-        """Executable transactions by sender, and those behind a gap of nonces."""
-        pending: dict[bytes, list[TxEnvelope]] = {}
-        queued: dict[bytes, list[TxEnvelope]] = {}
-        for sender, waiting in self.pool.senders():
-            end = self.pool.next_nonce(sender, self._nonce(sender))
-            for entry in waiting:
-                part = pending if entry.nonce < end else queued
-                part.setdefault(sender, []).append(entry.envelope)
-        return pending, queued
+    def senders(self) -> list[bytes]:
+        """The accounts of which transactions wait."""
+        return self.pool.addresses()
+
+    def content_from(self, address: bytes) -> tuple[list[TxEnvelope], list[TxEnvelope]]:
+        """An account's executable transactions, and those behind a gap."""
+        pending, queued = self.pool.of_sender(address)
+        return [entry.envelope for entry in pending], [entry.envelope for entry in queued]
+
+    def counts(self) -> tuple[int, int]:
+        """How many transactions are executable, and how many are not."""
+        queued = self.pool.queued_count
+        return len(self.pool) - queued, queued
 
     def subscribe(self, callback: Callable[[TxEnvelope], None]) -> Callable[[], None]:
         """Call back for every admitted transaction, until the returned function is called."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback) if callback in self._listeners else None
 
-    def best(self, base_fee: int, nonce_of: Callable[[bytes], int]) -> PoolCursor:
+    def best(
+        self, base_fee: int, nonce_of: Callable[[bytes], int], passed: dict[bytes, int] | None = None
+    ) -> PoolCursor:
         """The order in which to try transactions now; see `Pool.best`."""
-        return self.pool.best(base_fee, nonce_of)
+        return self.pool.best(base_fee, nonce_of, passed)
 
     def follow(self, settled: Iterable[TxEnvelope], abandoned: Sequence[TxEnvelope] = ()) -> None:
         """Catch up with a new head: forget what it settled, take back what a reorganisation undid.
@@ -145,7 +151,9 @@ class TransactionQueue:
         never offered to a block, because a build starts at the nonce in its state, and it expires.
         """
         for sender in {envelope.sender for envelope in settled} | {entry.sender for entry in abandoned}:
-            self.pool.advance(sender, self._nonce(sender))
+            self._advance(sender)
+        for sender in self.pool.set_aside_senders():
+            self._advance(sender)
         expired = self.pool.expire(self._clock())
         if expired:
             _LOG.info("dropped transactions that waited too long", extra={"count": expired})
@@ -156,9 +164,13 @@ class TransactionQueue:
                 except PoolRefusal as refusal:
                     _LOG.debug("transaction 0x%s did not return: %s", envelope.hash.hex(), refusal)
 
-    def _nonce(self, address: bytes) -> int:
+    def _advance(self, sender: bytes) -> None:
+        account = self._account(sender)
+        self.pool.advance(sender, account.nonce, account.balance)
+
+    def _account(self, address: bytes) -> Account:
         account = self._chain.world(self._chain.head.hash).account(int.from_bytes(address, "big"))
-        return account.nonce if account is not None else 0
+        return account if account is not None else EMPTY_ACCOUNT
 
     def _check_rules(self, envelope: TxEnvelope, fork: OpFork) -> SignedTransaction:
         tx = envelope.tx

@@ -183,12 +183,13 @@ class PayloadJob:
         self._planned = len(times)
         budget = self._work.budget(len(times))
         interval = self._schedule.interval_ms / 1000
+        passed: dict[bytes, int] = {}
         for index, at_ms in enumerate(times, 1):
             if await self._ends_before(start + at_ms / 1000):
                 return
             due = start + times[index] / 1000 if index < len(times) else start + at_ms / 1000 + interval
             until = due - SEAL_SHARE * interval
-            offers = self._queue.best(self._build.base_fee, self._build.nonce_of)
+            offers = self._queue.best(self._build.base_fee, self._build.nonce_of, passed)
             extension = await self._in_thread(self._work.extend, index, offers, budget, until)
             self._settle(extension)
             if self._ended.is_set() or extension.made is None:
@@ -228,6 +229,8 @@ class PayloadJob:
         """Tell the pool and the observer what the thread found out."""
         for tx_hash in extension.dropped:
             self._queue.pool.remove(tx_hash)
+        for tx_hash in extension.set_aside:
+            self._queue.pool.set_aside(tx_hash)
         for refusal in extension.refusals:
             self._observer.refused(refusal)
 

@@ -1,7 +1,14 @@
 """Transactions that wait to be built in: per sender by nonce, across senders by what they pay.
 
+    executable   an unbroken chain of nonces from the sender's account on; only these are offered to blocks
+    queued       behind a gap, or found not executable: a small part, first in, first out, and for minutes
+
+Executable ones are never refused for the sake of queued ones, which make room for them first; then the
+sender whose chain pays least loses its last transaction to one that pays more. Nothing here looks at all
+senders: the order in which to build (`pool_order`), the cheapest and the oldest are kept as they change.
+
 The pool knows no chain: whoever adds a transaction passes the sender's nonce and balance, and whoever builds
-passes how to look a nonce up in the state being built. `Pool.best` is a snapshot for one flashblock, like the
+passes how to look a nonce up in the state being built. `Pool.best` is a pass for one flashblock, like the
 iterators of other builders, except that each sender continues at the nonce of the block under
 construction, so a chain of nonces flows on through its flashblocks.
 
@@ -10,13 +17,22 @@ Refusals use the words of op-geth, because wallets and libraries match on them.
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from functools import wraps
+from itertools import islice
+from threading import RLock
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from flashctl.errors import FlashctlError
-from flashctl.eth.transactions import DepositTx, max_fee, priority_fee
+from flashctl.builder.pool_entries import (
+    PooledTx,
+    PoolLimits,
+    PoolRefusal,
+    SenderState,
+    nonce_of_envelope,
+)
+from flashctl.builder.pool_order import PoolCursor, PriceOrder
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["Pool", "PoolCursor", "PoolLimits", "PoolRefusal", "PooledTx", "SenderState"]
@@ -24,71 +40,120 @@ __all__ = ["Pool", "PoolCursor", "PoolLimits", "PoolRefusal", "PooledTx", "Sende
 PRICE_BUMP_PERCENT: Final = 10
 """How much more a replacement must pay, in both fee fields: the default of op-geth and op-reth."""
 
-
-class PoolRefusal(FlashctlError):
-    """The pool does not take a transaction; the text is what the sender of it reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """Bounds of the pool; with them its memory is bounded too."""
-
-    transactions: int = 10_000
-    per_sender: int = 1_024
-    """Far above the 16 of public pools: one sequencer sees every sender, and market makers send chains."""
-
-    lifetime_s: float = 3 * 3600
-    """After this a transaction that was never built in is dropped."""
+MAX_EXPIRED: Final = 200
+"""Transactions dropped by one look for old ones, so that none holds up a block."""
 
 
-@dataclass(frozen=True, slots=True)
-class SenderState:
-    """The account of a sender at the chain's head."""
-
-    nonce: int
-    balance: int
-    """Wei."""
+MAX_RETRIED: Final = 32
+"""Senders whose transactions were set aside, looked at again per block."""
 
 
-@dataclass(frozen=True, slots=True)
-class PooledTx:
-    """One waiting transaction."""
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
-    envelope: TxEnvelope
-    cost: int
-    """The most it can take from its sender in wei: gas, value, L1 fee and operator fee."""
 
-    arrival: int
-    """Ordinal of its arrival; breaks ties between equal tips, first come first built."""
+def _locked(
+    method: Callable[Concatenate[Pool, _Given], _Result],
+) -> Callable[Concatenate[Pool, _Given], _Result]:
+    @wraps(method)
+    def locked(self: Pool, /, *args: _Given.args, **keywords: _Given.kwargs) -> _Result:
+        with self._lock:
+            return method(self, *args, **keywords)
 
-    arrived_at: float
-    """Seconds on the caller's clock."""
+    return locked
+
+
+class _Account:
+    """What waits of one sender."""
+
+    __slots__ = ("chain", "cost", "floor", "held", "least", "listed", "nonce", "queued", "sender")
+
+    def __init__(self, sender: bytes, nonce: int) -> None:
+        self.sender = sender
+        self.nonce = nonce
+        """Of the account, as last heard: the first of the chain."""
+
+        self.chain: list[PooledTx] = []
+        """Executable, by nonce without gaps."""
+
+        self.cost = 0
+        """Of the chain, wei."""
+
+        self.least: int | None = None
+        """The least fee cap of the chain; None if it has to be looked for."""
+
+        self.queued: dict[int, PooledTx] = {}
+        self.held: int | None = None
+        """Nonce of a transaction set aside: the chain ends before it until the account is heard of."""
+
+        self.listed: PooledTx | None = None
+        """The one that the order knows as this sender's first."""
+
+        self.floor: tuple[int, int, bytes] | None = None
+        """The entry among the cheapest: least fee cap, arrival of the last one negated, sender."""
 
     @property
-    def nonce(self) -> int:
-        return _nonce(self.envelope)
+    def end(self) -> int:
+        """The nonce after the chain."""
+        return self.nonce + len(self.chain)
+
+    def least_fee_cap(self) -> int:
+        """Of the chain, which is not empty."""
+        if self.least is None:
+            self.least = min(tx.fee_cap for tx in self.chain)
+        return self.least
+
+    def executable(self, nonce: int) -> PooledTx | None:
+        index = nonce - self.nonce
+        return self.chain[index] if 0 <= index < len(self.chain) else None
+
+    def at(self, nonce: int) -> PooledTx | None:
+        return self.executable(nonce) or self.queued.get(nonce)
 
 
 class Pool:
-    """All waiting transactions. Not thread-safe; lives on the event loop."""
+    """All waiting transactions. Any thread may use it: no call holds its lock for long."""
 
     def __init__(self, limits: PoolLimits | None = None) -> None:
         self._limits = limits or PoolLimits()
-        self._senders: dict[bytes, dict[int, PooledTx]] = {}
-        self._by_hash: dict[bytes, PooledTx] = {}
+        self._lock = RLock()
+        self._accounts: dict[bytes, _Account] = {}
+        self._executable: OrderedDict[bytes, PooledTx] = OrderedDict()
+        self._queued: OrderedDict[bytes, tuple[PooledTx, float]] = OrderedDict()
+        """Both by hash, the longest waiting one first; of the queued ones, since when."""
+
+        self._slots = 0
+        self._queued_slots = 0
+        self._order = PriceOrder()
+        self._cheapest: list[tuple[int, int, bytes]] = []
+        """Floors of all accounts with a chain, sorted."""
+
+        self._held: OrderedDict[bytes, None] = OrderedDict()
+        """Senders with a transaction set aside, the longest waiting one first."""
+
         self._arrivals = 0
+        self._now = 0.0
 
     def __len__(self) -> int:
-        return len(self._by_hash)
+        return len(self._executable) + len(self._queued)
 
     def __contains__(self, tx_hash: bytes) -> bool:
-        return tx_hash in self._by_hash
+        return tx_hash in self._executable or tx_hash in self._queued
 
+    @property
+    def queued_count(self) -> int:
+        """How many of the waiting transactions are not executable."""
+        return len(self._queued)
+
+    @_locked
     def get(self, tx_hash: bytes) -> TxEnvelope | None:
         """A waiting transaction by its hash."""
-        pooled = self._by_hash.get(tx_hash)
+        pooled = self._find(tx_hash)
         return pooled.envelope if pooled else None
 
+    # ---- coming ---------------------------------------------------------------------------------
+
+    @_locked
     def add(self, envelope: TxEnvelope, cost: int, state: SenderState, now: float) -> PooledTx:
         """Take a transaction in, perhaps in place of one with the same nonce.
 
@@ -101,162 +166,322 @@ class Pool:
         Raises:
             PoolRefusal: If it is known, too old, unaffordable, underpriced, or there is no room.
         """
-        if envelope.hash in self._by_hash:
+        if envelope.hash in self:
             raise PoolRefusal("already known")
-        nonce = _nonce(envelope)
+        nonce = nonce_of_envelope(envelope)
         if nonce < state.nonce:
             raise PoolRefusal(f"nonce too low: next nonce {state.nonce}, tx nonce {nonce}")
-        queue = self._senders.get(envelope.sender, {})
-        previous = queue.get(nonce)
-        self._check_funds(queue, nonce, cost, state)
-        if previous is not None:
-            _check_replacement(previous.envelope, envelope)
-        elif len(queue) >= self._limits.per_sender:
-            limit = self._limits.per_sender
-            raise PoolRefusal(f"account limit exceeded: {limit} transactions of this sender wait")
-        elif len(self._by_hash) >= self._limits.transactions:
-            self._make_room(envelope)
+        sender = envelope.sender
+        account = self._accounts.get(sender)
+        if account is not None and account.nonce != state.nonce:
+            self.advance(sender, state.nonce, state.balance)
+            account = self._accounts.get(sender)
+        if account is None:
+            account = _Account(sender, state.nonce)
+        _check_funds(account, nonce, cost, state)
+        self._now = now
+        tx = PooledTx.of(envelope, cost, self._arrivals + 1, now)
+        if (previous := account.at(nonce)) is not None:
+            _check_replacement(previous, tx)
+        is_executable = nonce <= account.end and nonce not in account.queued
+        if is_executable:
+            self._make_room(account, tx)
+        else:
+            self._make_room_queued(account, tx)
         self._arrivals += 1
-        pooled = PooledTx(envelope, cost, self._arrivals, now)
-        if previous is not None:
-            del self._by_hash[previous.envelope.hash]
-        self._senders.setdefault(envelope.sender, {})[nonce] = pooled
-        self._by_hash[envelope.hash] = pooled
-        return pooled
+        # An account without a transaction was forgotten when the last one made room.
+        account = self._accounts.setdefault(sender, account)
+        self._put(account, tx, is_executable=is_executable)
+        self._promote(account, state.balance)
+        self._relist(account)
+        return tx
 
+    def _make_room(self, account: _Account, tx: PooledTx) -> None:
+        """For an executable newcomer: queued ones go first, then what pays less."""
+        limit = self._limits.per_sender
+        slots = tx.slots
+        if (previous := account.executable(tx.nonce)) is not None:
+            slots -= previous.slots
+        elif len(account.chain) >= limit:
+            raise PoolRefusal(f"account limit exceeded: {limit} transactions of this sender wait")
+        elif len(account.chain) + len(account.queued) >= limit:
+            self.remove(account.queued[max(account.queued)].envelope.hash)
+        price = min(account.least_fee_cap(), tx.fee_cap) if account.chain else tx.fee_cap
+        while self._slots + slots > self._limits.transactions:
+            if self._queued:
+                self.remove(next(iter(self._queued)))
+            # It is never the newcomer's own chain, whose least is no less than the newcomer's price.
+            elif self._cheapest and self._cheapest[0][0] < price:
+                self.remove(self._accounts[self._cheapest[0][2]].chain[-1].envelope.hash)
+            else:
+                raise PoolRefusal("txpool is full")
+
+    def _make_room_queued(self, account: _Account, tx: PooledTx) -> None:
+        """For a newcomer behind a gap: its own farther ones go, then the oldest of its kind, nothing else."""
+        limits = self._limits
+        others = {nonce: other.slots for nonce, other in account.queued.items() if nonce != tx.nonce}
+        used = sum(others.values())
+        while (
+            used + tx.slots > limits.queued_per_sender
+            or len(account.chain) + len(others) >= limits.per_sender
+        ):
+            farthest = max(others, default=tx.nonce)
+            if farthest <= tx.nonce:
+                raise PoolRefusal("account limit exceeded: too many transactions of this sender wait")
+            used -= others.pop(farthest)
+            self.remove(account.queued[farthest].envelope.hash)
+        if self._slots - self._queued_slots + tx.slots > limits.transactions or tx.slots > limits.queued:
+            raise PoolRefusal("txpool is full")
+        if (previous := account.queued.get(tx.nonce)) is not None:
+            # Before the oldest go: it may be one of them, and counts no more.
+            self._take_queued(account, previous)
+        while self._queued_slots + tx.slots > limits.queued or self._slots + tx.slots > limits.transactions:
+            self.remove(next(iter(self._queued)))
+
+    def _put(self, account: _Account, tx: PooledTx, *, is_executable: bool) -> None:
+        """Into its place, in which another may be."""
+        if not is_executable:
+            if (queued := account.queued.get(tx.nonce)) is not None:
+                self._take_queued(account, queued)
+            self._enqueue(account, tx)
+            if account.held == tx.nonce:
+                self._release(account)
+        elif (previous := account.executable(tx.nonce)) is not None:
+            self._forget_executable(account, previous)
+            account.chain[tx.nonce - account.nonce] = tx
+            account.least = None
+            self._count_executable(account, tx)
+        else:
+            self._append(account, tx)
+
+    def _append(self, account: _Account, tx: PooledTx) -> None:
+        account.least = min(account.least_fee_cap(), tx.fee_cap) if account.chain else tx.fee_cap
+        account.chain.append(tx)
+        self._count_executable(account, tx)
+
+    def _count_executable(self, account: _Account, tx: PooledTx) -> None:
+        account.cost += tx.cost
+        self._slots += tx.slots
+        self._executable[tx.envelope.hash] = tx
+
+    def _enqueue(self, account: _Account, tx: PooledTx) -> None:
+        account.queued[tx.nonce] = tx
+        self._slots += tx.slots
+        self._queued_slots += tx.slots
+        self._queued[tx.envelope.hash] = (tx, self._now)
+
+    def _promote(self, account: _Account, balance: int | None) -> None:
+        """Queued transactions that have become the continuation of the chain, as far as they can be paid."""
+        while account.held != account.end and (tx := account.queued.get(account.end)) is not None:
+            if balance is not None and tx.cost > balance:
+                return
+            self._take_queued(account, tx)
+            self._append(account, tx)
+
+    # ---- going ----------------------------------------------------------------------------------
+
+    @_locked
     def remove(self, tx_hash: bytes) -> None:
-        """Forget one transaction, if it waits here."""
-        pooled = self._by_hash.pop(tx_hash, None)
-        if pooled is None:
+        """Forget one transaction, if it waits here; those that depend on it are queued."""
+        tx = self._find(tx_hash)
+        if tx is None:
             return
-        queue = self._senders[pooled.envelope.sender]
-        del queue[pooled.nonce]
-        if not queue:
-            del self._senders[pooled.envelope.sender]
+        account = self._accounts[tx.envelope.sender]
+        if tx_hash in self._queued:
+            self._take_queued(account, tx)
+            if account.held == tx.nonce:
+                self._release(account)
+        else:
+            self._cut(account, tx.nonce + 1)
+            self._drop_last(account)
+        self._relist(account)
 
-    def advance(self, sender: bytes, nonce: int) -> None:
-        """Drop what a new head has settled: every transaction of `sender` below its `nonce`."""
-        for waiting in [tx for tx in self._senders.get(sender, {}).values() if tx.nonce < nonce]:
-            self.remove(waiting.envelope.hash)
+    @_locked
+    def set_aside(self, tx_hash: bytes) -> None:
+        """A transaction was found not executable in the newest state: queue it and those that depend on it,
+        until its sender is heard of again.
+        """
+        tx = self._executable.get(tx_hash)
+        if tx is not None:
+            account = self._accounts[tx.envelope.sender]
+            self._cut(account, tx.nonce)
+            account.held = tx.nonce
+            self._held[account.sender] = None
+            self._relist(account)
 
+    @_locked
+    def set_aside_senders(self) -> list[bytes]:
+        """Up to MAX_RETRIED senders to `advance` with the new head, though it may hold nothing of theirs."""
+        return list(islice(self._held, MAX_RETRIED))
+
+    @_locked
+    def advance(self, sender: bytes, nonce: int, balance: int | None = None) -> None:
+        """Follow an account to a new head: what is below its `nonce` is settled, what it cannot pay is
+        queued, what waited for the nonce is executable.
+
+        Args:
+            balance: Wei; None if it is not known to have changed.
+        """
+        account = self._accounts.get(sender)
+        if account is None:
+            return
+        self._release(account)
+        settled = min(max(nonce - account.nonce, 0), len(account.chain))
+        for tx in account.chain[:settled]:
+            self._forget_executable(account, tx)
+        del account.chain[:settled]
+        account.least = None
+        if nonce < account.nonce:
+            # Undone blocks: what comes before returns, or does not.
+            self._cut(account, account.nonce)
+        account.nonce = nonce
+        for tx in [tx for tx in account.queued.values() if tx.nonce < nonce]:
+            self._take_queued(account, tx)
+        if balance is not None:
+            unpayable = next((tx for tx in account.chain if tx.cost > balance), None)
+            if unpayable is not None:
+                self._cut(account, unpayable.nonce)
+        self._promote(account, balance)
+        self._relist(account)
+
+    @_locked
     def expire(self, now: float) -> int:
-        """Drop transactions that waited longer than their lifetime; returns how many."""
-        limit = now - self._limits.lifetime_s
-        old = [tx_hash for tx_hash, pooled in self._by_hash.items() if pooled.arrived_at < limit]
+        """Drop transactions that waited longer than their lifetime, up to MAX_EXPIRED; returns how many."""
+        self._now = now
+        old = [
+            tx_hash
+            for tx_hash, (_, since) in islice(self._queued.items(), MAX_EXPIRED)
+            if since < now - self._limits.queued_lifetime_s
+        ]
+        old += [
+            tx_hash
+            for tx_hash, tx in islice(self._executable.items(), MAX_EXPIRED - len(old))
+            if tx.arrived_at < now - self._limits.lifetime_s
+        ]
         for tx_hash in old:
             self.remove(tx_hash)
         return len(old)
 
+    def _cut(self, account: _Account, nonce: int) -> None:
+        """Queue the end of a chain, from a nonce on. The limits of the queue see to it when others come."""
+        while account.chain and account.chain[-1].nonce >= nonce:
+            self._enqueue(account, self._drop_last(account))
+
+    def _drop_last(self, account: _Account) -> PooledTx:
+        tx = account.chain.pop()
+        account.least = None
+        self._forget_executable(account, tx)
+        return tx
+
+    def _forget_executable(self, account: _Account, tx: PooledTx) -> None:
+        account.cost -= tx.cost
+        self._slots -= tx.slots
+        del self._executable[tx.envelope.hash]
+
+    def _take_queued(self, account: _Account, tx: PooledTx) -> None:
+        del account.queued[tx.nonce]
+        del self._queued[tx.envelope.hash]
+        self._slots -= tx.slots
+        self._queued_slots -= tx.slots
+
+    def _release(self, account: _Account) -> None:
+        if account.held is not None:
+            account.held = None
+            self._held.pop(account.sender, None)
+
+    def _relist(self, account: _Account) -> None:
+        """Bring what is known across senders up to date with one whose transactions changed."""
+        chain = account.chain
+        first = chain[0] if chain else None
+        if first is not account.listed:
+            if account.listed is not None:
+                self._order.remove(account.listed)
+            if first is not None:
+                self._order.add(first)
+            account.listed = first
+        floor = (account.least_fee_cap(), -chain[-1].arrival, account.sender) if chain else None
+        if floor != account.floor:
+            if account.floor is not None:
+                del self._cheapest[bisect_left(self._cheapest, account.floor)]
+            if floor is not None:
+                insort(self._cheapest, floor)
+            account.floor = floor
+        if not chain and not account.queued:
+            self._release(account)
+            self._accounts.pop(account.sender, None)
+
+    # ---- asking ---------------------------------------------------------------------------------
+
+    @_locked
     def next_nonce(self, sender: bytes, nonce: int) -> int:
-        """The nonce after the unbroken chain of waiting transactions that starts at `nonce`."""
-        queue = self._senders.get(sender, {})
-        while nonce in queue:
-            nonce += 1
-        return nonce
+        """The nonce after the executable transactions from `nonce` on; `nonce` itself if there are none."""
+        account = self._accounts.get(sender)
+        return account.end if account is not None and account.nonce <= nonce < account.end else nonce
 
     def senders(self) -> Iterator[tuple[bytes, list[PooledTx]]]:
         """Every sender with its transactions in nonce order."""
-        for sender, queue in self._senders.items():
-            yield sender, [queue[nonce] for nonce in sorted(queue)]
+        for sender in self.addresses():
+            executable, queued = self.of_sender(sender)
+            yield sender, executable + queued
 
-    def best(self, base_fee: int, nonce_of: Callable[[bytes], int]) -> PoolCursor:
+    @_locked
+    def addresses(self) -> list[bytes]:
+        """Every sender."""
+        return list(self._accounts)
+
+    @_locked
+    def of_sender(self, sender: bytes) -> tuple[list[PooledTx], list[PooledTx]]:
+        """A sender's executable and queued transactions, each in nonce order."""
+        account = self._accounts.get(sender)
+        if account is None:
+            return [], []
+        return list(account.chain), [account.queued[nonce] for nonce in sorted(account.queued)]
+
+    def best(
+        self, base_fee: int, nonce_of: Callable[[bytes], int], passed: dict[bytes, int] | None = None
+    ) -> PoolCursor:
         """The order in which to try transactions now.
 
         Args:
             base_fee: Of the block being built, in wei.
             nonce_of: The nonce of a sender in the state being built.
+            passed: For all passes of one block the same dictionary, in which they remember whose
+                transactions are in the block already.
         """
-        return PoolCursor(self._senders, base_fee, nonce_of)
+        return PoolCursor(
+            self._order, self._lock, self._executable_at, base_fee, nonce_of, {} if passed is None else passed
+        )
 
-    def _check_funds(self, queue: dict[int, PooledTx], nonce: int, cost: int, state: SenderState) -> None:
-        """The balance must cover everything that this sender queued before the transaction as well."""
-        queued = sum(tx.cost for other, tx in queue.items() if other < nonce)
-        if cost > state.balance:
-            raise PoolRefusal(
-                f"insufficient funds for gas * price + value: balance {state.balance}, tx cost {cost},"
-                f" overshot {cost - state.balance}"
-            )
-        if queued + cost > state.balance:
-            raise PoolRefusal(
-                f"insufficient funds for gas * price + value: balance {state.balance}, queued cost {queued},"
-                f" tx cost {cost}, overshot {queued + cost - state.balance}"
-            )
+    def _find(self, tx_hash: bytes) -> PooledTx | None:
+        tx = self._executable.get(tx_hash)
+        if tx is None and (queued := self._queued.get(tx_hash)) is not None:
+            tx = queued[0]
+        return tx
 
-    def _make_room(self, newcomer: TxEnvelope) -> None:
-        """Evict the last transaction of the sender whose last one pays least, if the newcomer pays more."""
-        tails = (queue[max(queue)] for queue in self._senders.values())
-        cheapest = min(tails, key=lambda tx: (_fee_cap(tx.envelope), -tx.arrival))
-        if _fee_cap(cheapest.envelope) >= _fee_cap(newcomer):
-            raise PoolRefusal("txpool is full")
-        self.remove(cheapest.envelope.hash)
+    def _executable_at(self, sender: bytes, nonce: int) -> PooledTx | None:
+        account = self._accounts.get(sender)
+        return None if account is None else account.executable(nonce)
 
 
-class PoolCursor:
-    """One pass over the pool: the best executable transaction first, each sender's in nonce order."""
-
-    def __init__(
-        self, senders: dict[bytes, dict[int, PooledTx]], base_fee: int, nonce_of: Callable[[bytes], int]
-    ) -> None:
-        self._base_fee = base_fee
-        self._waiting: dict[bytes, list[PooledTx]] = {}
-        """Per sender what is left to try, the next one last."""
-
-        self._heap: list[tuple[int, int, bytes]] = []
-        """(tip negated, arrival, sender) of the next transaction of each sender."""
-
-        for sender, queue in senders.items():
-            chain = list(_unbroken_chain(queue, nonce_of(sender)))
-            if chain:
-                self._waiting[sender] = chain[::-1]
-                self._offer(sender)
-
-    def next(self) -> TxEnvelope | None:
-        """The next transaction to try; None when nothing is left that pays the base fee."""
-        while self._heap:
-            _, _, sender = heapq.heappop(self._heap)
-            waiting = self._waiting.get(sender)
-            if waiting:
-                chosen = waiting.pop()
-                self._offer(sender)
-                return chosen.envelope
-        return None
-
-    def skip_sender(self, sender: bytes) -> None:
-        """Leave out what remains of a sender, because its last transaction did not fit or cannot run now."""
-        self._waiting.pop(sender, None)
-
-    def _offer(self, sender: bytes) -> None:
-        waiting = self._waiting[sender]
-        if not waiting:
-            return
-        tip = priority_fee(waiting[-1].envelope.tx, self._base_fee)
-        if tip >= 0:
-            heapq.heappush(self._heap, (-tip, waiting[-1].arrival, sender))
+def _check_funds(account: _Account, nonce: int, cost: int, state: SenderState) -> None:
+    """The balance must cover everything that this sender has waiting before the transaction as well."""
+    if cost > state.balance:
+        raise PoolRefusal(
+            f"insufficient funds for gas * price + value: balance {state.balance}, tx cost {cost},"
+            f" overshot {cost - state.balance}"
+        )
+    if nonce >= account.end:
+        queued = account.cost + sum(tx.cost for tx in account.queued.values() if tx.nonce < nonce)
+    else:
+        queued = sum(tx.cost for tx in account.chain[: nonce - account.nonce])
+    if queued + cost > state.balance:
+        raise PoolRefusal(
+            f"insufficient funds for gas * price + value: balance {state.balance}, queued cost {queued},"
+            f" tx cost {cost}, overshot {queued + cost - state.balance}"
+        )
 
 
-def _unbroken_chain(queue: dict[int, PooledTx], nonce: int) -> Iterator[PooledTx]:
-    while (pooled := queue.get(nonce)) is not None:
-        yield pooled
-        nonce += 1
-
-
-def _nonce(envelope: TxEnvelope) -> int:
-    tx = envelope.tx
-    if isinstance(tx, DepositTx):
-        raise PoolRefusal("transaction type not supported")
-    return tx.nonce
-
-
-def _fee_cap(envelope: TxEnvelope) -> int:
-    return max_fee(envelope.tx)
-
-
-def _tip_cap(envelope: TxEnvelope) -> int:
-    """The most a transaction leaves for the fee recipient, whatever the base fee."""
-    return priority_fee(envelope.tx, 0)
-
-
-def _check_replacement(old: TxEnvelope, new: TxEnvelope) -> None:
-    for cap in (_fee_cap, _tip_cap):
-        if cap(new) * 100 < cap(old) * (100 + PRICE_BUMP_PERCENT):
+def _check_replacement(old: PooledTx, new: PooledTx) -> None:
+    for before, after in ((old.fee_cap, new.fee_cap), (old.tip_cap, new.tip_cap)):
+        if after * 100 < before * (100 + PRICE_BUMP_PERCENT):
             raise PoolRefusal("replacement transaction underpriced")

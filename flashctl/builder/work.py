@@ -28,6 +28,7 @@ from flashctl.evm.message import Deadline
 from flashctl.evm.state import Account
 from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.op.execution import SealedBlock, TransactionRejected
+from flashctl.op.transaction import Rejection
 
 __all__ = ["BlockWork", "Extension", "ForcedTransactionFailed", "JobLimits", "Made", "Offers", "Stopped"]
 
@@ -36,6 +37,10 @@ _LOG = logging.getLogger(__name__)
 MISFITS_IN_A_ROW: Final = 256
 """Transactions that do not fit in a row, after which a flashblock counts as full. Walking the rest of a full
 pool of 10,000 would take longer than the flashblock."""
+
+
+_REASONS_OF_THE_BLOCK: Final = (Rejection.BLOCK_GAS, Rejection.DA_FOOTPRINT, Rejection.ACTIVATION_BLOCK)
+"""Rejections that another block need not repeat."""
 
 
 class ForcedTransactionFailed(FlashctlError):
@@ -104,6 +109,9 @@ class Extension:
     """Of transactions that did not fit."""
     dropped: list[bytes] = field(default_factory=list)
     """Hashes of transactions that must not be tried again."""
+    set_aside: list[bytes] = field(default_factory=list)
+    """Hashes of transactions that their senders' accounts do not allow now. A few hundred that pay well and
+    cannot run would otherwise fill every flashblock with attempts."""
 
 
 class BlockWork:
@@ -235,6 +243,8 @@ class BlockWork:
             self._build.execute(envelope, deadline)
         except TransactionRejected as error:
             _LOG.debug("0x%s is not executable now: %s", envelope.hash.hex(), error)
+            if error.reason not in _REASONS_OF_THE_BLOCK:
+                extension.set_aside.append(envelope.hash)
             return False
         except ExecutionTimeout as error:
             if not self._stopped:

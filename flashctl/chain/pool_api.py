@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from flashctl.chain.block_api import BlockApi
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.params import address_param, bytes_param, quantity_param
-from flashctl.chain.providers import PoolContent, TransactionPool
+from flashctl.chain.providers import TransactionPool
 from flashctl.chain.views import transaction_json
 from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Handler, optional
@@ -26,6 +27,9 @@ MAX_SYNC_MS: Final = 6_000
 
 SYNC_POLL_S: Final = 0.02
 """How often the block being built is looked at while somebody waits: ten times a flashblock."""
+
+SLICE_S: Final = 0.002
+"""How long the writing of the pool's content holds the event loop at a stretch."""
 
 CONFIRMATION_TIMEOUT: Final = 4
 """EIP-7966's error code for a transaction that was taken but not seen in a block in time."""
@@ -76,25 +80,36 @@ class PoolApi:
             leave()
 
     async def status(self, params: list[Any]) -> dict[str, str]:
-        pending, queued = self._pool.content()
-        return {"pending": quantity(_count(pending)), "queued": quantity(_count(queued))}
+        pending, queued = self._pool.counts()
+        return {"pending": quantity(pending), "queued": quantity(queued)}
 
     async def content(self, params: list[Any]) -> dict[str, Any]:
-        pending, queued = self._pool.content()
-        return {
-            "pending": {to_hex(sender): _by_nonce(envelopes) for sender, envelopes in pending.items()},
-            "queued": {to_hex(sender): _by_nonce(envelopes) for sender, envelopes in queued.items()},
-        }
+        return await self._shown(transaction_json)
 
     async def content_from(self, params: list[Any]) -> dict[str, Any]:
-        sender = address_param(params, 0)
-        pending, queued = self._pool.content()
-        return {"pending": _by_nonce(pending.get(sender, ())), "queued": _by_nonce(queued.get(sender, ()))}
+        pending, queued = self._pool.content_from(address_param(params, 0))
+        return {
+            "pending": _by_nonce(pending, transaction_json),
+            "queued": _by_nonce(queued, transaction_json),
+        }
 
     async def inspect(self, params: list[Any]) -> dict[str, Any]:
         """Like content, one line of text for a transaction."""
-        pending, queued = self._pool.content()
-        return {"pending": _lines(pending), "queued": _lines(queued)}
+        return await self._shown(_line)
+
+    async def _shown(self, show: Callable[[TxEnvelope], Any]) -> dict[str, Any]:
+        """Everything that waits, by sender and nonce; written in slices, as it may be 10 MB."""
+        pending: dict[str, Any] = {}
+        queued: dict[str, Any] = {}
+        slice_end = time.perf_counter() + SLICE_S
+        for sender in self._pool.senders():
+            for part, envelopes in zip((pending, queued), self._pool.content_from(sender), strict=True):
+                if envelopes:
+                    part[to_hex(sender)] = _by_nonce(envelopes, show)
+            if time.perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = time.perf_counter() + SLICE_S
+        return {"pending": pending, "queued": queued}
 
     def _add(self, params: list[Any]) -> TxEnvelope:
         raw = bytes_param(params, 0, "transaction")
@@ -134,19 +149,8 @@ def _waker(event: asyncio.Event) -> Callable[[HeadChange], None]:
     return wake
 
 
-def _count(content: PoolContent) -> int:
-    return sum(len(envelopes) for envelopes in content.values())
-
-
-def _by_nonce(envelopes: Any) -> dict[str, Any]:
-    return {str(_nonce(envelope)): transaction_json(envelope) for envelope in envelopes}
-
-
-def _lines(content: PoolContent) -> dict[str, dict[str, str]]:
-    return {
-        to_hex(sender): {str(_nonce(envelope)): _line(envelope) for envelope in envelopes}
-        for sender, envelopes in content.items()
-    }
+def _by_nonce(envelopes: Iterable[TxEnvelope], show: Callable[[TxEnvelope], Any]) -> dict[str, Any]:
+    return {str(_nonce(envelope)): show(envelope) for envelope in envelopes}
 
 
 def _line(envelope: TxEnvelope) -> str:

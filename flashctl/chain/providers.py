@@ -6,7 +6,7 @@ are named here by what is asked of them, so that `chain` knows no role.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -15,10 +15,7 @@ from flashctl.eth.receipts import Receipt
 from flashctl.evm.world import World
 from flashctl.op.envelope import TxEnvelope
 
-__all__ = ["PendingBlock", "PendingProvider", "PoolContent", "TransactionPool"]
-
-PoolContent: TypeAlias = Mapping[bytes, Sequence[TxEnvelope]]
-"""Transactions by sender, in order of nonce."""
+__all__ = ["PendingBlock", "PendingProvider", "TransactionPool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +52,16 @@ class TransactionPool(Protocol):
         """The nonce after an account's executable transactions; None if none of its waits."""
         ...
 
-    def content(self) -> tuple[PoolContent, PoolContent]:
-        """Executable transactions, and those behind a gap of nonces."""
+    def senders(self) -> Sequence[bytes]:
+        """The accounts of which transactions wait."""
+        ...
+
+    def content_from(self, address: bytes) -> tuple[Sequence[TxEnvelope], Sequence[TxEnvelope]]:
+        """An account's executable transactions and those behind a gap of nonces, each in order of nonce."""
+        ...
+
+    def counts(self) -> tuple[int, int]:
+        """How many transactions there are of either kind."""
         ...
 
     def subscribe(self, callback: Callable[[TxEnvelope], None]) -> Callable[[], None]:

@@ -7,7 +7,6 @@ import logging
 import ssl
 import time
 import tomllib
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from flashctl.core.hub import (
     serve,
 )
 from flashctl.core.metrics import EXPOSITION_TYPE
-from flashctl.core.service import Health, Lifecycle, run_service, with_defects
+from flashctl.core.service import Lifecycle, run_service
 from flashctl.errors import ExitCode, IoError, UsageError
 from flashctl.proxy.access import Access
 from flashctl.proxy.addresses import ClientAddresses
@@ -96,11 +95,10 @@ class Proxy:
         life.on_stop(self.close, "listeners")
         life.on_reload(self.reload, "keys and limits")
         life.on_reload(self.reload_certificate, "certificate")
-        for upstream in self.upstreams.all:
-            life.keep(partial(self.upstreams.follow, upstream), "proxy.upstream")
+        life.spawn(self.upstreams.run(), "upstreams")
         if self.bus is not None and self.shared_limits is not None:
-            life.keep(self.bus.run, "proxy.bus")
-            life.keep(self.shared_limits.run, "proxy.limits")
+            life.spawn(self.bus.run(), "bus")
+            life.spawn(self.shared_limits.run(), "shared limits")
         assert self.server is not None
         where = {"url": f"{self.server.url}/ws"}
         if self.status_server is not None:
@@ -195,11 +193,8 @@ class Proxy:
         match request.path:
             case "/healthz" | "/livez" | "/readyz" if request.method not in ("GET", "HEAD"):
                 return HttpResponse.text(405, "", allow="GET,HEAD")
-            case "/livez":
+            case "/healthz" | "/livez":
                 return HttpResponse(200)
-            case "/healthz":
-                health = with_defects(Health(True))
-                return HttpResponse.text(206, f"{health.detail}\n") if health.degraded else HttpResponse(200)
             case "/readyz":
                 return self._readiness()
             case _:

@@ -135,9 +135,9 @@ def test_content_tells_executable_from_gapped() -> None:
     first, gapped = transfer(0, 0), transfer(0, 2)
     queue.add(first)
     queue.add(gapped)
-    pending, queued = queue.content()
-    assert pending == {first.sender: [first]}
-    assert queued == {first.sender: [gapped]}
+    assert queue.senders() == [first.sender]
+    assert queue.content_from(first.sender) == ([first], [gapped])
+    assert queue.counts() == (1, 1)
 
 
 def test_subscribers_hear_of_what_is_admitted_only() -> None:

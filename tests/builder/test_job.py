@@ -14,7 +14,7 @@ from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.budget import Refusal
 from flashctl.builder.job import Ending, ForcedTransactionFailed, JobLimits, JobObserver, Made, PayloadJob
-from flashctl.builder.pool import PoolRefusal
+from flashctl.builder.pool import PoolRefusal, SenderState
 from flashctl.builder.publisher import flashblock_of
 from flashctl.builder.schedule import Schedule
 from flashctl.chain.chain import Chain
@@ -294,3 +294,18 @@ def test_deposits_are_never_taken_from_the_pool() -> None:
     deposit = DepositTx(bytes(32), b"\x01" * 20, b"\x02" * 20, 0, 0, 21_000, False, b"")
     with pytest.raises(PoolRefusal, match="transaction type not supported"):
         Bench().queue.add(TxEnvelope(encode_transaction(deposit), deposit, deposit.sender))
+
+
+def test_hundreds_that_pay_well_and_cannot_run_keep_nobody_out() -> None:
+    """Their accounts were emptied after they were admitted. They are tried once, not in every flashblock."""
+    bench = Bench()
+    poor = transfer(0, 0, tip=10**10)
+    for position in range(300):
+        sender = position.to_bytes(20, "big")
+        envelope = TxEnvelope(poor.raw + sender, poor.tx, sender)
+        bench.queue.pool.add(envelope, 1, SenderState(0, 10**24), 0.0)
+    honest = transfer(1, 0)
+    bench.queue.add(honest)
+    bench.run(bench.job())
+    assert [envelope for made in bench.recorder.flashblocks[1:] for envelope in made.added] == [honest]
+    assert bench.queue.counts() == (1, 300)

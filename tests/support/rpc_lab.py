@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 from support import FIXTURES
 
-from flashctl.chain.providers import PoolContent
 from flashctl.core.jsonrpc.errors import RpcError, rpc_error_for
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.errors import Failed
@@ -133,11 +132,14 @@ class ListPool:
         nonces = [envelope.tx.nonce for envelope in self.waiting.values() if envelope.sender == address]  # type: ignore[union-attr]
         return max(nonces) + 1 if nonces else None
 
-    def content(self) -> tuple[PoolContent, PoolContent]:
-        pending: dict[bytes, list[TxEnvelope]] = {}
-        for envelope in self.waiting.values():
-            pending.setdefault(envelope.sender, []).append(envelope)
-        return pending, {}
+    def senders(self) -> list[bytes]:
+        return list({envelope.sender for envelope in self.waiting.values()})
+
+    def content_from(self, address: bytes) -> tuple[list[TxEnvelope], list[TxEnvelope]]:
+        return [envelope for envelope in self.waiting.values() if envelope.sender == address], []
+
+    def counts(self) -> tuple[int, int]:
+        return len(self.waiting), 0
 
     def subscribe(self, callback: Callable[[TxEnvelope], None]) -> Callable[[], None]:
         self._listeners.append(callback)
