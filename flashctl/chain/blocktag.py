@@ -101,8 +101,8 @@ def _number(text: str, index: int) -> int:
     digits = text[2:]
     if not digits:
         raise InvalidBlockRef(f'invalid argument {index}: hex string "0x"')
-    # int() takes underscores, signs and spaces, which are no hex digits.
-    if not digits.isalnum() or len(digits) > _HASH_CHARACTERS:
+    # int() takes underscores, signs, spaces and the digits of every script, which are no hex digits.
+    if not (digits.isascii() and digits.isalnum()) or len(digits) > _HASH_CHARACTERS:
         raise InvalidBlockRef(f"invalid argument {index}: invalid hex string")
     try:
         number = int(digits, 16)

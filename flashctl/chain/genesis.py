@@ -40,7 +40,7 @@ from flashctl.eth.blocks import (
     Header,
 )
 from flashctl.eth.bloom import EMPTY_BLOOM
-from flashctl.eth.hexdata import InvalidHex, parse_hex, to_hex
+from flashctl.eth.hexdata import InvalidHex, parse_hex, parse_number, to_hex
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.evm.state import Account, StateDiff
 from flashctl.evm.world import World
@@ -232,15 +232,11 @@ def _number(fields: Mapping[str, Any], key: str, default: int | None = None, *, 
         if default is None:
             raise InvalidGenesis(f"{key} is missing")
         return default
-    if isinstance(value, str):
-        text = value
-        try:
-            value = int(text, 16 if text[:2] in ("0x", "0X") else 10)
-        except ValueError:
-            raise InvalidGenesis(f"{key} {text[:40]!r} is not a number") from None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:
-        raise InvalidGenesis(f"{key} {str(value)[:40]!r} is not a number of at most {bits} bits")
-    return value
+    try:
+        return parse_number(value, most=(1 << bits) - 1)
+    except DataError:
+        shown = str(value)[:40] if isinstance(value, str | int) else type(value).__name__
+        raise InvalidGenesis(f"{key} {shown!r} is not a number of at most {bits} bits") from None
 
 
 # ---- the built-in devnet ------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from flashctl import __version__
 from flashctl.core.defects import DefectFigures
+from flashctl.core.turns import TurnFigures
 
 __all__ = ["EXPOSITION_TYPE", "LATENCY_BUCKETS_S", "Metrics"]
 
@@ -38,6 +39,7 @@ class Metrics:
         self._prefix = prefix
         self.registry = CollectorRegistry(auto_describe=True)
         self.registry.register(DefectFigures())
+        self.registry.register(TurnFigures())
         self.registry.set_target_info({"service": prefix, **(labels or {})})
         self.info = Info(f"{prefix}_build", "Version of flashctl.", registry=self.registry)
         self.info.info({"version": __version__})

@@ -224,6 +224,8 @@ class PrevMismatch:
     index: int
     claimed: str
     actual: str
+    predecessor_id: str
+    """Payload id of the flashblock accepted last: the one whose tail is missing if `index` is 0."""
 
 
 Event = (
@@ -264,6 +266,8 @@ class Assembler:
         """Block number and payload id of the last payload opened, open or not."""
         self._last_position: str | None = None
         """`"<block>-<index>"` of the flashblock accepted last."""
+        self._last_payload_id = ""
+        """Of that flashblock."""
         self._last_ns: int | None = None
         self._remembered: OrderedDict[str, list[Flashblock]] = OrderedDict()
 
@@ -389,6 +393,7 @@ class Assembler:
         self._transactions += len(flashblock.diff.transactions)
         self._snapshot = None
         self._last_position = f"{self._flashblocks[0].block_number}-{flashblock.index}"
+        self._last_payload_id = flashblock.payload_id
         return accepted
 
     def _reason_for(self, number: int) -> CloseReason:
@@ -415,7 +420,8 @@ class Assembler:
         claimed, actual = flashblock.metadata.prev_flashblock_id, self._last_position
         if claimed in (None, UNSET_PREV_ID, actual) or actual is None:
             return []
-        return [PrevMismatch(flashblock.payload_id, flashblock.index, str(claimed), actual)]
+        payload_id, predecessor = flashblock.payload_id, self._last_payload_id
+        return [PrevMismatch(payload_id, flashblock.index, str(claimed), actual, predecessor)]
 
     def _close(self, reason: CloseReason) -> list[Event]:
         payload = self.payload

@@ -45,7 +45,7 @@ from websockets.exceptions import (
 
 from flashctl.core.direct import Direct, DirectConnection
 from flashctl.core.keepalive import LinkStats
-from flashctl.core.urls import mask_url
+from flashctl.core.urls import hide_secrets, mask_url
 from flashctl.core.wire import MAX_FRAME_BYTES
 from flashctl.errors import AuthError, FlashctlError, ProtocolError, UsageError
 
@@ -205,10 +205,10 @@ async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncGene
                 async for frame in _frames(connection, shown, settings):
                     yield frame
         except (OSError, TimeoutError, WebSocketException) as error:
-            refusal = _refusal(error, shown)
+            refusal = _refusal(error, shown, url)
             if refusal is not None and not has_worked:
                 raise refusal from None
-            reason = _reason(error)
+            reason = hide_secrets(_reason(error), url)
             asked_s = _retry_after(error, time.time())
         if time.monotonic() - started >= settings.backoff.stable_after_s:
             attempt = 0
@@ -288,7 +288,7 @@ def _arguments(settings: StreamOptions, url: str) -> dict[str, Any]:
     }
 
 
-def _refusal(error: BaseException, shown: str) -> FlashctlError | None:
+def _refusal(error: BaseException, shown: str, url: str) -> FlashctlError | None:
     """The error to give up with at the first attempt, if it says that the setting is wrong."""
     if isinstance(error, InvalidURI):
         return UsageError(f"{shown!r} is not a WebSocket URL")
@@ -308,7 +308,7 @@ def _refusal(error: BaseException, shown: str) -> FlashctlError | None:
         )
     if status in (200, 400, 404, 405, 426):
         return NotAStream(
-            f"{shown} is not a WebSocket stream: HTTP {status}{_body(error)}",
+            f"{shown} is not a WebSocket stream: HTTP {status}{hide_secrets(_body(error), url)}",
             hint="is the path right? JSON-RPC endpoints of nodes do not serve the stream",
         )
     return None
@@ -338,6 +338,8 @@ def _reason(error: BaseException) -> str:
             )
         case ConnectionClosed():
             return _closed(error)
+        case InvalidURI():
+            return "redirected to what is no WebSocket URL"
         case TimeoutError():
             return str(error) or "timed out"
         case OSError():

@@ -33,11 +33,14 @@ from flashctl.core.frame import (
     compress,
     unpack,
 )
+from flashctl.errors import DataError
+from flashctl.eth.hexdata import MAX_HEIGHT, MAX_TIMESTAMP, MAX_WORD, parse_number, parse_quantity
 
 __all__ = [
     "DIALECTS",
     "MAX_DECOMPRESSED_BYTES",
     "MAX_FRAME_BYTES",
+    "MAX_INDEX",
     "ZERO_HASH",
     "Base",
     "Dialect",
@@ -55,8 +58,9 @@ __all__ = [
     "unpack",
 ]
 
-MAX_INDEX: Final = 2**64 - 1
-"""The field is a 64-bit integer in every producer."""
+MAX_INDEX: Final = 2**16 - 1
+"""Far beyond any block: twelve seconds of one flashblock a millisecond. What follows from an index (the next
+one, how many are missing) must stay small."""
 
 ZERO_HASH: Final = bytes(32)
 """How a builder that computes no root fills the field: unavailable, never a commitment."""
@@ -254,11 +258,11 @@ def _base(value: object) -> Base | None:
         parent_hash=_required(rest, "parent_hash", "base", _hash),
         fee_recipient=_required(rest, "fee_recipient", "base", _address),
         prev_randao=_required(rest, "prev_randao", "base", _hash),
-        block_number=_required(rest, "block_number", "base", _quantity),
-        gas_limit=_required(rest, "gas_limit", "base", _quantity),
-        timestamp=_required(rest, "timestamp", "base", _quantity),
+        block_number=_required(rest, "block_number", "base", _height),
+        gas_limit=_required(rest, "gas_limit", "base", _height),
+        timestamp=_required(rest, "timestamp", "base", _timestamp),
         extra_data=_required(rest, "extra_data", "base", _hex),
-        base_fee_per_gas=_required(rest, "base_fee_per_gas", "base", _quantity),
+        base_fee_per_gas=_required(rest, "base_fee_per_gas", "base", _base_fee),
         extra=rest,
     )
 
@@ -267,14 +271,14 @@ def _diff(value: object, where: str) -> Diff:
     rest = _fields(value, where)
     return Diff(
         transactions=_required(rest, "transactions", where, _transactions),
-        gas_used=_required(rest, "gas_used", where, _quantity),
+        gas_used=_required(rest, "gas_used", where, _height),
         receipts_root=_optional(rest, "receipts_root", where, _hash, ZERO_HASH),
         logs_bloom=_optional(rest, "logs_bloom", where, _bloom, _EMPTY_BLOOM),
         state_root=_optional(rest, "state_root", where, _hash, ZERO_HASH),
         block_hash=_optional(rest, "block_hash", where, _hash, ZERO_HASH),
         withdrawals_root=_optional(rest, "withdrawals_root", where, _hash, ZERO_HASH),
         withdrawals=_optional(rest, "withdrawals", where, _list, ()),
-        blob_gas_used=_optional(rest, "blob_gas_used", where, _quantity, None),
+        blob_gas_used=_optional(rest, "blob_gas_used", where, _height, None),
         post_exec_tx=_optional(rest, "post_exec_tx", where, _hex, None),
         extra=rest,
     )
@@ -285,7 +289,7 @@ def _metadata(value: object) -> Metadata:
         return Metadata()
     rest = _fields(value, "metadata")
     return Metadata(
-        block_number=_optional(rest, "block_number", "metadata", _number, None),
+        block_number=_optional(rest, "block_number", "metadata", _metadata_height, None),
         new_account_balances=_pop_if(rest, "new_account_balances", dict),
         receipts=_pop_if(rest, "receipts", dict),
         prev_flashblock_id=_pop_if(rest, "prev_flashblock_id", str),
@@ -365,32 +369,42 @@ def _payload_id(value: Any, where: str) -> str:
     return "0x" + _sized(value, where, 8).hex()
 
 
-def _quantity(value: Any, where: str) -> int:
-    if isinstance(value, str) and 2 < len(value) <= 66 and value[:2] in ("0x", "0X") and "_" not in value:
-        try:
-            return int(value[2:], 16)
-        except ValueError:
-            pass
-    raise InvalidFlashblock(f"expected a hex quantity, got {_kind(value)}", where)
+def _quantity(value: Any, where: str, most: int) -> int:
+    try:
+        return parse_quantity(value, most=most)
+    except DataError as error:
+        raise InvalidFlashblock(
+            f"expected a hex quantity up to {most:#x}, got {_kind(value)}", where
+        ) from error
 
 
-def _number(value: Any, where: str) -> int:
+def _number(value: Any, where: str, most: int) -> int:
     """A JSON integer; a string of one (bloXroute) or a hex quantity will do."""
-    if isinstance(value, str):
-        if value[:2] in ("0x", "0X"):
-            return _quantity(value, where)
-        if value.isascii() and value.isdigit() and len(value) <= 20:
-            return int(value)
-    elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise InvalidFlashblock(f"expected an integer, got {_kind(value)}", where)
+    try:
+        return parse_number(value, most=most)
+    except DataError as error:
+        raise InvalidFlashblock(f"expected an integer up to {most}, got {_kind(value)}", where) from error
+
+
+def _height(value: Any, where: str) -> int:
+    """A block number or an amount of gas."""
+    return _quantity(value, where, MAX_HEIGHT)
+
+
+def _base_fee(value: Any, where: str) -> int:
+    return _quantity(value, where, MAX_WORD)
+
+
+def _timestamp(value: Any, where: str) -> int:
+    return _quantity(value, where, MAX_TIMESTAMP)
+
+
+def _metadata_height(value: Any, where: str) -> int:
+    return _number(value, where, MAX_HEIGHT)
 
 
 def _index(value: Any, where: str) -> int:
-    index = _number(value, where)
-    if index > MAX_INDEX:
-        raise InvalidFlashblock("index over 64 bits", where)
-    return index
+    return _number(value, where, MAX_INDEX)
 
 
 def _list(value: Any, where: str) -> tuple[Any, ...]:

@@ -37,8 +37,8 @@ MAX_TYPE_DEPTH = 16
 
 _WORD = 32
 _NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
-_ELEMENTARY = re.compile(r"(u?int\d*|address|bool|bytes\d*|string|function)\Z")
-_DIMENSION = re.compile(r"\[(\d*)\]")
+_ELEMENTARY = re.compile(r"(u?int[0-9]{0,3}|address|bool|bytes[0-9]{0,2}|string|function)\Z")
+_DIMENSION = re.compile(r"\[([0-9]{0,9})\]")
 
 
 class AbiError(DataError):

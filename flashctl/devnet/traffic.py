@@ -15,7 +15,7 @@ from itertools import cycle
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.errors import FlashctlError, UsageError
-from flashctl.eth.hexdata import to_hex
+from flashctl.eth.hexdata import parse_quantity, to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import address_of_secret, sign_transaction
 from flashctl.eth.transactions import FeeMarketTx, encode_transaction
@@ -90,7 +90,7 @@ class Traffic:
         richest = 0
         for account in self._accounts:
             balance = await self._client.call("eth_getBalance", [to_hex(account.address), "latest"])
-            richest = max(richest, int(balance, 16))
+            richest = max(richest, parse_quantity(balance))
             await self._reload_nonce(account)
         if not richest:
             raise UsageError(
@@ -100,7 +100,7 @@ class Traffic:
 
     async def _reload_nonce(self, account: TrafficAccount) -> None:
         nonce = await self._client.call("eth_getTransactionCount", [to_hex(account.address), "pending"])
-        account.nonce = int(nonce, 16)
+        account.nonce = parse_quantity(nonce)
 
     async def _send(self, batch: list[TrafficAccount]) -> None:
         calls = [("eth_sendRawTransaction", [to_hex(self._transfer(account))]) for account in batch]

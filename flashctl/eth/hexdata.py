@@ -1,9 +1,10 @@
 """Hex as Ethereum's JSON writes it: DATA (`0x` and two digits a byte) and QUANTITY (`0x` and no leading
 zeros).
 
-Both directions live here, so that every role words a malformed value the same way. Parsing a quantity
-accepts leading zeros: the builders on the wire disagree about them (`0x00` is common in flashblocks), and no
-value becomes ambiguous by accepting them.
+Both directions live here, so that every role words a malformed value the same way, and so that nobody else
+hands foreign text to int(): that takes signs, underscores, white space and the digits of every script.
+Parsing a quantity accepts leading zeros: the builders on the wire disagree about them (`0x00` is common in
+flashblocks), and no value becomes ambiguous by accepting them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,35 @@ from typing import Final
 
 from flashctl.errors import DataError
 
-__all__ = ["MAX_QUANTITY_DIGITS", "InvalidHex", "parse_hex", "parse_quantity", "quantity", "to_hex"]
+__all__ = [
+    "MAX_HEIGHT",
+    "MAX_QUANTITY_DIGITS",
+    "MAX_TIMESTAMP",
+    "MAX_U64",
+    "MAX_WORD",
+    "InvalidHex",
+    "InvalidNumber",
+    "parse_hex",
+    "parse_number",
+    "parse_quantity",
+    "quantity",
+    "to_hex",
+]
 
 MAX_QUANTITY_DIGITS = 64
 """A quantity is at most a 256-bit word; a longer one would only cost time to convert."""
+
+MAX_U64: Final = 2**64 - 1
+MAX_WORD: Final = 2**256 - 1
+
+MAX_HEIGHT: Final = 2**63 - 1
+"""Largest block number, and amount of gas: geth and SQLite hold both in signed 64 bits."""
+
+MAX_TIMESTAMP: Final = 253_402_300_799
+"""The last second of the year 9999: beyond it no calendar shows a time, and arithmetic on dates overflows."""
+
+_DECIMAL_DIGITS: Final = 78
+"""Of 2**256 - 1."""
 
 _DIGITS = frozenset("0123456789abcdefABCDEF")
 
@@ -30,6 +56,15 @@ class InvalidHex(DataError):
         self.text = text if isinstance(text, str) else repr(text)
         shown = self.text if len(self.text) <= 40 else f"{self.text[:24]}... ({len(self.text)} characters)"
         super().__init__(f"not a hex value: {shown!r}: {reason}")
+
+
+class InvalidNumber(DataError):
+    """A value is not the number that its place asks for."""
+
+    def __init__(self, value: object, reason: str) -> None:
+        shown = repr(value)
+        shown = shown if len(shown) <= 40 else f"{shown[:24]}..."
+        super().__init__(f"not a number: {shown}: {reason}")
 
 
 def to_hex(data: bytes) -> str:
@@ -70,11 +105,15 @@ def parse_hex(text: str, *, size: int | None = None) -> bytes:
     return data
 
 
-def parse_quantity(text: str) -> int:
+def parse_quantity(text: str, *, most: int | None = None) -> int:
     """The number of a QUANTITY string, at most 256 bits.
 
+    Args:
+        most: The largest number that its place can hold.
+
     Raises:
-        InvalidHex: No `0x` prefix, no digit, another character than a digit, or more than 64 digits.
+        InvalidHex: No `0x` prefix, no digit, another character than a digit, more than 64 digits, or a number
+            over `most`.
     """
     if not isinstance(text, str):
         raise InvalidHex(text, "expected a string")
@@ -85,10 +124,37 @@ def parse_quantity(text: str) -> int:
         raise InvalidHex(text, "no digits")
     if len(digits) > MAX_QUANTITY_DIGITS:
         raise InvalidHex(text, f"more than {MAX_QUANTITY_DIGITS} digits")
-    # int() also takes signs, underscores and white space.
     if not _DIGITS.issuperset(digits):
         raise InvalidHex(text, _bad_digit(digits))
-    return int(digits, 16)
+    number = int(digits, 16)
+    if most is not None and number > most:
+        raise InvalidHex(text, f"over {most}")
+    return number
+
+
+def parse_number(value: object, *, most: int) -> int:
+    """A number as JSON of several makers writes it: an integer, its decimal digits in a string, or QUANTITY.
+
+    Raises:
+        InvalidNumber: Anything else: a sign, a fraction, leading zeros of decimal digits, or over `most`.
+        InvalidHex: A malformed QUANTITY.
+    """
+    if isinstance(value, str):
+        if value[:2] in ("0x", "0X"):
+            return parse_quantity(value, most=most)
+        is_decimal = value.isascii() and value.isdigit() and len(value) <= _DECIMAL_DIGITS
+        if not is_decimal or (value[0] == "0" and len(value) > 1):
+            raise InvalidNumber(value, "expected decimal digits, or 0x and hex digits")
+        number = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    else:
+        raise InvalidNumber(value, "expected an integer")
+    if number < 0:
+        raise InvalidNumber(value, "negative")
+    if number > most:
+        raise InvalidNumber(value, f"over {most}")
+    return number
 
 
 def _bad_digit(digits: str) -> str:

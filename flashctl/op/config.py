@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flashctl.errors import DataError
-from flashctl.eth.hexdata import parse_hex
+from flashctl.eth.hexdata import MAX_U64, parse_hex, parse_number
 from flashctl.op.forks import OpFork
 
 __all__ = ["ChainConfig", "InvalidChainConfig", "parse_schedule"]
@@ -26,7 +26,6 @@ DEFAULT_DENOMINATOR: Final = 50
 DEFAULT_DENOMINATOR_CANYON: Final = 250
 """EIP-1559 constants of OP Mainnet; every chain of the registry but three uses them."""
 
-_MAX_U64: Final = 2**64 - 1
 _SCHEDULED: Final = tuple(OpFork)[1:]
 _ETHEREUM_TIMES: Final = {
     "shanghaiTime": OpFork.CANYON,
@@ -213,15 +212,11 @@ def _number(source: Mapping[str, Any], key: str) -> int | None:
     value = source.get(key)
     if value is None:
         return None
-    if isinstance(value, str):
-        try:
-            number = int(value, 0)
-        except ValueError:
-            raise InvalidChainConfig(f"{key} {value[:40]!r} is not a number") from None
-        value = number
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_U64:
-        raise InvalidChainConfig(f"{key} {str(value)[:40]!r} is not an unsigned 64-bit number")
-    return value
+    try:
+        return parse_number(value, most=MAX_U64)
+    except DataError:
+        shown = str(value)[:40] if isinstance(value, str | int) else type(value).__name__
+        raise InvalidChainConfig(f"{key} {shown!r} is not an unsigned 64-bit number") from None
 
 
 def _genesis_hash(rollup: Mapping[str, Any]) -> bytes | None:

@@ -105,6 +105,6 @@ def parse_address(text: str, flag: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65535:
         raise UsageError(f"{flag}: {text!r} is not HOST:PORT", hint="for example 0.0.0.0:8545")
     return host, int(port)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from flashctl.core import defects
 from flashctl.core.hub import HttpResponse, InvalidRequest, Message, Request
 from flashctl.core.wire import InvalidFlashblock, parse_object, unpack
 from flashctl.errors import DataError
@@ -50,6 +51,9 @@ class Facts:
     is_base: bool
     addresses: frozenset[str]
     topics: frozenset[str]
+
+
+_NOTHING = Facts(False, frozenset(), frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,12 @@ def describe(message: Message) -> Facts:
     """The facts of a message, worked out at the first request and kept with it."""
     facts = message.facts
     if not isinstance(facts, Facts):
-        facts = message.facts = _describe(message.data, message.binary)
+        try:
+            facts = _describe(message.data, message.binary)
+        except Exception as error:  # hides the message from filters; the others have it already
+            defects.caught("proxy.filters", error)
+            facts = _NOTHING
+        message.facts = facts
     return facts
 
 
@@ -159,7 +168,7 @@ def _describe(data: bytes, binary: bool) -> Facts:
     try:
         flashblock = parse_object(unpack(data, binary=binary))
     except InvalidFlashblock:
-        return Facts(False, frozenset(), frozenset())
+        return _NOTHING
     addresses: set[str] = set()
     topics: set[str] = set()
     metadata = _mapping(flashblock.get("metadata"))

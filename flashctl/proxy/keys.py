@@ -25,6 +25,7 @@ from flashctl.errors import IoError, UsageError
 
 __all__ = ["ApiKey", "ApiKeys", "InvalidApiKey", "load_keys", "presented_key"]
 
+_LIMIT_DIGITS = 9
 _HASH = re.compile(r"sha256=([0-9a-fA-F]{64})\Z")
 MAX_KEYS_FILE_BYTES = 4 << 20
 
@@ -104,7 +105,7 @@ def _parse_entry(entry: str, number: int) -> ApiKey:
         raise InvalidApiKey("Too many components", entry, number)
     limit: int | None = None
     if len(rest) == 2:
-        if not (rest[1].isascii() and rest[1].isdigit()):
+        if not (rest[1].isascii() and rest[1].isdigit() and len(rest[1]) <= _LIMIT_DIGITS):
             raise InvalidApiKey("Missing rate limit argument", entry, number)
         limit = int(rest[1])
     hashed = _HASH.match(rest[0])

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from flashctl import __version__
+from flashctl.core import defects
 from flashctl.proxy.limits import Limit
 
 if TYPE_CHECKING:
@@ -32,29 +33,31 @@ class _Writer:
         self._labels = labels
         self.lines: list[str] = []
 
-    def add(self, kind: str, name: str, help_text: str, samples: float | Iterable[Sample]) -> None:
+    def add(
+        self, kind: str, name: str, help_text: str, samples: float | Iterable[Sample], prefix: str = PREFIX
+    ) -> None:
         """One metric; a bare number is its only sample."""
         if isinstance(samples, int | float):
             samples = [({}, samples)]
-        self.lines.append(f"# HELP {PREFIX}_{name} {help_text}")
-        self.lines.append(f"# TYPE {PREFIX}_{name} {kind}")
+        self.lines.append(f"# HELP {prefix}_{name} {help_text}")
+        self.lines.append(f"# TYPE {prefix}_{name} {kind}")
         for labels, value in samples:
-            self._sample(name, labels, value)
+            self._sample(f"{prefix}_{name}", labels, value)
 
     def histogram(self, name: str, help_text: str, pairs: list[tuple[str, float]], total: float) -> None:
         """One histogram from cumulative buckets."""
         self.lines.append(f"# HELP {PREFIX}_{name} {help_text}")
         self.lines.append(f"# TYPE {PREFIX}_{name} histogram")
         for bound, count in pairs:
-            self._sample(f"{name}_bucket", {"le": bound}, count)
-        self._sample(f"{name}_sum", {}, total)
-        self._sample(f"{name}_count", {}, pairs[-1][1])
+            self._sample(f"{PREFIX}_{name}_bucket", {"le": bound}, count)
+        self._sample(f"{PREFIX}_{name}_sum", {}, total)
+        self._sample(f"{PREFIX}_{name}_count", {}, pairs[-1][1])
 
     def _sample(self, name: str, labels: Labels, value: float) -> None:
         every = {**self._labels, **labels}
         text = ",".join(f'{key}="{_escape(content)}"' for key, content in every.items())
         number = str(int(value)) if value == int(value) else f"{value:.9g}"
-        self.lines.append(f"{PREFIX}_{name}{{{text}}} {number}" if text else f"{PREFIX}_{name} {number}")
+        self.lines.append(f"{name}{{{text}}} {number}" if text else f"{name} {number}")
 
 
 def _escape(text: str) -> str:
@@ -70,6 +73,13 @@ def render_metrics(proxy: Proxy) -> bytes:
     _stream(writer, proxy)
     _bus(writer, proxy)
     writer.add("gauge", "build_info", "Version of flashctl.", [({"version": __version__}, 1)])
+    writer.add(
+        "counter",
+        "defects_total",
+        "Unforeseen exceptions, by the boundary that caught them.",
+        [({"where": where}, count) for where, count in sorted(defects.counts().items())],
+        prefix="flashctl",
+    )
     return ("\n".join(writer.lines) + "\n").encode()
 
 
@@ -193,7 +203,7 @@ def _stream(writer: _Writer, proxy: Proxy) -> None:
         "Messages not forwarded, by reason.",
         [
             ({"reason": reason}, relay.dropped[reason])
-            for reason in ("duplicate", "equivocation", "stale", "invalid")
+            for reason in ("duplicate", "equivocation", "stale", "invalid", "defect")
         ],
     )
     writer.add("counter", "unplaced_messages", "Forwarded without being understood.", relay.unplaced)

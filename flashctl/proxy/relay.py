@@ -15,8 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flashctl.core import defects
 from flashctl.core.hub import Hub
-from flashctl.core.wire import InvalidFlashblock, parse_object, unpack
+from flashctl.core.wire import MAX_INDEX, InvalidFlashblock, parse_object, unpack
+from flashctl.errors import DataError
+from flashctl.eth.hexdata import MAX_HEIGHT, parse_number
 from flashctl.proxy.config import Validation
 from flashctl.proxy.dedupe import Arrival, Deduplicator, digest_of
 from flashctl.proxy.validation import Validator
@@ -26,10 +29,7 @@ __all__ = ["Placed", "Relay", "RelayStats", "place"]
 _HEAD = re.compile(rb'\{"payload_id": ?"0x[0-9a-f]{16}", ?"index": ?(?=[0-9])')
 """How builders begin a flashblock, up to its index."""
 
-_INDEX_DIGITS = 9
-
-MAX_INDEX = 1 << 32
-"""Anything above is no index of a block that lasts seconds."""
+_INDEX_DIGITS = len(str(MAX_INDEX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class RelayStats:
     unplaced: int = 0
     """Forwarded without being understood."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """By reason: duplicate, equivocation, stale, invalid."""
+    """By reason: duplicate, equivocation, stale, invalid, defect."""
     by_upstream: Counter[str] = field(default_factory=Counter)
     won: Counter[str] = field(default_factory=Counter)
     """Messages each upstream was first with."""
@@ -80,8 +80,16 @@ class Relay:
         """Take a message of the upstream called `source`; whether it was forwarded.
 
         `frame` is the WebSocket frame it came in, and `last` that nothing came with it which is still to be
-        handed over; see `Hub.publish`.
+        handed over; see `Hub.publish`. What nobody foresaw costs the message.
         """
+        try:
+            return self._receive(source, data, binary, frame, last)
+        except Exception as error:
+            defects.caught("proxy.relay", error, source)
+            self.stats.dropped["defect"] += 1
+            return False
+
+    def _receive(self, source: str, data: bytes, binary: bool, frame: bytes | None, last: bool) -> bool:
         stats = self.stats
         stats.by_upstream[source] += 1
         if len(data) > stats.largest:
@@ -129,8 +137,10 @@ class Relay:
         digits = data[begin:comma] if comma > begin else b""
         if not digits.isdigit() or digits[0] == 0x30:  # an index 0 has a base to be read
             return None
-        last = self.last
-        return None if last is None else Placed(last.payload_id, int(digits), last.block_number)
+        last, index = self.last, int(digits)
+        if last is None or index > MAX_INDEX:
+            return None
+        return Placed(last.payload_id, index, last.block_number)
 
     def _head_of(self, text: bytes, placed: Placed) -> bytes | None:
         """What further messages of that payload start with, if they are to be known by that."""
@@ -191,23 +201,19 @@ def place(message: Mapping[str, Any]) -> Placed | None:
     Deliberately less strict than core.wire: the proxy forwards dialects it has never seen.
     """
     payload_id = message.get("payload_id")
-    index = _number(message.get("index"))
-    if not isinstance(payload_id, str) or not 0 < len(payload_id) <= 66 or index is None or index > MAX_INDEX:
+    index = _number(message.get("index"), MAX_INDEX)
+    if not isinstance(payload_id, str) or not 0 < len(payload_id) <= 66 or index is None:
         return None
     metadata = message.get("metadata")
-    number = _number(metadata.get("block_number")) if isinstance(metadata, dict) else None
+    number = _number(metadata.get("block_number"), MAX_HEIGHT) if isinstance(metadata, dict) else None
     if number is None:
         base = message.get("base") or message.get("static")
-        number = _number(base.get("block_number")) if isinstance(base, dict) else None
+        number = _number(base.get("block_number"), MAX_HEIGHT) if isinstance(base, dict) else None
     return None if number is None else Placed(payload_id.lower(), index, number)
 
 
-def _number(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value if value >= 0 else None
-    if isinstance(value, str) and len(value) <= 20:
-        try:
-            return int(value, 16) if value[:2] == "0x" else int(value)
-        except ValueError:
-            return None
-    return None
+def _number(value: object, most: int) -> int | None:
+    try:
+        return parse_number(value, most=most)
+    except DataError:
+        return None

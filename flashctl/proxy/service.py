@@ -7,6 +7,7 @@ import logging
 import ssl
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from flashctl.core.hub import (
     serve,
 )
 from flashctl.core.metrics import EXPOSITION_TYPE
-from flashctl.core.service import Lifecycle, run_service
+from flashctl.core.service import Health, Lifecycle, run_service, with_defects
 from flashctl.errors import ExitCode, IoError, UsageError
 from flashctl.proxy.access import Access
 from flashctl.proxy.addresses import ClientAddresses
@@ -95,10 +96,11 @@ class Proxy:
         life.on_stop(self.close, "listeners")
         life.on_reload(self.reload, "keys and limits")
         life.on_reload(self.reload_certificate, "certificate")
-        life.spawn(self.upstreams.run(), "upstreams")
+        for upstream in self.upstreams.all:
+            life.keep(partial(self.upstreams.follow, upstream), "proxy.upstream")
         if self.bus is not None and self.shared_limits is not None:
-            life.spawn(self.bus.run(), "bus")
-            life.spawn(self.shared_limits.run(), "shared limits")
+            life.keep(self.bus.run, "proxy.bus")
+            life.keep(self.shared_limits.run, "proxy.limits")
         assert self.server is not None
         where = {"url": f"{self.server.url}/ws"}
         if self.status_server is not None:
@@ -193,8 +195,11 @@ class Proxy:
         match request.path:
             case "/healthz" | "/livez" | "/readyz" if request.method not in ("GET", "HEAD"):
                 return HttpResponse.text(405, "", allow="GET,HEAD")
-            case "/healthz" | "/livez":
+            case "/livez":
                 return HttpResponse(200)
+            case "/healthz":
+                health = with_defects(Health(True))
+                return HttpResponse.text(206, f"{health.detail}\n") if health.degraded else HttpResponse(200)
             case "/readyz":
                 return self._readiness()
             case _:

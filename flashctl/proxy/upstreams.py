@@ -8,6 +8,7 @@ nothing, which the stream's silence limit does, and to ask one that comes back f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
@@ -87,14 +88,19 @@ class Upstreams:
             AuthError, NotAStream: If the only upstream refuses us at the first attempt.
         """
         # Not a TaskGroup: one error is to be reported as itself, not as a group of one.
-        tasks = [asyncio.ensure_future(self._follow(upstream)) for upstream in self.all]
+        tasks = [asyncio.ensure_future(self.follow(upstream)) for upstream in self.all]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _follow(self, upstream: Upstream) -> None:
+    async def follow(self, upstream: Upstream) -> None:
+        """Follow one upstream until cancelled.
+
+        Raises:
+            AuthError, NotAStream: If it is the only one, and refuses us at the first attempt.
+        """
         stats, relay, name = upstream.stats, self._relay, upstream.name
 
         def receive(data: bytes, binary: bool, frame: bytes | None = None, last: bool = False) -> None:
@@ -102,19 +108,19 @@ class Upstreams:
             relay.receive(name, data, binary=binary, frame=frame, last=last)
 
         stats.attempts += 1
-        async for item in subscribe(
-            upstream.url, replace(self._options(), direct=receive, link=upstream.link)
-        ):
-            if isinstance(item, Frame):
-                receive(item.data, item.binary)
-            elif isinstance(item, Connected):
-                stats.successes += 1
-                upstream.connected = True
-                upstream.trouble = ""
-                _LOG.info("upstream connected", extra={"upstream": upstream.name})
-            elif isinstance(item, Disconnected):
-                self._disconnected(upstream, item)
-                stats.attempts += 1
+        options = replace(self._options(), direct=receive, link=upstream.link)
+        async with contextlib.aclosing(subscribe(upstream.url, options)) as items:
+            async for item in items:
+                if isinstance(item, Frame):
+                    receive(item.data, item.binary)
+                elif isinstance(item, Connected):
+                    stats.successes += 1
+                    upstream.connected = True
+                    upstream.trouble = ""
+                    _LOG.info("upstream connected", extra={"upstream": upstream.name})
+                elif isinstance(item, Disconnected):
+                    self._disconnected(upstream, item)
+                    stats.attempts += 1
 
     def _disconnected(self, upstream: Upstream, item: Disconnected) -> None:
         stats = upstream.stats

@@ -2,12 +2,14 @@
 
 `FlashblockRun` executes the transactions of one flashblock on a pending state. When something is missing it
 keeps the transactions before the first one affected, goes on with the rest only to find out what else will
-be needed, and starts again from there when the caller has fetched it.
+be needed, and starts again from there when the caller has fetched it. `look_ahead` does the same for the
+flashblocks that wait behind it, so that one round trip serves all that are there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,22 +18,31 @@ from flashctl.core.wire import Diff as WireDiff
 from flashctl.errors import DataError
 from flashctl.eth.receipts import Receipt
 from flashctl.eth.transactions import DepositTx, LegacyTx
+from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.message import Deadline
 from flashctl.evm.state import NO_CHANGES, JournaledState, StateDiff
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
-from flashctl.op.envelope import TxEnvelope, recover_all
+from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import receipt_of
 from flashctl.op.forks import OpFork, rules_for
 from flashctl.op.system_calls import begin_block
 from flashctl.op.transaction import TransactionProcessor, TransactionRejected
 from flashctl.rpc.state import Missing, PendingState, StateView, merge_diffs
 
-__all__ = ["Diverged", "FlashblockRun", "PendingBlock", "block_context", "open_block"]
+__all__ = [
+    "Diverged",
+    "FlashblockRun",
+    "PendingBlock",
+    "block_context",
+    "certain_needs",
+    "look_ahead",
+    "open_block",
+]
 
 MAX_EXECUTION_S: Final = 5.0
-"""Wall time for one flashblock. A builder fits it into 200 ms of compiled code; beyond 5 s of ours the
-block is sealed before we are done."""
+"""Wall time for one flashblock, all its rounds together. A builder fits it into 200 ms of compiled code;
+beyond 5 s of ours the block is sealed before we are done."""
 
 
 class Diverged(DataError):
@@ -119,46 +130,52 @@ def open_block(
 class FlashblockRun:
     """The execution of one flashblock on top of a block.
 
-    run = FlashblockRun(block, flashblock)
+    run = FlashblockRun(block, flashblock, envelopes)
     while missing := run.advance():
         ...fetch into block.state.canonical...
     block = run.result()
     """
 
-    def __init__(self, block: PendingBlock, flashblock: Flashblock) -> None:
-        """Decodes the transactions.
-
-        Raises:
-            InvalidTransaction, InvalidSignature: If one of them is none.
-        """
+    def __init__(self, block: PendingBlock, flashblock: Flashblock, envelopes: list[TxEnvelope]) -> None:
+        """`envelopes` are the transactions of `flashblock`, decoded."""
         self._block = block
         self._flashblock = flashblock
-        self._envelopes = recover_all(flashblock.diff.transactions)
+        self._envelopes = envelopes
         self._receipts: list[Receipt] = []
         self._changes = NO_CHANGES
         self._begun = block.index >= 0
         """Whether the protocol's calls before the first transaction have been made."""
         self._announced = False
+        self._left_s = MAX_EXECUTION_S
+        self.guessed: StateDiff | None = None
+        """What all transactions would change if what the last round lacked were nothing: good for finding
+        out what others will lack, and for nothing else. None before anything was executed."""
 
     def advance(self) -> Missing:
         """Execute what is left; what it lacked, nothing if it is done.
 
         Raises:
             Diverged: If a transaction is refused although nothing was missing.
-            ExecutionTimeout: If it takes longer than MAX_EXECUTION_S.
+            ExecutionTimeout: If all rounds together take longer than MAX_EXECUTION_S.
         """
         if not self._announced:
             # Senders and receivers are needed for certain: one round for all of them instead of a guess each.
             self._announced = True
-            missing = self._certain()
+            missing = certain_needs(self._block.state, self._envelopes)
             if missing:
                 return missing
+        started = time.perf_counter()
+        try:
+            return self._execute_rest(Deadline(max(0.001, self._left_s)))
+        finally:
+            self._left_s -= time.perf_counter() - started
+
+    def _execute_rest(self, deadline: Deadline) -> Missing:
         view = StateView(self._block.state.apply(self._changes))
         state = JournaledState(view)
         block = self._block
         fork, rules = block.fork, rules_for(block.fork)
         env = block.context.environment(block.config, view.ancestor_hash)
-        deadline = Deadline(MAX_EXECUTION_S)
         if not self._begun:
             begin_block(state, block.config, rules, env, block.context, block.parent_timestamp)
             if not view.missing:
@@ -167,6 +184,8 @@ class FlashblockRun:
         processor = TransactionProcessor(state, fork, rules, env)
         for envelope in self.unfinished:
             self._execute(envelope, processor, state, view.missing, deadline)
+        if view.missing:
+            self.guessed = merge_diffs(self._changes, state.take_changes())
         return view.missing
 
     @property
@@ -188,18 +207,6 @@ class FlashblockRun:
             changes=merge_diffs(block.changes, self._changes),
             state=block.state.apply(self._changes),
         )
-
-    def _certain(self) -> Missing:
-        view = StateView(self._block.state)
-        for address in _addresses(self._envelopes):
-            view.account(address)
-        for envelope in self._envelopes:
-            if isinstance(envelope.tx, DepositTx | LegacyTx):
-                continue
-            for entry in envelope.tx.access_list:
-                for key in entry.storage_keys:
-                    view.storage(int.from_bytes(entry.address, "big"), int.from_bytes(key, "big"))
-        return view.missing
 
     def _execute(
         self,
@@ -228,6 +235,53 @@ class FlashblockRun:
 
     def _keep(self, state: JournaledState) -> None:
         self._changes = merge_diffs(self._changes, state.take_changes())
+
+
+def certain_needs(state: PendingState, envelopes: Sequence[TxEnvelope]) -> Missing:
+    """What transactions announce that they touch, and `state` lacks: senders, receivers, access lists."""
+    view = StateView(state)
+    for address in _addresses(envelopes):
+        view.account(address)
+    for envelope in envelopes:
+        if isinstance(envelope.tx, DepositTx | LegacyTx):
+            continue
+        for entry in envelope.tx.access_list:
+            for key in entry.storage_keys:
+                view.storage(int.from_bytes(entry.address, "big"), int.from_bytes(key, "big"))
+    return view.missing
+
+
+def look_ahead(
+    block: PendingBlock, guessed: StateDiff, envelopes: Sequence[TxEnvelope], deadline: Deadline
+) -> tuple[Missing, StateDiff]:
+    """What a flashblock that waits behind an unfinished one will lack, and what is guessed after it.
+
+    Args:
+        block: The block it belongs to, as far as it is executed.
+        guessed: What the flashblocks between are believed to change.
+        envelopes: Its transactions.
+        deadline: For all of them; when it has passed, what was found by then counts.
+    """
+    state = block.state.apply(guessed)
+    missing = certain_needs(state, envelopes)
+    if missing:
+        return missing, guessed
+    view = StateView(state)
+    journal = JournaledState(view)
+    env = block.context.environment(block.config, view.ancestor_hash)
+    processor = TransactionProcessor(journal, block.fork, rules_for(block.fork), env)
+    for envelope in envelopes:
+        tx = envelope.tx
+        try:
+            if isinstance(tx, DepositTx):
+                processor.apply_deposit(tx, deadline)
+            else:
+                processor.apply_signed(envelope, tx, deadline)
+        except TransactionRejected:
+            continue  # for want of what is missing, most likely; when its turn comes, it will show
+        except ExecutionTimeout:
+            break
+    return view.missing, merge_diffs(guessed, journal.take_changes())
 
 
 def _addresses(envelopes: Iterable[TxEnvelope]) -> set[int]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flashctl.core.sequence import (
+    Accepted,
     Assembler,
     Duplicate,
     Equivocation,
@@ -24,7 +25,6 @@ from flashctl.core.sequence import (
     Gap,
     Inconsistent,
     JoinedMid,
-    Payload,
     Replaced,
     Rewound,
 )
@@ -49,6 +49,8 @@ reading."""
 MAX_CATCH_UP: Final = 8
 """Blocks fetched one by one when the head has jumped; further back nothing is pending any more."""
 
+RETRY_S: Final = 0.1
+"""Before state that the node could not say is asked for again."""
 
 TOLD_POLL_S: Final = 1.0
 """Between looks at the head while the node tells of each new one: a subscription may go silent unnoticed."""
@@ -72,8 +74,19 @@ class StreamCounts:
 @dataclass(frozen=True, slots=True)
 class _Streamed:
     events: list[Event]
-    payload: Payload | None
 
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    blocks: list[CanonicalBlock]
+
+
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    pass
+
+
+_Input = _Streamed | _Heads | _Silence
 
 _ANOMALIES: Final = (Gap, JoinedMid, Duplicate, Equivocation, Inconsistent, Replaced, Rewound)
 
@@ -102,7 +115,7 @@ class Follower:
         self._stale_after_s = stale_after_s
         self._reorder = Reorder()
         self._assembler = Assembler()
-        self._inputs: asyncio.Queue[_Streamed | list[CanonicalBlock] | None] = asyncio.Queue(MAX_QUEUED)
+        self._inputs: asyncio.Queue[_Input] = asyncio.Queue(MAX_QUEUED)
         self._announced: bytes | None = None
         self._look_now = asyncio.Event()
         self._is_told_ahead = False
@@ -177,10 +190,9 @@ class Follower:
                 name = type(event).__name__
                 self.counts.anomalies[name] = self.counts.anomalies.get(name, 0) + 1
                 _LOG.debug("%s", event)
-        payload = self._assembler.payload
-        if payload is not None:
-            self.counts.last_flashblock_s = monotonic_ns / 1e9
-        await self._inputs.put(_Streamed(events, payload))
+            elif isinstance(event, Accepted):
+                self.counts.last_flashblock_s = monotonic_ns / 1e9
+        await self._inputs.put(_Streamed(events))
 
     # --- the chain ---
 
@@ -207,7 +219,7 @@ class Follower:
                 _LOG.warning("canonical node: %s", error)
                 await asyncio.sleep(min(1.0, 5 * self._poll_interval_s))
             if self.overlay.view is not None and not self.is_fresh:
-                await self._inputs.put(None)
+                await self._inputs.put(_Silence())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s):
                     await self._look_now.wait()
@@ -233,7 +245,7 @@ class Follower:
             shown = [*between, newest]
         self._announced = head.hash
         self.head_json = newest
-        await self._inputs.put([parse_block(block) for block in shown])
+        await self._inputs.put(_Heads([parse_block(block) for block in shown]))
         for callback in self._on_heads:
             callback(shown)
         return True
@@ -248,18 +260,18 @@ class Follower:
                 self._apply(self._inputs.get_nowait())
             await self._execute()
 
-    def _apply(self, item: _Streamed | list[CanonicalBlock] | None) -> None:
+    def _apply(self, item: _Input) -> None:
         match item:
-            case None:
+            case _Silence():
                 if not self.is_fresh:
                     self.overlay.expire()
                     _LOG.warning(
                         "stream is silent: pending means latest", extra={"after_s": self._stale_after_s}
                     )
-            case _Streamed(events, payload):
-                self.overlay.follow(events, payload)
-            case list():
-                self.overlay.confirm(item)
+            case _Streamed(events):
+                self.overlay.follow(events)
+            case _Heads(blocks):
+                self.overlay.confirm(blocks)
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
@@ -277,7 +289,8 @@ class Follower:
                     missing.add(await self._node.touched(state, hopeless))
                 await self._node.load(state, missing)
             except FlashctlError as error:
+                # What is pending stays; the next input or the pause ends, and it is asked for again.
                 _LOG.warning("state of block %d: %s", state.block.number, error)
-                self.overlay.lose_state()
-                self._announced = None
-                return
+                await asyncio.sleep(RETRY_S)
+                while not self._inputs.empty():
+                    self._apply(self._inputs.get_nowait())

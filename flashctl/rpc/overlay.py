@@ -9,11 +9,19 @@ It is driven by four inputs and has one output:
 
     view                 the pending blocks, immutable; None stands for "pending is latest"
 
+The overlay alone owns the life of a payload (`rpc.held`); every event names the payload it is about, and one
+about a payload that is not held is counted and changes nothing. None of the inputs ever raises: a defect in
+dealing with a payload costs that payload.
+
 Canonical blocks win. A payload whose block the node has is dropped, after its transactions were compared
 with the block's; what is left is put on top of the new block. If our receipts were those of the block,
 everything known about the state is carried forward with the changes we computed ourselves; otherwise we
 start again from the node's state. So the base of `pending` is always the node's head, never some blocks
 behind it (the complaint of base/base#1439).
+
+What is pending never goes backwards but for the reasons of `Ended`, each time with a line in the log and in
+`counts.retracted`. In particular a flashblock that is lost, or cannot be executed, ends the growth of its
+block and takes nothing back: what came before it was promised, and stays until the node has the block.
 
 Flashblocks of block n+1 often arrive before the node has block n (base/base#51). Then n+1 is executed on
 top of the stream's own block n if that is complete as far as anybody can tell, and waits for the node
@@ -28,32 +36,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from flashctl.core import defects
 from flashctl.core.assembly import full_block
 from flashctl.core.sequence import Accepted, Closed, CloseReason, Event, Opened, Payload, PrevMismatch
-from flashctl.core.wire import ZERO_HASH
+from flashctl.core.wire import ZERO_HASH, Flashblock
 from flashctl.errors import DataError, FlashctlError
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import encode_receipt
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
-from flashctl.rpc.execution import FlashblockRun, PendingBlock, open_block
+from flashctl.rpc.counts import Counts
+from flashctl.rpc.execution import PendingBlock, open_block
+from flashctl.rpc.held import Ended, HeldPayload, HeldPayloads
+from flashctl.rpc.runs import Run
 from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing, PendingState
 
-__all__ = ["Counts", "Overlay", "PendingView", "Update"]
+__all__ = ["Overlay", "PendingView", "Update"]
 
 _LOG = logging.getLogger(__name__)
 
 RECENT_BLOCKS: Final = 4
-"""Settled or dropped pending blocks whose transactions can still be looked up: the node's own answer comes
-first, but a load-balanced one may say null for a block that its neighbour announced."""
+"""Blocks settled or expired whose transactions can still be looked up: the node's own answer comes first, but
+a load-balanced one may say null for a block that its neighbour announced."""
 
-HINT_ROUND: Final = 3
-"""Fetches after which guessing is given up. Senders, code and first slots take two; real transactions of OP
-Mainnet took ten on an empty cache without help."""
-
-MAX_ROUNDS: Final = 100
-"""Fetches for one flashblock. Each goes one dependent read deeper; a chain of a hundred is an attack or a
-mistake."""
+HELD_BEYOND_DEPTH: Final = 4
+"""Payloads held without being executed, so that a node that catches up finds them: 8 s of 2 s blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,68 +94,20 @@ class Update:
     """Index of the first transaction that it added."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """What happened, for metrics."""
-
-    flashblocks: int = 0
-    """Executed."""
-    disagreements: int = 0
-    """Flashblocks after which our gas or bloom is not the builder's."""
-    diverged: int = 0
-    """Payloads given up because a transaction did not execute."""
-    confirmed: int = 0
-    """Blocks whose canonical transactions are those we had."""
-    reorged: int = 0
-    """Blocks whose canonical transactions differ."""
-    truncated: int = 0
-    """Blocks of which the canonical one has more than we had, beginning with ours."""
-    rounds: int = 0
-    """Fetches of missing state."""
-
-
-@dataclass(slots=True, eq=False)
-class _Streamed:
-    """A payload of the stream and how far it has been executed."""
-
-    payload: Payload
-    is_whole: bool = True
-    """Whether, as far as we know, nothing of it was lost; a block on top of it needs that."""
-    block: PendingBlock | None = None
-
-    @property
-    def executed(self) -> int:
-        return 0 if self.block is None else self.block.index + 1
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    streamed: _Streamed
-    run: FlashblockRun
-    first_transaction: int
-    rounds: int = 0
-
-    def count_round(self) -> None:
-        """Raises DataError after MAX_ROUNDS."""
-        self.rounds += 1
-        if self.rounds > MAX_ROUNDS:
-            raise DataError(f"state still missing after {MAX_ROUNDS} fetches")
-
-
 class Overlay:
     """See the module docstring. Not thread-safe: one caller at a time; `view` may be read by anybody."""
 
     def __init__(self, config_for: Callable[[Payload], ChainConfig], *, max_depth: int = 3) -> None:
         """`config_for` tells the rules of the chain a payload belongs to.
 
-        `max_depth` is how many pending blocks may lie on top of the node's head; with more, the node is too
-        far behind for its state to be worth building on, and nothing is pending until it has caught up.
+        `max_depth` is how many pending blocks may lie on top of the node's head; more are held for a while,
+        but not executed until the node has caught up.
         """
         self._config_for = config_for
         self._max_depth = max_depth
         self._canonical: CanonicalState | None = None
-        self._streamed: list[_Streamed] = []
-        self._run: _Run | None = None
+        self._held = HeldPayloads()
+        self._run: Run | None = None
         self._updates: list[Update] = []
         self._recent: OrderedDict[str, PendingBlock] = OrderedDict()
         self.counts = Counts()
@@ -165,18 +124,23 @@ class Overlay:
         return self._canonical
 
     @property
-    def streamed_numbers(self) -> list[int]:
-        """Numbers of the blocks held, for the caller to know which canonical ones to confirm."""
-        return [streamed.payload.block_number for streamed in self._streamed]
+    def is_empty(self) -> bool:
+        """Whether no payload is held."""
+        return not len(self._held)
 
     @property
-    def waiting(self) -> str:
-        """Why nothing is executed although there are flashblocks; empty if that is not so."""
-        if not self._streamed or self._streamed[0].block is not None:
+    def trouble(self) -> str:
+        """Why pending shows less than the stream does; empty if that is not so. One line for health."""
+        for held in self._held:
+            if held.given_up:
+                return f"block {held.number} is not followed beyond {_place(held)}: {held.given_up}"
+            if not held.is_whole:
+                return f"block {held.number} is shown up to {_place(held)}: what follows did not arrive"
+        first = self._held.first
+        if first is None or first.block is not None:
             return ""
-        first = self._streamed[0].payload
         at = "unknown" if self._canonical is None else str(self._canonical.block.number)
-        return f"block {first.block_number} waits for its parent, the node is at {at}"
+        return f"block {first.number} waits for its parent, the node is at {at}"
 
     def take_updates(self) -> list[Update]:
         """Flashblocks executed since the last call, in order."""
@@ -193,29 +157,74 @@ class Overlay:
 
     # --- the stream ---
 
-    def follow(self, events: Sequence[Event], payload: Payload | None) -> None:
-        """Take in what the assembler said of one message, and the payload that is open after it."""
+    def follow(self, events: Sequence[Event]) -> None:
+        """Take in what the assembler said of one message."""
         for event in events:
-            match event:
-                case Opened(_, number, _):
-                    self._drop_from(number)
-                    assert payload is not None
-                    self._streamed.append(_Streamed(payload))
-                    # More than depth would allow is held only so that a node that catches up finds them.
-                    self._keep_streamed(self._streamed[-(self._max_depth + 1) :])
-                case Accepted():
-                    assert payload is not None
-                    self._streamed[-1].payload = payload
-                case Closed(closed, CloseReason.BROKEN):
-                    self._drop_from(closed.block_number)
-                case PrevMismatch(_, 0, _, _) if self._streamed:
-                    self._streamed[-1].is_whole = False
+            try:
+                self._follow(event)
+            except Exception as error:
+                defects.caught("rpc.overlay", error, type(event).__name__)
         self._publish()
 
     def expire(self) -> None:
         """Forget the stream: it has been silent for longer than a block takes."""
-        self._keep_streamed([])
+        for held in self._held:
+            self._end(held, Ended.EXPIRED)
         self._publish()
+
+    def _follow(self, event: Event) -> None:
+        match event:
+            case Opened():
+                self._begin(event)
+            case Accepted(flashblock):
+                self._take(flashblock)
+            case Closed(closed, CloseReason.BROKEN):
+                self._lack_tail(closed.payload_id)
+            case PrevMismatch(index=0, predecessor_id=payload_id):
+                self._lack_tail(payload_id)
+
+    def _begin(self, opened: Opened) -> None:
+        held, number = self._held.get(opened.payload_id), opened.block_number
+        if held is not None:
+            # A server that replays what it broke off. What is here stays; `_take` compares.
+            if held.base != opened.base:
+                self._give_up(held, DataError("two bases under one payload id"))
+            return
+        if self._held.how_it_ended(opened.payload_id) is not None:
+            return
+        head = self.head
+        if head is not None and number <= head.number:
+            self._held.end(opened.payload_id, Ended.LATE)
+            return
+        for later in self._held.above(number - 1):
+            self._end(later, Ended.REPLACED)
+        self._held.add(HeldPayload(opened.payload_id, number, opened.base))
+        if len(self._held) > self._max_depth + HELD_BEYOND_DEPTH and (first := self._held.first):
+            self._end(first, Ended.NODE_BEHIND)
+            self._unground(first.number)
+            self._publish(Ended.NODE_BEHIND)
+
+    def _take(self, flashblock: Flashblock) -> None:
+        held = self._held.get(flashblock.payload_id)
+        if held is None or held.given_up:
+            how = self._held.how_it_ended(flashblock.payload_id)
+            self.counts.ignored["given up" if held else how.value if how else "unknown"] += 1
+            return
+        if flashblock.index < len(held.flashblocks):
+            if held.flashblocks[flashblock.index].diff != flashblock.diff:
+                self._give_up(held, DataError(f"two flashblocks with index {flashblock.index}"))
+            return
+        if flashblock.index > len(held.flashblocks):
+            self._give_up(held, DataError(f"index {flashblock.index} after {len(held.flashblocks) - 1}"))
+            return
+        self._unground(held.number)  # whatever later ones stand on, it is not what this payload is now
+        held.flashblocks.append(flashblock)
+        held.is_whole = True
+
+    def _lack_tail(self, payload_id: str) -> None:
+        held = self._held.get(payload_id)
+        if held is not None:
+            held.is_whole = False
 
     # --- the chain ---
 
@@ -225,66 +234,59 @@ class Overlay:
 
         Blocks between may be left out; a pending block whose canonical one is not given is dropped unsettled.
         """
+        try:
+            self._confirm(blocks)
+        except Exception as error:
+            defects.caught("rpc.overlay", error, f"block {blocks[-1].number}")
+            self._run = None
+            for held in self._held:
+                self._end(held, Ended.REORGANISED)
+            self._canonical = CanonicalState(blocks[-1])
+        self._publish()
+
+    def _confirm(self, blocks: Sequence[CanonicalBlock]) -> None:
         head = blocks[-1]
         previous = self._canonical
         if previous is not None and previous.block.hash == head.hash:
             return
         by_number = {block.number: block for block in blocks}
         carried = previous
-        for streamed in self._streamed:
-            number = streamed.payload.block_number
-            if number > head.number:
+        for held in self._held:
+            if held.number > head.number:
                 break
-            block = by_number.get(number)
-            matches = block is not None and self._settle(streamed, block)
-            carried = self._advance(carried, streamed, block) if matches and block is not None else None
+            block = by_number.get(held.number)
+            matches = block is not None and self._settle(held, block)
+            carried = _advance(carried, held, block) if matches and block is not None else None
+            self._end(held, Ended.SETTLED)
         if carried is not None and carried.block.hash != head.hash:
             carried = None
         self._canonical = carried if carried is not None else self._fresh(head)
-        rest = [streamed for streamed in self._streamed if streamed.payload.block_number > head.number]
-        if carried is None or not rest or rest[0].payload.base.parent_hash != head.hash:
-            for streamed in rest:
-                streamed.block = None
-            self._run = None
-        self._keep_streamed(rest)
-        if carried is not None:
-            self._rebase(carried)
-        self._publish()
-
-    def lose_state(self) -> None:
-        """The node no longer serves the state at the head we know: start again with the next head."""
-        self._canonical = None
-        for streamed in self._streamed:
-            streamed.block = None
+        first = self._held.first
         self._run = None
-        self._publish()
+        if carried is None or first is None or first.base.parent_hash != head.hash:
+            self._unground(head.number)
+        else:
+            self._rebase(carried)
 
-    def _settle(self, streamed: _Streamed, block: CanonicalBlock) -> bool:
+    def _settle(self, held: HeldPayload, block: CanonicalBlock) -> bool:
         """Compare a pending block with the canonical one; whether our execution of it holds."""
-        ours = tuple(streamed.block.positions) if streamed.block is not None else ()
-        if streamed.block is None or streamed.executed < len(streamed.payload.flashblocks):
+        shown = held.shown
+        if shown is None:
             return False
+        ours = tuple(shown.positions)
         if ours != block.transactions:
             if ours == block.transactions[: len(ours)]:
                 self.counts.truncated += 1
             else:
                 self.counts.reorged += 1
-                message = "preconfirmed transactions are not those of the sealed block"
-                _LOG.warning(message, extra={"block": block.number})
+                self._retract(shown, Ended.REORGANISED)
             return False
         self.counts.confirmed += 1
-        receipts_root = ordered_root([encode_receipt(receipt) for receipt in streamed.block.receipts])
+        receipts_root = ordered_root([encode_receipt(receipt) for receipt in shown.receipts])
         if receipts_root != block.receipts_root:
             _LOG.warning("our receipts are not those of the sealed block", extra={"block": block.number})
             return False
         return True
-
-    def _advance(
-        self, state: CanonicalState | None, streamed: _Streamed, block: CanonicalBlock
-    ) -> CanonicalState | None:
-        if state is None or streamed.block is None or block.parent_hash != state.block.hash:
-            return None
-        return state.advanced(block, streamed.block.changes)
 
     def _fresh(self, head: CanonicalBlock) -> CanonicalState:
         """Nothing known but what can never change."""
@@ -294,20 +296,20 @@ class Overlay:
     def _rebase(self, canonical: CanonicalState) -> None:
         """Put the blocks that are left on top of the new head: same contents, a shorter way down."""
         state = PendingState(canonical)
-        for streamed in self._streamed:
-            if streamed.block is None:
+        for held in self._held:
+            if held.block is None:
                 break
-            state = state.apply(streamed.block.changes)
-            streamed.block = replace(streamed.block, state=state)
-        self._run = None
+            state = state.apply(held.block.changes)
+            held.block = replace(held.block, state=state)
 
     # --- execution ---
 
     def step(self) -> Missing:
         """Execute every flashblock that can be executed; what is missing for the next one, or nothing.
 
-        After fetching what is missing into `canonical`, call it again. Whatever is wrong with a payload
-        ends in the log and in `counts`, never in an exception.
+        After fetching what is missing into `canonical`, call it again; before that, it only adds what
+        flashblocks that came meanwhile will need. Whatever is wrong with a payload ends in the log and in
+        `counts`, never in an exception.
         """
         while True:
             current = self._run or self._next()
@@ -315,56 +317,58 @@ class Overlay:
                 return Missing()
             self._run = current
             try:
-                missing = current.run.advance()
-                if missing:
-                    current.count_round()
-            except FlashctlError as error:
-                self._give_up(current.streamed, error)
-                continue
-            if missing:
-                self.counts.rounds += 1
-                return missing
-            self._run = None
-            self._finish(current)
+                if missing := current.lacks():
+                    missing.add(current.look_ahead(self._held.above(current.held.number)))
+                    return missing
+                if current.advance():
+                    self.counts.rounds += 1
+                else:
+                    self._run = None
+                    self._finish(current)
+            except Exception as error:
+                self._run = None
+                self._give_up(current.held, error)
 
-    def _next(self) -> _Run | None:
+    def _next(self) -> Run | None:
         """The next flashblock to execute, made ready; None if there is none or its parent is not there
         yet."""
-        for position, streamed in enumerate(self._streamed):
-            if streamed.executed == len(streamed.payload.flashblocks):
-                continue
-            if streamed.block is None:
-                streamed.block = self._open(position, streamed)
-                if streamed.block is None:
-                    return None
-            flashblock = streamed.payload.flashblocks[streamed.executed]
+        before: HeldPayload | None = None
+        for position, held in enumerate(self._held):
             try:
-                run = FlashblockRun(streamed.block, flashblock)
-            except DataError as error:
-                self._give_up(streamed, error)
-                return self._next()
-            return _Run(streamed, run, len(streamed.block.envelopes))
+                if not held.is_executed:
+                    if held.block is None:
+                        held.block = self._open(position, before, held)
+                    return None if held.block is None else Run.of(held, held.block)
+            except Exception as error:
+                self._give_up(held, error)
+            before = held
         return None
 
-    def _open(self, position: int, streamed: _Streamed) -> PendingBlock | None:
-        payload, canonical = streamed.payload, self._canonical
+    def _open(self, position: int, before: HeldPayload | None, held: HeldPayload) -> PendingBlock | None:
+        """The block of a payload with nothing in it yet, if what it stands on is known.
+
+        Raises:
+            DataError: If it does not follow the block it names as its parent.
+        """
+        canonical, base = self._canonical, held.base
         if canonical is None or position >= self._max_depth:
             return None
-        config = self._config_for(payload)
-        if position == 0:
-            if payload.base.parent_hash != canonical.block.hash:
+        if before is None:
+            if base.parent_hash != canonical.block.hash:
                 return None
-            state, parent_time = PendingState(canonical), canonical.block.timestamp
+            number, state = canonical.block.number, PendingState(canonical)
+            parent_time = canonical.block.timestamp
         else:
-            before = self._streamed[position - 1]
-            if before.block is None or not before.is_whole or not _is_parent(before.payload, payload):
+            if before.block is None or not before.is_whole or not _is_parent(before, held):
                 return None
-            state, parent_time = before.block.state, before.payload.base.timestamp
-        return open_block(payload.payload_id, payload.base, config, parent_time, state)
+            number, state, parent_time = before.number, before.block.state, before.base.timestamp
+        if held.number != number + 1:
+            raise DataError(f"calls itself block {held.number} and stands on block {number}")
+        return open_block(held.payload_id, base, self._config_for(held.payload), parent_time, state)
 
-    def _finish(self, current: _Run) -> None:
-        block = current.run.result()
-        current.streamed.block = block
+    def _finish(self, current: Run) -> None:
+        block = current.result()
+        current.held.block = block
         self.counts.flashblocks += 1
         if not block.agrees:
             self.counts.disagreements += 1
@@ -374,59 +378,86 @@ class Overlay:
         self._updates.append(Update(block, current.first_transaction))
         self._publish()
 
-    def _give_up(self, streamed: _Streamed, error: Exception) -> None:
-        """Leave a payload and what is on top of it to the canonical chain."""
+    def _give_up(self, held: HeldPayload, error: Exception) -> None:
+        """Leave the rest of a payload and what is on top of it to the canonical chain."""
         self.counts.diverged += 1
-        _LOG.warning("pending block given up: %s", error, extra={"block": streamed.payload.block_number})
-        self._drop_from(streamed.payload.block_number)
+        if isinstance(error, FlashctlError):
+            reason = "the rest does not execute"
+            _LOG.warning("pending block given up: %s", error, extra={"block": held.number})
+        else:
+            reason = "a defect"
+            defects.caught("rpc.overlay", error, f"payload {held.payload_id}")
+        held.give_up(reason)
+        if self._run is not None and self._run.held is held:
+            self._run = None
+        self._unground(held.number)
         self._publish()
 
     def hopeless(self) -> list[TxEnvelope]:
-        """Transactions that have been through HINT_ROUND fetches and still lack something; empty at other
-        times.
+        """Transactions that have been through several fetches and still lack something; told once.
 
         Whoever fetches should ask the node what they touch: each dependent read would cost another fetch.
         """
-        if self._run is None or self._run.rounds != HINT_ROUND:
-            return []
-        return self._run.run.unfinished
+        return [] if self._run is None else self._run.take_hopeless()
 
     # --- bookkeeping ---
 
-    def _drop_from(self, number: int) -> None:
-        """Remove the payloads of block `number` and later."""
-        earlier = [streamed for streamed in self._streamed if streamed.payload.block_number < number]
-        self._keep_streamed(earlier)
-
-    def _keep_streamed(self, kept: list[_Streamed]) -> None:
-        for streamed in self._streamed:
-            if streamed not in kept and streamed.block is not None:
-                self._recent.pop(streamed.payload.payload_id, None)
-                self._recent[streamed.payload.payload_id] = streamed.block
-        while len(self._recent) > RECENT_BLOCKS:
-            self._recent.popitem(last=False)
-        if self._run is not None and self._run.streamed not in kept:
+    def _end(self, held: HeldPayload, how: Ended) -> None:
+        """Hold a payload no longer."""
+        self._held.end(held.payload_id, how)
+        if self._run is not None and self._run.held is held:
             self._run = None
-        self._streamed = kept
+        if how in (Ended.SETTLED, Ended.EXPIRED) and held.shown is not None:
+            self._recent[held.payload_id] = held.shown
+            while len(self._recent) > RECENT_BLOCKS:
+                self._recent.popitem(last=False)
 
-    def _publish(self) -> None:
-        """Make the executed blocks visible, all at once."""
-        blocks = []
-        for streamed in self._streamed:
-            if streamed.block is None or streamed.block.index < 0:
+    def _unground(self, number: int) -> None:
+        """The blocks above `number` do not stand on what they were executed on."""
+        for later in self._held.above(number):
+            later.block = None
+        if self._run is not None and self._run.held.number > number:
+            self._run = None
+
+    def _publish(self, why: Ended = Ended.REORGANISED) -> None:
+        """Make the executed blocks visible, all at once; `why` others are not, if they have not ended."""
+        blocks: list[PendingBlock] = []
+        for held in self._held:
+            if held.shown is None:
                 break
-            blocks.append(streamed.block)
-        canonical = self._canonical
-        if canonical is None or not blocks or blocks[0].number != canonical.block.number + 1:
-            self.view = None
-        else:
-            self.view = PendingView(canonical, tuple(blocks))
+            blocks.append(held.shown)
+        canonical, before = self._canonical, self.view
+        self.view = None if canonical is None or not blocks else PendingView(canonical, tuple(blocks))
+        if before is None or canonical is None:
+            return
+        shown = {block.payload_id: block.index for block in blocks}
+        for block in before.blocks:
+            if block.number > canonical.block.number and shown.get(block.payload_id, -1) < block.index:
+                self._retract(block, self._held.how_it_ended(block.payload_id) or why)
+
+    def _retract(self, block: PendingBlock, why: Ended) -> None:
+        """Say that what was pending is neither pending nor canonical any more."""
+        self.counts.retracted[why] += 1
+        fields = {"block": block.number, "index": block.index, "transactions": len(block.envelopes)}
+        _LOG.warning("preconfirmed block taken back: %s", why.value, extra=fields)
 
 
-def _is_parent(before: Payload, payload: Payload) -> bool:
-    """Whether `payload` builds on what the stream showed of `before`, as far as its builder lets us know."""
-    if payload.block_number != before.block_number + 1:
+def _place(held: HeldPayload) -> str:
+    return f"flashblock {held.executed - 1}" if held.executed else "its parent"
+
+
+def _advance(state: CanonicalState | None, held: HeldPayload, block: CanonicalBlock) -> CanonicalState | None:
+    if state is None or held.block is None or block.parent_hash != state.block.hash:
+        return None
+    return state.advanced(block, held.block.changes)
+
+
+def _is_parent(before: HeldPayload, held: HeldPayload) -> bool:
+    """Whether a payload builds on what the stream showed of the one before it, as far as its builder lets us
+    know."""
+    if held.number != before.number + 1:
         return False
-    if before.diff.block_hash == ZERO_HASH or before.diff.state_root == ZERO_HASH:
+    diff = before.flashblocks[-1].diff
+    if diff.block_hash == ZERO_HASH or diff.state_root == ZERO_HASH:
         return True  # a builder without state roots: only the transactions can be compared, once it is sealed
-    return full_block(before).hash == payload.base.parent_hash
+    return full_block(before.payload).hash == held.base.parent_hash

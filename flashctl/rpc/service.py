@@ -131,8 +131,10 @@ class RpcNode:
             return Health(False, "the canonical node does not answer")
         if not follower.is_fresh:
             return Health(False, "no flashblocks: pending means latest")
+        if overlay.trouble:
+            return Health(True, overlay.trouble, degraded=True)
         if overlay.view is None:
-            return Health(True, overlay.waiting or "between blocks: pending means latest", degraded=True)
+            return Health(True, "between blocks: pending means latest", degraded=True)
         if not overlay.view.latest.agrees:
             return Health(True, "our execution differs from the builder's", degraded=True)
         return Health(True)

@@ -66,6 +66,10 @@ class Missing:
         self.slots |= other.slots
         self.hashes |= other.hashes
 
+    def without(self, other: Missing) -> Missing:
+        """What this one lacks and the other does not, as a new one."""
+        return Missing(self.accounts - other.accounts, self.slots - other.slots, self.hashes - other.hashes)
+
     def __len__(self) -> int:
         return len(self.accounts) + len(self.slots) + len(self.hashes)
 

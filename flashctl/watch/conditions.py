@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from flashctl.errors import UsageError
+from flashctl.eth.hexdata import MAX_HEIGHT, parse_number
 from flashctl.eth.keccak import keccak256
 from flashctl.watch.events import EVENT_NAMES, WatchEvent
 
 __all__ = ["Condition", "StopRule", "parse_condition", "parse_duration", "parse_speed"]
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?\Z")
+_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h)?\Z")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
-_BLOCK: Final = re.compile(r"(>=|<=|>|<|=)?\s*(\d+|0x[0-9a-fA-F]+)\Z")
+_BLOCK: Final = re.compile(r"(>=|<=|>|<|=)?\s*(0|[1-9][0-9]{0,18}|0x[0-9a-fA-F]{1,15})\Z")
 
 
 def parse_duration(text: str) -> float:
@@ -73,7 +74,7 @@ class Condition:
         return event.block is not None and self._holds(event.block)
 
     def _holds(self, block: int) -> bool:
-        number = int(self.value, 0)
+        number = parse_number(self.value, most=MAX_HEIGHT)
         match self.operator:
             case ">=":
                 return block >= number

@@ -19,7 +19,8 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.output import Output, escape
 from flashctl.core.stream import Connected, Disconnected, StreamOptions, subscribe
 from flashctl.core.urls import mask_url
-from flashctl.errors import AuthError, ExitCode, FlashctlError, UsageError
+from flashctl.errors import AuthError, DataError, ExitCode, FlashctlError, UsageError
+from flashctl.eth.hexdata import MAX_HEIGHT, MAX_TIMESTAMP, parse_quantity
 from flashctl.watch.config import StreamConfig
 from flashctl.watch.events import Arrival, WatchEvent
 from flashctl.watch.sources import probe_node, stream_options
@@ -265,10 +266,15 @@ async def _rpc(url: str) -> Finding:
         await client.close()
     if not isinstance(latest, dict) or not isinstance(latest.get("number"), str):
         return Finding("rpc", "fail", "eth_getBlockByNumber latest gives no block", "is the node syncing?")
-    height, age = int(latest["number"], 16), time.time() - int(str(latest.get("timestamp", "0x0")), 16)
+    try:
+        height = parse_quantity(latest["number"], most=MAX_HEIGHT)
+        age = time.time() - parse_quantity(latest.get("timestamp", "0x0"), most=MAX_TIMESTAMP)
+        if isinstance(pending, dict):
+            ahead = parse_quantity(pending.get("number") or "0x0", most=MAX_HEIGHT) - height
+    except DataError as error:
+        return Finding("rpc", "fail", f"eth_getBlockByNumber: {error}", "is this a node?")
     if not isinstance(pending, dict):
         return Finding("rpc", "warn", f"block {height}, and no pending block", "the node follows no stream")
-    ahead = int(str(pending.get("number") or "0x0"), 16) - height
     if age > 30:
         return Finding("rpc", "warn", f"block {height} is {age:.0f} s old", "the node is behind or halted")
     return Finding("rpc", "ok", f"block {height}, {age:.0f} s old; pending is {ahead:+d}")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from flashctl.errors import DataError, UsageError
-from flashctl.eth.hexdata import parse_hex
+from flashctl.eth.hexdata import parse_hex, parse_number
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import recover_sender
 from flashctl.eth.transactions import Transaction, decode_transaction
@@ -28,7 +28,7 @@ NO_RECEIPTS_HINT: Final = (
     "follow a node instead (--source rpc), or filter by --to, --from or --selector"
 )
 
-_RANGE: Final = re.compile(r"(\d+)?(\.\.)?(\d+)?\Z")
+_RANGE: Final = re.compile(r"([0-9]{1,9})?(\.\.)?([0-9]{1,9})?\Z")
 _Check = Callable[["_Subject"], bool]
 
 
@@ -185,12 +185,9 @@ def _type_byte(text: str) -> int:
     if text in names:
         return names[text]
     try:
-        value = int(text, 0)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 0x80:
-        raise UsageError(f"--type {text!r}: not a type", hint=f"0x0 to 0x7f, or {', '.join(names)}")
-    return value
+        return parse_number(text, most=0x7F)
+    except DataError:
+        raise UsageError(f"--type {text!r}: not a type", hint=f"0x0 to 0x7f, or {', '.join(names)}") from None
 
 
 def _index_range(text: str) -> range:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.errors import DataError, FlashctlError, UsageError
-from flashctl.eth.hexdata import parse_hex
+from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.eth.keccak import keccak256
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import WatchEvent
@@ -150,7 +150,7 @@ class Follower:
                 return
         receipt = await client.call("eth_getTransactionReceipt", [self.hash])
         number = receipt.get("blockNumber") if isinstance(receipt, dict) else None
-        if isinstance(number, str) and self._block != int(number, 16):
+        if isinstance(number, str) and self._block != (height := parse_quantity(number)):
             block = await client.call("eth_getBlockByNumber", [number, False])
             sealed = block.get("transactions") if isinstance(block, dict) else None
             if (
@@ -158,7 +158,7 @@ class Follower:
                 and self.hash in map(str, sealed)
                 and block.get("hash") == receipt.get("blockHash")
             ):
-                self._block = int(number, 16)
+                self._block = height
                 self._sealed(sealed)
 
     def _judge(self, block: dict[str, Any]) -> None:

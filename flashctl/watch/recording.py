@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 from flashctl.core.files import LineWriter, open_for_reading, open_for_writing
 from flashctl.core.wire import unpack
 from flashctl.errors import DataError, IoError
-from flashctl.eth.hexdata import parse_quantity
+from flashctl.eth.hexdata import MAX_TIMESTAMP, parse_quantity
 from flashctl.watch.events import Arrival
 
 __all__ = ["Recorder", "Replay", "line_of_arrival"]
@@ -147,8 +147,6 @@ class Replay:
 
     def _other(self, text: bytes, value: dict[str, Any]) -> Arrival | None:
         """A line that does not have the form that `line_of_arrival` writes."""
-        import orjson
-
         if "flashctl" in value and "t" not in value:
             self.url = str(value.get("url", ""))
             return None
@@ -158,7 +156,7 @@ class Replay:
             if value["event"] != "flashblock" or not isinstance(value.get("data"), dict):
                 return None
             stamp = _nanoseconds(value, "recv_ns")
-            return Arrival(orjson.dumps(value["data"]), False, stamp, stamp)
+            return Arrival(_text_of(value["data"]), False, stamp, stamp)
         self.untimed += 1
         stamp = self._made_up(value)
         return Arrival(text, False, stamp, stamp)
@@ -168,7 +166,10 @@ class Replay:
         if self._epoch_ns is None:
             base = value.get("base")
             timestamp = base.get("timestamp") if isinstance(base, dict) else None
-            seconds = parse_quantity(timestamp) - 2 if isinstance(timestamp, str) else 0
+            try:
+                seconds = 0 if timestamp is None else parse_quantity(timestamp, most=MAX_TIMESTAMP) - 2
+            except DataError:
+                seconds = 0  # whoever reads the message says what is wrong with it
             self._epoch_ns = max(0, seconds) * 1_000_000_000
         return self._epoch_ns + self.untimed * _UNTIMED_STEP_NS
 
@@ -185,6 +186,15 @@ def _json_object(text: bytes) -> dict[str, Any]:
     return value
 
 
+def _text_of(value: Any) -> bytes:
+    import orjson
+
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:  # nested deeper than the encoder goes
+        raise DataError(f"cannot be written as JSON again: {error}") from None
+
+
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
     """The lines of the file; of a JSON array, its members."""
     import orjson
@@ -197,7 +207,7 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
         except orjson.JSONDecodeError as error:
             raise DataError(f"not a recording: {error}") from None
         for member in value if isinstance(value, list) else [value]:
-            yield orjson.dumps(member)
+            yield _text_of(member)
         return
     yield first
     while line := stream.readline(MAX_LINE_BYTES):
@@ -213,13 +223,11 @@ def _verbatim(text: bytes, cut: int) -> Arrival:
         False,
         _nanoseconds(head, "t"),
         _nanoseconds(head, "m"),
-        recorded_bytes=size if isinstance(size, int) else None,
+        recorded_bytes=size if isinstance(size, int) and size >= 0 else None,
     )
 
 
 def _timed(value: dict[str, Any]) -> Arrival:
-    import orjson
-
     wall = _nanoseconds(value, "t")
     steady = _nanoseconds(value, "m") if "m" in value else wall
     if "raw" in value:
@@ -230,7 +238,7 @@ def _timed(value: dict[str, Any]) -> Arrival:
         return Arrival(data, value.get("enc") != "json", wall, steady)
     if not isinstance(value.get("d"), dict):
         raise DataError("a recorded line without d or raw")
-    return Arrival(orjson.dumps(value["d"]), False, wall, steady)
+    return Arrival(_text_of(value["d"]), False, wall, steady)
 
 
 def _nanoseconds(value: dict[str, Any], name: str) -> int:

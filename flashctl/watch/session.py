@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from flashctl.core import defects
 from flashctl.core.output import Output, escape, wants_color
 from flashctl.core.stream import Connected, Disconnected
 from flashctl.core.urls import mask_url
-from flashctl.errors import DataError, ExitCode, UsageError
+from flashctl.errors import DataError, ExitCode, FlashctlError, UsageError
 from flashctl.watch.conditions import StopRule, parse_condition
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import Arrival, WatchEvent
@@ -145,16 +146,26 @@ class Session:
 
     def take(self, item: Item) -> bool:
         """Everything that follows from one item of the source; True when the run is over."""
-        return any(self.dispatch(event) for event in self._events(item))
+        return any(self._survive(event) for event in self._events(item))
+
+    def _survive(self, event: WatchEvent) -> bool:
+        """Dispatch; what nobody foresaw costs the event, not the run."""
+        try:
+            return self.dispatch(event)
+        except (FlashctlError, OSError):
+            raise  # --strict, a full disk, a reader that left
+        except Exception as error:
+            defects.caught("watch.session", error, event.name)
+            return self.ended
 
     def end_of_source(self) -> None:
         """The source has nothing more."""
         for event in self.tracker.end(self.stats.ended_ns or time.time_ns()):
-            self.dispatch(event)
+            self._survive(event)
 
     def emit(self, event: WatchEvent) -> None:
         """An event that somebody beside the stream found out."""
-        self.dispatch(event)
+        self._survive(event)
 
     def _events(self, item: Item) -> list[WatchEvent]:
         match item:

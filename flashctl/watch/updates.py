@@ -14,6 +14,7 @@ from typing import Any
 
 from flashctl.core.transaction_objects import raw_from_object
 from flashctl.errors import DataError
+from flashctl.eth.hexdata import MAX_HEIGHT, parse_quantity
 from flashctl.eth.keccak import keccak256
 
 __all__ = ["BlockUpdates", "is_block_object"]
@@ -68,7 +69,9 @@ class BlockUpdates:
             "withdrawals_root": block.get("withdrawalsRoot") or _ZERO,
         }
         number = block.get("number")
-        message["metadata"] = {"block_number": int(number, 16) if isinstance(number, str) else 0}
+        message["metadata"] = {
+            "block_number": 0 if number is None else parse_quantity(number, most=MAX_HEIGHT)
+        }
         return message
 
 

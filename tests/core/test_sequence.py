@@ -182,7 +182,12 @@ def test_metadata_numbers_need_only_agree_with_each_other() -> None:
 
 
 def test_a_truncated_block_shows_in_the_predecessor_that_the_next_names() -> None:
-    book = opened() >> fb(2, 0, 2, prev="1-4") << CloseReason.NEXT << PrevMismatch(PID[2], 0, "1-4", "1-1")
+    book = (
+        opened()
+        >> fb(2, 0, 2, prev="1-4")
+        << CloseReason.NEXT
+        << PrevMismatch(PID[2], 0, "1-4", "1-1", PID[1])
+    )
     (book << Opened << Accepted >> fb(2, 1, 2, prev="2-0") << Accepted).done()
 
 

@@ -94,7 +94,7 @@ class TestRefusals:
         ("times", "message"),
         [
             ({"canyon": 9, "ecotone": 8}, "ecotone at 8 is before canyon at 9"),
-            ({"canyon": "soon"}, "canyon_time 'soon' is not a number"),
+            ({"canyon": "soon"}, "canyon_time 'soon' is not an unsigned 64-bit number"),
             ({"canyon": -1}, "not an unsigned 64-bit number"),
             ({"canyon": True}, "not an unsigned 64-bit number"),
             ({"canyon": 2**64}, "not an unsigned 64-bit number"),

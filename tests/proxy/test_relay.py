@@ -146,7 +146,7 @@ class TestContinuations:
     """Messages that are placed by how they start end up where parsing puts them."""
 
     @pytest.mark.parametrize("space", [b"", b" "])
-    @pytest.mark.parametrize("index", [1, 9, 10, 255, 999_999_999])
+    @pytest.mark.parametrize("index", [1, 9, 10, 255, 65535])
     def test_by_the_start_alone(self, index: int, space: bytes) -> None:
         feed = Feed()
         start = b'{"payload_id":%s"%s","index":%s' % (space, payload_id(7).encode(), space)
@@ -156,7 +156,21 @@ class TestContinuations:
         assert feed.relay.stats.unplaced == 0
 
     @pytest.mark.parametrize(
-        "rest", [b"0,", b"01,", b"-1,", b"1.5,", b"1", b"1}", b",", b"1234567890,", b"\xb2,", b'"1",', b""]
+        "rest",
+        [
+            b"0,",
+            b"01,",
+            b"-1,",
+            b"1.5,",
+            b"1",
+            b"1}",
+            b",",
+            b"65536,",
+            b"1234567890,",
+            b"\xb2,",
+            b'"1",',
+            b"",
+        ],
     )
     def test_anything_unusual_is_parsed(self, rest: bytes) -> None:
         feed = Feed()

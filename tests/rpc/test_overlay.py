@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from support.stream_lab import StreamedBlock, StreamLab, contract, signed, word
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
-from flashctl.core.sequence import Assembler
+from flashctl.core import defects
+from flashctl.core.sequence import Accepted, Assembler
 from flashctl.core.wire import ZERO_HASH, Flashblock
 from flashctl.evm.calls import create_address
 from flashctl.op.forks import OpFork
 from flashctl.op.system_calls import BEACON_ROOTS, HISTORY_STORAGE
 from flashctl.rpc.chains import ChainRules
+from flashctl.rpc.execution import FlashblockRun
+from flashctl.rpc.held import Ended
 from flashctl.rpc.overlay import Overlay
-from flashctl.rpc.state import StateView
+from flashctl.rpc.state import Missing, StateView
 
 TARGET = b"\x99" * 20
 PROBE = contract("Probe")
 TOKEN = contract("Token")
+
+
+@pytest.fixture(autouse=True)
+def no_defects() -> Iterator[None]:
+    defects.forget()
+    yield
+    defects.forget()
 
 
 class Bench:
@@ -34,7 +45,7 @@ class Bench:
     def stream(self, *flashblocks: Flashblock) -> None:
         for flashblock in flashblocks:
             events = self.assembler.feed(flashblock, 0)
-            self.overlay.follow(events, self.assembler.payload)
+            self.overlay.follow(events)
             self.settle()
 
     def settle(self) -> None:
@@ -159,10 +170,10 @@ def test_a_block_whose_parent_is_unknown_waits_for_the_node() -> None:
     first = bench.lab.build([[pay(0, 0)]])
     second = bench.lab.build([[pay(0, 1)]], first.sealed.header)
     bench.stream(*second.flashblocks)
-    assert bench.pending is None and "waits for its parent" in bench.overlay.waiting
+    assert bench.pending is None and "waits for its parent" in bench.overlay.trouble
     bench.confirm(first)
     assert bench.pending == (2, 1, 2)
-    assert bench.overlay.waiting == ""
+    assert bench.overlay.trouble == ""
 
 
 def test_a_lost_tail_keeps_the_next_block_waiting() -> None:
@@ -176,23 +187,48 @@ def test_a_lost_tail_keeps_the_next_block_waiting() -> None:
     assert bench.overlay.counts.truncated == 1
 
 
-def test_a_gap_empties_pending_until_the_next_index_0() -> None:
+def test_a_gap_ends_the_growth_of_a_block_and_takes_nothing_back() -> None:
     bench = Bench()
     first = bench.lab.build([[pay(0, 0)], [pay(0, 1)], [pay(0, 2)]])
     bench.stream(first.flashblocks[0], first.flashblocks[1], first.flashblocks[3])
-    assert bench.pending is None
+    assert bench.pending == (1, 1, 2) and bench.balance(TARGET) == 5
+    assert "what follows did not arrive" in bench.overlay.trouble
     second = bench.lab.build([[pay(0, 3)]], first.sealed.header)
     bench.confirm(first)
     bench.stream(*second.flashblocks)
-    assert bench.pending == (2, 1, 2)
+    assert bench.pending == (2, 1, 2) and bench.overlay.trouble == ""
+    assert not bench.overlay.counts.retracted
 
 
-def test_what_was_preconfirmed_can_still_be_looked_up_after_a_gap() -> None:
+def test_a_server_that_replays_a_broken_payload_heals_it() -> None:
     bench = Bench()
     block = bench.lab.build([[pay(0, 0)], [pay(0, 1)], [pay(0, 2)]])
     bench.stream(block.flashblocks[0], block.flashblocks[1], block.flashblocks[3])
-    found = bench.overlay.recent(block.sealed.envelopes[1].hash)
-    assert found is not None and found[1] == 1
+    for flashblock in block.flashblocks:
+        bench.stream(flashblock)
+        assert bench.pending is not None and bench.pending[1] >= 1, "never less than before"
+    assert bench.pending == (1, 3, 4) and bench.overlay.trouble == ""
+
+
+def test_a_replay_that_says_something_else_changes_nothing() -> None:
+    bench = Bench()
+    block = bench.lab.build([[pay(0, 0)], [pay(0, 1)], [pay(0, 2)]])
+    bench.stream(block.flashblocks[0], block.flashblocks[1], block.flashblocks[3])
+    other = replace(block.flashblocks[1], diff=replace(block.flashblocks[1].diff, transactions=()))
+    bench.stream(block.flashblocks[0], other, *block.flashblocks[2:])
+    assert bench.pending == (1, 1, 2)
+
+
+def test_what_was_preconfirmed_can_still_be_looked_up_when_it_is_sealed() -> None:
+    """The node may be several, one of which has not heard of the block yet."""
+    bench = Bench()
+    block = bench.lab.build([[pay(0, 0)], [pay(0, 1)]])
+    again = bench.lab.build([[pay(0, 0)]], salt=1)
+    bench.stream(*again.flashblocks, *block.flashblocks)
+    bench.confirm(block)
+    found = bench.overlay.recent(block.sealed.envelopes[2].hash)
+    assert found is not None and found[1] == 2
+    assert bench.overlay.recent(again.sealed.envelopes[0].hash) is None, "that one never came to be"
 
 
 def test_a_block_built_again_replaces_the_first_build() -> None:
@@ -204,6 +240,7 @@ def test_a_block_built_again_replaces_the_first_build() -> None:
     bench.stream(*again.flashblocks)
     assert bench.pending == (1, 1, 2)
     assert bench.balance(TARGET) == 9
+    assert bench.overlay.counts.retracted == {Ended.REPLACED: 1}
 
 
 def test_a_sealed_block_that_differs_wins() -> None:
@@ -215,6 +252,7 @@ def test_a_sealed_block_that_differs_wins() -> None:
     bench.confirm(sealed)
     assert bench.pending is None
     assert bench.overlay.counts.reorged == 1
+    assert bench.overlay.counts.retracted == {Ended.REORGANISED: 1}
     bench.stream(*following.flashblocks)
     assert bench.balance(TARGET) == 11
 
@@ -272,6 +310,7 @@ def test_silence_empties_pending() -> None:
     bench.stream(*bench.lab.build([[pay(0, 0)]]).flashblocks)
     bench.overlay.expire()
     assert bench.pending is None
+    assert bench.overlay.counts.retracted == {Ended.EXPIRED: 1}
 
 
 def test_a_stream_without_state_roots() -> None:
@@ -295,7 +334,8 @@ def test_a_transaction_that_cannot_execute_ends_the_payload_not_the_overlay() ->
     block = bench.lab.build([[pay(0, 0)]])
     bad = replace(block.flashblocks[1], diff=replace(block.flashblocks[1].diff, transactions=(pay(0, 7),)))
     bench.stream(block.flashblocks[0], bad)
-    assert bench.pending is None and bench.overlay.counts.diverged == 1
+    assert bench.pending == (1, 0, 1) and bench.overlay.counts.diverged == 1
+    assert "does not execute" in bench.overlay.trouble
     junk = replace(bad, payload_id="0x" + "77" * 8, index=0, base=block.flashblocks[0].base)
     bench.stream(replace(junk, diff=replace(junk.diff, transactions=(b"\x02junk",))))
     assert bench.pending is None and bench.overlay.counts.diverged == 2
@@ -322,15 +362,110 @@ def test_receipts_that_differ_from_the_sealed_ones_start_afresh() -> None:
     assert bench.overlay.canonical is not None and bench.overlay.canonical.accounts == {}
 
 
-def test_lost_state_comes_back_with_the_next_head() -> None:
+@pytest.mark.parametrize("end", ["sealed", "expired", "given up", "replaced", "never begun"])
+def test_a_flashblock_that_comes_after_the_end_of_its_payload(end: str) -> None:
+    """It belongs to nothing that is held, and least of all to the payload that happens to be the last."""
+    bench = Bench()
+    block = bench.lab.build([[pay(0, 0)], [pay(1, 0)], [pay(2, 0)]])
+    following = bench.lab.build([[pay(3, 0)]], block.sealed.header)
+    accepted = [Accepted(flashblock, 0, 0, None) for flashblock in block.flashblocks]
+    overlay = bench.overlay
+    if end != "never begun":
+        bench.stream(*block.flashblocks[:2])
+    match end:
+        case "sealed":
+            bench.confirm(block)
+        case "expired":
+            overlay.expire()
+        case "given up":
+            first = block.flashblocks[2]
+            bad = replace(first, diff=replace(first.diff, transactions=(b"\x02junk",)))
+            overlay.follow([Accepted(bad, 0, 0, None)])
+            overlay.step()
+        case "replaced":
+            bench.stream(*bench.lab.build([[pay(4, 0)]], salt=1).flashblocks)
+    before = overlay.view
+    overlay.follow(accepted[2:])
+    bench.settle()
+    assert overlay.view is before or overlay.view == before
+    assert sum(overlay.counts.ignored.values()) == 2
+    bench.confirm(block)
+    bench.stream(*following.flashblocks)
+    assert bench.pending == (2, 1, 2)
+
+
+def test_a_payload_that_begins_when_its_block_is_sealed() -> None:
+    """The stream is a block behind the node."""
     bench = Bench()
     first = bench.lab.build([[pay(0, 0)]])
+    second = bench.lab.build([[pay(0, 1)]], first.sealed.header)
+    bench.confirm(first)
     bench.stream(*first.flashblocks)
-    bench.overlay.lose_state()
-    assert bench.pending is None
-    bench.overlay.confirm([bench.lab.start])
-    bench.settle()
-    assert bench.pending == (1, 1, 2)
+    assert bench.pending is None and bench.overlay.counts.ignored == {"late": 2}
+    bench.stream(*second.flashblocks)
+    assert bench.pending == (2, 1, 2)
+
+
+def test_a_payload_that_lies_about_its_number() -> None:
+    bench = Bench()
+    block = bench.lab.build([[pay(0, 0)]])
+    base = block.flashblocks[0].base
+    assert base is not None
+    bench.stream(replace(block.flashblocks[0], base=replace(base, block_number=7)))
+    assert bench.pending is None and bench.overlay.counts.diverged == 1
+    assert "block 7 is not followed" in bench.overlay.trouble
+
+
+def test_a_defect_costs_the_payload(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    first = bench.lab.build([[pay(0, 0)], [pay(1, 0)]])
+    second = bench.lab.build([[pay(0, 1)]], first.sealed.header)
+    bench.stream(*first.flashblocks[:2])
+
+    def fail(self: FlashblockRun) -> Missing:
+        raise IndexError("nobody thought of this")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FlashblockRun, "advance", fail)
+        bench.stream(first.flashblocks[2])
+    assert bench.pending == (1, 1, 2) and "a defect" in bench.overlay.trouble
+    assert defects.counts()["rpc.overlay"] == 1
+    bench.confirm(first)
+    bench.stream(*second.flashblocks)
+    assert bench.pending == (2, 1, 2) and bench.overlay.trouble == ""
+
+
+def test_what_waits_is_fetched_for_in_the_same_round() -> None:
+    """Accounts, contracts and slots of three flashblocks in as many fetches as those of one."""
+
+    def rounds(bench: Bench, flashblocks: tuple[Flashblock, ...]) -> int:
+        for flashblock in flashblocks:
+            bench.overlay.follow(bench.assembler.feed(flashblock, 0))
+        before = len(bench.lab.loads)
+        bench.settle()
+        return len(bench.lab.loads) - before
+
+    lab = StreamLab()
+    code = bytes.fromhex(PROBE["code"].removeprefix("0x"))
+    creator = int.from_bytes(DEVNET_ACCOUNTS[0].address, "big")
+    probes = [create_address(creator, nonce).to_bytes(20, "big") for nonce in range(3)]
+    deploy = lab.build([[signed(0, nonce, None, data=code, gas=3_000_000) for nonce in range(3)]])
+    fill = bytes.fromhex(PROBE["fill(uint256,uint256)"])
+    use = lab.build(
+        [
+            [signed(sender, 0, probes[sender - 1], data=fill + word(sender) + word(2), gas=500_000)]
+            for sender in (1, 2, 3)
+        ],
+        deploy.sealed.header,
+    )
+    one, all_three = Bench(lab), Bench(lab)
+    for bench in (one, all_three):
+        bench.overlay.confirm([deploy.canonical])
+        bench.stream(use.flashblocks[0])
+    alone = rounds(one, use.flashblocks[1:2])
+    assert rounds(all_three, use.flashblocks[1:]) == alone
+    assert all_three.pending == (2, 3, 4) and all_three.overlay.view is not None
+    assert all_three.overlay.view.latest.agrees
 
 
 def test_updates_name_the_new_transactions() -> None:

@@ -111,7 +111,7 @@ def test_every_flashblock_of_a_real_block(name: str, streamed: dict[str, object]
     overlay.confirm([canonical_block(recorded.parent)])
     for message in streamed["flashblocks"]:  # type: ignore[attr-defined]
         flashblock = from_object(message)
-        overlay.follow(assembler.feed(flashblock, 0), assembler.payload)
+        overlay.follow(assembler.feed(flashblock, 0))
         while missing := overlay.step():
             assert overlay.canonical is not None
             missing.add(overlay.canonical.without_known(touched(recorded, overlay.hopeless())))

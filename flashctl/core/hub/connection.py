@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
+from flashctl.core import defects
 from flashctl.core.hub.framing import (
     ClientFrames,
     CloseCode,
@@ -198,6 +199,9 @@ class Connection(asyncio.BufferedProtocol):
             self._decide(request, await decision)
         except InvalidRequest as error:
             self._answer(error.response)
+        except Exception as error:
+            defects.caught("hub.admission", error)
+            self._answer(HttpResponse.text(500, ""))
 
     def _decide(self, request: Request, decision: Admission | HttpResponse) -> None:
         if isinstance(decision, HttpResponse):
