@@ -6,7 +6,7 @@ this one stays short:
     FlashctlError
     ├── Failed          1    the operation ran and the answer is no
     ├── UsageError      2    a flag, an argument, a profile or a configuration file is wrong
-    ├── DataError      65    bytes or text could not be decoded
+    ├── DataError      65    bytes or text could not be decoded (InvalidParams: a caller's)
     ├── UnavailableError 69  nobody answers
     ├── IoError        74    a file cannot be read or written
     ├── ProtocolError  76    the peer speaks, but not what was expected
@@ -30,6 +30,7 @@ __all__ = [
     "ExitCode",
     "Failed",
     "FlashctlError",
+    "InvalidParams",
     "IoError",
     "ProtocolError",
     "Terminated",
@@ -87,6 +88,11 @@ class DataError(FlashctlError):
     """Input could not be decoded."""
 
     exit_code = ExitCode.DATA
+
+
+class InvalidParams(DataError):
+    """A caller's parameters do not fit: the one kind of undecodable input whose text goes back to whoever sent
+    it. Layers subclass it for what they read of a request, and for nothing else."""
 
 
 class UnavailableError(FlashctlError):

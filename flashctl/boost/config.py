@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.core import jwt
-from flashctl.core.http1 import Endpoint
+from flashctl.core.endpoint import Endpoint
 from flashctl.core.stream import check_stream_url
 from flashctl.errors import UsageError
 
@@ -18,7 +18,7 @@ __all__ = ["BoostConfig", "FlashblocksConfig", "Upstream"]
 class Upstream:
     """One execution client's engine port."""
 
-    url: str
+    url: str = field(repr=False)
     jwt_secret: bytes | jwt.JwtSecret = field(repr=False)
     timeout_s: float = 1.0
     """For each HTTP request."""
@@ -57,7 +57,7 @@ class Upstream:
             secret = default
         else:
             raise UsageError(
-                f"Missing Client JWT secret for {endpoint.url}",
+                f"Missing Client JWT secret for {endpoint.shown}",
                 hint=f"--{name}-jwt-path FILE or --{name}-jwt-token HEX",
             )
         return cls(endpoint.url, secret, timeout_ms / 1000)

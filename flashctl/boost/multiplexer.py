@@ -27,6 +27,7 @@ from flashctl.boost.payloads import PayloadService
 from flashctl.boost.rounds import Incoming, Round, Rounds, Verdict
 from flashctl.core.engine import ForkchoiceResult, ForkchoiceState, attributes_from_json, payload_id_from_json
 from flashctl.core.engine_client import EngineClient
+from flashctl.core.jsonrpc.errors import reading_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, required
 from flashctl.errors import DataError, FlashctlError
 from flashctl.op.attributes import PayloadAttributes
@@ -102,7 +103,7 @@ class Multiplexer:
         started = time.monotonic()
         ok = False
         try:
-            reply = await self._l2.post_raw(request)
+            reply = await self._l2.relay(method, request)
             ok = True
         finally:
             span = "exchange_capabilities" if method == "engine_exchangeCapabilities" else "forward"
@@ -208,7 +209,8 @@ class Multiplexer:
 
     def _get_payload(self, version: int) -> Handler:
         async def get_payload(params: list[Any]) -> Any:
-            identity = payload_id_from_json(required(params, 0, "payloadId"))
+            with reading_params():
+                identity = payload_id_from_json(required(params, 0, "payloadId"))
             return await self._payloads.get(identity, version)
 
         return get_payload

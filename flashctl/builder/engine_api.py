@@ -26,7 +26,7 @@ from flashctl.core.engine import (
     payload_id_from_json,
     payload_to_json,
 )
-from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
+from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params, reading_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
 from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.op.attributes import PayloadAttributes
@@ -67,9 +67,10 @@ class EngineApi:
 
     def _forkchoice(self, version: int) -> Handler:
         async def handler(params: list[Any]) -> Any:
-            state = ForkchoiceState.from_json(required(params, 0, "forkchoiceState"))
-            given = optional(params, 1)
-            attributes = attributes_from_json(given) if given is not None else None
+            with reading_params():
+                state = ForkchoiceState.from_json(required(params, 0, "forkchoiceState"))
+                given = optional(params, 1)
+                attributes = attributes_from_json(given) if given is not None else None
             if attributes is not None:
                 self._check_attributes(version, attributes)
             return (await self._node.forkchoice_updated(state, attributes)).to_json()
@@ -83,21 +84,24 @@ class EngineApi:
             if version >= 3:
                 if optional(params, 1):
                     raise invalid_params("an L2 block has no blobs, got versioned hashes")
-                root = parse_hex(required(params, 2, "parentBeaconBlockRoot"), size=32)
+                with reading_params():
+                    root = parse_hex(required(params, 2, "parentBeaconBlockRoot"), size=32)
             if version >= 4:
                 requests = required(params, 3, "executionRequests")
             self._check_version(version, new_payload_version(self._fork_of(payload)))
-            try:
-                block = payload_from_json(payload, root, requests=requests)
-            except BlockHashMismatch as error:
-                return PayloadStatus(Status.INVALID, None, str(error)).to_json()
+            with reading_params():
+                try:
+                    block = payload_from_json(payload, root, requests=requests)
+                except BlockHashMismatch as error:
+                    return PayloadStatus(Status.INVALID, None, str(error)).to_json()
             return (await self._node.new_payload(block)).to_json()
 
         return handler
 
     def _get_payload(self, version: int) -> Handler:
         async def handler(params: list[Any]) -> Any:
-            identity = payload_id_from_json(required(params, 0, "payloadId"))
+            with reading_params():
+                identity = payload_id_from_json(required(params, 0, "payloadId"))
             job = self._node.payloads.job(identity)
             if job is not None:
                 fork = self._node.chain.config.fork_at(job.attributes.timestamp)
@@ -116,11 +120,14 @@ class EngineApi:
             raise invalid_params("hashes is not a list")
         if len(hashes) > MAX_BODIES:
             raise RpcError(Code.TOO_LARGE_REQUEST, f"Too large request: at most {MAX_BODIES} bodies")
-        return [_body(self._node.chain.block(parse_hex(item, size=32))) for item in hashes]
+        with reading_params():
+            wanted = [parse_hex(item, size=32) for item in hashes]
+        return [_body(self._node.chain.block(block_hash)) for block_hash in wanted]
 
     async def _bodies_by_range(self, params: list[Any]) -> Any:
-        start = parse_quantity(required(params, 0, "start"))
-        count = parse_quantity(required(params, 1, "count"))
+        with reading_params():
+            start = parse_quantity(required(params, 0, "start"))
+            count = parse_quantity(required(params, 1, "count"))
         if start < 1 or count < 1:
             raise invalid_params(f"invalid start or count, start: {start} count: {count}")
         if count > MAX_BODIES:
@@ -149,7 +156,9 @@ class EngineApi:
     def _fork_of(self, payload: Any) -> OpFork:
         if not isinstance(payload, dict):
             raise invalid_params("payload is not an object")
-        return self._node.chain.config.fork_at(parse_quantity(payload.get("timestamp", "")))
+        with reading_params():
+            timestamp = parse_quantity(payload.get("timestamp", ""))
+        return self._node.chain.config.fork_at(timestamp)
 
     def _check_version(self, version: int, wanted: int) -> None:
         if version != max(wanted, 2):

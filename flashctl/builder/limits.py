@@ -13,7 +13,7 @@ from typing import Any
 
 from flashctl.builder.config import BuilderConfig
 from flashctl.builder.job import JobLimits
-from flashctl.core.jsonrpc.errors import invalid_params
+from flashctl.core.jsonrpc.errors import invalid_params, reading_params
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.eth.hexdata import parse_quantity
 
@@ -57,4 +57,5 @@ def _number(value: Any) -> int:
         if value < 0:
             raise invalid_params(f"{value} is negative")
         return value
-    return parse_quantity(value)
+    with reading_params():
+        return parse_quantity(value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from flashctl.errors import DataError
+from flashctl.errors import InvalidParams
 
 __all__ = [
     "BlockHash",
@@ -53,7 +53,7 @@ BlockNumber: TypeAlias = Tag | int
 BlockRef: TypeAlias = Tag | int | BlockHash
 
 
-class InvalidBlockRef(DataError):
+class InvalidBlockRef(InvalidParams):
     """A parameter that names no block; the text is the message of the JSON-RPC error."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from flashctl.core.jsonrpc.methods import optional, required
-from flashctl.errors import DataError
+from flashctl.errors import InvalidParams
 from flashctl.eth.hexdata import InvalidHex, parse_hex, parse_quantity
 from flashctl.eth.transactions import (
     AccessListEntry,
@@ -51,7 +51,7 @@ _WORD: Final = 32
 _T = TypeVar("_T")
 
 
-class InvalidCall(DataError):
+class InvalidCall(InvalidParams):
     """A call or override object that makes no sense; the text is the message of the JSON-RPC error."""
 
 

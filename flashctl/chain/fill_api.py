@@ -15,7 +15,7 @@ from typing import Any, Final
 from flashctl.chain.blocktag import Tag
 from flashctl.chain.call_params import InvalidCall, simulated_call
 from flashctl.chain.views import transaction_json
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import Code, RpcError, reading_params
 from flashctl.core.jsonrpc.methods import Handler, required
 from flashctl.eth.hexdata import InvalidHex, parse_quantity, quantity, to_hex
 from flashctl.eth.transactions import AccessListTx, LegacyTx, encode_transaction
@@ -73,7 +73,7 @@ class FillApi:
         if fields.get("gasPrice") is not None:
             if fields.get("authorizationList") is not None:
                 raise InvalidCall("both gasPrice and authorizationList specified")
-            if not parse_quantity(fields["gasPrice"]):
+            if not _given(fields["gasPrice"]):
                 raise InvalidCall("gasPrice must be non-zero after london fork")
             return {}
         given_tip, given_cap = fields.get("maxPriorityFeePerGas"), fields.get("maxFeePerGas")
@@ -81,7 +81,7 @@ class FillApi:
             tip, base_fee = await asyncio.gather(self._tip(given_tip), self._base_fee())
             cap = tip + BASE_FEE_MARGIN * base_fee
         else:
-            tip, cap = await self._tip(given_tip), parse_quantity(given_cap)
+            tip, cap = await self._tip(given_tip), _given(given_cap)
         if not cap:
             raise InvalidCall("maxFeePerGas must be non-zero")
         if cap < tip:
@@ -89,7 +89,7 @@ class FillApi:
         return {"maxPriorityFeePerGas": quantity(tip), "maxFeePerGas": quantity(cap)}
 
     async def _tip(self, given: Any) -> int:
-        return await self._number("eth_maxPriorityFeePerGas") if given is None else parse_quantity(given)
+        return await self._number("eth_maxPriorityFeePerGas") if given is None else _given(given)
 
     async def _base_fee(self) -> int:
         block = await self._ask("eth_getBlockByNumber", [_PENDING, False])
@@ -99,6 +99,12 @@ class FillApi:
 
     async def _number(self, method: str, *params: Any) -> int:
         return _answered(method, await self._ask(method, list(params)))
+
+
+def _given(value: Any) -> int:
+    """A number of the caller's."""
+    with reading_params():
+        return parse_quantity(value)
 
 
 def _answered(method: str, answer: Any) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flashctl.chain.blocktag import BlockNumber, parse_block_number
-from flashctl.errors import DataError
+from flashctl.errors import InvalidParams
 from flashctl.eth.bloom import bloom_bits
 from flashctl.eth.hexdata import InvalidHex, parse_hex
 from flashctl.eth.receipts import Log
@@ -29,7 +29,7 @@ _ADDRESS_SIZE: Final = 20
 _TOPIC_SIZE: Final = 32
 
 
-class InvalidFilter(DataError):
+class InvalidFilter(InvalidParams):
     """A filter object that asks for nothing meaningful; the text is the message of the JSON-RPC error."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from flashctl.errors import DataError
+from flashctl.errors import InvalidParams
 from flashctl.evm.tracers.calls import CallTracerOptions
 from flashctl.evm.tracers.prestate import PrestateOptions
 from flashctl.evm.tracers.struct_log import StructLogOptions
@@ -34,7 +34,7 @@ _SECONDS: Final = {
 _MAX_DURATION_CHARACTERS: Final = 40
 
 
-class InvalidTraceConfig(DataError):
+class InvalidTraceConfig(InvalidParams):
     """Options that make no sense or that no tracer here has; the text is the message of the error."""
 
 

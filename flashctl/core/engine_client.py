@@ -17,7 +17,8 @@ from flashctl.core.engine import (
     attributes_to_json,
 )
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.errors import DataError, ProtocolError
+from flashctl.core.upstream import InvalidAnswer
+from flashctl.errors import DataError
 from flashctl.eth.hexdata import to_hex
 from flashctl.op.attributes import PayloadAttributes
 
@@ -27,8 +28,10 @@ __all__ = ["EngineClient", "requests_of"]
 class EngineClient(JsonRpcClient):
     """A JSON-RPC client of an execution client's engine port.
 
-    Beside what `JsonRpcClient.call` raises, an answer of the wrong shape is a `ProtocolError`.
+    Beside what `JsonRpcClient.call` raises, an answer of the wrong shape is an `InvalidAnswer`.
     """
+
+    exact = True
 
     async def forkchoice_updated(
         self,
@@ -45,7 +48,7 @@ class EngineClient(JsonRpcClient):
         try:
             return ForkchoiceResult.from_json(answer)
         except DataError as error:
-            raise ProtocolError(f"{self.url} answered {method} with {error}") from None
+            raise InvalidAnswer(f"{self.url} answered {method} with {error}") from None
 
     async def get_payload(
         self, payload_id: bytes, *, version: int, timeout_s: float | None = None
@@ -54,7 +57,7 @@ class EngineClient(JsonRpcClient):
         method = f"engine_getPayloadV{version}"
         answer = await self.call(method, [to_hex(payload_id)], timeout_s=timeout_s)
         if not isinstance(answer, dict) or not isinstance(answer.get("executionPayload"), dict):
-            raise ProtocolError(f"{self.url} answered {method} without a payload")
+            raise InvalidAnswer(f"{self.url} answered {method} without a payload")
         return answer
 
     async def new_payload(
@@ -78,13 +81,13 @@ class EngineClient(JsonRpcClient):
         try:
             return PayloadStatus.from_json(answer)
         except InvalidEngineObject as error:
-            raise ProtocolError(f"{self.url} answered {method} with {error}") from None
+            raise InvalidAnswer(f"{self.url} answered {method} with {error}") from None
 
     async def exchange_capabilities(self, ours: Sequence[str]) -> list[str]:
         """The engine methods the other side has."""
         answer = await self.call("engine_exchangeCapabilities", [list(ours)])
         if not isinstance(answer, list) or not all(isinstance(name, str) for name in answer):
-            raise ProtocolError(f"{self.url} answered engine_exchangeCapabilities with something else")
+            raise InvalidAnswer(f"{self.url} answered engine_exchangeCapabilities with something else")
         return answer
 
 

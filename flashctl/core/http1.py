@@ -3,13 +3,13 @@
 `httpx` costs 0.8 ms a call here and falls to some 600 requests/s under 16 callers, with tails longer than
 a flashblock; this client costs 0.2 ms and holds 40,000/s, because it does one thing. Two layers:
 
-- `ResponseParser` and `encode_post` are sans-I/O: bytes in, `Reply` out. They know the limits.
-- `HttpClient` owns sockets: a bounded pool of connections to one URL. A connection carries one request at
-  a time, never two, and goes back to the pool only after a complete reply that allows keeping it.
+- `core.http_reply` and `core.endpoint` are sans-I/O: bytes in, `Reply` out. They know the limits.
+- `HttpClient` owns sockets: a bounded pool of connections to one URL, and the line before it. A connection
+  carries one request at a time, never two, and goes back to the pool only after a complete reply that allows
+  keeping it. What must not wait behind other people's requests has a client of its own.
 
-Nothing is retried, with one exception: a pooled connection that the server closed while it lay idle. Only
-a request sent on a reused connection that ended before the first byte of a reply is sent again, once, on
-a new connection (RFC 9112, 9.3.1).
+Nothing is retried, with one exception: a request that its caller calls repeatable, sent on a pooled connection
+that ended before the first byte of a reply, is sent once more, on a new connection (RFC 9112, 9.3.1).
 """
 
 from __future__ import annotations
@@ -19,237 +19,21 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final, cast
-from urllib.parse import urlsplit
 
-import httptools
+from flashctl.core.endpoint import Endpoint, encode_post, request_prefix
+from flashctl.core.http_reply import (
+    DEFAULT_LIMITS,
+    BodyBudget,
+    ClientLimits,
+    Reply,
+    ResponseParser,
+    decoded,
+)
+from flashctl.core.upstream import InvalidAnswer, TooManyInLine, Unreachable, UpstreamTimedOut
 
-from flashctl import __version__
-from flashctl.errors import ProtocolError, TimedOut, UnavailableError, UsageError
-
-__all__ = [
-    "DEFAULT_LIMITS",
-    "ClientLimits",
-    "Endpoint",
-    "HttpClient",
-    "Reply",
-    "ReplyTooLarge",
-    "ResponseParser",
-    "encode_post",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """What one client may use, and what it accepts from the other side."""
-
-    head_bytes: int = 64 * 1024
-    """Longest status line and headers."""
-
-    body_bytes: int = 256 * 1024 * 1024
-    """Longest reply body: a debug trace of a full block is the largest answer seen in the field."""
-
-    connections: int = 64
-    """Open connections to the endpoint; further requests wait their turn within their time-out."""
-
-    idle_s: float = 25.0
-    """How long an unused connection is trusted. Below the 30 s after which common proxies cut one."""
-
-
-DEFAULT_LIMITS = ClientLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A complete HTTP response."""
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    """Names in lower case, in order of arrival."""
-
-    body: bytes
-    keep_alive: bool
-    """Whether the connection may carry another request."""
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first value of a header, by its lower-case name."""
-        return next((value for key, value in self.headers if key == name), None)
-
-
-class ReplyTooLarge(ProtocolError):
-    """A response head or body passed its limit."""
-
-    limit: Final[int]
-
-    def __init__(self, part: str, limit: int) -> None:
-        super().__init__(f"HTTP response {part} is over the limit of {limit} bytes")
-        self.limit = limit
-
-
-class ResponseParser:
-    """Bytes of one connection in, one `Reply` out.
-
-    Interim responses (1xx) are passed over. Anything after the end of a reply is an error: a server that
-    does not keep to one reply per request cannot be trusted with the next.
-    """
-
-    __slots__ = (
-        "_body",
-        "_body_size",
-        "_complete",
-        "_error",
-        "_framed",
-        "_head_done",
-        "_head_size",
-        "_headers",
-        "_keep_alive",
-        "_limits",
-        "_parser",
-        "started",
-    )
-
-    started: bool
-    """Whether any byte has arrived."""
-
-    def __init__(self, limits: ClientLimits = DEFAULT_LIMITS) -> None:
-        self._limits = limits
-        self._parser = httptools.HttpResponseParser(self)
-        self._error: ProtocolError | None = None
-        self.started = False
-        self._head_size = 0
-        self._complete = False
-        self.on_message_begin()
-
-    def receive_data(self, data: bytes) -> Reply | None:
-        """Take bytes from the socket; the reply once it is complete.
-
-        Raises:
-            ProtocolError: If the bytes are not HTTP/1.x, or pass a limit. The connection is then useless.
-        """
-        self.started = True
-        if not self._head_done:
-            self._head_size += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as error:
-            raise ProtocolError("unexpected HTTP upgrade") from error
-        except httptools.HttpParserError as error:
-            raise self._error or ProtocolError(f"invalid HTTP response: {error}") from error
-        if not self._head_done and self._head_size > self._limits.head_bytes:
-            raise ReplyTooLarge("head", self._limits.head_bytes)
-        return self._reply(keep_alive=self._keep_alive) if self._complete else None
-
-    def receive_eof(self) -> Reply:
-        """The reply that ends with its connection, for servers that give no length.
-
-        Raises:
-            ProtocolError: If the reply was cut short.
-        """
-        if self._head_done and not self._framed:
-            return self._reply(keep_alive=False)
-        raise ProtocolError("connection closed before the end of the HTTP response")
-
-    def _reply(self, *, keep_alive: bool) -> Reply:
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        return Reply(self._parser.get_status_code(), tuple(self._headers), body, keep_alive)
-
-    # Called by httptools, by these names. What they raise comes out of feed_data as a parser error, hence
-    # `_error`.
-
-    def on_message_begin(self) -> None:
-        if self._complete:
-            # A second reply behind the first: nobody asked for it, nobody may take it for an answer.
-            self._error = ProtocolError("more than one HTTP response to one request")
-            raise self._error
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._body: list[bytes] = []
-        self._body_size = 0
-        self._head_done = False
-        self._framed = False
-        self._keep_alive = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        self._framed = self._framed or name in (b"content-length", b"transfer-encoding")
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        self._head_done = True
-
-    def on_body(self, body: bytes) -> None:
-        self._body_size += len(body)
-        if self._body_size > self._limits.body_bytes:
-            self._error = ReplyTooLarge("body", self._limits.body_bytes)
-            raise self._error
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        self._complete = self._parser.get_status_code() >= 200
-        # Only here: once the message is over the parser has forgotten it.
-        self._keep_alive = self._parser.should_keep_alive()
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where requests go, taken apart from a URL once."""
-
-    url: str
-    host: str
-    port: int
-    path: str
-    tls: bool
-
-    @classmethod
-    def parse(cls, url: str, *, default_scheme: str = "http") -> Endpoint:
-        """Take a URL apart; one without a scheme (`127.0.0.1:8551`) gets `default_scheme`.
-
-        Raises:
-            UsageError: If it is not an http or https URL with a host.
-        """
-        text = url.strip()
-        if "://" not in text:
-            text = f"{default_scheme}://{text}"
-        try:
-            parts = urlsplit(text)
-            port = parts.port
-        except ValueError as error:
-            raise UsageError(f"not a URL: {url!r} ({error})") from None
-        if parts.scheme not in ("http", "https"):
-            raise UsageError(f"not an http or https URL: {url!r}")
-        if not parts.hostname or not (parts.netloc + parts.path + parts.query).isprintable() or " " in text:
-            raise UsageError(f"not a URL: {url!r}")
-        tls = parts.scheme == "https"
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return cls(text, parts.hostname, port or (443 if tls else 80), path, tls)
-
-    @property
-    def authority(self) -> str:
-        """What the Host header holds."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-
-def encode_post(prefix: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """A whole request in one piece, so that it leaves in one write.
-
-    `prefix` is `request_prefix(endpoint)`: the part that never changes.
-    """
-    lines = [prefix]
-    lines += [name + b": " + value + b"\r\n" for name, value in headers]
-    lines += [b"content-length: %d\r\n\r\n" % len(body), body]
-    return b"".join(lines)
-
-
-def request_prefix(endpoint: Endpoint) -> bytes:
-    """The request line and the headers that every request to an endpoint shares."""
-    return (
-        f"POST {endpoint.path} HTTP/1.1\r\n"
-        f"host: {endpoint.authority}\r\n"
-        f"user-agent: flashctl/{__version__}\r\n"
-        "content-type: application/json\r\n"
-        "accept: application/json\r\n"
-    ).encode()
+__all__ = ["DEFAULT_LIMITS", "ClientLimits", "HttpClient", "Reply"]
 
 
 class _ConnectionLost(Exception):
@@ -263,26 +47,30 @@ class _ConnectionLost(Exception):
 class _Connection(asyncio.Protocol):
     """One socket, one request at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: ClientLimits) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: ClientLimits, budget: BodyBudget) -> None:
         self._loop = loop
         self._limits = limits
+        self._budget = budget
         self._transport: asyncio.Transport | None = None
         self._parser: ResponseParser | None = None
         self._waiter: asyncio.Future[Reply] | None = None
         self.reusable = True
-        self.reused = False
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def send(self, request: bytes) -> asyncio.Future[Reply]:
-        """Write a request; the future ends with its reply, a `ProtocolError` or `_ConnectionLost`."""
-        assert self._waiter is None and self._transport is not None
-        self._parser = ResponseParser(self._limits)
-        self._waiter = self._loop.create_future()
+        """Write a request; the future ends with its reply, an `InvalidAnswer` or `_ConnectionLost`."""
+        assert self._waiter is None
+        waiter: asyncio.Future[Reply] = self._loop.create_future()
+        if self._transport is None:
+            waiter.set_exception(_ConnectionLost("connection closed", untouched=True))
+            return waiter
+        self._parser = ResponseParser(self._limits, self._budget)
+        self._waiter = waiter
         self._transport.write(request)
-        return self._waiter
+        return waiter
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
@@ -292,7 +80,7 @@ class _Connection(asyncio.Protocol):
             return
         try:
             reply = parser.receive_data(data)
-        except ProtocolError as error:
+        except InvalidAnswer as error:
             self.close()
             self._finish(error)
             return
@@ -305,25 +93,33 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
+        self._transport = None
         parser = self._parser
         if parser is None:
             return
         if exc is None and parser.started:
             try:
                 self._finish(parser.receive_eof())
-            except ProtocolError as error:
+            except InvalidAnswer as error:
                 self._finish(error)
             return
         self._finish(_ConnectionLost(str(exc or "connection closed"), untouched=not parser.started))
 
     def _finish(self, result: Reply | Exception) -> None:
-        waiter, self._waiter, self._parser = self._waiter, None, None
+        waiter = self._waiter
+        self._let_go()
         if waiter is None or waiter.done():
             return
         if isinstance(result, Reply):
             waiter.set_result(result)
         else:
-            waiter.set_exception(result)
+            # Where it was raised is no news, and those frames hold what had been received.
+            waiter.set_exception(result.with_traceback(None))
+
+    def _let_go(self) -> None:
+        if self._parser is not None:
+            self._parser.close()
+        self._parser = self._waiter = None
 
     def close(self) -> None:
         self.reusable = False
@@ -333,9 +129,61 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection at once: its reply is no longer wanted and would mix with the next."""
         self.reusable = False
-        self._parser = self._waiter = None
+        self._let_go()
         if self._transport is not None:
             self._transport.abort()
+
+
+class _Line:
+    """Places for requests under way, and the line of those that wait for one, first come, first served."""
+
+    def __init__(self, limits: ClientLimits, shown: str) -> None:
+        self._limits = limits
+        self._shown = shown
+        self._free = limits.connections
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._count = 0
+        self._bytes = 0
+
+    async def enter(self, size: int) -> None:
+        """Take a place for a request of `size` bytes.
+
+        Raises:
+            TooManyInLine: If the line is full, or no place came free in time.
+        """
+        if self._free and not self._count:
+            self._free -= 1
+            return
+        limits = self._limits
+        if self._count >= limits.line or self._bytes + size > limits.line_bytes:
+            raise TooManyInLine(f"{self._shown}: {self._count} requests wait for a connection already")
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        self._count += 1
+        self._bytes += size
+        try:
+            async with asyncio.timeout(limits.line_s):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self.leave()
+            if isinstance(error, TimeoutError):
+                raise TooManyInLine(
+                    f"{self._shown}: no connection came free within {limits.line_s:g} s"
+                ) from None
+            raise
+        finally:
+            self._count -= 1
+            self._bytes -= size
+
+    def leave(self) -> None:
+        """Give the place to the next in line."""
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
 
 
 class HttpClient:
@@ -355,8 +203,9 @@ class HttpClient:
         """Nothing is opened yet.
 
         Args:
-            url: http or https; without a scheme http.
-            timeout_s: for a whole request, from waiting for a connection to the last byte of the reply.
+            url: http or https; without a scheme http. `user:password@` is sent as Basic credentials.
+            timeout_s: for a whole exchange, from connecting to the last byte of the reply. Waiting in line for
+                a connection is not part of it, and bounded by `limits`.
             limits: see `ClientLimits`.
             tls: for https, instead of the system's trust store.
 
@@ -370,7 +219,8 @@ class HttpClient:
         self._tls = tls
         self._idle: deque[_Connection] = deque()
         self._busy: set[_Connection] = set()
-        self._slots = asyncio.Semaphore(limits.connections)
+        self._line = _Line(limits, self.endpoint.shown)
+        self._budget = BodyBudget(limits.bodies_bytes)
         self._closed = False
 
     async def post(
@@ -379,47 +229,77 @@ class HttpClient:
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
         timeout_s: float | None = None,
+        repeatable: bool = False,
     ) -> Reply:
-        """Send one request and wait for its reply, whatever its status.
+        """Send one request and wait for its reply, whatever its status; its body is unpacked.
+
+        Args:
+            body: what is sent.
+            headers: beside the usual ones.
+            timeout_s: instead of the client's.
+            repeatable: whether it may reach the server twice, because it changes nothing there.
 
         Raises:
-            TimedOut: If the whole exchange did not end within the time-out.
-            UnavailableError: If no connection could be made, or it broke before the reply.
-            ProtocolError: If what came back is not HTTP or passes a limit.
+            TooManyInLine: If no connection came free.
+            UpstreamTimedOut: If the exchange did not end within the time-out.
+            Unreachable: If no connection could be made, or it broke before the reply.
+            InvalidAnswer: If what came back is not HTTP or passes a limit.
         """
         limit = self._timeout_s if timeout_s is None else timeout_s
         request = encode_post(self._prefix, headers, body)
+        shown = self.endpoint.shown
+        await self._line.enter(len(request))
         try:
-            async with asyncio.timeout(limit), self._slots:
-                return await self._exchange(request)
+            async with asyncio.timeout(limit):
+                reply = await self._exchange(request, repeatable=repeatable)
+                if reply.header(b"content-encoding") is not None:
+                    unpacked = await asyncio.to_thread(decoded, reply, self._limits.body_bytes)
+                    reply = replace(reply, body=unpacked)
+                return reply
         except TimeoutError:
-            raise TimedOut(f"{self.endpoint.url} did not answer within {limit:g} s") from None
+            raise UpstreamTimedOut(f"{shown} did not answer within {limit:g} s") from None
+        except InvalidAnswer as error:
+            error.args = (f"{shown}: {error}",)
+            raise
+        finally:
+            self._line.leave()
 
-    async def _exchange(self, request: bytes) -> Reply:
-        while True:
-            connection = self._take_idle() or await self._open()
-            self._busy.add(connection)
+    async def _exchange(self, request: bytes, *, repeatable: bool) -> Reply:
+        limits = self._limits
+        connection = self._take_idle(limits.idle_s if repeatable else min(limits.fresh_s, limits.idle_s))
+        if connection is not None:
             try:
-                reply = await connection.send(request)
+                return await self._send(connection, request)
             except _ConnectionLost as error:
-                if connection.reused and error.untouched:
-                    continue
-                raise UnavailableError(f"{self.endpoint.url}: {error}") from None
-            except asyncio.CancelledError:
-                connection.abort()
-                raise
-            finally:
-                self._busy.discard(connection)
-            self._give_back(connection)
-            return reply
+                if not (repeatable and error.untouched):
+                    raise Unreachable(f"{self.endpoint.shown}: {error}") from None
+        connection = await self._open()
+        try:
+            return await self._send(connection, request)
+        except _ConnectionLost as error:
+            raise Unreachable(f"{self.endpoint.shown}: {error}") from None
 
-    def _take_idle(self) -> _Connection | None:
-        """The most recently used live connection: the rest age out."""
-        oldest = asyncio.get_running_loop().time() - self._limits.idle_s
+    async def _send(self, connection: _Connection, request: bytes) -> Reply:
+        self._busy.add(connection)
+        try:
+            reply = await connection.send(request)
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
+        finally:
+            self._busy.discard(connection)
+        self._give_back(connection)
+        return reply
+
+    def _take_idle(self, age_s: float) -> _Connection | None:
+        """The most recently used live connection, if it was used within `age_s`: the rest age out."""
+        oldest = asyncio.get_running_loop().time() - age_s
         while self._idle:
-            connection = self._idle.pop()
-            if connection.reusable and connection.idle_since >= oldest:
-                connection.reused = True
+            connection = self._idle[-1]
+            if connection.reusable and connection.idle_since < oldest:
+                return None
+            self._idle.pop()
+            if connection.reusable:
                 return connection
             connection.close()
         return None
@@ -435,26 +315,29 @@ class HttpClient:
             self._idle.popleft().close()
 
     async def _open(self) -> _Connection:
-        if self._closed:
-            raise UnavailableError(f"{self.endpoint.url}: client is closed")
-        loop = asyncio.get_running_loop()
         endpoint = self.endpoint
+        if self._closed:
+            raise Unreachable(f"{endpoint.shown}: client is closed")
+        loop = asyncio.get_running_loop()
         if endpoint.tls and self._tls is None:
             # 20 to 50 ms of certificate loading, paid only by the first https request.
-            self._tls = ssl.create_default_context()
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        # More than `connections` are open only as long as it takes an old one to close.
+        while len(self._idle) + len(self._busy) >= self._limits.connections and self._idle:
+            self._idle.popleft().close()
         try:
             _, connection = await loop.create_connection(
-                lambda: _Connection(loop, self._limits),
+                lambda: _Connection(loop, self._limits, self._budget),
                 endpoint.host,
                 endpoint.port,
                 ssl=self._tls if endpoint.tls else None,
             )
         except (OSError, UnicodeError) as error:
-            raise UnavailableError(f"{endpoint.url} is unreachable: {_reason(error)}") from error
+            raise Unreachable(f"{endpoint.shown} is unreachable: {_reason(error)}") from None
         return connection
 
     async def close(self) -> None:
-        """Drop every connection; requests under way end with `UnavailableError`."""
+        """Drop every connection; requests under way end with `Unreachable`."""
         self._closed = True
         for connection in (*self._idle, *self._busy):
             connection.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from flashctl.errors import DataError
+from flashctl.errors import InvalidParams
 from flashctl.eth.addresses import checksum_address
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.state import Account, JournaledState
@@ -17,7 +17,7 @@ from flashctl.op.context import BlockContext
 __all__ = ["AccountOverride", "BlockOverrides", "InvalidOverride", "StateOverrides", "apply_overrides"]
 
 
-class InvalidOverride(DataError):
+class InvalidOverride(InvalidParams):
     """An override that contradicts itself or names a precompile that is none."""
 
 

@@ -153,7 +153,7 @@ class RpcNode:
 
     async def _pass_on(self, method: str, request: bytes) -> bytes:
         """Everything else is the canonical node's to answer; bytes in, bytes out."""
-        return await self.node.client.post_raw(request)
+        return await self.node.client.relay(method, request)
 
 
 class _Figures(Collector):

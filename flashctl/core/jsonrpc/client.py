@@ -2,32 +2,51 @@
 
     client = JsonRpcClient("http://127.0.0.1:8551", jwt_secret=secret)
     head = await client.call("eth_blockNumber")
-    reply = await client.post_raw(request)        # bytes through, for relaying
+    reply = await client.relay("eth_call", request)     # bytes through
     await client.close()
 
-An error object in a reply is raised as `RpcError`; whatever kept a reply from arriving as
-`UnavailableError`, `TimedOut`, `AuthError` or `ProtocolError`. Nothing is retried.
+An error object in a reply is raised as `RpcError`; whatever kept a reply from arriving as one of the failures
+of `core.upstream`. Nothing is retried, but for a method that changes nothing and met a dying connection.
+
+One client is one pool of connections: calls that must not wait for those of strangers have a client of their
+own, to the same URL.
 """
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from flashctl.core import jwt
 from flashctl.core.http1 import DEFAULT_LIMITS, ClientLimits, HttpClient, Reply
 from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.errors import AuthError, ProtocolError, UnavailableError
+from flashctl.core.jsonrpc.exact import loads_exact
+from flashctl.core.jsonrpc.repeatable import is_repeatable
+from flashctl.core.upstream import InvalidAnswer, Refused, RefusedCredentials
+from flashctl.errors import ProtocolError, UsageError
 
-__all__ = ["JsonRpcClient", "parse_reply"]
+__all__ = ["FORWARD_LIMITS", "JsonRpcClient", "parse_reply"]
+
+FORWARD_LIMITS: Final = ClientLimits(connections=32)
+"""For a pool that strangers' requests go through: what one node is asked at a time, and a line behind it."""
+
+MAX_CHECKED_BYTES: Final = 64 * 1024
+"""Relayed answers up to this are parsed to see whether they are one; of longer ones only the ends are looked at."""
+
+MAX_RETRY_AFTER_S: Final = 3600.0
 
 
 class JsonRpcClient:
     """Calls to one endpoint."""
+
+    exact: bool = False
+    """Whether integers beyond 64 bits and fractions in results keep their text, for results that are handed
+    on; they are then `orjson.Fragment`s."""
 
     def __init__(
         self,
@@ -42,41 +61,49 @@ class JsonRpcClient:
         """Nothing is connected yet.
 
         Args:
-            url: http or https; without a scheme http.
+            url: http or https; without a scheme http. `user:password@` is sent as Basic credentials.
             jwt_secret: send an engine token, minted per request.
-            timeout_s: for each request as a whole.
+            timeout_s: for each exchange, not counting a wait for a free connection.
             headers: sent with every request.
             limits: see `ClientLimits`.
             tls: for https, instead of the system's trust store.
 
         Raises:
-            UsageError: If the URL is not one.
+            UsageError: If the URL is not one, or there are two kinds of credentials.
         """
         self._http = HttpClient(url, timeout_s=timeout_s, limits=limits, tls=tls)
+        if jwt_secret is not None and self._http.endpoint.authorization is not None:
+            raise UsageError(
+                f"{self.url}: a JWT secret and a user in the URL, where a request has room for one of them",
+                hint="take user:password@ out of the URL",
+            )
         self._jwt_secret = jwt_secret
         self._headers = tuple((name.encode(), value.encode()) for name, value in headers)
         self._next_id = 0
 
     @property
     def url(self) -> str:
-        """Where calls go."""
-        return self._http.endpoint.url
+        """Where calls go, as it may be shown."""
+        return self._http.endpoint.shown
 
     async def call(self, method: str, params: Sequence[Any] = (), *, timeout_s: float | None = None) -> Any:
         """The `result` of one call.
 
         Raises:
             RpcError: If the server answered with an error.
-            UnavailableError, TimedOut, AuthError, ProtocolError: If it did not answer properly.
+            UpstreamFailure: If it did not answer properly.
         """
         identity = self._take_id()
         request = {"jsonrpc": "2.0", "id": identity, "method": method, "params": list(params)}
-        reply = _load(await self.post_raw(orjson.dumps(request), timeout_s=timeout_s), self.url)
+        body = await self.post_raw(
+            orjson.dumps(request), timeout_s=timeout_s, repeatable=is_repeatable(method)
+        )
+        reply = self._load(body)
         if not isinstance(reply, dict):
-            raise ProtocolError(f"{self.url} answered {method} with something other than a JSON-RPC response")
+            raise InvalidAnswer(f"{self.url} answered {method} with something other than a JSON-RPC response")
         if "error" not in reply and reply.get("id") != identity:
-            raise ProtocolError(f"{self.url} answered {method} with another request's id")
-        return parse_reply(reply, method)
+            raise InvalidAnswer(f"{self.url} answered {method} with another request's id")
+        return self._result(reply, method)
 
     async def batch(
         self, calls: Sequence[tuple[str, Sequence[Any]]], *, timeout_s: float | None = None
@@ -85,7 +112,7 @@ class JsonRpcClient:
 
         Raises:
             RpcError: If the server refused the batch as a whole.
-            UnavailableError, TimedOut, AuthError, ProtocolError: If it did not answer properly.
+            UpstreamFailure: If it did not answer properly.
         """
         if not calls:
             return []
@@ -94,35 +121,60 @@ class JsonRpcClient:
             {"jsonrpc": "2.0", "id": first + place, "method": method, "params": list(params)}
             for place, (method, params) in enumerate(calls)
         ]
-        replies = _load(await self.post_raw(orjson.dumps(requests), timeout_s=timeout_s), self.url)
+        repeatable = all(is_repeatable(method) for method, _ in calls)
+        replies = self._load(
+            await self.post_raw(orjson.dumps(requests), timeout_s=timeout_s, repeatable=repeatable)
+        )
         if isinstance(replies, dict):
-            parse_reply(replies, "batch")
+            self._result(replies, "batch")
         if not isinstance(replies, list):
-            raise ProtocolError(f"{self.url} did not answer a batch with a batch")
-        by_id = {reply.get("id"): reply for reply in replies if isinstance(reply, dict)}
+            raise InvalidAnswer(f"{self.url} did not answer a batch with a batch")
+        by_id = {
+            identity: reply
+            for reply in replies
+            if isinstance(reply, dict) and isinstance(identity := reply.get("id"), int)
+        }
         results: list[Any] = []
         for place, (method, _) in enumerate(calls):
             reply = by_id.get(first + place)
             if reply is None:
-                raise ProtocolError(f"{self.url} left {method} of a batch unanswered")
-            try:
-                results.append(parse_reply(reply, method))
-            except RpcError as error:
-                results.append(error)
+                raise InvalidAnswer(f"{self.url} left {method} of a batch unanswered")
+            # Not raised and caught: the traceback of an error in a list that its own frame holds is a cycle,
+            # and that frame holds the whole answer.
+            error = _error_of(reply)
+            results.append(self._result(reply, method) if error is None else error)
         return results
 
-    async def post_raw(self, body: bytes, *, timeout_s: float | None = None) -> bytes:
-        """One request's bytes out, the reply's bytes back, neither looked at.
+    async def relay(self, method: str, request: bytes, *, timeout_s: float | None = None) -> bytes:
+        """One request's bytes out, the bytes of its answer back, which is a JSON-RPC response by its looks.
 
         Raises:
-            UnavailableError, TimedOut, AuthError, ProtocolError: If there was no usable reply.
+            UpstreamFailure: If there was no such answer.
+        """
+        body = await self.post_raw(request, timeout_s=timeout_s, repeatable=is_repeatable(method))
+        if not _looks_like_a_response(body):
+            raise InvalidAnswer(f"{self.url} answered {method} with something other than a JSON-RPC response")
+        return body
+
+    async def post_raw(
+        self, body: bytes, *, timeout_s: float | None = None, repeatable: bool = False
+    ) -> bytes:
+        """One request's bytes out, the reply's bytes back, neither looked at.
+
+        Args:
+            body: the request.
+            timeout_s: instead of the client's.
+            repeatable: whether the request may arrive twice; see `HttpClient.post`.
+
+        Raises:
+            UpstreamFailure: If there was no usable reply.
         """
         headers = self._headers
         if self._jwt_secret is not None:
             headers = (*headers, (b"authorization", jwt.bearer(self._jwt_secret, time.time())))
-        reply = await self._http.post(body, headers=headers, timeout_s=timeout_s)
+        reply = await self._http.post(body, headers=headers, timeout_s=timeout_s, repeatable=repeatable)
         if reply.status != 200:
-            _refuse_status(self.url, reply)
+            self._refuse_status(reply)
         return reply.body
 
     async def close(self) -> None:
@@ -134,6 +186,36 @@ class JsonRpcClient:
         self._next_id += count
         return first
 
+    def _load(self, body: bytes) -> Any:
+        try:
+            return loads_exact(body) if self.exact else orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise InvalidAnswer(f"{self.url} did not answer with JSON") from None
+
+    def _result(self, reply: dict[str, Any], method: str) -> Any:
+        try:
+            return parse_reply(reply, method)
+        except ProtocolError as error:
+            raise InvalidAnswer(f"{self.url}: {error}") from None
+
+    def _refuse_status(self, reply: Reply) -> None:
+        """Raise for an HTTP status other than 200, unless the body is a JSON-RPC response all the same."""
+        status = reply.status
+        if status in (401, 403):
+            raise RefusedCredentials(f"{self.url} refused our credentials: {self._reason(reply)}")
+        if _looks_like_a_response(reply.body):
+            return
+        text = f"{self.url} answered HTTP {status}"
+        if status == 429 or status >= 500:
+            raise Refused(text, status, _retry_after(reply.header(b"retry-after")))
+        raise InvalidAnswer(text)
+
+    def _reason(self, reply: Reply) -> str:
+        """Why credentials are refused. An engine says what is wrong with a token; what a gateway says to a key
+        may quote the key."""
+        reason = reply.body[:100].decode("utf-8", "replace").strip() if self._jwt_secret is not None else ""
+        return reason if reason.isprintable() and reason else f"HTTP {reply.status}"
+
 
 def parse_reply(reply: dict[str, Any], method: str) -> Any:
     """The result held in one response object.
@@ -142,36 +224,51 @@ def parse_reply(reply: dict[str, Any], method: str) -> Any:
         RpcError: If it holds an error.
         ProtocolError: If it holds neither.
     """
-    error = reply.get("error")
+    error = _error_of(reply)
     if error is not None:
-        if not isinstance(error, dict):
-            raise RpcError(Code.SERVER_ERROR, str(error)[:200])
-        code = error.get("code")
-        message = error.get("message")
-        raise RpcError(
-            code if isinstance(code, int) else Code.SERVER_ERROR,
-            message if isinstance(message, str) else "error without a message",
-            error.get("data"),
-        )
+        raise error
     if "result" not in reply:
         raise ProtocolError(f"the answer to {method} holds neither result nor error")
     return reply["result"]
 
 
-def _load(body: bytes, url: str) -> Any:
+def _error_of(reply: dict[str, Any]) -> RpcError | None:
+    error = reply.get("error")
+    if error is None:
+        return None
+    if not isinstance(error, dict):
+        return RpcError(Code.SERVER_ERROR, "error without a message")
+    code, message = error.get("code"), error.get("message")
+    return RpcError(
+        code if isinstance(code, int) else Code.SERVER_ERROR,
+        message if isinstance(message, str) else "error without a message",
+        error.get("data"),
+    )
+
+
+def _looks_like_a_response(body: bytes) -> bool:
+    """Whether bytes are a JSON-RPC response, or a batch of them. Gateways answer with JSON of their own, which
+    may name keys, and with pages."""
+    if len(body) > MAX_CHECKED_BYTES:
+        head = body[:200]
+        return (b'"jsonrpc"' in head or b'"result"' in head or b'"id"' in head) and body[-50:].rstrip()[
+            -1:
+        ] in (b"}", b"]")
     try:
-        return orjson.loads(body)
+        answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise ProtocolError(f"{url} did not answer with JSON") from None
+        return False
+    answers = answer if isinstance(answer, list) else [answer]
+    return bool(answers) and all(
+        isinstance(each, dict) and ("result" in each or isinstance(each.get("error"), dict))
+        for each in answers
+    )
 
 
-def _refuse_status(url: str, reply: Reply) -> None:
-    """Raise for an HTTP status other than 200, unless the body is a JSON-RPC response all the same."""
-    if reply.status in (401, 403):
-        reason = reply.body[:100].decode("utf-8", "replace").strip()
-        raise AuthError(f"{url} refused our credentials: {reason or reply.status}")
-    if reply.body[:1] in (b"{", b"["):
-        return
-    if reply.status in (429, 502, 503, 504):
-        raise UnavailableError(f"{url} answered HTTP {reply.status}")
-    raise ProtocolError(f"{url} answered HTTP {reply.status}")
+def _retry_after(value: bytes | None) -> float | None:
+    """Seconds; a date (the header's other form) is no number of them."""
+    try:
+        seconds = float(value or b"nan")
+    except ValueError:
+        return None
+    return min(seconds, MAX_RETRY_AFTER_S) if math.isfinite(seconds) and seconds >= 0 else None

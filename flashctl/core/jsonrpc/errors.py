@@ -6,14 +6,27 @@ it and raises it. So a role that relays calls passes errors on by not catching t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, Final
 
+from flashctl.core.upstream import (
+    InvalidAnswer,
+    Refused,
+    RefusedCredentials,
+    TooManyInLine,
+    Unreachable,
+    UpstreamTimedOut,
+)
 from flashctl.errors import (
     AuthError,
     DataError,
     Failed,
     FlashctlError,
+    InvalidParams,
+    IoError,
+    ProtocolError,
     TimedOut,
     UsageError,
 )
@@ -25,6 +38,7 @@ __all__ = [
     "invalid_params",
     "invalid_request",
     "method_not_found",
+    "reading_params",
     "rpc_error_for",
 ]
 
@@ -102,20 +116,40 @@ def method_not_found(name: str) -> RpcError:
 def rpc_error_for(error: Exception) -> RpcError | None:
     """What a handler's failure becomes on the wire; None if nobody foresaw it.
 
-    A layer below raises its own errors and need not know of JSON-RPC: undecodable input is the caller's
-    parameters, the rest is a server error with the error's own line.
+    A layer below raises its own errors and need not know of JSON-RPC. Only what parsed the caller's parameters
+    says that they are invalid; whatever else could not be decoded came from elsewhere. Callers may be anybody:
+    they are told no address, no path, and nothing of what an upstream sent beside its own JSON-RPC errors.
     """
     match error:
         case RpcError():
             return error
-        case DataError() | UsageError():
+        case InvalidParams():
             return RpcError(Code.INVALID_PARAMS, str(error))
+        case TooManyInLine():
+            return RpcError(Code.LIMIT_EXCEEDED, error.told)
+        case UpstreamTimedOut():
+            return RpcError(Code.RESOURCE_UNAVAILABLE, error.told)
+        case Unreachable() | Refused() | InvalidAnswer():
+            return RpcError(Code.SERVER_ERROR, error.told)
         case TimedOut():
             return RpcError(Code.RESOURCE_UNAVAILABLE, str(error))
         case AuthError():
             # Ours towards an upstream, not the caller's: say that it failed and nothing about the secret.
-            return RpcError(Code.INTERNAL_ERROR, "upstream refused our credentials")
+            return RpcError(Code.INTERNAL_ERROR, RefusedCredentials.told)
+        case ProtocolError():
+            return RpcError(Code.SERVER_ERROR, InvalidAnswer.told)
+        case DataError() | UsageError() | IoError():
+            return RpcError(Code.INTERNAL_ERROR, "internal error")
         case FlashctlError():
             return RpcError(Code.SERVER_ERROR, str(error))
         case _:
             return None
+
+
+@contextmanager
+def reading_params() -> Iterator[None]:
+    """What cannot be decoded within is the caller's parameters: -32602 in the words of the error."""
+    try:
+        yield
+    except DataError as error:
+        raise InvalidParams(str(error), hint=error.hint) from None
