@@ -91,8 +91,8 @@ class DataError(FlashctlError):
 
 
 class InvalidParams(DataError):
-    """A caller's parameters do not fit: the one kind of undecodable input whose text goes back to whoever sent
-    it. Layers subclass it for what they read of a request, and for nothing else."""
+    """A caller's parameters do not fit: the one kind of undecodable input whose text goes back to whoever
+    sent it. Layers subclass it for what they read of a request, and for nothing else."""
 
 
 class UnavailableError(FlashctlError):

@@ -8,8 +8,9 @@ a flashblock; this client costs 0.2 ms and holds 40,000/s, because it does one t
   carries one request at a time, never two, and goes back to the pool only after a complete reply that allows
   keeping it. What must not wait behind other people's requests has a client of its own.
 
-Nothing is retried, with one exception: a request that its caller calls repeatable, sent on a pooled connection
-that ended before the first byte of a reply, is sent once more, on a new connection (RFC 9112, 9.3.1).
+Nothing is retried, with one exception: a request that its caller calls repeatable, sent on a pooled
+connection that ended before the first byte of a reply, is sent once more, on a new connection (RFC 9112,
+9.3.1).
 """
 
 from __future__ import annotations
@@ -204,8 +205,8 @@ class HttpClient:
 
         Args:
             url: http or https; without a scheme http. `user:password@` is sent as Basic credentials.
-            timeout_s: for a whole exchange, from connecting to the last byte of the reply. Waiting in line for
-                a connection is not part of it, and bounded by `limits`.
+            timeout_s: for a whole exchange, from connecting to the last byte of the reply. Waiting in line
+                for a connection is not part of it, and bounded by `limits`.
             limits: see `ClientLimits`.
             tls: for https, instead of the system's trust store.
 

@@ -149,19 +149,16 @@ class ResponseParser:
         self.started = True
         if not self._head_done:
             self._head_size += len(data)
-        failure: InvalidAnswer | None = None
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            failure = InvalidAnswer("unexpected HTTP upgrade")
+            self._error = InvalidAnswer("unexpected HTTP upgrade")
         except httptools.HttpParserError as error:
-            failure = self._error or InvalidAnswer(f"invalid HTTP response: {error}")
-        if failure is None and not self._head_done and self._head_size > self._limits.head_bytes:
-            failure = ReplyTooLarge("head", self._limits.head_bytes)
-        if failure is not None:
-            self.close()
-            # Not from the parser's error: its traceback holds this object.
-            raise failure from None
+            self._error = self._error or InvalidAnswer(f"invalid HTTP response: {error}")
+        if self._error is None and not self._head_done and self._head_size > self._limits.head_bytes:
+            self._error = ReplyTooLarge("head", self._limits.head_bytes)
+        if self._error is not None:
+            raise self._closing()
         return self._reply(parser, keep_alive=self._keep_alive) if self._complete else None
 
     def receive_eof(self) -> Reply:
@@ -174,6 +171,14 @@ class ResponseParser:
             return self._reply(self._parser, keep_alive=False)
         self.close()
         raise InvalidAnswer("connection closed before the end of the HTTP response")
+
+    def _closing(self) -> InvalidAnswer:
+        """The error to raise, of which nothing here keeps hold: its traceback will hold this object, and a
+        local name for it where it is raised would be one more cycle."""
+        error, self._error = self._error, None
+        self.close()
+        assert error is not None
+        return error
 
     def close(self) -> None:
         """Let go of everything; bytes received from now on are nobody's."""
@@ -229,7 +234,7 @@ class ResponseParser:
         self._keep_alive = parser.should_keep_alive()
 
     def _fail(self, error: InvalidAnswer) -> Exception:
-        """Remember why; the exception that stops httptools is another, for its traceback holds this object."""
+        """Remember why. The exception that stops httptools is another: its traceback holds this object."""
         self._error = error
         return ValueError("refused")
 

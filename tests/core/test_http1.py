@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import gzip
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -10,14 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashctl.core.http1 import (
-    ClientLimits,
-    Endpoint,
-    HttpClient,
-    Reply,
-    ReplyTooLarge,
-    ResponseParser,
-)
+from flashctl.core.endpoint import Endpoint
+from flashctl.core.http1 import HttpClient
+from flashctl.core.http_reply import ClientLimits, Reply, ReplyTooLarge, ResponseParser
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.upstream import TooManyInLine
 from flashctl.errors import ProtocolError, TimedOut, UnavailableError, UsageError
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -172,6 +171,86 @@ def with_peer(
     asyncio.run(main())
 
 
+def gzipped(body: bytes) -> bytes:
+    packed = gzip.compress(body)
+    return b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed) + packed
+
+
+class TestContentEncoding:
+    """We ask for none, and unpack gzip all the same, within the limit."""
+
+    def test_gzip(self) -> None:
+        async def scenario(peer: Peer, client: HttpClient) -> None:
+            assert (await client.post(b"")).body == b"hello" * 100
+            assert b"accept-encoding: identity\r\n" in peer.requests[0]
+
+        with_peer(lambda c, n: gzipped(b"hello" * 100), scenario)
+
+    @pytest.mark.parametrize(
+        ("answer", "text"),
+        [
+            (gzipped(bytes(100_000)), "over the limit of 10000 bytes"),
+            (gzipped(b"hello").replace(b"\x1f\x8b", b"\x1f\x8c"), "gzip is damaged"),
+            (
+                b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 10\r\n\r\n"
+                + gzip.compress(b"hello")[:10],
+                "gzip is cut short",
+            ),
+            (gzipped(b"hello").replace(b"gzip", b"br"), "not asked for"),
+        ],
+    )
+    def test_refused(self, answer: bytes, text: str) -> None:
+        async def scenario(peer: Peer, client: HttpClient) -> None:
+            with pytest.raises(ProtocolError, match=text):
+                await client.post(b"")
+
+        with_peer(lambda c, n: answer, scenario, limits=ClientLimits(body_bytes=10_000))
+
+
+class TestSecrets:
+    """A URL's secrets are used, and never shown."""
+
+    URL = "http://user:p%40ss@127.0.0.1:1/v2/K3Y?token=T0K3N"
+
+    def test_user_and_password_are_sent(self) -> None:
+        async def main() -> None:
+            peer = Peer(lambda c, n: OK)
+            server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            client = HttpClient(self.URL.replace(":1/", f":{port}/"))
+            await client.post(b"")
+            assert peer.requests[0].startswith(b"POST /v2/K3Y?token=T0K3N HTTP/1.1\r\n")
+            assert b"authorization: Basic " + base64.b64encode(b"user:p@ss") + b"\r\n" in peer.requests[0]
+            assert b"@" not in peer.requests[0]
+            await client.close()
+            server.close()
+
+        asyncio.run(main())
+
+    def test_a_token_and_a_user_are_one_credential_too_many(self) -> None:
+        with pytest.raises(UsageError, match="JWT secret and a user in the URL") as caught:
+            JsonRpcClient(self.URL, jwt_secret=bytes(32))
+        assert not any(secret in str(caught.value) for secret in ("p%40ss", "K3Y", "T0K3N"))
+
+    def test_nothing_is_shown(self) -> None:
+        async def main() -> None:
+            client = HttpClient(self.URL)
+            with pytest.raises(UnavailableError) as caught:
+                await client.post(b"")
+            for text in (str(caught.value), repr(client.endpoint), client.endpoint.shown):
+                assert not any(secret in text for secret in ("user", "p%40ss", "p@ss", "K3Y", "T0K3N")), text
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(
+        "url", ["http://user:S3CR3T/x@host", "http://h:S3CR3T", "ftp://u:S3CR3T@h/S3CR3T"]
+    )
+    def test_nor_of_what_is_no_url(self, url: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            Endpoint.parse(url)
+        assert "S3CR3T" not in str(caught.value)
+
+
 class TestClient:
     def test_one_connection_carries_serial_requests(self) -> None:
         async def scenario(peer: Peer, client: HttpClient) -> None:
@@ -195,11 +274,38 @@ class TestClient:
     def test_closed_idle_connection_is_replaced(self) -> None:
         async def scenario(peer: Peer, client: HttpClient) -> None:
             for _ in range(3):
-                assert (await client.post(b"")).body == b"hello"
+                assert (await client.post(b"", repeatable=True)).body == b"hello"
             assert peer.connections == 3
 
         # Each connection answers once, and closes on the second request without a byte.
         with_peer(lambda c, n: OK if n == 1 else None, scenario)
+
+    @pytest.mark.parametrize(("repeatable", "deliveries"), [(False, 1), (True, 2)])
+    def test_idle_connections_that_die_of_the_next_request(self, repeatable: bool, deliveries: int) -> None:
+        """A request reaches the server once, or twice if it changes nothing; not once per connection."""
+
+        async def scenario(peer: Peer, client: HttpClient) -> None:
+            await asyncio.gather(*(client.post(b"first") for _ in range(6)))
+            assert peer.connections == 6
+            if repeatable:
+                assert (await client.post(b"second", repeatable=True)).body == b"hello"
+            else:
+                with pytest.raises(UnavailableError, match="connection closed"):
+                    await client.post(b"second")
+            assert sum(request.endswith(b"second") for request in peer.requests) == deliveries
+
+        with_peer(lambda c, n: OK if n == 1 else None, scenario)
+
+    def test_what_may_not_be_sent_twice_does_not_trust_an_old_connection(self) -> None:
+        async def scenario(peer: Peer, client: HttpClient) -> None:
+            await client.post(b"")
+            await asyncio.sleep(0.05)
+            assert (await client.post(b"")).body == b"hello"
+            assert peer.connections == 2
+            await client.post(b"", repeatable=True)
+            assert peer.connections == 2
+
+        with_peer(lambda c, n: OK, scenario, limits=ClientLimits(fresh_s=0.01))
 
     def test_fresh_connection_is_not_retried(self) -> None:
         async def scenario(peer: Peer, client: HttpClient) -> None:
@@ -261,14 +367,44 @@ class TestClient:
 
         with_peer(lambda c, n: b"" if c == 1 else OK, scenario)
 
-    def test_waiting_for_a_connection_counts(self) -> None:
+    def test_waiting_in_line_does_not_count(self) -> None:
+        """Each has the whole time-out for its own exchange, however long those before it took."""
+
         async def scenario(peer: Peer, client: HttpClient) -> None:
             results = await asyncio.gather(*(client.post(b"") for _ in range(3)), return_exceptions=True)
-            assert [type(result) for result in results] == [TimedOut] * 3
-            # Who waits may get the place of who gave up, in the same turn of the loop; all three never.
-            assert peer.connections < 3
+            assert [str(result).split(" ", 1)[1] for result in results] == [
+                "did not answer within 0.05 s"
+            ] * 3
+            assert peer.connections == 3
 
         with_peer(lambda c, n: b"", scenario, timeout_s=0.05, limits=ClientLimits(connections=1))
+
+    @pytest.mark.parametrize(
+        ("limits", "size", "text"),
+        [
+            (ClientLimits(connections=1, line=2), 0, "2 requests wait for a connection already"),
+            (ClientLimits(connections=1, line_bytes=900), 300, "1 requests wait for a connection already"),
+            (ClientLimits(connections=1, line_s=0.02), 0, "no connection came free within 0.02 s"),
+        ],
+    )
+    def test_the_line_is_bounded(self, limits: ClientLimits, size: int, text: str) -> None:
+        async def scenario(peer: Peer, client: HttpClient) -> None:
+            held = [asyncio.create_task(client.post(bytes(size))) for _ in range(3)]
+            await asyncio.sleep(0)
+            with pytest.raises(TooManyInLine, match=text):
+                await client.post(bytes(size))
+            for task in held:
+                task.cancel()
+            await asyncio.gather(*held, return_exceptions=True)
+            # Whoever left the line, or a connection, left its place behind.
+            replies = [client.post(b"") for _ in range(3)]
+            if limits.line_s > 1:
+                assert [reply.body for reply in await asyncio.gather(*replies)] == [b"hello"] * 3
+            else:
+                for reply in replies:
+                    assert (await reply).body == b"hello"
+
+        with_peer(lambda c, n: b"" if c == 1 else OK, scenario, limits=limits)
 
     def test_cancelled_request_leaves_nothing_behind(self) -> None:
         async def scenario(peer: Peer, client: HttpClient) -> None:

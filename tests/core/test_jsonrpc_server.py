@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -21,13 +22,18 @@ from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.errors import RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, USER_NAMESPACES, parse_namespaces
+from flashctl.core.jsonrpc.repeatable import is_repeatable
 from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.core.jsonrpc.slices import SLICE_S
 from flashctl.core.listening import ListenFailed
+from flashctl.core.upstream import Refused, Unreachable
 from flashctl.errors import (
     AuthError,
     DataError,
     Failed,
+    FlashctlError,
+    InvalidParams,
+    IoError,
     ProtocolError,
     TimedOut,
     UnavailableError,
@@ -35,6 +41,7 @@ from flashctl.errors import (
 )
 
 SECRET = b"\x11" * 32
+SECRET_URL = "http://user:hunter2@node.example/v2/s3cr3t"
 
 
 def methods() -> Methods:
@@ -48,8 +55,14 @@ def methods() -> Methods:
         match params[0]:
             case "rpc":
                 raise RpcError(3, "execution reverted", "0x08c379a0")
+            case "params":
+                raise InvalidParams("not hex: 0xzz")
             case "data":
-                raise DataError("not hex: 0xzz")
+                raise DataError(f"{SECRET_URL} sent half a block")
+            case "file":
+                raise IoError(f"cannot read {SECRET_URL}")
+            case "protocol":
+                raise ProtocolError(f"{SECRET_URL} speaks Latin")
             case "slow":
                 raise TimedOut("took too long")
             case "failed":
@@ -138,7 +151,10 @@ def test_bad_input_gets_a_json_rpc_error() -> None:
     ("kind", "error"),
     [
         ("rpc", {"code": 3, "message": "execution reverted", "data": "0x08c379a0"}),
-        ("data", {"code": -32602, "message": "not hex: 0xzz"}),
+        ("params", {"code": -32602, "message": "not hex: 0xzz"}),
+        ("data", {"code": -32603, "message": "internal error"}),
+        ("file", {"code": -32603, "message": "internal error"}),
+        ("protocol", {"code": -32000, "message": "upstream sent an invalid answer"}),
         ("slow", {"code": -32002, "message": "took too long"}),
         ("failed", {"code": -32000, "message": "nonce too low"}),
         ("auth", {"code": -32603, "message": "upstream refused our credentials"}),
@@ -509,11 +525,11 @@ class TestFallback:
 
     def test_its_failure_is_an_error_response(self) -> None:
         async def relay(method: str, request: bytes) -> bytes:
-            raise UnavailableError("http://l2:8551 is unreachable: Connection refused")
+            raise Unreachable(f"{SECRET_URL} is unreachable: Connection refused")
 
         async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
             reply = await client.post("/", json={"id": 4, "method": "eth_chainId"})
-            assert error_of(reply) == (-32000, "http://l2:8551 is unreachable: Connection refused")
+            assert error_of(reply) == (-32000, "upstream is not available")
 
         with_server(scenario, fallback=relay)
 
@@ -587,7 +603,8 @@ class TestClient:
             (b'HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n{"id":1}', ProtocolError),
             (b'HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{"id":7,"result":1}', ProtocolError),
             (b'HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{"error":"bad"}', RpcError),
-            (b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno", ProtocolError),
+            (b"HTTP/1.1 404 No\r\ncontent-length: 2\r\n\r\nno", ProtocolError),
+            (b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno", UnavailableError),
             (b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno", UnavailableError),
             (b"HTTP/1.1 403 No\r\ncontent-length: 2\r\n\r\nno", AuthError),
         ],
@@ -605,6 +622,103 @@ class TestClient:
             with pytest.raises(failure):
                 await client.call("eth_chainId")
             await client.close()
+            server.close()
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize(("method", "deliveries"), [("eth_sendRawTransaction", 1), ("eth_getBalance", 2)])
+    def test_what_changes_something_is_sent_once(self, method: str, deliveries: int) -> None:
+        """To a server that closes idle connections upon the next request, alone, relayed and in a batch."""
+        seen: list[bytes] = []
+
+        async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served = 0
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                seen.append(await reader.readexactly(length))
+                served += 1
+                if served > 1:
+                    break
+                body = b'{"jsonrpc":"2.0","id":1,"result":1}'
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            writer.close()
+
+        async def main() -> None:
+            server = await asyncio.start_server(respond, "127.0.0.1", 0)
+            url = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            request = orjson.dumps({"id": 1, "method": method})
+            uses: list[Callable[[JsonRpcClient], Awaitable[Any]]] = [
+                lambda client: client.call(method),
+                lambda client: client.relay(method, request),
+                lambda client: client.batch([("eth_chainId", []), (method, [])]),
+            ]
+            for use in uses:
+                client = JsonRpcClient(url)
+                await asyncio.gather(*(client.relay("web3_sha3", b'{"id":1}') for _ in range(4)))
+                seen.clear()
+                with contextlib.suppress(FlashctlError):
+                    await use(client)
+                assert len(seen) == deliveries
+                await client.close()
+            server.close()
+
+        asyncio.run(main())
+
+    def test_repeatable_methods(self) -> None:
+        once = [
+            "eth_sendRawTransaction", "eth_sendRawTransactionSync", "eth_sendTransaction", "eth_sendBundle",
+            "eth_newFilter", "eth_getFilterChanges", "eth_submitWork", "personal_sign", "miner_setGasLimit",
+            "engine_newPayloadV4", "engine_forkchoiceUpdatedV3", "admin_addPeer", "debug_setHead", "x", "",
+        ]  # fmt: skip
+        twice = [
+            "eth_getBalance", "eth_call", "eth_getLogs", "net_version", "txpool_content", "web3_sha3",
+            "debug_traceTransaction", "debug_getRawBlock", "engine_getPayloadV4", "eth_estimateGas",
+        ]  # fmt: skip
+        assert not any(map(is_repeatable, once))
+        assert all(map(is_repeatable, twice))
+
+    def test_garbage_is_not_passed_on(self) -> None:
+        """What a relay hands back is a JSON-RPC response; a gateway's own words may hold keys."""
+        garbage = [
+            b"",
+            b"<html>",
+            b'{"message":"invalid key s3cr3t"}',
+            b'"s3cr3t"',
+            b"[]",
+            b'{"error":"s3cr3t"}',
+            b"x" * 100_000,
+        ]
+
+        async def main() -> None:
+            answers = iter([(status, body) for body in garbage for status in (200, 400, 429, 401)])
+            status, body = 0, b""
+
+            async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                head = b"HTTP/1.1 %d X\r\nretry-after: 7\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+                writer.write(head % (status, len(body)) + body)
+                writer.close()
+
+            server = await asyncio.start_server(respond, "127.0.0.1", 0)
+            upstream = JsonRpcClient(f"http://u:s3cr3t@127.0.0.1:{server.sockets[0].getsockname()[1]}/s3cr3t")
+            between = await serve(Methods(), "127.0.0.1", 0, fallback=upstream.relay)
+            client = JsonRpcClient(between.url)
+            for status, body in answers:  # noqa: B007 - `respond` uses it
+                with pytest.raises(RpcError) as caught:
+                    await client.call("eth_chainId")
+                assert "s3cr3t" not in str(caught.value)
+                assert caught.value.message in (
+                    "upstream sent an invalid answer",
+                    "upstream refused: HTTP 429",
+                    "upstream refused our credentials",
+                )
+                if status == 429:
+                    with pytest.raises(Refused) as refused:
+                        await upstream.call("eth_chainId")
+                    assert refused.value.retry_after_s == 7
+            await client.close()
+            await between.close()
+            await upstream.close()
             server.close()
 
         asyncio.run(main())

@@ -17,7 +17,7 @@ from flashctl.core import jwt
 from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.methods import Methods, Subscription
 from flashctl.core.jsonrpc.server import RunningServer, serve
-from flashctl.errors import DataError
+from flashctl.errors import InvalidParams
 
 SECRET = b"\x11" * 32
 
@@ -32,7 +32,7 @@ class Ticker:
 
     async def ticks(self, params: list[Any], subscription: Subscription) -> None:
         if params and not isinstance(params[0], int):
-            raise DataError("not a number")
+            raise InvalidParams("not a number")
         self.live.add(subscription)
         subscription.on_close(lambda: self.live.discard(subscription))
         subscription.notify({"first": params[0] if params else 0})

@@ -89,7 +89,7 @@ def test_it_serves_while_stream_and_node_are_away_and_ends_on_sigterm() -> None:
             )
             with urllib.request.urlopen(request, timeout=10) as reply:
                 answer = json.load(reply)
-            assert "unreachable" in answer["error"]["message"]
+            assert answer["error"]["message"] == "upstream is not available"
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=10) == 0
         finally:

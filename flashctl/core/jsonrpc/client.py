@@ -36,7 +36,7 @@ FORWARD_LIMITS: Final = ClientLimits(connections=32)
 """For a pool that strangers' requests go through: what one node is asked at a time, and a line behind it."""
 
 MAX_CHECKED_BYTES: Final = 64 * 1024
-"""Relayed answers up to this are parsed to see whether they are one; of longer ones only the ends are looked at."""
+"""Relayed answers up to this are parsed to see whether they are one; the ends of longer ones are."""
 
 MAX_RETRY_AFTER_S: Final = 3600.0
 
@@ -141,8 +141,8 @@ class JsonRpcClient:
                 raise InvalidAnswer(f"{self.url} left {method} of a batch unanswered")
             # Not raised and caught: the traceback of an error in a list that its own frame holds is a cycle,
             # and that frame holds the whole answer.
-            error = _error_of(reply)
-            results.append(self._result(reply, method) if error is None else error)
+            is_error = reply.get("error") is not None
+            results.append(_error_of(reply) if is_error else self._result(reply, method))
         return results
 
     async def relay(self, method: str, request: bytes, *, timeout_s: float | None = None) -> bytes:
@@ -211,9 +211,11 @@ class JsonRpcClient:
         raise InvalidAnswer(text)
 
     def _reason(self, reply: Reply) -> str:
-        """Why credentials are refused. An engine says what is wrong with a token; what a gateway says to a key
-        may quote the key."""
-        reason = reply.body[:100].decode("utf-8", "replace").strip() if self._jwt_secret is not None else ""
+        """Why credentials are refused. An engine says what is wrong with a token; what a gateway says to a
+        key may quote the key."""
+        reason = ""
+        if self._jwt_secret is not None:
+            reason = reply.body[:100].decode("utf-8", "replace").strip()
         return reason if reason.isprintable() and reason else f"HTTP {reply.status}"
 
 
@@ -224,18 +226,16 @@ def parse_reply(reply: dict[str, Any], method: str) -> Any:
         RpcError: If it holds an error.
         ProtocolError: If it holds neither.
     """
-    error = _error_of(reply)
-    if error is not None:
-        raise error
+    if reply.get("error") is not None:
+        # Without a name: the traceback of an error that its own frame names is a cycle, with the reply in it.
+        raise _error_of(reply)
     if "result" not in reply:
         raise ProtocolError(f"the answer to {method} holds neither result nor error")
     return reply["result"]
 
 
-def _error_of(reply: dict[str, Any]) -> RpcError | None:
+def _error_of(reply: dict[str, Any]) -> RpcError:
     error = reply.get("error")
-    if error is None:
-        return None
     if not isinstance(error, dict):
         return RpcError(Code.SERVER_ERROR, "error without a message")
     code, message = error.get("code"), error.get("message")
@@ -247,13 +247,12 @@ def _error_of(reply: dict[str, Any]) -> RpcError | None:
 
 
 def _looks_like_a_response(body: bytes) -> bool:
-    """Whether bytes are a JSON-RPC response, or a batch of them. Gateways answer with JSON of their own, which
+    """Whether bytes are a JSON-RPC response, or a batch of them. Gateways answer in JSON of their own, which
     may name keys, and with pages."""
     if len(body) > MAX_CHECKED_BYTES:
-        head = body[:200]
-        return (b'"jsonrpc"' in head or b'"result"' in head or b'"id"' in head) and body[-50:].rstrip()[
-            -1:
-        ] in (b"}", b"]")
+        start, end = body[:200].lstrip(), body[-50:].rstrip()
+        is_named = b'"jsonrpc"' in start or b'"result"' in start or b'"id"' in start
+        return is_named and start[:1] in (b"{", b"[") and end[-1:] in (b"}", b"]")
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:

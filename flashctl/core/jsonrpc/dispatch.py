@@ -28,10 +28,13 @@ from flashctl.core.jsonrpc.errors import (
 from flashctl.core.jsonrpc.methods import Fallback, Methods, SubscribeHandler, Subscription
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, allows
 from flashctl.core.jsonrpc.slices import Slices
+from flashctl.core.seldom import Seldom
 
 __all__ = ["DEFAULT_LIMITS", "Dispatcher", "ServerLimits", "Subscriber"]
 
 log = logging.getLogger(__name__)
+
+_SELDOM = Seldom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +252,16 @@ def _failure(identity: Any, error: RpcError) -> bytes:
 def _explain(error: Exception, method: str) -> RpcError:
     known = rpc_error_for(error)
     if known is not None:
+        _tell_operator(error, known, method)
         return known
     defects.caught("jsonrpc.request", error, method)
     return RpcError(Code.INTERNAL_ERROR, "internal error")
+
+
+def _tell_operator(error: Exception, known: RpcError, method: str) -> None:
+    """What the caller is not told, whoever runs this must be able to find out."""
+    if isinstance(error, RpcError) or known.message == str(error):
+        return
+    text = f"{type(error).__name__}: {error}"
+    if times := _SELDOM.due(text):
+        log.warning("%s failed: %s", method[:100], text, extra={"times": times})

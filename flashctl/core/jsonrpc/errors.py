@@ -116,9 +116,10 @@ def method_not_found(name: str) -> RpcError:
 def rpc_error_for(error: Exception) -> RpcError | None:
     """What a handler's failure becomes on the wire; None if nobody foresaw it.
 
-    A layer below raises its own errors and need not know of JSON-RPC. Only what parsed the caller's parameters
-    says that they are invalid; whatever else could not be decoded came from elsewhere. Callers may be anybody:
-    they are told no address, no path, and nothing of what an upstream sent beside its own JSON-RPC errors.
+    A layer below raises its own errors and need not know of JSON-RPC. Only what parsed the caller's
+    parameters says that they are invalid; whatever else could not be decoded came from elsewhere. Callers may
+    be anybody: they are told no address, no path, and nothing of what an upstream sent but its own JSON-RPC
+    errors.
     """
     match error:
         case RpcError():

@@ -1,7 +1,8 @@
 """JSON whose numbers keep their text where a machine number would change them.
 
-`orjson` makes a float of an integer beyond 64 bits, and JSON-RPC hands numbers on: a request's id, an engine's
-answer. `loads_exact` gives such a number, and every fraction, as an `orjson.Fragment` of what was received.
+`orjson` makes a float of an integer beyond 64 bits, and JSON-RPC hands numbers on: a request's id, an
+engine's answer. `loads_exact` gives such a number, and every fraction, as an `orjson.Fragment` of what was
+received.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which JSON-RPC methods change nothing where they are answered, so that a request may arrive twice.
 
-A list of what may, for a method nobody has heard of may do anything. Filters are not on it: they are made, and
-polled once; neither are newPayload and forkchoiceUpdated, which move a node.
+A list of what may, for a method nobody has heard of may do anything. Filters are not on it: they are made,
+and polled once; neither are newPayload and forkchoiceUpdated, which move a node.
 """
 
 from __future__ import annotations
@@ -47,6 +47,4 @@ def is_repeatable(method: str) -> bool:
     """Whether a request for `method` may be answered twice without anybody noticing."""
     if method in _NAMES:
         return True
-    return (
-        method.startswith(_PREFIXES) or method.partition("_")[0] in _NAMESPACES
-    ) and method not in _EXCEPT
+    return (method.startswith(_PREFIXES) or method.partition("_")[0] in _NAMESPACES) and method not in _EXCEPT

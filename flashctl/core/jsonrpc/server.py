@@ -34,6 +34,7 @@ from flashctl.core.jsonrpc.methods import Fallback, Methods
 from flashctl.core.jsonrpc.namespaces import warn_of_exposed
 from flashctl.core.jsonrpc.session import Session
 from flashctl.core.listening import ListenFailed
+from flashctl.core.seldom import Seldom
 from flashctl.errors import AuthError, UnavailableError
 
 __all__ = ["Page", "RunningServer", "serve"]
@@ -207,6 +208,7 @@ class _App:
         self._cors = frozenset(cors)
         self._pages = pages
         self._limits = limits
+        self._seldom = Seldom()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller.set(caller_of(scope.get("client")))
@@ -258,7 +260,8 @@ class _App:
         try:
             jwt.verify(self._jwt_secret, headers.authorization, time.time())
         except AuthError as error:
-            log.warning("refused a request: %s", error)
+            if times := self._seldom.due(type(error).__name__):
+                log.warning("refused a request: %s", error, extra={"times": times})
             return f"{error}\n".encode()
         return None
 

@@ -1,0 +1,41 @@
+"""Log lines that anybody from outside can cause: each said once in a while, however often it happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["Seldom"]
+
+INTERVAL_S: Final = 60.0
+MAX_SUBJECTS: Final = 256
+
+
+class Seldom:
+    """Remembers what was said lately."""
+
+    __slots__ = ("_clock", "_interval_s", "_said")
+
+    def __init__(
+        self, interval_s: float = INTERVAL_S, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval_s = interval_s
+        self._clock = clock
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def due(self, subject: str) -> int:
+        """How often `subject` came up since it was said last, this time included; 0 if it should stay unsaid.
+
+        With more subjects than are kept, which are then a stranger's inventions, the oldest are forgotten.
+        """
+        now = self._clock()
+        said_at, since = self._said.get(subject, (-self._interval_s, 0))
+        if now - said_at < self._interval_s:
+            self._said[subject] = (said_at, since + 1)
+            return 0
+        self._said.pop(subject, None)
+        if len(self._said) >= MAX_SUBJECTS:
+            del self._said[next(iter(self._said))]
+        self._said[subject] = (now, 0)
+        return since + 1
