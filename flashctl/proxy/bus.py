@@ -6,6 +6,9 @@ more upstream: the relay's deduplication drops what it has already. A reader kee
 and goes on from there when Redis comes back; one that starts begins as far back as its replay ring reaches,
 so its first client gets the open block.
 
+What is in Redis was written by anybody who can reach it: an entry that is no message is skipped, counted, and
+said once; one over the size limit is not even fetched (REPLY_LIMIT).
+
 Nothing waits for Redis: a proxy's own clients are served from its own upstreams first, and messages that
 cannot be written are kept up to QUEUE_LIMIT and then given up, oldest first.
 """
@@ -18,17 +21,17 @@ import logging
 import random
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flashctl.core import defects
 from flashctl.core.stream import Backoff
 from flashctl.core.urls import mask_url
-from flashctl.errors import UsageError
+from flashctl.core.wire import MAX_FRAME_BYTES
+from flashctl.eth.hexdata import MAX_U64, parse_number
+from flashctl.proxy.redis_client import READ_BLOCK_MS, connect_redis, is_too_large
 from flashctl.proxy.relay import Placed, Relay
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-__all__ = ["BUS", "Bus", "connect_redis"]
+__all__ = ["BUS", "Bus"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,48 +41,57 @@ BUS = "bus"
 QUEUE_LIMIT = 512
 """Messages waiting to be written: a hundred seconds of 200 ms flashblocks."""
 
-READ_BLOCK_MS = 1000
-READ_COUNT = 64
+QUEUE_BYTES = 64 * 1024 * 1024
+"""And their size."""
+
+READ_COUNT = 16
 SEEN_TTL_MS = 60_000
 """How long a (payload id, index) is remembered: longer than writers can be apart."""
+
+QUIET_BEFORE_LOOK_S = 10.0
+"""Without an entry, after which the reader asks whether the stream began anew below its position."""
 
 STREAM_LENGTH = 1000
 """Messages Redis keeps, roughly; readers that were away for longer skip ahead."""
 
-OPERATION_TIMEOUT_S = 2.0
-
 _APPEND = """
 if ARGV[1] ~= '' and not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
-return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'd', ARGV[4], 'b', ARGV[5])
+local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'd', ARGV[4], 'b', ARGV[5])
+if added.err then redis.call('DEL', KEYS[2]) end
+return added
 """
+"""What is marked as seen is in the stream: the next attempt after a failure would otherwise drop it."""
 
-
-def connect_redis(url: str) -> Redis:
-    """A client for `url`; connects at its first use.
-
-    Raises:
-        UsageError: If the redis package is missing, or the URL is none of its.
-    """
-    try:
-        from redis.asyncio import Redis
-    except ImportError:
-        raise UsageError("--bus needs the redis package", hint="pip install 'flashctl[redis]'") from None
-    try:
-        client: Redis = Redis.from_url(
-            url,
-            socket_connect_timeout=OPERATION_TIMEOUT_S,
-            socket_timeout=OPERATION_TIMEOUT_S + READ_BLOCK_MS / 1e3,
-            health_check_interval=15,
-        )
-    except ValueError:
-        raise UsageError(f"--bus: {mask_url(url)!r} is not a redis:// URL") from None
-    return client
+_READ_SMALL = """
+local found, size, most = {}, 0, tonumber(ARGV[3])
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
+  local data, binary = '', '0'
+  for i = 1, #entry[2], 2 do
+    local name, value = entry[2][i], entry[2][i + 1]
+    if name == 'd' then data = value elseif name == 'b' then binary = value end
+  end
+  if #data > most or #binary > 1 then data, binary = '', '0' end
+  size = size + #data
+  if size > most and #found > 0 then break end
+  found[#found + 1] = {entry[1], data, binary}
+end
+return found
+"""
+"""The entries after one id, those over a size without their data: for when XREAD would answer too much."""
 
 
 class Bus:
     """The stream of one deployment."""
 
-    def __init__(self, url: str, prefix: str, relay: Relay, *, start_back_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        prefix: str,
+        relay: Relay,
+        *,
+        start_back_s: float,
+        max_message: int = MAX_FRAME_BYTES,
+    ) -> None:
         self.name = mask_url(url)
         self.connected = False
         self.last_message_at: float | None = None
@@ -88,6 +100,8 @@ class Bus:
         self.written = 0
         self.given_up = 0
         """Messages that were never written because Redis was away for too long."""
+        self.skipped = 0
+        """Entries of the stream that are no messages."""
         self.reconnects = 0
         self._reader = connect_redis(url)
         self._writer = connect_redis(url)
@@ -95,8 +109,10 @@ class Bus:
         self._seen = f"{prefix}:seen:"
         self._relay = relay
         self._start_back_s = start_back_s
+        self._max_message = max_message
         self._last_id: bytes | str | None = None
         self._queue: deque[tuple[bytes, bool, Placed | None]] = deque()
+        self._queued_bytes = 0
         self._queued = asyncio.Event()
         relay.sinks.append(self._offer)
 
@@ -126,6 +142,9 @@ class Bus:
                 reason = f"refused: {error}"
             except (RedisError, OSError, TimeoutError) as error:
                 reason = str(error) or type(error).__name__
+            except Exception as error:
+                defects.caught("proxy.bus", error)
+                reason = f"defect: {type(error).__name__}"
             attempt = 0 if time.monotonic() - started > 5.0 else attempt + 1
             if work == self._read_all:
                 self._lost(reason)
@@ -144,25 +163,73 @@ class Bus:
         if self._last_id is None:
             seconds, _ = await self._reader.time()
             self._last_id = f"{max(0, int((seconds - self._start_back_s) * 1000))}-0"
+        heard = time.monotonic()
         while True:
-            reply = await self._reader.xread({self._stream: self._last_id}, READ_COUNT, READ_BLOCK_MS)
+            entries = await self._read()
             if not self.connected:
                 _LOG.info("bus connected", extra={"bus": self.name})
                 self.connected, self.trouble = True, ""
-            for entry_id, fields in _entries(reply):
+            for entry_id, fields in entries:
                 self._last_id = entry_id
-                self.last_message_at = time.monotonic()
-                self._relay.receive(BUS, fields[b"d"], binary=fields.get(b"b") == b"1")
+                heard = time.monotonic()
+                self._take(entry_id, fields)
+            if time.monotonic() - heard > QUIET_BEFORE_LOOK_S:
+                heard = time.monotonic()
+                await self._follow_back()
+
+    async def _read(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """The next entries; those that are too large to be fetched are there without their fields."""
+        from redis.exceptions import ConnectionError as RedisConnectionError
+
+        assert self._last_id is not None
+        try:
+            return _entries(
+                await self._reader.xread({self._stream: self._last_id}, READ_COUNT, READ_BLOCK_MS)
+            )
+        except RedisConnectionError as error:
+            if not is_too_large(error):
+                raise
+        arguments: list[str | bytes | int] = [self._last_id, READ_COUNT, self._max_message]
+        found: Any = await self._reader.eval(_READ_SMALL, 1, self._stream, *arguments)
+        return [(entry_id, {b"d": data, b"b": binary} if data else {}) for entry_id, data, binary in found]
+
+    def _take(self, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
+        data = fields.get(b"d")
+        if not data or len(data) > self._max_message:
+            self.skipped += 1
+            if self.skipped == 1:
+                problem = f"has {len(data)} bytes" if data else "has no field d"
+                shown = entry_id.decode(errors="replace")
+                _LOG.warning(
+                    "bus: entry %s %s and is skipped, as all further ones that are no messages",
+                    shown,
+                    problem,
+                    extra={"bus": self.name},
+                )
+            return
+        self.last_message_at = time.monotonic()
+        self._relay.receive(BUS, data, binary=fields.get(b"b") == b"1")
+
+    async def _follow_back(self) -> None:
+        """Go where the stream is, if it was deleted and its ids are lower than the one read last."""
+        newest = await self._reader.xrevrange(self._stream, count=1)
+        last = self._last_id
+        if newest and newest[0][0] and last and _order(newest[0][0]) < _order(last):
+            _LOG.warning("bus: the stream began anew", extra={"bus": self.name})
+            self._last_id = "0-0"
 
     # -- writing --------------------------------------------------------------------------------------------
 
     def _offer(self, source: str, data: bytes, binary: bool, placed: Placed | None) -> None:
         if source == BUS:
             return
-        if len(self._queue) >= QUEUE_LIMIT:
-            self._queue.popleft()
+        while self._queue and (
+            len(self._queue) >= QUEUE_LIMIT or self._queued_bytes + len(data) > QUEUE_BYTES
+        ):
+            self._queued_bytes -= len(self._queue.popleft()[0])
             self.given_up += 1
         self._queue.append((data, binary, placed))
+        self._queued_bytes += len(data)
         self._queued.set()
 
     async def _write_all(self) -> None:
@@ -181,8 +248,16 @@ class Bus:
                 )
                 if self._queue and self._queue[0][0] is data:
                     self._queue.popleft()
+                    self._queued_bytes -= len(data)
                 self.written += 1
             self._queued.clear()
+
+
+def _order(entry_id: bytes | str) -> tuple[int, int]:
+    """An entry id as Redis orders them."""
+    text = entry_id.decode("ascii", "replace") if isinstance(entry_id, bytes) else entry_id
+    milliseconds, _, number = text.partition("-")
+    return parse_number(milliseconds, most=MAX_U64), parse_number(number, most=MAX_U64)
 
 
 def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

@@ -182,6 +182,10 @@ def _bus(writer: _Writer, proxy: Proxy) -> None:
     writer.add("counter", "bus_reconnects", "Times the bus was lost.", bus.reconnects)
     writer.add("counter", "bus_written", "Messages written to the bus.", bus.written)
     writer.add("counter", "bus_given_up", "Messages the bus was away for too long for.", bus.given_up)
+    writer.add("counter", "bus_skipped", "Entries of the bus that are no messages.", bus.skipped)
+    writer.add(
+        "counter", "bus_limits_repaired", "Shared counts that were none and were dropped.", limits.repaired
+    )
     writer.add("gauge", "bus_limits_failing", "Whether limits are not shared now.", limits.failing)
 
 

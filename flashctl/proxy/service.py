@@ -82,7 +82,13 @@ class Proxy:
         self.bus: Bus | None = None
         self.shared_limits: RedisLimits | None = None
         if config.bus is not None:
-            self.bus = Bus(config.bus, config.bus_prefix, self.relay, start_back_s=config.resume_buffer_s)
+            self.bus = Bus(
+                config.bus,
+                config.bus_prefix,
+                self.relay,
+                start_back_s=config.resume_buffer_s,
+                max_message=config.max_message_size,
+            )
             self.shared_limits = RedisLimits(
                 config.bus, config.bus_prefix, self.access.counts, config.bus_fail
             )

@@ -6,6 +6,9 @@ has expired, so a crash gives its connections back within HEARTBEAT_TTL_S. Every
 heartbeat writes this instance's own counts anew: whatever Redis forgot or missed is right again a few seconds
 later.
 
+What others wrote under these keys is dropped where it is no count (another type, no number, more instances
+than anybody has), and the limits go on from there.
+
 When Redis does not answer, `--bus-fail` decides: `open` lets the instance's own limits do, `closed` refuses.
 """
 
@@ -14,12 +17,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from flashctl.proxy.bus import connect_redis
 from flashctl.proxy.config import BusFailure
 from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
+from flashctl.proxy.redis_client import connect_redis
 
 __all__ = ["HEARTBEAT_TTL_S", "RedisLimits"]
 
@@ -34,24 +37,32 @@ ACQUIRE_TIMEOUT_S = 1.0
 
 _ACQUIRE = """
 local me, alive, ttl = ARGV[1], ARGV[2], ARGV[3]
+local repaired = 0
 local function used(key)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and (kind ~= 'hash' or redis.call('HLEN', key) > 10000) then
+    redis.call('DEL', key)
+    repaired = repaired + 1
+  end
   local sum, all = 0, redis.call('HGETALL', key)
   for i = 1, #all, 2 do
-    if all[i] == me or redis.call('EXISTS', alive .. all[i]) == 1 then sum = sum + tonumber(all[i + 1])
+    local count = string.match(all[i + 1], '^%d%d?%d?%d?%d?%d?%d?$')
+    if not count then repaired = repaired + 1 end
+    if count and (all[i] == me or redis.call('EXISTS', alive .. all[i]) == 1) then sum = sum + tonumber(count)
     else redis.call('HDEL', key, all[i]) end
   end
   return sum
 end
 for i = 1, #KEYS do
-  local limit = tonumber(ARGV[3 + i])
-  if limit >= 0 and used(KEYS[i]) >= limit then return i end
+  local limit, now = tonumber(ARGV[3 + i]), used(KEYS[i])
+  if limit >= 0 and now >= limit then return {i, repaired} end
 end
 redis.call('SET', alive .. me, '1', 'PX', ttl)
 for i = 1, #KEYS do
   redis.call('HINCRBY', KEYS[i], me, 1)
   redis.call('PEXPIRE', KEYS[i], ttl)
 end
-return 0
+return {0, repaired}
 """
 
 _RELEASE = """
@@ -70,6 +81,8 @@ class RedisLimits:
         self.instance = uuid.uuid4().hex
         self.failing = False
         """Whether the last attempt found no Redis."""
+        self.repaired = 0
+        """What stood for a count in Redis and was none."""
         self._redis = connect_redis(url)
         self._prefix = prefix
         self._alive = f"{prefix}:alive:"
@@ -94,9 +107,10 @@ class RedisLimits:
         arguments: list[str | int] = [self.instance, self._alive, int(HEARTBEAT_TTL_S * 1000), *allowed]
         try:
             async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
-                refused = await self._acquire(keys=keys, args=arguments)
+                refused, repaired = await self._acquire(keys=keys, args=arguments)
         except self._errors() as error:
             return self._unavailable(error)
+        self._repaired(repaired)
         self.failing = False
         if refused:
             return Refused(Limit.ADDRESS if refused == 1 else Limit.KEY, allowed[refused - 1])
@@ -113,6 +127,11 @@ class RedisLimits:
             _LOG.warning("shared limits: %s; failing %s", str(error) or "timed out", self._failure.value)
         self.failing = True
         return None if self._failure is BusFailure.OPEN else Refused(Limit.BUS, 0)
+
+    def _repaired(self, count: int) -> None:
+        if count and not self.repaired:
+            _LOG.warning("shared limits: dropped what was no count in Redis; further ones are only counted")
+        self.repaired += count
 
     def _release_soon(self, keys: list[str]) -> None:
         try:
@@ -142,15 +161,31 @@ class RedisLimits:
         ttl = int(HEARTBEAT_TTL_S * 1000)
         pipe: Any = self._redis.pipeline(transaction=False)
         pipe.set(self._alive + self.instance, "1", px=ttl)
+        keys = [""]
         for key, count in tuple(self._touched.items()):
             if now := count():
                 pipe.hset(key, self.instance, now)
                 pipe.pexpire(key, ttl)
+                keys += [key, key]
             else:
                 pipe.hdel(key, self.instance)
+                keys.append(key)
                 del self._touched[key]
-        await pipe.execute()
+        answers = await pipe.execute(raise_on_error=False)
+        await self._judge(zip(keys, answers, strict=True))
         self.failing = False
+
+    async def _judge(self, answers: Iterable[tuple[str, Any]]) -> None:
+        """Drop keys of another type than ours, which the next beat writes; raise every other error."""
+        wrong = set()
+        for key, answer in answers:
+            if isinstance(answer, Exception):
+                if "WRONGTYPE" not in str(answer):
+                    raise answer
+                wrong.add(key)
+        if wrong:
+            await self._redis.delete(*wrong)
+            self._repaired(len(wrong))
 
     async def close(self) -> None:
         """Give everything back and disconnect."""

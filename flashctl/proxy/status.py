@@ -73,6 +73,7 @@ def _bus(proxy: Proxy, now: float) -> dict[str, Any] | None:
         "last_message_age_s": _age(now, bus.last_message_at),
         "written": bus.written,
         "given_up": bus.given_up,
+        "skipped": bus.skipped,
         "limits_shared": not proxy.shared_limits.failing,
         "trouble": bus.trouble or None,
     }

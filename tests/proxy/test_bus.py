@@ -11,9 +11,9 @@ from support.raw_websocket import RawClient, http, upgrade_request
 from support.redis_server import RedisServer
 
 from flashctl.errors import UsageError
-from flashctl.proxy.bus import connect_redis
 from flashctl.proxy.config import BusFailure
 from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
+from flashctl.proxy.redis_client import connect_redis
 from flashctl.proxy.shared_limits import RedisLimits
 
 
