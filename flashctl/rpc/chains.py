@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from flashctl.core.sequence import Payload
@@ -13,6 +14,8 @@ from flashctl.op.registry import chain_by_id
 
 __all__ = ["ChainRules", "inferred_fork"]
 
+_LOG = logging.getLogger(__name__)
+
 _HOLOCENE_EXTRA_DATA: Final = 9
 _JOVIAN_EXTRA_DATA: Final = 17
 
@@ -23,9 +26,15 @@ class ChainRules:
     def __init__(self, configured: ChainConfig | None = None) -> None:
         self._config = configured
         self.chain_id: int | None = None if configured is None else configured.chain_id
+        self.problem = ""
+        """Why what is executed will not be what the node has; one line."""
 
     def connected(self, chain_id: int) -> None:
         """The node says which chain it follows."""
+        if self.chain_id not in (None, chain_id):
+            self.problem = f"the node follows chain {chain_id}, the rules are those of chain {self.chain_id}"
+            _LOG.warning("%s", self.problem)
+            return
         self.chain_id = chain_id
         if self._config is None:
             self._config = chain_by_id(chain_id)

@@ -16,6 +16,7 @@ import orjson
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from flashctl.core import defects
 from flashctl.core.stream import Backoff
 from flashctl.core.urls import mask_url
 
@@ -49,6 +50,9 @@ class HeadNews:
                 reason = "closed"
             except (OSError, TimeoutError, WebSocketException) as error:
                 reason = str(error) or type(error).__name__
+            except Exception as error:
+                defects.caught("rpc.head_news", error)
+                reason = type(error).__name__
             if self.is_live:
                 failures = 0
             self.is_live = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -21,6 +22,17 @@ BATCH_CALLS: Final = 90
 """Calls of one batch: below the hundred that hosted nodes allow, and thirty accounts."""
 
 BATCHES_AT_ONCE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One account, storage word or block hash, and the calls that tell it."""
+
+    calls: tuple[tuple[str, list[Any]], ...]
+    key: int
+    """Address, or number of the block."""
+    slot: int | None = None
+    is_hash: bool = False
 
 
 class Node:
@@ -60,34 +72,47 @@ class Node:
     async def load(self, state: CanonicalState, missing: Missing) -> None:
         """Fetch everything in `missing` at the block of `state`, and put it there.
 
+        What came stays, though another part failed. An error that the node answers is asked about once more
+        at once: behind one URL there may be several nodes, one of which has not heard of the block.
+
         Raises:
             RpcError: If the node has not got the state (any more).
             FlashctlError: If it cannot be reached or answers nonsense.
         """
         if state.is_full:
             raise UnavailableError(f"the state cache of block {state.block.number} is full")
-        at = {"blockHash": to_hex(state.block.hash)}
-        accounts, slots = sorted(missing.accounts), sorted(missing.slots)
-        calls: list[tuple[str, list[Any]]] = []
-        for address in accounts:
-            shown = to_hex(address.to_bytes(20, "big"))
-            calls.append(("eth_getBalance", [shown, at]))
-            calls.append(("eth_getTransactionCount", [shown, at]))
-            calls.append(("eth_getCode", [shown, at]))
-        for address, slot in slots:
-            shown = to_hex(address.to_bytes(20, "big"))
-            calls.append(("eth_getStorageAt", [shown, to_hex(slot.to_bytes(32, "big")), at]))
-        calls += [("eth_getBlockByNumber", [quantity(number), False]) for number in sorted(missing.hashes)]
-        answers = iter(await self._batches(calls))
-        for address in accounts:
-            balance, nonce = parse_quantity(next(answers)), parse_quantity(next(answers))
-            state.add_account(address, *_account(nonce, balance, parse_hex(next(answers))))
-        for address, slot in slots:
-            state.add_slot(address, slot, parse_quantity(next(answers)))
-        for number in sorted(missing.hashes):
-            block = next(answers)
-            known = isinstance(block, dict) and isinstance(block.get("hash"), str)
-            state.hashes[number] = parse_hex(block["hash"], size=32) if known else bytes(32)
+        failed, error = await self._take(state, _pieces(state, missing))
+        if isinstance(error, RpcError):
+            _, error = await self._take(state, failed)
+        if error is not None:
+            raise error
+
+    async def _take(
+        self, state: CanonicalState, pieces: Sequence[_Piece]
+    ) -> tuple[list[_Piece], FlashctlError | None]:
+        """Fetch pieces of the state; those that failed, and why the first of them did."""
+        parts = _packed(pieces)
+        fetched = await asyncio.gather(*(self._part(part) for part in parts))
+        failed: list[_Piece] = []
+        first: FlashctlError | None = None
+        for part, answers in zip(parts, fetched, strict=True):
+            taken = 0
+            for piece in part:
+                start, taken = taken, taken + len(piece.calls)
+                try:
+                    if isinstance(answers, FlashctlError):
+                        raise answers
+                    _put(state, piece, answers[start:taken])
+                except FlashctlError as error:
+                    failed.append(piece)
+                    first = first or error
+        return failed, first
+
+    async def _part(self, pieces: Sequence[_Piece]) -> list[Any] | FlashctlError:
+        try:
+            return await self._batch([call for piece in pieces for call in piece.calls])
+        except FlashctlError as error:
+            return error
 
     async def touched(self, state: CanonicalState, envelopes: Sequence[TxEnvelope]) -> Missing:
         """What transactions would touch if they ran at the block of `state`, as far as the node can tell.
@@ -115,17 +140,59 @@ class Node:
                 _add_access_list(found, answer)
         return state.without_known(found)
 
-    async def _batches(self, calls: Sequence[tuple[str, list[Any]]]) -> list[Any]:
-        parts = [calls[start : start + BATCH_CALLS] for start in range(0, len(calls), BATCH_CALLS)]
-        answers = [answer for part in await asyncio.gather(*map(self._batch, parts)) for answer in part]
-        for answer in answers:
-            if isinstance(answer, RpcError):
-                raise answer
-        return answers
-
     async def _batch(self, calls: Sequence[tuple[str, list[Any]]]) -> list[Any]:
         async with self._turns:
             return await self.client.batch(list(calls))
+
+
+def _pieces(state: CanonicalState, missing: Missing) -> list[_Piece]:
+    at = {"blockHash": to_hex(state.block.hash)}
+    pieces = []
+    for address in sorted(missing.accounts):
+        shown = to_hex(address.to_bytes(20, "big"))
+        names = ("eth_getBalance", "eth_getTransactionCount", "eth_getCode")
+        pieces.append(_Piece(tuple((name, [shown, at]) for name in names), address))
+    for address, slot in sorted(missing.slots):
+        shown = to_hex(address.to_bytes(20, "big"))
+        call = ("eth_getStorageAt", [shown, to_hex(slot.to_bytes(32, "big")), at])
+        pieces.append(_Piece((call,), address, slot))
+    pieces += [
+        _Piece((("eth_getBlockByNumber", [quantity(number), False]),), number, is_hash=True)
+        for number in sorted(missing.hashes)
+    ]
+    return pieces
+
+
+def _packed(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
+    """Batches of at most BATCH_CALLS calls."""
+    parts: list[list[_Piece]] = [[]]
+    size = 0
+    for piece in pieces:
+        if size + len(piece.calls) > BATCH_CALLS:
+            parts.append([])
+            size = 0
+        parts[-1].append(piece)
+        size += len(piece.calls)
+    return parts
+
+
+def _put(state: CanonicalState, piece: _Piece, answers: Sequence[Any]) -> None:
+    """Raises RpcError if the node answered with an error, other FlashctlErrors if with nonsense."""
+    for answer in answers:
+        if isinstance(answer, RpcError):
+            raise answer
+    if piece.is_hash:
+        block = answers[0]
+        if not isinstance(block, dict) or not isinstance(block.get("hash"), str):
+            # Only ancestors are asked for, so there is one; a zero hash would be a wrong answer for good.
+            raise ProtocolError(f"the node knows no block {piece.key}")
+        state.hashes[piece.key] = parse_hex(block["hash"], size=32)
+    elif piece.slot is not None:
+        state.add_slot(piece.key, piece.slot, parse_quantity(answers[0]))
+    else:
+        balance, nonce, code = answers
+        account = _account(parse_quantity(nonce), parse_quantity(balance), parse_hex(code))
+        state.add_account(piece.key, *account)
 
 
 def _account(nonce: int, balance: int, code: bytes) -> tuple[Account | None, bytes]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Callable
-from typing import Any
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from functools import partial
+from typing import Any, Final
 
 from flashctl.chain.dear_calls import compute_dear_calls_apart
 from flashctl.chain.fill_api import FillApi
@@ -17,13 +14,15 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.metrics import Metrics
-from flashctl.core.service import Health, Lifecycle, run_service, serve_status
+from flashctl.core.service import Health, Lifecycle, run_service, serve_status, with_defects
 from flashctl.core.urls import mask_url
 from flashctl.errors import ExitCode
 from flashctl.rpc.api import PendingApi
 from flashctl.rpc.arrivals import Arrivals
+from flashctl.rpc.chain_follower import ChainFollower
 from flashctl.rpc.chains import ChainRules
 from flashctl.rpc.config import RpcConfig
+from flashctl.rpc.figures import Figures
 from flashctl.rpc.follower import Follower
 from flashctl.rpc.node import Node
 from flashctl.rpc.overlay import Overlay
@@ -40,7 +39,10 @@ SWITCH_INTERVAL_S = 0.0005
 callers of heavy eth_calls, nine in ten preconfirmations took under 250 ms; with Python's own 5 ms, under
 500 ms."""
 
-_PREFIX = "reth_flashblocks"
+FOLLOW_TIMEOUT_S: Final = 3.0
+"""For one question about the head or the state: a node that hangs is asked again, and not waited for."""
+
+PREFIX: Final = "reth_flashblocks"
 """Scope of the metrics on Base's nodes; whoever has a dashboard for those can keep it."""
 
 
@@ -62,14 +64,18 @@ class RpcNode:
             self.sequencer = JsonRpcClient(config.sequencer_url, timeout_s=config.upstream_timeout_s)
         rules = ChainRules(config.chain)
         self.overlay = Overlay(rules, max_depth=config.max_depth)
-        self.follower = Follower(
-            self.overlay,
-            self.node,
+        # With connections and turns of its own: what users ask must not keep the head or the state waiting.
+        self.followed = Node(config.upstream_url, timeout_s=min(FOLLOW_TIMEOUT_S, config.upstream_timeout_s))
+        self.follower = Follower(self.overlay, self.followed, stale_after_s=config.stale_after_s)
+        self.chain = ChainFollower(
+            self.followed,
             rules,
+            self.follower.take_heads,
             poll_interval_s=config.poll_interval_s,
             stale_after_s=config.stale_after_s,
             news_url=config.upstream_ws_url,
         )
+        self._rules = rules
         calls = PendingCalls(self.node, timeout_s=config.call_timeout_s, at_once=config.calls_at_once)
         arrivals = Arrivals()
         sender = Sender(self.sequencer, arrivals, timeout_ms=config.sync_timeout_ms)
@@ -82,9 +88,9 @@ class RpcNode:
         self.methods.register_all(FillApi(self._ask).handlers())
         self.follower.on_update(arrivals.on_update)
         self.follower.on_update(subscriptions.on_update)
-        self.follower.on_heads(subscriptions.on_heads)
-        self.metrics = Metrics(_PREFIX)
-        self.metrics.registry.register(_Figures(self.overlay, self.follower))
+        self.chain.on_heads(subscriptions.on_heads)
+        self.metrics = Metrics(PREFIX)
+        self.metrics.registry.register(Figures(PREFIX, self.overlay, self.follower, self.chain))
 
     async def main(self, life: Lifecycle) -> None:
         """Listen, follow, and wait for the end."""
@@ -93,6 +99,8 @@ class RpcNode:
         await compute_dear_calls_apart(life)
         life.on_stop(self.follower.close, "overlay")
         life.on_stop(self.node.close, "upstream")
+        life.on_stop(self.followed.close, "followed node")
+        life.on_stop(self.chain.close, "canonical head")
         if self.sequencer is not self.node.client:
             life.on_stop(self.sequencer.close, "sequencer")
         server = await serve(
@@ -117,20 +125,22 @@ class RpcNode:
             status = await serve_status(config.metrics_host, config.metrics_port, self.metrics, self.health)
             life.on_stop(status.close, "status page")
             _LOG.info("listening", extra={"metrics": status.url})
-        life.spawn(self.follower.work(), "overlay")
-        life.spawn(self.follower.follow_chain(), "canonical head")
+        life.keep(self.follower.work, "rpc.work")
+        life.keep(self.chain.follow, "rpc.chain")
         for url in config.flashblocks_urls:
-            life.spawn(self.follower.follow_stream(url), f"stream {mask_url(url)}")
+            life.keep(partial(self.follower.follow_stream, url), f"stream {mask_url(url)}")
         life.ready()
         await life.stopped()
 
     def health(self) -> Health:
         """Ready while `pending` is what it promises: the stream and the node both speak."""
         follower, overlay = self.follower, self.overlay
-        if not follower.knows_head:
+        if not self.chain.knows_head:
             return Health(False, "the canonical node does not answer")
         if not follower.is_fresh:
             return Health(False, "no flashblocks: pending means latest")
+        if self._rules.problem:
+            return Health(True, self._rules.problem, degraded=True)
         if overlay.trouble:
             return Health(True, overlay.trouble, degraded=True)
         if overlay.view is None:
@@ -141,7 +151,7 @@ class RpcNode:
 
     def _page(self, status: Callable[[Health], int]) -> Callable[[], tuple[int, str]]:
         def page() -> tuple[int, str]:
-            health = self.health()
+            health = with_defects(self.health())
             return status(health), (health.detail or "OK") + "\n"
 
         return page
@@ -154,51 +164,3 @@ class RpcNode:
     async def _pass_on(self, method: str, request: bytes) -> bytes:
         """Everything else is the canonical node's to answer; bytes in, bytes out."""
         return await self.node.client.relay(method, request)
-
-
-class _Figures(Collector):
-    """Reads the counters where they are kept, when somebody scrapes."""
-
-    def __init__(self, overlay: Overlay, follower: Follower) -> None:
-        self._overlay = overlay
-        self._follower = follower
-
-    def collect(self) -> list[Metric]:
-        """The figures at this moment."""
-        counts, stream, view = self._overlay.counts, self._follower.counts, self._overlay.view
-        head = self._overlay.head
-        age = None if stream.last_flashblock_s is None else time.monotonic() - stream.last_flashblock_s
-        counters = {
-            "upstream_messages": ("Messages received from streams.", stream.messages),
-            "upstream_errors": ("Messages that are no flashblocks.", stream.invalid),
-            "reconnect_attempts": ("Streams that were lost or refused.", stream.reconnects),
-            "executed": ("Flashblocks executed.", counts.flashblocks),
-            "state_fetches": ("Batches of state fetched for execution.", counts.rounds),
-            "disagreements": ("Flashblocks after which our gas or logs differ.", counts.disagreements),
-            "block_processing_error": ("Payloads given up.", counts.diverged),
-            "blocks_confirmed": ("Blocks sealed with what was preconfirmed.", counts.confirmed),
-            "blocks_truncated": ("Blocks sealed with more than was streamed.", counts.truncated),
-            "pending_clear_reorg": ("Blocks sealed with something else.", counts.reorged),
-        }
-        gauges = {
-            "pending_snapshot_height": (
-                "Pending block number, 0 for none.",
-                view.latest.number if view else 0,
-            ),
-            "pending_snapshot_fb_index": ("Index of its flashblock.", view.latest.index if view else 0),
-            "canonical_height": ("Head of the canonical node.", head.number if head else 0),
-            "streams_connected": ("Streams connected.", stream.connected),
-            "stream_age_seconds": ("Since the last flashblock, -1 for none.", -1.0 if age is None else age),
-        }
-        shown: list[Metric] = [
-            CounterMetricFamily(f"{_PREFIX}_{name}", text, value) for name, (text, value) in counters.items()
-        ]
-        shown += [
-            GaugeMetricFamily(f"{_PREFIX}_{name}", text, value) for name, (text, value) in gauges.items()
-        ]
-        order = CounterMetricFamily(
-            f"{_PREFIX}_unexpected_block_order", "Sequence anomalies.", labels=["kind"]
-        )
-        for kind, count in stream.anomalies.items():
-            order.add_metric([kind], count)
-        return [*shown, order]

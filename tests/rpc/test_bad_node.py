@@ -122,23 +122,23 @@ def test_nothing_is_filled_in_from_nonsense(answer: Any) -> None:
     asyncio.run(scenario())
 
 
-def test_a_node_that_has_pruned_the_state_is_left_behind_until_the_next_head() -> None:
+def test_state_that_the_node_could_not_say_is_asked_for_again() -> None:
     async def scenario() -> None:
         async with bench() as made:
             block = made.lab.build([[signed(1, 0, value=5, gas=21_000)]])
-            load = made.node.node.load
+            load = made.node.followed.load
             calls = 0
 
-            async def pruned(state: CanonicalState, missing: Missing) -> None:
+            async def forgetful(state: CanonicalState, missing: Missing) -> None:
                 nonlocal calls
                 calls += 1
-                if calls == 1:
-                    raise FlashctlError("missing trie node")
+                if calls % 2:
+                    raise FlashctlError("header for hash not found")
                 await load(state, missing)
 
-            made.node.node.load = pruned  # type: ignore[method-assign]
+            made.node.followed.load = forgetful  # type: ignore[method-assign]
             await made.stream(block)
-            assert calls > 1
+            assert calls > 1 and made.node.follower.fetcher.failed
 
     asyncio.run(scenario())
 

@@ -11,7 +11,7 @@ from support.hub_lab import until
 from support.rpc_node import Bench, bench, run
 from websockets.asyncio.server import ServerConnection, serve
 
-from flashctl.rpc import follower, heads
+from flashctl.rpc import chain_follower, heads
 from flashctl.rpc.heads import HeadNews
 
 NEVER_S = 3600.0
@@ -39,7 +39,7 @@ def test_heads_are_told() -> None:
 
 def test_news_of_a_head_that_the_node_does_not_show_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind one URL there may be several nodes, one ahead of the other."""
-    monkeypatch.setattr(follower, "TOLD_POLL_S", NEVER_S)
+    monkeypatch.setattr(chain_follower, "TOLD_POLL_S", NEVER_S)
 
     async def tell_too_early(connection: ServerConnection) -> None:
         await connection.recv()
@@ -50,7 +50,7 @@ def test_news_of_a_head_that_the_node_does_not_show_yet(monkeypatch: pytest.Monk
         async with serve(tell_too_early, "127.0.0.1", 0) as server:
             url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             async with bench(upstream_ws_url=url, poll_interval_s=0.02) as made:
-                news = made.node.follower._news
+                news = made.node.chain._news
                 await until(lambda: news is not None and news.is_live)
                 await asyncio.sleep(0.2)
                 number, overlay = seal(made), made.node.overlay

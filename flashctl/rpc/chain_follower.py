@@ -1,0 +1,182 @@
+"""Following the node's head: polled, and looked at at once when the node tells of a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from flashctl.core import defects
+from flashctl.errors import FlashctlError
+from flashctl.rpc.canonical import HeadTrack, Verdict
+from flashctl.rpc.chains import ChainRules
+from flashctl.rpc.heads import HeadNews
+from flashctl.rpc.node import Node, parse_block
+from flashctl.rpc.state import CanonicalBlock
+
+__all__ = ["ChainFollower"]
+
+_LOG = logging.getLogger(__name__)
+
+MAX_CATCH_UP: Final = 8
+"""Blocks fetched one by one when the head has jumped; further back nothing is pending any more."""
+
+MAX_TRIES_BETWEEN: Final = 5
+"""Looks at a head that fail for want of a block below it, before it is taken in without: behind one URL
+there may be several nodes, one of which has not heard of that block."""
+
+TOLD_POLL_S: Final = 1.0
+"""Between looks at the head while the node tells of each new one: a subscription may go silent unnoticed."""
+
+MAX_PAUSE_S: Final = 1.0
+"""Between looks at a node that does not answer."""
+
+
+class ChainFollower:
+    """Tells of canonical blocks in order, the head last. Run `follow` as a task."""
+
+    def __init__(
+        self,
+        node: Node,
+        rules: ChainRules,
+        tell: Callable[[list[CanonicalBlock]], Awaitable[None]],
+        *,
+        poll_interval_s: float,
+        stale_after_s: float,
+        news_url: str | None = None,
+    ) -> None:
+        """`news_url` is the node's WebSocket; without it the head is only polled."""
+        self._node = node
+        self._rules = rules
+        self._tell = tell
+        self._poll_interval_s = poll_interval_s
+        self._stale_after_s = stale_after_s
+        self._track = HeadTrack()
+        self._failures = 0
+        self._tries_between = 0
+        self._knows_chain = False
+        self._is_closed = False
+        self._last_head_s: float | None = None
+        self._look_now = asyncio.Event()
+        self._is_told_ahead = False
+        """The node has told of a head that it does not show: behind one URL there may be several nodes."""
+        self._news = None if news_url is None else HeadNews(news_url, self._look_now.set)
+        self._on_heads: list[Callable[[list[dict[str, Any]]], None]] = []
+        self.failed = 0
+        """Looks at the head that failed."""
+        self.behind = 0
+        """Heads shown that lie behind one shown before."""
+        self.reorgs = 0
+        """Heads shown that are not on top of those shown before."""
+
+    def on_heads(self, callback: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Call back with block objects (transaction hashes in them) whenever the canonical head changes."""
+        self._on_heads.append(callback)
+
+    @property
+    def knows_head(self) -> bool:
+        """Whether the node has told its head lately."""
+        last = self._last_head_s
+        return last is not None and time.monotonic() - last < self._stale_after_s + 2 * self._pause_s
+
+    async def follow(self) -> None:
+        """Look at the node's head, for ever; a node that is away is a warning, not an end."""
+        news = None if self._news is None else asyncio.ensure_future(self._news.run())
+        try:
+            while not self._is_closed:
+                await self._poll()
+        finally:
+            if news is not None:
+                news.cancel()
+
+    async def close(self) -> None:
+        """Look no more; before the node's connections are closed."""
+        self._is_closed = True
+        self._look_now.set()
+
+    async def _poll(self) -> None:
+        self._is_told_ahead |= self._look_now.is_set()
+        self._look_now.clear()
+        try:
+            if not self._knows_chain:
+                self._rules.connected(await self._node.chain_id())
+                self._knows_chain = True
+            if await self._look():
+                self._is_told_ahead = False
+            self._last_head_s = time.monotonic()
+            if self._failures:
+                _LOG.info("canonical node answers again", extra={"failed": self._failures})
+            self._failures = 0
+        except FlashctlError as error:
+            await self._failed(str(error))
+        except Exception as error:
+            defects.caught("rpc.head", error)
+            await self._failed(type(error).__name__)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_s):
+                await self._look_now.wait()
+
+    async def _failed(self, reason: str) -> None:
+        if self._is_closed:
+            return
+        self.failed += 1
+        # Once for a row of failures: the counter tells how many there were.
+        _LOG.log(logging.DEBUG if self._failures else logging.WARNING, "canonical node: %s", reason)
+        self._failures += 1
+        await asyncio.sleep(min(MAX_PAUSE_S, self._poll_interval_s * self._failures))
+
+    @property
+    def _pause_s(self) -> float:
+        """The longest time between two looks at the head."""
+        is_told = self._news is not None and self._news.is_live and not self._is_told_ahead
+        return max(self._poll_interval_s, TOLD_POLL_S) if is_told else self._poll_interval_s
+
+    async def _look(self) -> bool:
+        """Take in the node's head; whether it is another one."""
+        newest = await self._node.head()
+        head, before = parse_block(newest), self._track.head
+        verdict = self._track.judge(head, time.monotonic())
+        if verdict is Verdict.SAME:
+            return False
+        if verdict is Verdict.BEHIND:
+            self.behind += 1
+            return False
+        shown = [newest]
+        if verdict is Verdict.NEWER and before is not None:
+            shown = [*await self._between(before, head), newest]
+        blocks = [parse_block(block) for block in shown]
+        if before is not None and (
+            verdict is Verdict.REORG or (blocks[0].number == before.number + 1 and _leaves(before, blocks[0]))
+        ):
+            self.reorgs += 1
+            _LOG.warning("the chain was reorganised", extra={"block": blocks[0].number, "was": before.number})
+        self._track.accept(blocks)
+        await self._tell(blocks)
+        for callback in self._on_heads:
+            try:
+                callback(shown)
+            except Exception as error:
+                defects.caught("rpc.on_heads", error)
+        return True
+
+    async def _between(self, before: CanonicalBlock, head: CanonicalBlock) -> list[dict[str, Any]]:
+        """The blocks between two heads: pending ones are settled by them, and subscribers want every head."""
+        found = []
+        for number in range(max(before.number + 1, head.number - MAX_CATCH_UP), head.number):
+            try:
+                block = await self._node.block(number)
+                parse_block(block)
+                found.append(block)
+            except FlashctlError:
+                if self._tries_between < MAX_TRIES_BETWEEN:
+                    self._tries_between += 1
+                    raise
+        self._tries_between = 0
+        return found
+
+
+def _leaves(before: CanonicalBlock, following: CanonicalBlock) -> bool:
+    return following.parent_hash != before.hash
