@@ -228,10 +228,6 @@ def builder(
 
 def _endpoint(text: str | None) -> Endpoint | None:
     from flashctl.builder.config import Endpoint
+    from flashctl.core.addresses import parse_host_port
 
-    if text is None:
-        return None
-    host, _, port = text.rpartition(":")
-    if not port.isdigit():
-        raise UsageError(f"--metrics {text}: expected HOST:PORT")
-    return Endpoint(host.strip("[]") or "127.0.0.1", int(port))
+    return None if text is None else Endpoint(*parse_host_port(text, "--metrics"))

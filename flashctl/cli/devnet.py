@@ -63,10 +63,12 @@ def devnet(
     fallback_rpc_port: Annotated[int, _port("JSON-RPC of the fallback node.")] = 8745,
     fallback_engine_port: Annotated[int, _port("Engine API of the fallback node.")] = 8751,
     any_ports: Annotated[
-        bool, typer.Option("--any-ports", help="Take free ports everywhere.", rich_help_panel=_PORTS)
+        bool,
+        typer.Option("--any-ports", help="Take free ports where none is given.", rich_help_panel=_PORTS),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line: ready, then sealed.")] = False,
     *,
+    context: typer.Context,
     common: Common,
 ) -> ExitCode:
     """Run the whole Flashblocks pipeline on this machine, in one command.
@@ -91,13 +93,15 @@ def devnet(
         fallback_rpc=fallback_rpc_port,
         fallback_engine=fallback_engine_port,
     )
+    if any_ports:
+        ports = ports.others_free(_given_ports(context))
     config = DevnetConfig(
         block_time=block_time,
         flashblock_ms=flashblock_time,
         gas_limit=gas_limit,
         min_base_fee=min_base_fee,
         host=host,
-        ports=Ports.any_free() if any_ports else ports,
+        ports=ports,
         datadir=datadir,
         keep_states=keep_states,
         genesis=genesis,
@@ -112,3 +116,13 @@ def devnet(
     if common.check_only:
         return ExitCode.OK
     return run(config, common.ready_fd)
+
+
+def _given_ports(context: typer.Context) -> frozenset[str]:
+    """The ports that a flag, a variable or a profile names, as fields of Ports."""
+    given = set()
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name.endswith("_port") and source is not None and source.name != "DEFAULT":
+            given.add(name.removesuffix("_port"))
+    return frozenset(given)

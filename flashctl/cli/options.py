@@ -22,7 +22,8 @@ The decorator then
   that operators of the upstream tools have in their compose files);
 * adds `--profile/-P` and `--save-profile`, `--log-level`, `--log-format`, `-v`, `-q`, and for services
   `--ready-fd` and `--check`, which the function honours by returning before it runs anything;
-* fills `common`, if the function asks for it, and sets logging up before the function runs.
+* fills `common`, and a `typer.Context`, if the function asks for them, and sets logging up before it runs;
+* names variables of the environment that nobody reads, and refuses a single-valued flag given twice.
 
 A command of many flags takes them in groups: a parameter annotated with a `NamedTuple` stands for the flags
 that its fields declare.
@@ -37,21 +38,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
-import sys
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import typer
-from typer.models import ParameterInfo
+from typer.models import ArgumentInfo, ParameterInfo
 
+from flashctl.cli.environment import environment_name, unread_variables
 from flashctl.errors import ExitCode, UsageError
 
-__all__ = ["ROLES", "SERVICES", "Common", "command", "environment_name", "new_app"]
+__all__ = ["ROLES", "SERVICES", "Common", "command", "load_settings", "new_app"]
 
 ROLES: Final[Mapping[str, str]] = {
     "devnet": "Run the whole Flashblocks pipeline on this machine, in one command.",
@@ -74,13 +74,13 @@ _KEYS_OF_ROLE: Final[dict[str, set[str]]] = {}
 """What the table of a role may hold: the flags of all its commands, so that `boost debug` reads its port from
 the profile that `boost` runs on."""
 
-_SECRET_WORDS: Final = ("secret", "jwt_token", "jwt_hex", "api_key", "password", "private_key", "header")
-"""Parts of the names of flags whose values are never written down; a header may carry a key."""
-
 _LOG_FORMAT: Final = "text"
 
-_USERINFO: Final = re.compile(r"://[^/@\s]+@")
-"""A URL that carries credentials: redis://:password@host."""
+_LOADED: Final = "flashctl.profile"
+"""Key in the context's own notes: the profile whose settings are in force."""
+
+_PROFILE_OF_ALL: Final = "FLASHCTL_PROFILE"
+"""Of whatever command: one without settings in it goes on with its defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,6 @@ def new_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-
-
-def environment_name(role: str, parameter: str) -> str:
-    """The environment variable of a flag: FLASHCTL_BOOST_BUILDER_URL for `builder_url` of boost."""
-    return f"FLASHCTL_{role}_{parameter}".upper().replace("-", "_")
 
 
 def command(
@@ -164,21 +159,26 @@ def _wrap(
         for parameter in _own_parameters(function, hints)
     ]
     wants_common = [name for name, hint in hints.items() if hint is Common]
-    keys = frozenset(parameter.name for parameter in own if not _is_context(parameter.annotation))
+    wants_context = [name for name, hint in hints.items() if _is_context(hint)]
+    keys = frozenset(parameter.name for parameter in own if not _is_argument(parameter.annotation))
     _KEYS_OF_ROLE.setdefault(role, set()).update(keys)
     shared = _shared_parameters(role, service=service)
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> int:
-        common = _common(role, values, service=service, logs=logs)
         save_to, context = values.pop("save_profile"), values.pop("_context")
+        common = _common(role, values, context, service=service, logs=logs)
         if save_to is not None:
-            return _save(save_to, role, keys, context)
+            from flashctl.cli.saving import save_settings
+
+            return save_settings(save_to, role, keys, context.params)
         if logs:
-            _configure_logging(common)
+            _configure_logging(common, context)
+        _tell_of_unread(role, service=service, logs=logs)
         for name, group in groups.items():
             values[name] = group._make(values.pop(field) for field in group._fields)
-        result = function(**values, **dict.fromkeys(wants_common, common))
+        given = dict.fromkeys(wants_common, common) | dict.fromkeys(wants_context, context)
+        result = function(**values, **given)
         return int(result) if result is not None else int(ExitCode.OK)
 
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in [*own, *shared]]
@@ -196,7 +196,7 @@ def _own_parameters(function: Callable[..., Any], hints: Mapping[str, Any]) -> I
             for name, kind in typing.get_type_hints(hint, include_extras=True).items():
                 default = hint._field_defaults[name]
                 yield inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        elif hint is not Common:
+        elif hint is not Common and not _is_context(hint):
             yield parameter.replace(annotation=hint)
 
 
@@ -206,8 +206,6 @@ def _is_group(hint: Any) -> bool:
 
 def _with_environment(hint: Any, parameter: inspect.Parameter, role: str, *, bare: bool) -> Any:
     """The annotation of a flag with the environment variable of its role added."""
-    if _is_context(hint):
-        return hint
     kind, *notes = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
     info = next((copy(note) for note in notes if isinstance(note, ParameterInfo)), None) or typer.Option()
     declared = [info.envvar] if isinstance(info.envvar, str) else list(info.envvar or ())
@@ -217,6 +215,11 @@ def _with_environment(hint: Any, parameter: inspect.Parameter, role: str, *, bar
     info.show_envvar = False
     others = [note for note in notes if not isinstance(note, ParameterInfo)]
     return Annotated[kind, *others, info]  # type: ignore[misc, unused-ignore]
+
+
+def _is_argument(hint: Any) -> bool:
+    """Whether it is what a command works on rather than a setting."""
+    return any(isinstance(note, ArgumentInfo) for note in typing.get_args(hint))
 
 
 def _is_context(hint: Any) -> bool:
@@ -234,10 +237,10 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
 
     def load(context: typer.Context, value: str | None) -> str | None:
         if value is not None and not context.resilient_parsing:
-            from flashctl.core.profile import load_profile, role_settings
-
-            known = [*_KEYS_OF_ROLE[role], "log_level", "log_format"]
-            context.default_map = role_settings(load_profile(value), role, known, [*ROLES])
+            is_given = _comes_from(context, "profile") == "COMMANDLINE"
+            if _LOADED in context.meta and not is_given:
+                return value  # an argument named another one
+            load_settings(context, role, value, needed=is_given)
         return value
 
     def names(incomplete: str) -> list[str]:
@@ -249,20 +252,21 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
     parameters = [
         option(
             "profile", str | None, None, "--profile", "-P", is_eager=True, callback=load,
-            autocompletion=names, envvar=[environment("profile"), "FLASHCTL_PROFILE"], show_envvar=False,
+            autocompletion=names, envvar=[environment("profile"), _PROFILE_OF_ALL], show_envvar=False,
             metavar="NAME|FILE", help="Settings to start from.",
         ),
         option(
             "save_profile", Path | None, None, "--save-profile", metavar="FILE",
-            help="Write the settings in effect to FILE and exit.",
+            help="Write the settings in effect to FILE (-: stdout) and exit.",
         ),
         option(
             "log_level", str | None, None, "--log-level", metavar="LEVEL", show_envvar=False,
-            envvar=[environment("log_level"), "FLASHCTL_LOG"], help="error, warning, info, debug or trace.",
+            envvar=[environment("log_level"), "FLASHCTL_LOG", *(["LOG_LEVEL"] if service else [])],
+            help="error, warning, info, debug or trace.",
         ),
         option(
             "log_format", str, _LOG_FORMAT, "--log-format", metavar="FORMAT", show_envvar=False,
-            envvar=[environment("log_format"), "LOG_FORMAT"], help="text or json.",
+            envvar=[environment("log_format"), *(["LOG_FORMAT"] if service else [])], help="text or json.",
         ),
         option(
             "verbose", int, 0, "--verbose", "-v", count=True, show_default=False,
@@ -281,18 +285,58 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
     return parameters
 
 
-def _common(role: str, values: dict[str, Any], *, service: bool, logs: bool) -> Common:
-    verbosity = -1 if values.pop("quiet") else 0
-    verbosity += values.pop("verbose")
-    level, log_format = values.pop("log_level"), values.pop("log_format")
+def _profile_keys(role: str) -> list[str]:
+    return [*_KEYS_OF_ROLE[role], "log_level", "log_format"]
+
+
+def load_settings(context: typer.Context, role: str, name: str, *, needed: bool = True) -> None:
+    """Make the table of `role` in a profile the defaults of a command that is being parsed.
+
+    Raises:
+        UsageError: There is no such profile, it is wrong, another one was loaded before, or it has no such
+            table although it is `needed`.
+    """
+    from flashctl.core.profile import load_profile, role_settings
+
+    profile = load_profile(name)
+    if (other := context.meta.get(_LOADED)) is not None:
+        raise UsageError(f"two profiles, {other} and {profile.name}", hint="one may extend the other")
+    if needed and role not in profile.tables:
+        raise UsageError(
+            f"profile {profile.name} says nothing about {role}",
+            hint=f"it has settings of {', '.join(sorted(profile.tables)) or 'no role'}",
+        )
+    context.meta[_LOADED] = profile.name
+    settings = role_settings(profile, role, _profile_keys(role), [*ROLES])
+    context.default_map = {**(context.default_map or {}), **settings}
+
+
+def _common(
+    role: str, values: dict[str, Any], context: typer.Context, *, service: bool, logs: bool
+) -> Common:
+    quiet, verbose = values.pop("quiet"), values.pop("verbose")
+    level, log_format = values.pop("log_level"), values.pop("log_format").lower()
+    if quiet or verbose:
+        if quiet and verbose:
+            raise UsageError("-q and -v contradict each other")
+        if _comes_from(context, "log_level") == "COMMANDLINE":
+            raise UsageError("--log-level and -v or -q both say how much is logged", hint="give one of them")
+        level = None  # a flag goes before what environment and profile say
+    verbosity = -1 if quiet else verbose
     if logs or level is not None or log_format != _LOG_FORMAT:
         level = _checked_level(level, verbosity, log_format, service=service)
     ready_fd, check_only = values.pop("ready_fd", None), values.pop("check", False) if service else False
     return Common(role, values.pop("profile"), level or "", log_format, verbosity, ready_fd, check_only)
 
 
+def _comes_from(context: typer.Context, parameter: str) -> str:
+    """COMMANDLINE, ENVIRONMENT, DEFAULT_MAP (a profile) or DEFAULT."""
+    source = context.get_parameter_source(parameter)
+    return source.name if source is not None else "DEFAULT"
+
+
 def _checked_level(level: str | None, verbosity: int, log_format: str, *, service: bool) -> str:
-    """The level in effect.
+    """The level in effect, in whatever case it was written.
 
     Raises:
         UsageError: There is no such level, or no such format.
@@ -301,54 +345,47 @@ def _checked_level(level: str | None, verbosity: int, log_format: str, *, servic
 
     order = LOG_LEVELS
     start = order.index("info" if service else "warning")
-    level = level or order[max(0, min(start + verbosity, len(order) - 1))]
-    level = "warning" if level == "warn" else level
-    if verbosity < 0:
-        level = "error"
-    if level not in LOG_LEVELS:
+    own = "error" if verbosity < 0 else order[min(start + verbosity, len(order) - 1)]
+    wanted = (level or own).strip().lower()
+    wanted = "warning" if wanted == "warn" else wanted
+    if wanted not in LOG_LEVELS:
         raise UsageError(f"--log-level {level!r}: not a level", hint=f"levels: {', '.join(LOG_LEVELS)}")
     if log_format not in LOG_FORMATS:
         raise UsageError(
             f"--log-format {log_format!r}: not a format", hint=f"formats: {', '.join(LOG_FORMATS)}"
         )
-    return level
+    return wanted
 
 
-def _configure_logging(common: Common) -> None:
+def _configure_logging(common: Common, context: typer.Context) -> None:
     from flashctl.core.log import LogFormat, LogLevel, configure_logging
 
-    configure_logging(cast(LogLevel, common.log_level), cast(LogFormat, common.log_format))
+    level = cast(LogLevel, common.log_level)
+    again = None
+    if common.profile is not None and _comes_from(context, "log_level").startswith("DEFAULT"):
+        again = functools.partial(_level_of_profile, common)
+    configure_logging(level, cast(LogFormat, common.log_format), again=again)
 
 
-def _save(path: Path, role: str, keys: Collection[str], context: typer.Context) -> int:
-    """Write the effective settings of a command, except secrets, to a profile."""
-    from flashctl.core.profile import save_profile
+def _level_of_profile(common: Common) -> Any:
+    """The level that the profile says now; the command line's own where it says none."""
+    from flashctl.core.profile import load_profile, role_settings
 
-    settings = {}
-    for key in sorted(keys):
-        value = context.params.get(key)
-        if _is_secret(key, value):
-            if value:
-                print(f"flashctl: note: {key} is a secret and was not written", file=sys.stderr)
-            continue
-        settings[key] = _toml_value(value)
-    save_profile(path, role, settings)
-    print(f"flashctl: wrote [{role}] to {path}; use it with --profile {path}", file=sys.stderr)
-    return int(ExitCode.OK)
+    assert common.profile is not None
+    settings = role_settings(load_profile(common.profile), common.role, _profile_keys(common.role), [*ROLES])
+    level = settings.get("log_level")
+    if common.verbosity or level is None:
+        return _checked_level(None, common.verbosity, _LOG_FORMAT, service=common.role in SERVICES)
+    return _checked_level(str(level), 0, _LOG_FORMAT, service=True)
 
 
-def _is_secret(key: str, value: Any) -> bool:
-    named = any(word in key for word in _SECRET_WORDS) and not key.endswith(
-        ("_path", "_file", "_http_header")
-    )
-    texts = value if isinstance(value, list | tuple) else [value]
-    return named or any(isinstance(text, str) and _USERINFO.search(text) for text in texts)
+def _tell_of_unread(role: str, *, service: bool, logs: bool) -> None:
+    for line in unread_variables(role, ROLES, _KEYS_OF_ROLE[role], service=service):
+        if logs:
+            import logging
 
+            logging.getLogger("flashctl.settings").warning("%s", line)
+        else:
+            import sys
 
-def _toml_value(value: Any) -> Any:
-    plain = getattr(value, "value", value)  # of an enum
-    if plain is None or isinstance(plain, bool | int | float | str):
-        return plain
-    if isinstance(plain, list | tuple):
-        return [_toml_value(item) for item in plain]
-    return str(plain)
+            print(f"flashctl: warning: {line}", file=sys.stderr)

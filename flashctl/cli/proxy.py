@@ -13,7 +13,7 @@ import typer
 import typer.core
 
 from flashctl.cli.options import Common, command, new_app
-from flashctl.errors import ExitCode, UsageError
+from flashctl.errors import ExitCode, IoError, UsageError
 
 __all__ = ["app"]
 
@@ -62,6 +62,9 @@ class Upstream(NamedTuple):
     ] = None
     upstream_header: Annotated[list[str] | None, _flag("Sent to upstreams.", metavar="'NAME: VALUE'")] = None
     upstream_api_key: Annotated[str | None, _flag("Sent to upstreams as bearer.", metavar="KEY")] = None
+    upstream_api_key_file: Annotated[
+        Path | None, _flag("The same from a file, which `ps` does not show.", metavar="FILE")
+    ] = None
     upstream_ca: Annotated[Path | None, _flag("Authority for wss:// upstreams.", metavar="FILE")] = None
     upstream_connect_timeout_ms: Annotated[int, _flag("For a handshake.", min=1)] = 10_000
     upstream_stale_ms: Annotated[
@@ -87,7 +90,7 @@ class Upstream(NamedTuple):
 class Clients(NamedTuple):
     """How clients are served, and when one is given up."""
 
-    listen_addr: Annotated[str, _flag("Where clients connect.", metavar="HOST:PORT")] = "0.0.0.0:8545"
+    listen_addr: Annotated[str, _flag("Where clients connect.", metavar="HOST:PORT")] = "127.0.0.1:8547"
     tls_cert: Annotated[Path | None, _flag("Serve wss://.", metavar="FILE")] = None
     tls_key: Annotated[Path | None, _flag("Its private key.", metavar="FILE")] = None
     message_buffer_size: Annotated[
@@ -182,7 +185,7 @@ class Metrics(NamedTuple):
     """What is told about the proxy."""
 
     metrics: Annotated[bool, _flag("Serve /metrics and /status.")] = True
-    metrics_addr: Annotated[str, _flag("Where.", metavar="HOST:PORT")] = "0.0.0.0:9000"
+    metrics_addr: Annotated[str, _flag("Where.", metavar="HOST:PORT")] = "127.0.0.1:9000"
     metrics_global_labels: Annotated[str, _flag("Added to every metric.", metavar="K=V,…")] = ""
     metrics_host_label: Annotated[bool, _flag("Add a hostname label.", "--metrics-host-label")] = False
 
@@ -192,7 +195,7 @@ class Metrics(NamedTuple):
     "proxy",
     service=True,
     bare_environment=True,
-    example="flashctl proxy --upstream-ws ws://127.0.0.1:1112 --listen-addr 0.0.0.0:8545\n"
+    example="flashctl proxy --upstream-ws ws://127.0.0.1:1112 --listen-addr 0.0.0.0:8547\n"
     "flashctl proxy status --json",
 )
 def proxy(
@@ -204,8 +207,10 @@ def proxy(
     from flashctl.proxy.service import Proxy, run
 
     headers = [_header(text) for text in upstream.upstream_header or []]
-    if upstream.upstream_api_key:
-        headers.append(("Authorization", f"Bearer {upstream.upstream_api_key}"))
+    if key := _upstream_key(upstream):
+        headers.append(("Authorization", f"Bearer {key}"))
+    if clients.enable_compression and clients.compression not in ("negotiate", "brotli"):
+        raise UsageError("--enable-compression and --compression contradict each other")
     config = ProxyConfig(
         upstreams=_split(upstream.upstream_ws),
         listen_addr=clients.listen_addr,
@@ -278,6 +283,18 @@ def _choice(kind: Any, value: str, flag: str) -> Any:
     except ValueError:
         names = ", ".join(member.value for member in kind)
         raise UsageError(f"{flag}: {value!r} is not one of {names}") from None
+
+
+def _upstream_key(upstream: Upstream) -> str | None:
+    path = upstream.upstream_api_key_file
+    if path is None:
+        return upstream.upstream_api_key
+    if upstream.upstream_api_key:
+        raise UsageError("--upstream-api-key and --upstream-api-key-file both name the key")
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise IoError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not ASCII'}") from None
 
 
 def _header(text: str) -> tuple[str, str]:

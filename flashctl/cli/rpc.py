@@ -179,11 +179,12 @@ def rpc(
         raise UsageError("no flashblocks stream", hint="--flashblocks-url ws://HOST:PORT, or --profile NAME")
     if not sources.upstream_rpc:
         raise UsageError("no canonical node", hint="--upstream-rpc http://HOST:PORT, or --profile NAME")
-    from flashctl.rpc.config import RpcConfig, chain_config, split_address
+    from flashctl.core.addresses import parse_host_port
+    from flashctl.rpc.config import RpcConfig, chain_config
     from flashctl.rpc.service import run
 
     metrics_host, metrics_port = (
-        split_address(listen.metrics_addr) if listen.metrics_addr else ("127.0.0.1", None)
+        parse_host_port(listen.metrics_addr, "--metrics-addr") if listen.metrics_addr else ("127.0.0.1", None)
     )
     config = RpcConfig(
         flashblocks_urls=tuple(sources.flashblocks_url),

@@ -1,4 +1,4 @@
-"""Plain values of flags without pydantic.
+"""Plain values of flags without pydantic, and none given twice.
 
 typer 0.29 converts every value with a pydantic adapter, whose import takes 60 ms: as much as typer itself,
 and half of what `flashctl decode` may take. Texts, numbers, booleans and paths need none of it: `make_plain`
@@ -24,11 +24,33 @@ _NO: Final = frozenset({"0", "false", "f", "no", "n", "off"})
 def make_plain(command: Any) -> Any:
     """Let a typer command or group, and what is below it, convert plain values here; returns it."""
     _use_plain_values(command.params)
+    command.make_parser = functools.partial(_parser_of_single_values, command.make_parser)
     # The help option is made when a command line is parsed.
     command.get_help_option = functools.partial(_plain_help_option, command.get_help_option)
     for below in getattr(command, "commands", {}).values():
         make_plain(below)
     return command
+
+
+def _parser_of_single_values(original: Callable[[Any], Any], ctx: Any) -> Any:
+    """A parser that refuses a second value for a flag that takes one: the last would win unsaid."""
+    parser = original(ctx)
+    parse = parser.parse_args
+
+    def parse_args(args: list[str]) -> Any:
+        values, rest, order = parse(args)
+        seen = set()
+        for parameter in order:
+            is_single = parameter.param_type_name == "option" and not (
+                parameter.multiple or parameter.count or (parameter.is_flag and not parameter.secondary_opts)
+            )
+            if is_single and parameter in seen and not ctx.resilient_parsing:
+                raise typer.BadParameter("given twice", ctx=ctx, param=parameter)
+            seen.add(parameter)
+        return values, rest, order
+
+    parser.parse_args = parse_args
+    return parser
 
 
 def _plain_help_option(original: Callable[[Any], Any], ctx: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from flashctl.cli.options import Common, command
+from flashctl.cli.options import Common, command, load_settings
 from flashctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,17 @@ def _complete_target(incomplete: str) -> list[str]:
     from flashctl.core.profile import profile_names
 
     return [name for name in profile_names() if name.startswith(incomplete)]
+
+
+def _load_target(context: typer.Context, value: str | None) -> str | None:
+    """A profile named by the argument holds settings as one named by -P does."""
+    if value is None or context.resilient_parsing:
+        return value
+    if "://" in value:
+        context.default_map = {**(context.default_map or {}), "url": value}  # for --save-profile
+    else:
+        load_settings(context, "watch", value)
+    return value
 
 
 def _complete_fields(incomplete: str) -> list[str]:
@@ -208,9 +219,16 @@ class Reactions(NamedTuple):
 def watch(
     target: Annotated[
         str | None,
-        typer.Argument(metavar="[URL|PROFILE]", help="What to follow.", autocompletion=_complete_target),
+        typer.Argument(
+            metavar="[URL|PROFILE]",
+            help="What to follow.",
+            autocompletion=_complete_target,
+            is_eager=True,
+            callback=_load_target,
+        ),
     ] = None,
     *,
+    context: typer.Context,
     endpoint: Endpoint,
     shown: Output,
     ending: Ending,
@@ -237,9 +255,13 @@ def watch(
     def seconds(text: str | None) -> float | None:
         return None if text is None else parse_duration(text)
 
+    is_url = target is not None and "://" in target
+    source = context.get_parameter_source("url")
+    if is_url and source is not None and source.name == "COMMANDLINE":
+        raise UsageError("the argument and --url both name the stream", hint="give one of them")
     stream = resolve_stream(
-        target,
-        endpoint.url,
+        target if is_url else endpoint.url,
+        target if target is not None and not is_url else common.profile,
         needed=recording.replay is None,
         source=endpoint.source,
         headers=parse_headers(endpoint.header or (), endpoint.api_key_file),

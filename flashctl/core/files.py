@@ -7,13 +7,15 @@ third; nobody should need a pipe for that.
 from __future__ import annotations
 
 import io
+import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, cast
 
 from flashctl.errors import IoError
 
-__all__ = ["MAX_BROTLI_FILE_BYTES", "LineWriter", "open_for_reading", "open_for_writing"]
+__all__ = ["MAX_BROTLI_FILE_BYTES", "LineWriter", "open_for_reading", "open_for_writing", "write_private"]
 
 MAX_BROTLI_FILE_BYTES: Final = 1024 * 1024 * 1024
 """Brotli files are unpacked in memory, since the format has no streaming reader in Python; the others
@@ -118,6 +120,24 @@ def open_for_writing(path: Path) -> LineWriter:
         return _writer(path)
     except OSError as error:
         raise IoError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the content of a file at once, or leave it as it was; only its owner may read it (0600).
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    target = path.resolve()  # a symbolic link stays one
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _writer(path: Path) -> LineWriter:

@@ -10,19 +10,22 @@
     upstream_rpc = "https://sepolia.base.org"
 
 One table per role, one key per flag with `-` and `.` written `_`. A name is looked up among the user's
-profiles (`$XDG_CONFIG_HOME/flashctl/profiles`), then among those that come with flashctl; anything with a
-`/` or ending in `.toml` is a file. A key that no flag has is an error with a suggestion, because a setting
-that is silently ignored is found in production.
+profiles (`$XDG_CONFIG_HOME/flashctl/profiles`), then among those that come with flashctl; a chain's name
+alone is its mainnet. Anything with a `/` or ending in `.toml` is a file. A key that no flag has is an error
+with a suggestion, because a setting that is silently ignored is found in production.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from flashctl.core.files import write_private
+from flashctl.core.toml import read_toml
 from flashctl.errors import IoError, UsageError
 
 __all__ = [
@@ -36,7 +39,6 @@ __all__ = [
     "suggestion",
 ]
 
-MAX_PROFILE_BYTES: Final = 1024 * 1024
 MAX_EXTENDS: Final = 8
 """How many profiles may build on one another; more is a loop."""
 
@@ -92,7 +94,7 @@ def load_profile(name_or_path: str) -> Profile:
         chain.append(step)
         if len(chain) > MAX_EXTENDS:
             raise InvalidProfile(path, f"extends more than {MAX_EXTENDS} profiles, or itself")
-        document = _read(step)
+        document = read_toml(step, "profile")
         description = description or _text(document, "description", step)
         for role, table in document.items():
             if role in _TOP_LEVEL_KEYS:
@@ -120,8 +122,12 @@ def role_settings(
             raise InvalidProfile(
                 profile.path, f"unknown table [{table}]", hint=suggestion(table, known_roles)
             )
-    settings = {key.replace("-", "_"): value for key, value in profile.tables.get(role, {}).items()}
-    for key in settings:
+    settings: dict[str, Any] = {}
+    for written, value in profile.tables.get(role, {}).items():
+        key = written.replace("-", "_")
+        if key in settings:
+            raise InvalidProfile(profile.path, f"[{role}] says {key!r} twice, with - and with _")
+        settings[key] = value
         if key not in known_keys:
             raise InvalidProfile(
                 profile.path, f"[{role}] has no setting {key!r}", hint=suggestion(key, known_keys)
@@ -133,7 +139,9 @@ def save_profile(path: Path, role: str, settings: Mapping[str, Any]) -> None:
     """Write `settings` into the table of `role` in `path`; None takes a setting out.
 
     What a profile already there says about other roles stays, and so does what it says about this one under
-    names that are not in `settings`: a client of a role has a few of its flags.
+    names that are not in `settings`: a client of a role has a few of its flags. The file is replaced as a
+    whole, and only its owner reads it: it names upstreams and where secrets are. `-` is standard output; it
+    and pipes get the one table.
 
     Raises:
         InvalidProfile: If the file exists and is not a profile.
@@ -141,14 +149,22 @@ def save_profile(path: Path, role: str, settings: Mapping[str, Any]) -> None:
     """
     import tomli_w
 
-    document = _read(path) if path.exists() else {}
+    is_file = str(path) != "-" and (path.is_file() or not path.exists())
+    document = read_toml(path, "profile") if is_file and path.exists() else {}
     kept = document.get(role, {})
     if not isinstance(kept, dict):
         raise InvalidProfile(path, f"{role!r} is not a table", hint=f"settings of a role go under [{role}]")
     others = {key: value for key, value in kept.items() if key.replace("-", "_") not in settings}
     document[role] = others | {key: value for key, value in settings.items() if value is not None}
+    text = tomli_w.dumps(document)
+    if str(path) == "-":
+        sys.stdout.write(text)
+        return
     try:
-        path.write_text(tomli_w.dumps(document), encoding="utf-8")
+        if is_file:
+            write_private(path, text)
+        else:
+            path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise IoError(f"cannot write profile {path}: {error.strerror}") from None
 
@@ -178,27 +194,12 @@ def _folders() -> list[Path]:
 def _find(name_or_path: str) -> Path:
     if "/" in name_or_path or name_or_path.endswith(".toml"):
         return Path(name_or_path)
-    for folder in _folders():
-        candidate = folder / f"{name_or_path}.toml"
-        if candidate.is_file():
-            return candidate
+    for name in (name_or_path, f"{name_or_path}-mainnet"):
+        for folder in _folders():
+            candidate = folder / f"{name}.toml"
+            if candidate.is_file():
+                return candidate
     raise UnknownProfile(name_or_path, profile_names())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_PROFILE_BYTES + 1)
-    except OSError as error:
-        raise IoError(f"cannot read profile {path}: {error.strerror}") from None
-    if len(data) > MAX_PROFILE_BYTES:
-        raise InvalidProfile(path, f"larger than {MAX_PROFILE_BYTES:,} bytes")
-    try:
-        return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidProfile(path, str(error)) from None
 
 
 def _text(document: Mapping[str, Any], key: str, path: Path) -> str:

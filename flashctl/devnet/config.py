@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
@@ -30,6 +31,10 @@ class Ports:
     def any_free(cls) -> Ports:
         """Every port chosen by the system."""
         return cls(*(0 for _ in fields(cls)))
+
+    def others_free(self, given: Collection[str]) -> Ports:
+        """These, where they are given by name; the others chosen by the system."""
+        return replace(self, **{item.name: 0 for item in fields(self) if item.name not in given})
 
     def __post_init__(self) -> None:
         taken: dict[int, str] = {}

@@ -7,9 +7,8 @@ from enum import Enum
 from pathlib import Path
 
 from flashctl.core.hub import LagPolicy
-from flashctl.errors import UsageError
 
-__all__ = ["BusFailure", "Compression", "ProxyConfig", "Validation", "parse_address"]
+__all__ = ["BusFailure", "Compression", "ProxyConfig", "Validation"]
 
 
 class Compression(Enum):
@@ -45,7 +44,7 @@ class ProxyConfig:
     """The settings of one proxy process; times in seconds, sizes in bytes, limits of 0 mean none."""
 
     upstreams: tuple[str, ...] = ()
-    listen_addr: str = "0.0.0.0:8545"
+    listen_addr: str = "127.0.0.1:8547"
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
@@ -92,19 +91,5 @@ class ProxyConfig:
     bus_fail: BusFailure = BusFailure.OPEN
 
     metrics: bool = True
-    metrics_addr: str = "0.0.0.0:9000"
+    metrics_addr: str = "127.0.0.1:9000"
     metrics_labels: tuple[tuple[str, str], ...] = ()
-
-
-def parse_address(text: str, flag: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[v6]:port`.
-
-    Raises:
-        UsageError: If it is neither.
-    """
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65535:
-        raise UsageError(f"{flag}: {text!r} is not HOST:PORT", hint="for example 0.0.0.0:8545")
-    return host, int(port)

@@ -6,11 +6,10 @@ import json
 import logging
 import ssl
 import time
-import tomllib
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from flashctl.core.addresses import parse_host_port
 from flashctl.core.hub import (
     Admission,
     Encoding,
@@ -27,11 +26,12 @@ from flashctl.core.hub import (
 )
 from flashctl.core.metrics import EXPOSITION_TYPE
 from flashctl.core.service import Health, Lifecycle, run_service, with_defects
+from flashctl.core.toml import read_toml
 from flashctl.errors import ExitCode, IoError, UsageError
 from flashctl.proxy.access import Access
 from flashctl.proxy.addresses import ClientAddresses
 from flashctl.proxy.bus import Bus
-from flashctl.proxy.config import Compression, ProxyConfig, parse_address
+from flashctl.proxy.config import Compression, ProxyConfig
 from flashctl.proxy.filters import FilterIndex
 from flashctl.proxy.keys import load_keys
 from flashctl.proxy.limits import ConnectionLimits
@@ -65,8 +65,8 @@ class Proxy:
         if not config.upstreams and config.bus is None:
             raise UsageError("no upstream", hint="--upstream-ws ws://HOST:PORT, or --bus redis://HOST")
         self.config = config
-        self._address = parse_address(config.listen_addr, "--listen-addr")
-        self._status_address = parse_address(config.metrics_addr, "--metrics-addr")
+        self._address = parse_host_port(config.listen_addr, "--listen-addr")
+        self._status_address = parse_host_port(config.metrics_addr, "--metrics-addr")
         self._tls = server_tls(config.tls_cert, config.tls_key)
         self.started_at = time.monotonic()
         self.hub = Hub(_hub_options(config), router=FilterIndex())
@@ -297,12 +297,7 @@ def load_limits(config: ProxyConfig) -> ConnectionLimits:
 
 
 def _read_limits(path: Path, known: dict[str, int]) -> dict[str, int]:
-    try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise IoError(f"limits file {path}: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"limits file {path}: {error}") from None
+    content = read_toml(path, "limits file")
     for name, value in content.items():
         if name not in known or isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise UsageError(f"limits file {path}: {name} = {value!r}", hint=f"known: {', '.join(known)}")

@@ -11,7 +11,7 @@ from flashctl.errors import UsageError
 from flashctl.op.config import ChainConfig
 from flashctl.op.registry import chain_by_name
 
-__all__ = ["RpcConfig", "chain_config", "split_address"]
+__all__ = ["RpcConfig", "chain_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,3 @@ def chain_config(name: str | None, genesis: Path | None) -> ChainConfig | None:
     if genesis is None:
         return None
     return genesis_config(read_genesis(genesis))
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`.
-
-    Raises:
-        UsageError: If it is anything else.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"{address!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)

@@ -9,33 +9,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from flashctl.errors import UsageError
+from flashctl.core.addresses import parse_host_port
 from flashctl.watch.events import WatchEvent
 
 if TYPE_CHECKING:
     from flashctl.core.hub import Hub, HubServer
 
-__all__ = ["Republisher", "parse_address"]
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of `127.0.0.1:1111`, `[::1]:1111` or `:1111`.
-
-    Raises:
-        UsageError: For anything else.
-    """
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65535:
-        raise UsageError(f"--serve {text!r}: not an address", hint="write 127.0.0.1:1111; port 0 takes any")
-    return host, int(port)
+__all__ = ["Republisher"]
 
 
 class Republisher:
     """A hub that is fed by watch."""
 
     def __init__(self, address: str) -> None:
-        self._host, self._port = parse_address(address)
+        self._host, self._port = parse_host_port(address, "--serve")
         self._hub: Hub | None = None
         self._server: HubServer | None = None
 

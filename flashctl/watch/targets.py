@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flashctl.core.profile import Profile, UnknownProfile, load_profile
+from flashctl.core.profile import load_profile
 from flashctl.errors import AuthError, UsageError
 from flashctl.watch.config import StreamConfig
 
@@ -24,29 +24,23 @@ class Target:
     """Where transactions go, if that is another place."""
 
 
-def resolve_stream(target: str | None, url: str | None, *, needed: bool, **settings: Any) -> Target:
-    """The stream that an argument, or `--url`, means.
+def resolve_stream(url: str | None, profile: str | None, *, needed: bool, **settings: Any) -> Target:
+    """The stream at `url`, and the node that a profile names beside it.
 
     Raises:
-        UsageError: There is none, or the name is no profile.
+        UsageError: There is no URL although one is `needed`, or the name is no profile.
     """
-    name = target if target is not None else url
-    if name is None:
+    tables = load_profile(profile).tables if profile is not None else {}
+    if url is None:
         if needed:
             raise UsageError(
-                "no stream to watch",
-                hint="give a ws:// URL or a profile, such as `flashctl watch base-mainnet`",
+                f"profile {profile} has no [watch] url" if profile is not None else "no stream to watch",
+                hint="give a ws:// URL or a profile, such as `flashctl watch devnet`",
             )
         return Target(StreamConfig(**settings))
-    if "://" in name:
-        return Target(StreamConfig(url=name, **settings))
-    profile = _profile(name)
-    stream = profile.tables.get("watch", {}).get("url")
-    rpc = profile.tables.get("rpc", {})
-    if not isinstance(stream, str):
-        raise UsageError(f"profile {profile.name} has no [watch] url")
+    rpc = tables.get("rpc", {})
     return Target(
-        StreamConfig(url=stream, **settings),
+        StreamConfig(url=url, **settings),
         _text_or_none(rpc.get("upstream_rpc")),
         _text_or_none(rpc.get("sequencer")),
     )
@@ -54,17 +48,6 @@ def resolve_stream(target: str | None, url: str | None, *, needed: bool, **setti
 
 def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _profile(name: str) -> Profile:
-    """The profile of this name; `base` finds `base-mainnet`."""
-    try:
-        return load_profile(name)
-    except UnknownProfile as error:
-        try:
-            return load_profile(f"{name}-mainnet")
-        except UnknownProfile:
-            raise error from None
 
 
 def parse_headers(lines: Sequence[str], key_file: Path | None) -> Mapping[str, str]:

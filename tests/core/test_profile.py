@@ -14,7 +14,7 @@ from flashctl.core.profile import (
     role_settings,
     save_profile,
 )
-from flashctl.errors import IoError
+from flashctl.errors import IoError, UsageError
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_flag_spelling_is_accepted_in_keys(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, problem: str, hint: str | None) -> None:
-    with pytest.raises(InvalidProfile, match=problem) as caught:
+    with pytest.raises(UsageError, match=problem) as caught:
         path = write(tmp_path / "p.toml", text)
         role_settings(load_profile(str(path)), "rpc", ["listen_addr"], ["rpc"])
     if hint:

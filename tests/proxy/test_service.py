@@ -17,7 +17,7 @@ from support.raw_websocket import RawClient, client_frame, http, upgrade_request
 
 from flashctl.cli.app import main
 from flashctl.errors import AuthError, UsageError
-from flashctl.proxy.config import ProxyConfig, parse_address
+from flashctl.proxy.config import ProxyConfig
 from flashctl.proxy.limits import ConnectionLimits
 from flashctl.proxy.service import Proxy
 from flashctl.proxy.status import fetch_status
@@ -261,15 +261,6 @@ class TestReload:
 
 
 class TestConfiguration:
-    @pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:70000", ":"])
-    def test_bad_addresses(self, text: str) -> None:
-        with pytest.raises(UsageError, match="--listen-addr"):
-            parse_address(text, "--listen-addr")
-
-    def test_addresses(self) -> None:
-        assert parse_address("[::1]:80", "--x") == ("::1", 80)
-        assert parse_address("0.0.0.0:0", "--x") == ("0.0.0.0", 0)
-
     def test_an_upstream_is_needed(self) -> None:
         with pytest.raises(UsageError, match="no upstream"):
             Proxy(ProxyConfig())
