@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flashctl.builder.pool import PoolLimits
 from flashctl.builder.schedule import Schedule
+from flashctl.chain.call_runner import DEFAULT_WORKERS
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.core.wire import Dialect
 from flashctl.errors import UsageError
@@ -59,6 +60,9 @@ class BuilderConfig:
     """None: a plain execution engine, which builds without publishing (`--no-flashblocks`)."""
 
     metrics: Endpoint | None = None
+    workers: int = DEFAULT_WORKERS
+    """Processes that execute eth_call and its relatives, besides this one; 0 for threads in this one."""
+
     pool: PoolLimits = field(default_factory=PoolLimits)
     keep_states: int = KEEP_STATES
     """Of how many blocks the state stays at least; 0 for all."""

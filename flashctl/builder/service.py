@@ -28,6 +28,7 @@ from flashctl.builder.observer import Observer
 from flashctl.builder.payloads import Payloads
 from flashctl.builder.publisher import Publisher
 from flashctl.builder.sync import CatchUp
+from flashctl.chain.call_runner import CallLimits, call_runner
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.dear_calls import compute_dear_calls_apart
 from flashctl.chain.eth_api import EthApi
@@ -43,6 +44,7 @@ from flashctl.core.jsonrpc.server import serve as serve_rpc
 from flashctl.core.jwt import JwtSecret, create_secret
 from flashctl.core.metrics import Metrics
 from flashctl.core.service import Health, Lifecycle, run_service, serve_status
+from flashctl.core.workers.figures import PoolFigures
 from flashctl.errors import ExitCode, FlashctlError, IoError
 
 __all__ = ["Service", "run"]
@@ -168,7 +170,10 @@ class Service:
         user, engine = Methods(), Methods()
         # A plain engine builds only in case it is asked to seal: what it promised nobody is no pending state,
         # and its receipts would be taken for those of a block.
-        api = EthApi(self.chain, self.queue, self._pending if config.stream is not None else None)
+        pending = self._pending if config.stream is not None else None
+        runner = call_runner(config.workers, CallLimits().at_once, PoolFigures(self.metrics))
+        life.on_stop(runner.close, "workers")
+        api = EthApi(self.chain, self.queue, pending, runner=runner)
         for methods in (user, engine):
             api.register(methods)
             self.miner.register(methods)

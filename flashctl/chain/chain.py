@@ -224,6 +224,10 @@ class Chain:
             self._worlds.put(block_hash, world)
         return world
 
+    def node(self, node_hash: bytes) -> bytes | None:
+        """A stored trie node, as RLP."""
+        return self._store.node(node_hash)
+
     def ancestor_hash(self, parent_hash: bytes) -> Callable[[int], bytes]:
         """How a block upon `parent_hash` looks up the hash of an ancestor by number.
 

@@ -22,7 +22,8 @@ from typing import Any, Protocol
 
 from flashctl import __version__
 from flashctl.chain.block_api import BlockApi
-from flashctl.chain.call_api import CallApi, CallLimits, CallTurns
+from flashctl.chain.call_api import CallApi
+from flashctl.chain.call_runner import CallLimits, CallRunner, InProcess
 from flashctl.chain.chain import Chain
 from flashctl.chain.fee_api import FeeApi
 from flashctl.chain.fill_api import FillApi
@@ -56,6 +57,7 @@ class EthApi:
         pool: TransactionPool | None = None,
         pending: PendingProvider | None = None,
         limits: CallLimits | None = None,
+        runner: CallRunner | None = None,
     ) -> None:
         """A surface over `chain`.
 
@@ -63,18 +65,19 @@ class EthApi:
             pool: Where transactions go; without one the node takes none and `txpool_*` does not exist.
             pending: The block being built; without one `pending` is the latest block.
             limits: Of eth_call and its relatives.
+            runner: Who executes them; threads of this process if left out.
         """
         resolver = Resolver(chain, pending)
         limits = limits or CallLimits()
-        turns = CallTurns(limits.at_once)
+        runner = runner or InProcess(limits.at_once)
         self._chain = chain
         self._blocks = BlockApi(resolver, pool)
         self._parts: list[_Part] = [
             self._blocks,
             StateApi(resolver, pool),
-            CallApi(resolver, limits, turns),
-            SimulateApi(resolver, limits, turns),
-            TraceApi(resolver, self._blocks, limits),
+            CallApi(resolver, limits, runner),
+            SimulateApi(resolver, limits, runner),
+            TraceApi(resolver, self._blocks, limits, runner),
             FeeApi(resolver),
             FilterApi(resolver, pool),
         ]

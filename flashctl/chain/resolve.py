@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashctl.chain.blocktag import BlockHash, BlockRef, Tag, parse_block_number, parse_block_ref
+from flashctl.chain.by_identity import ByIdentity
+from flashctl.chain.call_jobs import Setting
+from flashctl.chain.call_source import NewNodes, WorldSource
 from flashctl.chain.chain import Chain
 from flashctl.chain.providers import PendingBlock, PendingProvider
 from flashctl.core.jsonrpc.errors import Code, RpcError
@@ -18,6 +21,7 @@ from flashctl.core.jsonrpc.methods import required
 from flashctl.eth.blocks import Header
 from flashctl.eth.receipts import Receipt
 from flashctl.evm.world import World
+from flashctl.op.context import AncestorHash, BlockContext
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["BlockView", "Resolver"]
@@ -39,6 +43,10 @@ class Resolver:
     def __init__(self, chain: Chain, pending: PendingProvider | None = None) -> None:
         self.chain = chain
         self._pending = pending
+        self._new_nodes = NewNodes()
+        self._settings: ByIdentity[Header, Setting] = ByIdentity(
+            lambda header: Setting(chain.config, BlockContext.from_header(header))
+        )
 
     def pending(self) -> PendingBlock | None:
         """The block being built; None if there is none upon the present head."""
@@ -104,6 +112,40 @@ class Resolver:
         """The state that an optional block parameter names; the latest without it."""
         return self.state(parse_block_ref(params[index] if index < len(params) else None, index=index))
 
+    def setting(self, header: Header) -> Setting:
+        """The chain and the block with this header, for executions in it."""
+        return self._settings.of(header)
+
+    def source_param(self, params: list[Any], index: int) -> tuple[Header, WorldSource]:
+        """The same state for an execution in the block that was named."""
+        header, world = self.state_param(params, index)
+        parent = self.chain.header(header.parent_hash)
+        ancestor_hash = _no_ancestors if parent is None else self.chain.ancestor_hash(parent.hash)
+        return header, self._source(world, header.parent_hash, ancestor_hash, header)
+
+    def source_below(self, header: Header) -> WorldSource:
+        """The state that a block begins on, for executing it once more.
+
+        Raises:
+            FlashctlError: If there is no such state.
+        """
+        parent_hash = header.parent_hash
+        world, ancestor_hash = self.chain.world(parent_hash), self.chain.ancestor_hash(parent_hash)
+        return self._source(world, parent_hash, ancestor_hash, self.chain.header(parent_hash))
+
+    def _source(
+        self, world: World, parent_hash: bytes, ancestor_hash: AncestorHash, after: Header | None
+    ) -> WorldSource:
+        chain = self.chain
+
+        def stored_parent() -> World | None:
+            """The state below that `after`, a block being built."""
+            if after is None or chain.header(after.hash) is not None:
+                return None
+            return chain.world(after.parent_hash)
+
+        return WorldSource(world, parent_hash, ancestor_hash, chain.node, self._new_nodes, stored_parent)
+
     def number_param(self, params: list[Any], index: int) -> BlockView | None:
         """The block that a required tag or number names."""
         return self.view(parse_block_number(required(params, index, "block number"), index=index))
@@ -111,3 +153,7 @@ class Resolver:
     def ref_param(self, params: list[Any], index: int) -> BlockView | None:
         """The block that a required reference names."""
         return self.view(parse_block_ref(required(params, index, "block"), index=index))
+
+
+def _no_ancestors(number: int) -> bytes:
+    return bytes(32)

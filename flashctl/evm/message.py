@@ -94,9 +94,10 @@ class Deadline:
 
     __slots__ = ("at", "budget_s")
 
-    def __init__(self, budget_s: float) -> None:
+    def __init__(self, budget_s: float, left_s: float | None = None) -> None:
+        """`left_s` is what is left of the budget; None for all of it."""
         self.budget_s: Final = budget_s
-        self.at = perf_counter() + budget_s
+        self.at = perf_counter() + (budget_s if left_s is None else left_s)
         """On the `perf_counter` clock."""
 
     def expire(self) -> None:

@@ -227,6 +227,15 @@ class World:
         leaf = self._accounts.get(_address_hash(address))
         return decode_account(leaf)[0] if leaf is not None else None
 
+    def account_and_storage_root(self, address: int) -> tuple[Account | None, bytes]:
+        """The account at an address, or None, and the root hash of its storage.
+
+        Raises:
+            MissingNode: The source lacks the way to it.
+        """
+        leaf = self._accounts.get(_address_hash(address))
+        return decode_account(leaf) if leaf is not None else (None, EMPTY_ROOT)
+
     def storage(self, address: int, slot: int) -> int:
         """A storage word; zero if never written.
 

@@ -10,26 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, TypeVar
-
-import orjson
+from typing import Any, Final
 
 from flashctl.chain.blocktag import Tag, parse_block_ref
-from flashctl.chain.call_api import Trial, access_list_json
-from flashctl.chain.call_params import simulation_param
+from flashctl.chain.by_identity import ByIdentity
+from flashctl.chain.call_api import CALL_METHODS
+from flashctl.chain.call_jobs import CallJob, Setting, SimulateJob, TraceCallJob, call_likeness, params_text
 from flashctl.chain.filters import LogFilter
 from flashctl.chain.params import address_param, bool_param, hash_param, quantity_param, slot_param
-from flashctl.chain.simulate_api import simulation_json
 from flashctl.chain.state_api import storage_values_json, storage_values_param
-from flashctl.chain.trace_api import MAX_TRACE_BYTES, TraceTurns, trace_seconds
+from flashctl.chain.trace_api import trace_seconds
 from flashctl.chain.trace_params import trace_config
-from flashctl.chain.trace_run import trace_call
 from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
 from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
-from flashctl.evm.message import Deadline
-from flashctl.evm.tracers.tracer import Allowance
-from flashctl.op.call import call_output, create_access_list, estimate_gas, open_call
-from flashctl.op.simulate import SimulationBase
+from flashctl.op.context import BlockContext
 from flashctl.rpc.arrivals import Arrivals, wait_for
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.execution import PendingBlock
@@ -50,8 +44,6 @@ __all__ = ["PendingApi"]
 
 _ZERO_HASH: Final = "0x" + "00" * 32
 
-T = TypeVar("T")
-
 
 class PendingApi:
     """See the module docstring."""
@@ -69,10 +61,10 @@ class PendingApi:
         self._overlay = overlay
         self._node = node
         self._calls = calls
-        self._trace_turns = TraceTurns()
         self._arrivals = arrivals
         self._next_nonce = next_nonce
         self._options = options
+        self._settings: ByIdentity[BlockContext, list[Setting]] = ByIdentity(lambda _: [])
 
     def register(self, methods: Methods) -> None:
         """Add the methods to a table."""
@@ -97,9 +89,8 @@ class PendingApi:
         yield "eth_getStorageValues", self.storage_values
         yield "eth_getProof", self.proof
         yield "eth_feeHistory", self.fee_history
-        yield "eth_call", self.call
-        yield "eth_estimateGas", self.estimate
-        yield "eth_createAccessList", self.access_list
+        for name in CALL_METHODS:
+            yield name, partial(self.call, name)
         yield "eth_simulateV1", self.simulate
         yield "debug_traceCall", self.trace_call
         yield "eth_getLogs", self.logs
@@ -264,30 +255,14 @@ class PendingApi:
 
     # --- executions ---
 
-    async def call(self, params: list[Any]) -> Any:
-        return await self._simulate("eth_call", params, call_output, to_hex)
-
-    async def estimate(self, params: list[Any]) -> Any:
-        return await self._simulate("eth_estimateGas", params, estimate_gas, quantity)
-
-    async def access_list(self, params: list[Any]) -> Any:
-        return await self._simulate(
-            "eth_createAccessList", params, create_access_list, lambda found: access_list_json(*found)
-        )
-
-    async def _simulate(
-        self, method: str, params: list[Any], trial: Trial[T], shown: Callable[[T], object]
-    ) -> Any:
+    async def call(self, method: str, params: list[Any]) -> Any:
         view = self._pending(params, 1)
         if view is None:
             return await self._ask(method, params, 1)
         block = view.latest  # the block that the call believes to be in
-        simulation = simulation_param(params, block.config, block.context, gas_cap=self._options.call_gas)
-
-        def work(state: StateView, deadline: Deadline) -> T:
-            return trial(simulation, state, state.ancestor_hash, deadline)
-
-        return shown(await self._calls.execute(block, work))
+        gas, likeness = self._options.call_gas, call_likeness(method, params)
+        job = CallJob(method, params_text(params), self._setting(block), gas, likeness)
+        return await self._calls.execute(block, job)
 
     async def simulate(self, params: list[Any]) -> Any:
         """Blocks upon the pending one. Their state roots are zeros: the overlay has no state trie."""
@@ -295,27 +270,25 @@ class PendingApi:
         if view is None:
             return await self._ask("eth_simulateV1", params, 1)
         block, fields = view.latest, required(params, 0, "simulation")
-
-        def work(state: StateView, deadline: Deadline) -> Any:
-            base = SimulationBase(block.config, pending_header(block), state, state.ancestor_hash)
-            return simulation_json(base, fields, self._options.call_gas, deadline)
-
-        return await self._calls.execute(block, work)
+        text = params_text([fields])
+        job = SimulateJob(text, block.config, pending_header(block), self._options.call_gas)
+        return await self._calls.execute(block, job)
 
     async def trace_call(self, params: list[Any]) -> Any:
         view = self._pending(params, 1)
         if view is None:
             return await self._ask("debug_traceCall", params, 1)
         block, config = view.latest, trace_config(optional(params, 2), index=2)
-        asked = [*params[:2], config.state_overrides, config.block_overrides]
-        simulation = simulation_param(asked, block.config, block.context, gas_cap=self._options.call_gas)
+        text = params_text([*params[:2], config.state_overrides, config.block_overrides])
+        job = TraceCallJob(text, self._setting(block), self._options.call_gas, config.options)
+        return await self._calls.execute(block, job, timeout_s=trace_seconds(config, self._calls.timeout_s))
 
-        def work(state: StateView, deadline: Deadline) -> orjson.Fragment:
-            opened = open_call(simulation, state, state.ancestor_hash)
-            return trace_call(opened, config.options, Allowance(MAX_TRACE_BYTES), deadline)
-
-        seconds = trace_seconds(config, self._calls.timeout_s)
-        return await self._calls.execute(block, work, turns=self._trace_turns, timeout_s=seconds)
+    def _setting(self, block: PendingBlock) -> Setting:
+        """Chain and block, the same object for all flashblocks of a block."""
+        known = self._settings.of(block.context)
+        if not known:
+            known.append(Setting(block.config, block.context))
+        return known[0]
 
     # --- logs ---
 

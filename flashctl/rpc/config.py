@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from flashctl.chain.call_runner import DEFAULT_WORKERS
 from flashctl.chain.genesis import genesis_config, read_genesis
 from flashctl.core.stream import check_stream_url
 from flashctl.errors import UsageError
@@ -39,7 +40,10 @@ class RpcConfig:
     """Longest wait of eth_sendRawTransactionSync; three blocks, as on Base."""
     call_gas: int = 50_000_000
     call_timeout_s: float = 5.0
+    workers: int = DEFAULT_WORKERS
+    """Processes that execute calls, besides this one; 0 for threads in this one."""
     calls_at_once: int = 4
+    """Threads that do, where there are no processes."""
     nonce_includes_pool: bool = True
     """Whether the pending nonce counts what waits in the upstream's pool and what was sent through us."""
     latest_nonce_is_pending: bool = False

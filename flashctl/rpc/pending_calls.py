@@ -1,97 +1,196 @@
 """Reading and executing on pending state: what is missing is fetched, then it is done again.
 
-Executions run in threads with a wall budget, a few at a time, so that a flood of calls neither stops the
-event loop nor delays the stream for long. The reads of one call are dependent only a few levels deep, and
-what one call made us fetch is there for the next.
+The reads of one call are dependent only a few levels deep, and what one call made us fetch is there for the
+next. A call sees the view that it was submitted upon, wherever it runs.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from itertools import count
+from typing import Any, Final, TypeVar
 
-from flashctl.chain.call_api import CallTurns
+from flashctl.chain.by_identity import ByIdentity
+from flashctl.chain.call_jobs import ExecutionJob
+from flashctl.chain.call_runner import CallRunner
+from flashctl.chain.call_source import (
+    CallGround,
+    ChangesOf,
+    CodeOf,
+    KnownAccount,
+    NodeOf,
+    Question,
+    Read,
+    Values,
+    ViewName,
+    Wanted,
+)
 from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.errors import UnavailableError
+from flashctl.eth.keccak import EMPTY_CODE_HASH
+from flashctl.eth.trie import MissingNode
 from flashctl.evm.halts import ExecutionTimeout
-from flashctl.evm.message import Deadline
-from flashctl.evm.state import EMPTY_ACCOUNT, Account
-from flashctl.evm.tracers.tracer import TraceTooLarge
-from flashctl.op.call import ExecutionFailed
+from flashctl.evm.state import EMPTY_ACCOUNT, Account, StateReader
+from flashctl.evm.world import World
+from flashctl.op.context import AncestorHash
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node import Node
-from flashctl.rpc.state import StateView
+from flashctl.rpc.state import Missing, PendingState, StateView
 
 __all__ = ["PendingCalls"]
 
 MAX_ROUNDS: Final = 64
 """Fetches for one call."""
 
+MAX_CHANGES: Final = 20_000
+"""Accounts and slots of a diff that workers are sent; a larger one is read piece by piece."""
+
 T = TypeVar("T")
+
+_Names = ByIdentity[object, bytes]
 
 
 class PendingCalls:
-    """Runs functions of a state on the state after a pending block."""
+    """Executions and look-ups on the state after a pending block."""
 
-    def __init__(self, node: Node, *, timeout_s: float, at_once: int) -> None:
+    def __init__(self, node: Node, runner: CallRunner, *, timeout_s: float) -> None:
         self._node = node
+        self._runner = runner
         self.timeout_s: Final = timeout_s
-        self._turns = CallTurns(at_once)
+        numbers = count(1)
+        # By identity: two states have one name only if they are the same object, whatever payload and index
+        # they are of.
+        self._names: _Names = ByIdentity(lambda _: next(numbers).to_bytes(8, "big"))
 
-    async def execute(
-        self,
-        block: PendingBlock,
-        work: Callable[[StateView, Deadline], T],
-        *,
-        turns: CallTurns | None = None,
-        timeout_s: float | None = None,
-    ) -> T:
-        """The result of `work`, run in a thread.
+    async def execute(self, block: PendingBlock, job: ExecutionJob, *, timeout_s: float | None = None) -> Any:
+        """What the method answers, executed after `block`.
 
         Args:
-            block: After which it runs.
-            work: May run several times, the last time with nothing missing.
-            turns: The line to stand in; None for that of all calls.
-            timeout_s: Wall time of all its runs and fetches; None for the usual.
+            timeout_s: Wall time from now, with all fetches; None for the usual.
 
         Raises:
             RpcError: If the execution fails, takes too long, or too many calls wait.
         """
         seconds = self.timeout_s if timeout_s is None else timeout_s
-        return await (turns or self._turns).run(lambda: self._complete(block, work, seconds, threaded=True))
+        return await self._runner.run(job, _PendingSource(self._node, block.state, self._names), seconds)
 
     async def read(self, block: PendingBlock, work: Callable[[StateView], T]) -> T:
-        """The result of `work`, which only looks something up."""
-        return await self._complete(block, lambda view, _: work(view), self.timeout_s, threaded=False)
+        """The result of `work`, which only looks something up; it may run several times, the last time with
+        nothing missing."""
+        started = time.perf_counter()
+        for _ in range(MAX_ROUNDS):
+            view = StateView(block.state)
+            result = work(view)
+            if not view.missing:
+                return result
+            await self._node.load(block.state.canonical, view.missing)
+            if time.perf_counter() - started > self.timeout_s:
+                raise ExecutionTimeout(self.timeout_s)
+        raise _too_deep()
 
     async def account(self, block: PendingBlock, address: int) -> Account:
         """An account after the block; an empty one if there is none."""
         return await self.read(block, lambda view: view.account(address) or EMPTY_ACCOUNT)
 
-    async def _complete(
-        self,
-        block: PendingBlock,
-        work: Callable[[StateView, Deadline], T],
-        timeout_s: float,
-        *,
-        threaded: bool,
-    ) -> T:
-        started = time.perf_counter()
-        for _ in range(MAX_ROUNDS):
-            view = StateView(block.state)
-            left = timeout_s - (time.perf_counter() - started)
-            if left <= 0:
-                raise ExecutionTimeout(timeout_s)
-            deadline = Deadline(left)
-            result, failure = None, None
-            try:
-                result = await asyncio.to_thread(work, view, deadline) if threaded else work(view, deadline)
-            except (ExecutionFailed, ExecutionTimeout, TraceTooLarge) as error:
-                failure = error  # perhaps only for want of what is missing
-            if not view.missing:
-                if failure is not None:
-                    raise failure
-                return result  # type: ignore[return-value]
-            await self._node.load(block.state.canonical, view.missing)
-        raise RpcError(Code.LIMIT_EXCEEDED, f"state still missing after {MAX_ROUNDS} fetches")
+
+def _too_deep() -> RpcError:
+    return RpcError(Code.LIMIT_EXCEEDED, f"state still missing after {MAX_ROUNDS} fetches")
+
+
+class _PendingSource:
+    """A view of the overlay as executions see it (`chain.call_source.CallSource`)."""
+
+    __slots__ = ("_node", "_rounds", "_state", "_view", "name")
+
+    def __init__(self, node: Node, state: PendingState, names: _Names) -> None:
+        self._node = node
+        self._state = state
+        self._view: StateView | None = None
+        self._rounds = 0
+        diff = state.diff
+        size = len(diff.accounts) + sum(map(len, diff.storage.values()))
+        key, is_sent = names.of(state), size <= MAX_CHANGES
+        self.name: Final = ViewName(key, names.of(state.canonical) if is_sent else key, is_sent, None)
+
+    def local(self) -> CallGround:
+        return _Ground(StateView(self._state))
+
+    async def open_trie(self) -> None:
+        """There is none: roots of simulated blocks are zeros."""
+
+    def answer(self, question: Question) -> Any:
+        if self._view is None:
+            self._view = StateView(self._state)
+        view = self._view
+        match question:
+            case Read(accounts, slots, hashes):
+                return Values(
+                    tuple(map(self._account, accounts)),
+                    tuple(self._slot(address, slot) for address, slot in slots),
+                    tuple(self._state.canonical.hashes.get(number) for number in hashes),
+                )
+            case CodeOf(code_hash):
+                code = view.code(code_hash)
+                if not code and code_hash != EMPTY_CODE_HASH:
+                    raise UnavailableError(f"missing code 0x{code_hash.hex()}")
+                return code
+            case ChangesOf():
+                return self._state.diff
+            case NodeOf(node_hash):
+                raise MissingNode(node_hash)
+
+    def _account(self, address: int) -> KnownAccount | None:
+        account, missing = self._look_up(lambda view: view.account(address))
+        return None if missing else KnownAccount(account, None)
+
+    def _slot(self, address: int, slot: int) -> int | None:
+        value, missing = self._look_up(lambda view: view.storage(address, slot))
+        return None if missing else value
+
+    def _look_up(self, work: Callable[[StateView], T]) -> tuple[T, bool]:
+        """A value, and whether it is in fact unknown."""
+        assert self._view is not None
+        value = work(self._view)
+        missing = self._view.missing
+        is_unknown = bool(missing)
+        missing.accounts.clear()
+        missing.slots.clear()
+        return value, is_unknown
+
+    async def obtain(self, wanted: Wanted) -> None:
+        self._rounds += 1
+        if self._rounds > MAX_ROUNDS:
+            raise _too_deep()
+        missing = Missing(wanted.accounts, wanted.slots, wanted.hashes)
+        await self._node.load(self._state.canonical, missing)
+
+
+class _Ground:
+    """A ground for a run in this process."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, view: StateView) -> None:
+        self._view = view
+
+    @property
+    def reader(self) -> StateReader:
+        """The view, which notes what it lacks."""
+        return self._view
+
+    @property
+    def ancestor_hash(self) -> AncestorHash:
+        """Of canonical blocks."""
+        return self._view.ancestor_hash
+
+    @property
+    def world(self) -> World | None:
+        """None."""
+        return None
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the view lacked."""
+        missing = self._view.missing
+        return Wanted(missing.accounts, missing.slots, missing.hashes)

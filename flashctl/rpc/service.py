@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from flashctl.chain.call_runner import call_runner
 from flashctl.chain.dear_calls import compute_dear_calls_apart
 from flashctl.chain.fill_api import FillApi
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -16,6 +17,7 @@ from flashctl.core.jsonrpc.server import serve
 from flashctl.core.metrics import Metrics
 from flashctl.core.service import Health, Lifecycle, run_service, serve_status, with_defects
 from flashctl.core.urls import mask_url
+from flashctl.core.workers.figures import PoolFigures
 from flashctl.errors import ExitCode
 from flashctl.rpc.api import PendingApi
 from flashctl.rpc.arrivals import Arrivals
@@ -76,7 +78,9 @@ class RpcNode:
             news_url=config.upstream_ws_url,
         )
         self._rules = rules
-        calls = PendingCalls(self.node, timeout_s=config.call_timeout_s, at_once=config.calls_at_once)
+        self.metrics = Metrics(PREFIX)
+        self.runner = call_runner(config.workers, config.calls_at_once, PoolFigures(self.metrics))
+        calls = PendingCalls(self.node, self.runner, timeout_s=config.call_timeout_s)
         arrivals = Arrivals()
         sender = Sender(self.sequencer, arrivals, timeout_ms=config.sync_timeout_ms)
         api = PendingApi(self.overlay, self.node, calls, arrivals, sender.next_nonce, config)
@@ -89,7 +93,6 @@ class RpcNode:
         self.follower.on_update(arrivals.on_update)
         self.follower.on_update(subscriptions.on_update)
         self.chain.on_heads(subscriptions.on_heads)
-        self.metrics = Metrics(PREFIX)
         self.metrics.registry.register(Figures(PREFIX, self.overlay, self.follower, self.chain))
 
     async def main(self, life: Lifecycle) -> None:
@@ -101,6 +104,7 @@ class RpcNode:
         life.on_stop(self.node.close, "upstream")
         life.on_stop(self.followed.close, "followed node")
         life.on_stop(self.chain.close, "canonical head")
+        life.on_stop(self.runner.close, "workers")
         if self.sequencer is not self.node.client:
             life.on_stop(self.sequencer.close, "sequencer")
         server = await serve(

@@ -13,8 +13,8 @@ from support.devnet_chain import address, build, encode_call, mine, sign
 from support.node_lab import PROBE, PROBE_AT, TOKEN_AT, Node, start
 from support.rpc_lab import running
 
-from flashctl.chain import trace_api
-from flashctl.chain.call_api import CallLimits
+from flashctl.chain import call_jobs
+from flashctl.chain.call_runner import CallLimits
 from flashctl.eth.hexdata import parse_hex, quantity, to_hex
 
 REFUSED_BY_ALL = (
@@ -223,7 +223,7 @@ def test_a_trace_is_bounded_in_time_and_size(monkeypatch: pytest.MonkeyPatch) ->
         node = start(CallLimits(seconds=0.2))
         assert await refusal(node, {}) == "execution aborted (timeout = 0.2s)"
         assert await refusal(node, {"timeout": "50ms"}) == "execution aborted (timeout = 0.05s)"
-        monkeypatch.setattr(trace_api, "MAX_TRACE_BYTES", 20_000)
+        monkeypatch.setattr(call_jobs, "MAX_TRACE_BYTES", 20_000)
         assert await refusal(node, {}) == "response too large: trace exceeds 20000 bytes"
         few = await node.rpc("debug_traceTransaction", to_hex(node.blocks[1].envelopes[1].hash), {"limit": 5})
         assert len(few["structLogs"]) == 5
@@ -233,7 +233,7 @@ def test_a_trace_is_bounded_in_time_and_size(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", ["callTracer", "prestateTracer"])
 def test_other_tracers_are_bounded_in_size_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(trace_api, "MAX_TRACE_BYTES", 3_000)
+    monkeypatch.setattr(call_jobs, "MAX_TRACE_BYTES", 3_000)
 
     async def body() -> None:
         node = start()

@@ -11,9 +11,9 @@ import pytest
 from support.rpc_node import ALICE, PROBE_AT, TARGET, Bench, probe_block, run, selector
 from support.stream_lab import signed, word
 
+from flashctl.chain import call_jobs
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import to_hex
-from flashctl.rpc import api
 
 ZERO_HASH = "0x" + "00" * 32
 
@@ -127,13 +127,17 @@ def test_traces_stand_in_a_line_of_their_own() -> None:
             *(made.client.batch([("debug_traceCall", endless(made))] * 9) for _ in range(2))
         )
         messages = Counter(str(each).partition(" (")[0] for batch in batches for each in batch)
-        assert messages == {"execution aborted": 16, "too many calls in line, try again later": 2}
+        # One runs; sixteen may be in line, and who waits for longer than its time-out is let go.
+        refused, late = "too many calls in line, try again later", "too many calls in line: no turn within"
+        assert messages.pop("execution aborted") >= 1
+        assert messages.total() == sum(n for text, n in messages.items() if text.startswith((refused, late)))
+        assert any(text.startswith(late) for text in messages)
 
     run(scenario)
 
 
 def test_a_trace_that_is_too_large_is_refused_as_by_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "MAX_TRACE_BYTES", 3000)
+    monkeypatch.setattr(call_jobs, "MAX_TRACE_BYTES", 3000)
 
     async def scenario(made: Bench) -> None:
         await made.stream(probe_block(made))

@@ -8,7 +8,7 @@ from typing import Any
 from support.devnet_chain import GWEI, address, contract, encode_call, mine, open_devnet, sign, sign_raw
 from support.rpc_lab import Caller, ListPool
 
-from flashctl.chain.call_api import CallLimits
+from flashctl.chain.call_runner import CallLimits
 from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.chain.eth_api import EthApi

@@ -116,7 +116,9 @@ async def bench(*, is_told: bool = False, **settings: Any) -> AsyncIterator[Benc
     methods.register("eth_sendRawTransaction", take)
     upstream = await serve(methods, "127.0.0.1", 0)
     stream = await serve_stream(hub, "127.0.0.1", 0)
-    config = RpcConfig((stream.url,), upstream.url, port=0, poll_interval_s=0.02, stale_after_s=3600.0)
+    config = RpcConfig(
+        (stream.url,), upstream.url, port=0, poll_interval_s=0.02, stale_after_s=3600.0, workers=0
+    )
     if is_told:
         config = replace(config, upstream_ws_url=upstream.websocket_url)
     node = RpcNode(replace(config, **settings))
