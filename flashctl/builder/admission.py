@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from flashctl.builder.door import Door
 from flashctl.builder.pool import Pool, PoolCursor, PoolLimits, PoolRefusal, SenderState
+from flashctl.core import defects
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import EMPTY_CODE_HASH
@@ -48,6 +50,18 @@ L1_INFO_GAS: Final = 70_000
 
 _DELEGATION_PREFIX: Final = b"\xef\x01\x00"
 """How the code of an account begins that EIP-7702 has given one."""
+
+
+class Candidate(NamedTuple):
+    """A transaction that the rules allow."""
+
+    envelope: TxEnvelope
+    cost: int
+    """The most it can take from its sender, in wei."""
+    state: SenderState
+    """The sender's account..."""
+    head: bytes
+    """...after the block with this hash."""
 
 
 class HeadView(Protocol):
@@ -85,16 +99,31 @@ class TransactionQueue:
         self._clock = clock
         self._listeners: list[Callable[[TxEnvelope], None]] = []
         self._fees: tuple[bytes, L1FeeParameters] | None = None
+        self._door: Final = Door(lambda raw: self._look_at(TxEnvelope.decode(raw)), self._take)
 
     def __len__(self) -> int:
         return len(self.pool)
 
+    async def submit(self, raw: bytes) -> TxEnvelope:
+        """Decode and admit a transaction; it is looked at in a thread, many at once, in the order they came.
+
+        Raises:
+            InvalidTransaction, InvalidSignature: It is no transaction.
+            PoolRefusal: With the reason that its sender is told.
+        """
+        _check_size(raw)
+        return await self._door.enter(raw)
+
     def add(self, envelope: TxEnvelope) -> None:
-        """Admit a transaction.
+        """Admit a transaction, here and now.
 
         Raises:
             PoolRefusal: With the reason that its sender is told.
         """
+        self._take(self._look_at(envelope))
+
+    def _look_at(self, envelope: TxEnvelope) -> Candidate:
+        """What the rules and the newest state say about a transaction; from any thread."""
         head = self._chain.head
         world = self._chain.world(head.hash)
         fork = self._chain.config.fork_at(head.timestamp + 1)
@@ -104,9 +133,20 @@ class TransactionQueue:
         cost = (
             tx.value + tx.gas_limit * max_fee(tx) + self._op_fees(envelope, tx.gas_limit, head, world, fork)
         )
-        self.pool.add(envelope, cost, state, self._clock())
+        return Candidate(envelope, cost, state, head.hash)
+
+    def _take(self, candidate: Candidate) -> TxEnvelope:
+        """Into the pool, with the sender's account as it is now."""
+        if candidate.head != self._chain.head.hash:
+            candidate = self._look_at(candidate.envelope)
+        envelope = candidate.envelope
+        self.pool.add(envelope, candidate.cost, candidate.state, self._clock())
         for listener in list(self._listeners):
-            listener(envelope)
+            try:
+                listener(envelope)
+            except Exception as error:
+                defects.caught("builder.pool_listener", error)
+        return envelope
 
     def get(self, tx_hash: bytes) -> TxEnvelope | None:
         """A waiting transaction by its hash."""
@@ -176,10 +216,7 @@ class TransactionQueue:
         tx = envelope.tx
         if isinstance(tx, (DepositTx, BlobTx)) or (isinstance(tx, SetCodeTx) and fork < OpFork.ISTHMUS):
             raise PoolRefusal("transaction type not supported")
-        if len(envelope.raw) > MAX_TRANSACTION_BYTES:
-            raise PoolRefusal(
-                f"oversized data: transaction size {len(envelope.raw)}, limit {MAX_TRANSACTION_BYTES}"
-            )
+        _check_size(envelope.raw)
         try:
             check_transaction(tx, self._chain.config.chain_id)
         except InvalidTransaction as error:
@@ -216,6 +253,11 @@ class TransactionQueue:
         return l1_fee(parameters, fork, envelope.raw, envelope.fastlz_size) + operator_fee(
             parameters, fork, gas
         )
+
+
+def _check_size(raw: bytes) -> None:
+    if len(raw) > MAX_TRANSACTION_BYTES:
+        raise PoolRefusal(f"oversized data: transaction size {len(raw)}, limit {MAX_TRANSACTION_BYTES}")
 
 
 def _sender_state(sender: bytes, world: World) -> SenderState:

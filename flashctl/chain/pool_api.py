@@ -16,8 +16,7 @@ from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Handler, optional
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import quantity, to_hex
-from flashctl.eth.signatures import InvalidSignature
-from flashctl.eth.transactions import DepositTx, InvalidTransaction
+from flashctl.eth.transactions import DepositTx
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["MAX_SYNC_MS", "PoolApi"]
@@ -53,7 +52,7 @@ class PoolApi:
         yield "txpool_inspect", self.inspect
 
     async def send(self, params: list[Any]) -> str:
-        return to_hex(self._add(params).hash)
+        return to_hex((await self._add(params)).hash)
 
     async def send_and_wait(self, params: list[Any]) -> dict[str, Any]:
         """Send, and answer with the receipt once the transaction is in a block or flashblock (EIP-7966)."""
@@ -66,7 +65,7 @@ class PoolApi:
         # Before the transaction is sent: what is in a block the next moment must not be missed.
         leave = self._chain.subscribe(_waker(changed))
         try:
-            envelope = self._add(params)
+            envelope = await self._add(params)
             async with asyncio.timeout(timeout_ms / 1000):
                 return await self._receipt(envelope.hash, changed)
         except TimeoutError:
@@ -111,21 +110,13 @@ class PoolApi:
                 slice_end = time.perf_counter() + SLICE_S
         return {"pending": pending, "queued": queued}
 
-    def _add(self, params: list[Any]) -> TxEnvelope:
+    async def _add(self, params: list[Any]) -> TxEnvelope:
         raw = bytes_param(params, 0, "transaction")
         try:
-            envelope = TxEnvelope.decode(raw)
-            if envelope.is_deposit:
-                raise RpcError(Code.SERVER_ERROR, "transaction type not supported")
-            self._pool.add(envelope)
-        except (InvalidTransaction, InvalidSignature) as error:
-            raise RpcError(Code.SERVER_ERROR, str(error)) from None
-        except RpcError:
-            raise
+            return await self._pool.submit(raw)
         except FlashctlError as error:
             # A refusal is the pool's, not the transport's: geth answers all of them with -32000.
             raise RpcError(Code.SERVER_ERROR, str(error)) from None
-        return envelope
 
     async def _receipt(self, tx_hash: bytes, changed: asyncio.Event) -> dict[str, Any]:
         while True:

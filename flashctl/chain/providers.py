@@ -36,8 +36,8 @@ PendingProvider: TypeAlias = Callable[[], PendingBlock | None]
 class TransactionPool(Protocol):
     """Transactions that wait for a block."""
 
-    def add(self, envelope: TxEnvelope) -> None:
-        """Admit a transaction.
+    async def submit(self, raw: bytes) -> TxEnvelope:
+        """Decode and admit a transaction.
 
         Raises:
             FlashctlError: If it is refused; its text is what the sender is told.

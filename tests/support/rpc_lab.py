@@ -125,6 +125,13 @@ class ListPool:
         for listener in self._listeners:
             listener(envelope)
 
+    async def submit(self, raw: bytes) -> TxEnvelope:
+        envelope = TxEnvelope.decode(raw)
+        if envelope.is_deposit:
+            raise Failed("transaction type not supported")
+        self.add(envelope)
+        return envelope
+
     def get(self, tx_hash: bytes) -> TxEnvelope | None:
         return self.waiting.get(tx_hash)
 
