@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from flashctl.core.http1 import ClientLimits
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.errors import DataError, FlashctlError, ProtocolError, UnavailableError
@@ -18,10 +19,20 @@ from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing
 
 __all__ = ["Node", "parse_block"]
 
+_T = TypeVar("_T")
+
 BATCH_CALLS: Final = 90
 """Calls of one batch: below the hundred that hosted nodes allow, and thirty accounts."""
 
 BATCHES_AT_ONCE: Final = 4
+
+OWN_LIMITS: Final = ClientLimits(connections=16)
+"""For following: a few batches, two looks at the head, and blocks to catch up with."""
+
+
+SECOND_TRY_S: Final = 1.0
+"""How long a look at the head may take before it is begun a second time, on another connection: one that
+hangs costs this and not a whole time-out. What comes first counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +47,11 @@ class _Piece:
 
 
 class Node:
-    """A standard Ethereum JSON-RPC endpoint."""
+    """A standard Ethereum JSON-RPC endpoint, over connections of its own: following the chain has one of
+    these, and what strangers ask has another."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        self.client: Final = JsonRpcClient(url, timeout_s=timeout_s)
+    def __init__(self, url: str, *, timeout_s: float, limits: ClientLimits = OWN_LIMITS) -> None:
+        self.client: Final = JsonRpcClient(url, timeout_s=timeout_s, limits=limits)
         self._turns = asyncio.Semaphore(BATCHES_AT_ONCE)
         self._has_access_lists = True
 
@@ -57,7 +69,7 @@ class Node:
         Raises:
             ProtocolError: If the node says it has none.
         """
-        return await self._block("latest")
+        return await _twice(lambda: self._block("latest"), SECOND_TRY_S)
 
     async def block(self, number: int) -> dict[str, Any]:
         """A block of the canonical chain, with transaction hashes."""
@@ -180,7 +192,8 @@ def _put(state: CanonicalState, piece: _Piece, answers: Sequence[Any]) -> None:
     """Raises RpcError if the node answered with an error, other FlashctlErrors if with nonsense."""
     for answer in answers:
         if isinstance(answer, RpcError):
-            raise answer
+            # Another one: the traceback of the first would hold this frame, which names it.
+            raise RpcError(answer.code, answer.message, answer.data)
     if piece.is_hash:
         block = answers[0]
         if not isinstance(block, dict) or not isinstance(block.get("hash"), str):
@@ -193,6 +206,25 @@ def _put(state: CanonicalState, piece: _Piece, answers: Sequence[Any]) -> None:
         balance, nonce, code = answers
         account = _account(parse_quantity(nonce), parse_quantity(balance), parse_hex(code))
         state.add_account(piece.key, *account)
+
+
+async def _twice(ask: Callable[[], Awaitable[_T]], after_s: float) -> _T:
+    """The first result of `ask`, which is called again if it has none after `after_s`; a failure if both
+    fail."""
+    tasks = {asyncio.ensure_future(ask())}
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=after_s)
+        if not done:
+            tasks.add(asyncio.ensure_future(ask()))
+        while True:
+            done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            answered = [task for task in done if task.exception() is None]
+            if answered or not waiting:
+                return (answered or list(done))[0].result()
+            tasks = waiting
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _account(nonce: int, balance: int, code: bytes) -> tuple[Account | None, bytes]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from flashctl.chain.call_runner import call_runner
 from flashctl.chain.dear_calls import compute_dear_calls_apart
 from flashctl.chain.fill_api import FillApi
-from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.client import FORWARD_LIMITS, JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.metrics import Metrics
@@ -60,14 +60,13 @@ class RpcNode:
         self._config = config
         self.url: str | None = None
         """Where it listens, once it does."""
-        self.node = Node(config.upstream_url, timeout_s=config.upstream_timeout_s)
-        self.sequencer = self.node.client
-        if config.sequencer_url is not None:
-            self.sequencer = JsonRpcClient(config.sequencer_url, timeout_s=config.upstream_timeout_s)
+        url, timeout_s = config.upstream_url, config.upstream_timeout_s
+        self.node = Node(url, timeout_s=timeout_s, limits=FORWARD_LIMITS)
+        self.sequencer = JsonRpcClient(config.sequencer_url or url, timeout_s=timeout_s)
         rules = ChainRules(config.chain)
         self.overlay = Overlay(rules, max_depth=config.max_depth)
         # With connections and turns of its own: what users ask must not keep the head or the state waiting.
-        self.followed = Node(config.upstream_url, timeout_s=min(FOLLOW_TIMEOUT_S, config.upstream_timeout_s))
+        self.followed = Node(url, timeout_s=min(FOLLOW_TIMEOUT_S, timeout_s))
         self.follower = Follower(self.overlay, self.followed, stale_after_s=config.stale_after_s)
         self.chain = ChainFollower(
             self.followed,
@@ -105,8 +104,7 @@ class RpcNode:
         life.on_stop(self.followed.close, "followed node")
         life.on_stop(self.chain.close, "canonical head")
         life.on_stop(self.runner.close, "workers")
-        if self.sequencer is not self.node.client:
-            life.on_stop(self.sequencer.close, "sequencer")
+        life.on_stop(self.sequencer.close, "sequencer")
         server = await serve(
             self.methods,
             config.host,

@@ -10,6 +10,7 @@ from support.rpc_node import bench
 from support.stream_lab import StreamLab, signed
 
 from flashctl.chain.fill_api import FillApi
+from flashctl.core.http1 import ClientLimits
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -71,6 +72,56 @@ def test_an_overlay_before_a_node_that_makes_no_sense(answer: Any) -> None:
             await main
             await life.drain()
             await stream.close()
+            await upstream.close()
+
+    asyncio.run(scenario())
+
+
+def test_looking_at_the_head_waits_for_no_caller_and_a_hung_look_is_begun_again() -> None:
+    """Callers' slow requests share a bounded pool, whose line takes nothing from their time-outs."""
+    looks = 0
+
+    async def scenario() -> None:
+        async def block(params: list[Any]) -> Any:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                await asyncio.sleep(60)
+            return {
+                "number": "0x1", "timestamp": "0x1", "transactions": [],
+                **dict.fromkeys(("hash", "parentHash", "receiptsRoot"), "0x" + "11" * 32),
+            }  # fmt: skip
+
+        async def slow(params: list[Any]) -> Any:
+            await asyncio.sleep(0.5)
+            return looks
+
+        async def chain_id(params: list[Any]) -> Any:
+            return "0x385"
+
+        methods = Methods()
+        methods.register("eth_getBlockByNumber", block)
+        methods.register("eth_slow", slow)
+        methods.register("eth_chainId", chain_id)
+        upstream, life = await serve(methods, "127.0.0.1", 0), Lifecycle()
+        config = RpcConfig(
+            ("ws://127.0.0.1:1",), upstream.url, port=0, poll_interval_s=0.02, upstream_timeout_s=1.2
+        )
+        node = RpcNode(config)
+        main = asyncio.ensure_future(node.main(life))
+        while node.url is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        client = JsonRpcClient(node.url, timeout_s=30, limits=ClientLimits(connections=150))
+        try:
+            answers = await asyncio.gather(*(client.call("eth_slow") for _ in range(128)))
+            # Four rounds of 32, each of them within the time-out, while the head was looked at all the time.
+            assert max(answers) > min(answers) > 0
+            assert node.chain.knows_head and looks > 4
+        finally:
+            await client.close()
+            life.stop()
+            await main
+            await life.drain()
             await upstream.close()
 
     asyncio.run(scenario())
