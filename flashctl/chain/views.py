@@ -203,13 +203,14 @@ def _deposit_fields(tx: DepositTx, receipt: Receipt | None) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "sourceHash": to_hex(tx.source_hash),
         "mint": quantity(tx.mint),
-        "isSystemTx": tx.is_system,
         "gasPrice": "0x0",
         "nonce": "0x0",
         "v": "0x0",
         "r": "0x0",
         "s": "0x0",
     }
+    if tx.is_system:
+        shown["isSystemTx"] = True
     if receipt is not None and receipt.deposit_nonce is not None:
         shown["nonce"] = quantity(receipt.deposit_nonce)
     if receipt is not None and receipt.deposit_receipt_version is not None:
@@ -347,24 +348,20 @@ def receipt_json(
         shown["depositNonce"] = quantity(receipt.deposit_nonce)
     if receipt.deposit_receipt_version is not None:
         shown["depositReceiptVersion"] = quantity(receipt.deposit_receipt_version)
-    if context.fees is not None:
+    if context.fees is not None and not envelope.is_deposit:
         shown |= _l1_fields(envelope, context.fees, context.fork)
     return shown
 
 
 def _l1_fields(envelope: TxEnvelope, fees: L1FeeParameters, fork: OpFork) -> dict[str, Any]:
-    """What OP nodes add about the fees beside gas. A deposit pays none of them and shows zeros."""
-    fee = gas = footprint = 0
+    """What OP nodes add to a receipt about the fees beside gas; a deposit pays none of them, and op-geth
+    shows none."""
     scalar = da_footprint_scalar_or_default(fees.da_footprint_gas_scalar)
-    if not envelope.is_deposit:
-        size = envelope.fastlz_size if fork >= OpFork.FJORD else 0
-        fee = l1_fee(fees, fork, envelope.raw, size)
-        gas = l1_gas_used(fees, fork, envelope.raw, size)
-        footprint = envelope.da_size * scalar if fork >= OpFork.JOVIAN else 0
+    size = envelope.fastlz_size if fork >= OpFork.FJORD else 0
     shown: dict[str, Any] = {
         "l1GasPrice": quantity(fees.base_fee),
-        "l1GasUsed": quantity(gas),
-        "l1Fee": quantity(fee),
+        "l1GasUsed": quantity(l1_gas_used(fees, fork, envelope.raw, size)),
+        "l1Fee": quantity(l1_fee(fees, fork, envelope.raw, size)),
     }
     if fees.bedrock_formula:
         # A decimal fraction as text, unlike every other number: so op-geth has shown it from the start.
@@ -378,7 +375,7 @@ def _l1_fields(envelope: TxEnvelope, fees: L1FeeParameters, fork: OpFork) -> dic
         shown["operatorFeeConstant"] = quantity(fees.operator_fee_constant)
     if fork >= OpFork.JOVIAN:
         shown["daFootprintGasScalar"] = quantity(scalar)
-        shown["blobGasUsed"] = quantity(footprint)
+        shown["blobGasUsed"] = quantity(envelope.da_size * scalar)
     return shown
 
 

@@ -13,6 +13,7 @@ from flashctl.errors import TimedOut
 __all__ = [
     "CodeRejected",
     "ExecutionTimeout",
+    "GasOverflow",
     "Halt",
     "InvalidJump",
     "InvalidOpcode",
@@ -34,6 +35,13 @@ class OutOfGas(Halt):
     """The frame cannot pay for its next step."""
 
     reason = "out of gas"
+
+
+class GasOverflow(OutOfGas):
+    """The step's memory is larger than any gas pays for; other clients' 64 bits overflow, and their word for
+    it is what tools know."""
+
+    reason = "gas uint64 overflow"
 
 
 class StackUnderflow(Halt):

@@ -13,7 +13,7 @@ from typing import Final
 
 from flashctl.eth.keccak import keccak256
 from flashctl.evm.frame import Frame
-from flashctl.evm.halts import OutOfGas, ReturnDataOutOfBounds, WriteProtection
+from flashctl.evm.halts import GasOverflow, OutOfGas, ReturnDataOutOfBounds, WriteProtection
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, LogEntry
 
 __all__ = [
@@ -79,6 +79,12 @@ _pair_hashes: dict[tuple[int, int], int] = {}
 SMALL_MEMORY: Final = 512
 """Words of memory whose price is read from a table; nearly all frames stay below."""
 
+MAX_MEMORY: Final = 2**64 - 32
+"""Bytes of memory that 64 bits can count in whole words. No gas limit comes near."""
+
+_GAS_OF_ALL_MEMORY: Final = 2 * (MAX_MEMORY >> 5)
+"""What copying that much costs at the least. Only a size beyond it makes a step that dear."""
+
 _MEMORY_GAS: Final = tuple(3 * words + words * words // 512 for words in range(SMALL_MEMORY))
 
 
@@ -93,7 +99,7 @@ def charge(frame: Frame, amount: int) -> None:
     """Take gas from the frame."""
     frame.gas -= amount
     if frame.gas < 0:
-        raise OutOfGas
+        raise OutOfGas if amount < _GAS_OF_ALL_MEMORY else GasOverflow
 
 
 def expand(frame: Frame, end: int) -> None:
@@ -107,7 +113,7 @@ def expand(frame: Frame, end: int) -> None:
     else:
         frame.gas -= 3 * (words - old) + words * words // 512 - old * old // 512
     if frame.gas < 0:
-        raise OutOfGas
+        raise OutOfGas if end <= MAX_MEMORY else GasOverflow
     memory += bytes((words - old) << 5)
 
 

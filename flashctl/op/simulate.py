@@ -47,7 +47,7 @@ from flashctl.op.context import AncestorHash, BlockContext
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import withdrawals_root
 from flashctl.op.extra_data import encode_extra_data
-from flashctl.op.fees import BASE_FEE_VAULT
+from flashctl.op.fees import BASE_FEE_VAULT, da_footprint_scalar_or_default, read_fee_parameters
 from flashctl.op.forks import OpFork, rules_for
 from flashctl.op.overrides import BlockOverrides, InvalidOverride, StateOverrides, apply_overrides
 from flashctl.op.simulation_plan import (
@@ -152,7 +152,7 @@ def simulate(
         ExecutionTimeout: If the deadline passes.
     """
     simulation = _Simulation(base, options, deadline)
-    plans = complete_plans(base.header, plans, base.config.block_time)
+    plans = complete_plans(base.header, plans)
     return [simulation.run(plan) for plan in plans]
 
 
@@ -381,8 +381,16 @@ class _Simulation:
             receipts_root=ordered_root(map(encode_receipt, receipts)),
             logs_bloom=merge(receipt.bloom for receipt in receipts),
             gas_used=gas_used,
-            da_footprint=0,
+            da_footprint=self._footprint(fork, envelopes),
         )
+
+    def _footprint(self, fork: OpFork, envelopes: Sequence[TxEnvelope]) -> int:
+        """The DA footprint of the block, at the scalar that the state holds: a simulated block has no L1
+        attributes of its own."""
+        if fork < OpFork.JOVIAN or not envelopes:
+            return 0
+        scalar = read_fee_parameters(self._state, fork).da_footprint_gas_scalar
+        return sum(envelope.da_size for envelope in envelopes) * da_footprint_scalar_or_default(scalar)
 
     def _roots(self, fork: OpFork) -> tuple[bytes, bytes | None]:
         """State root and withdrawals root after the block."""

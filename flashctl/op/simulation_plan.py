@@ -1,7 +1,7 @@
 """What a simulation is asked for, and the words and codes it refuses with.
 
 A request names blocks with gaps: a number may be left out (one more than before) or jump ahead (the blocks
-between are empty ones), a time may be left out (one block time later). `complete_plans` fills that in and
+between are empty ones), a time may be left out (12 s later). `complete_plans` fills that in and
 refuses what is out of order, before anything runs.
 
 Codes and messages are those of https://github.com/ethereum/execution-apis (eth_simulateV1) and of the
@@ -29,6 +29,10 @@ __all__ = [
     "SimulationRefused",
     "complete_plans",
 ]
+
+BLOCK_TIME_S: Final = 12
+"""Between simulated blocks whose times are not given: geth's figure, which op-geth leaves as it is whatever
+the block time of its chain."""
 
 MAX_BLOCKS: Final = 256
 """Simulated blocks of one request, empty ones between included: the reach of BLOCKHASH, and geth's limit."""
@@ -102,13 +106,12 @@ class BlockPlan:
     calls: tuple[SimulatedCall, ...] = ()
 
 
-def complete_plans(base: Header, plans: Sequence[BlockPlan], block_time: int) -> list[BlockPlan]:
+def complete_plans(base: Header, plans: Sequence[BlockPlan]) -> list[BlockPlan]:
     """All blocks of a simulation upon `base`, every one with its number and timestamp.
 
     Args:
         base: The block to start from.
         plans: What the request names.
-        block_time: Seconds between blocks whose times are not given.
 
     Raises:
         SimulationRefused: If numbers or times do not grow, or there are too many blocks or calls.
@@ -125,9 +128,9 @@ def complete_plans(base: Header, plans: Sequence[BlockPlan], block_time: int) ->
         if wanted - base.number > MAX_BLOCKS:
             raise SimulationRefused(RefusalCode.LIMIT_EXCEEDED, "too many blocks")
         for between in range(number + 1, wanted):
-            timestamp += block_time
+            timestamp += BLOCK_TIME_S
             complete.append(BlockPlan(BlockOverrides(number=between, timestamp=timestamp)))
-        at = timestamp + block_time if plan.block.timestamp is None else plan.block.timestamp
+        at = timestamp + BLOCK_TIME_S if plan.block.timestamp is None else plan.block.timestamp
         if at <= timestamp:
             raise SimulationRefused(
                 RefusalCode.BLOCK_TIMESTAMP, f"block timestamps must be in order: {at} <= {timestamp}"

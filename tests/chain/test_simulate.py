@@ -89,6 +89,7 @@ def test_a_simulated_block_does_what_the_real_one_does() -> None:
             "feeRecipient": to_hex(header.fee_recipient),
             "prevRandao": to_hex(header.prev_randao),
             "beaconRoot": to_hex(header.parent_beacon_block_root or b""),
+            "time": quantity(header.timestamp),
         }
         (block,) = await simulate(node, {"blockOverrides": overrides, "calls": calls}, validation=True)
         assert block["number"] == quantity(header.number) and block["parentHash"] == to_hex(
@@ -98,6 +99,8 @@ def test_a_simulated_block_does_what_the_real_one_does() -> None:
         assert block["baseFeePerGas"] == quantity(header.base_fee_per_gas or 0)
         assert block["extraData"] == to_hex(header.extra_data) and block["mixHash"] == overrides["prevRandao"]
         assert block["logsBloom"] == to_hex(header.logs_bloom)
+        footprint, scalar = parse_quantity(block["blobGasUsed"]), 400
+        assert footprint >= 100 * scalar * len(calls) and footprint % scalar == 0
         for call, result in zip(block["calls"], real.results[1:], strict=True):
             assert call["gasUsed"] == quantity(result.gas_used)
             assert call["status"] == quantity(int(result.receipt.succeeded))
@@ -146,7 +149,7 @@ def test_blocks_follow_one_another_and_leave_no_trace() -> None:
         assert blocks[0]["parentHash"] == to_hex(node.chain.head.hash)
         assert all(late["parentHash"] == early["hash"] for early, late in pairwise(blocks))
         start_at = node.chain.head.timestamp
-        assert [parse_quantity(block["timestamp"]) - start_at for block in blocks] == [2, 4, 6, 8, 10]
+        assert [parse_quantity(block["timestamp"]) - start_at for block in blocks] == [12, 24, 36, 48, 60]
         first, last = (
             int(blocks[0]["calls"][1]["returnData"], 16),
             int(blocks[4]["calls"][2]["returnData"], 16),

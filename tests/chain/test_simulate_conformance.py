@@ -25,9 +25,6 @@ from flashctl.eth.blocks import Block
 from flashctl.evm.message import Deadline
 from flashctl.op.simulate import SimulationBase
 
-ETHEREUM = {"block_time": 12}
-"""Seconds between blocks, in which the recorded times are counted on."""
-
 FEE_PARAMETERS = b"\x01" + (8).to_bytes(4, "big") + (2).to_bytes(4, "big") + bytes(8)
 """Ethereum's EIP-1559 constants, in the extra data where an OP chain has them (Jovian)."""
 
@@ -39,7 +36,7 @@ DIFFERENT: dict[str, tuple[set[str], str]] = {
         HASHES | {"logIndex"},
         "the base fee goes to a vault; geth leaves numbers out for the logs that a revert took back",
     ),
-    "blobs": ({"blobGasUsed"}, "blob gas of an OP block is its DA footprint, and blobs are not sold"),
+    "blobs": ({"blobGasUsed"}, "blobs are not sold"),
 }
 
 VALIDATED: tuple[set[str], str] = (
@@ -71,17 +68,22 @@ def exchanges() -> list[Path]:
     return sorted((fixture_path("execution-apis") / "tests" / "eth_simulateV1").glob("*.io"))
 
 
+@pytest.fixture(autouse=True)
+def no_footprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ethereum's blocks have no DA footprint: with none here, hashes can be compared too."""
+    monkeypatch.setattr("flashctl.op.fees.DEFAULT_DA_FOOTPRINT_GAS_SCALAR", 0)
+
+
 def name_of(path: Path) -> str:
     return path.stem.removeprefix("ethSimulate-")
 
 
 def head_for(payload: dict[str, Any]) -> Genesis:
     head = recorded_head()
-    config = replace(head.config, **ETHEREUM)  # type: ignore[arg-type]
     header = head.block.header
     if payload.get("validation"):
         header = replace(header, extra_data=FEE_PARAMETERS)
-    return Genesis(config, Block(header, ()), head.world)
+    return Genesis(head.config, Block(header, ()), head.world)
 
 
 async def ask_node(head: Genesis, params: list[Any]) -> Any:

@@ -157,6 +157,24 @@ def test_deposit_shows_zero_signature_and_the_nonce_of_its_receipt() -> None:
         assert (shown["type"], shown["nonce"], shown["depositReceiptVersion"]) == ("0x7e", "0x7", "0x1")
         assert (shown["v"], shown["r"], shown["s"], shown["gasPrice"]) == ("0x0",) * 4
         assert "chainId" not in shown
+        assert shown.get("isSystemTx", False) is envelope.tx.is_system  # type: ignore[union-attr]
+        assert "isSystemTx" not in shown or shown["isSystemTx"]
+
+
+def test_a_receipt_of_a_deposit_has_no_fields_of_fees_that_it_does_not_pay() -> None:
+    for path in real_blocks():
+        recorded_block = json.loads(gzip.decompress(path.read_bytes()))
+        header = decode_header(parse_hex(recorded_block["expected_header_rlp"]))
+        envelopes = recover_all(
+            [parse_hex(raw) for raw in recorded_block["payload_attributes"]["transactions"]]
+        )
+        receipts = [receipt_of(item) for item in recorded_block["expected_receipts"]]
+        fork = ChainConfig.from_rollup(recorded_block["rollup_config"]).fork_at(header.timestamp)
+        for envelope, shown in zip(
+            envelopes, block_receipts_json(fork, header, envelopes, receipts), strict=True
+        ):
+            of_fees = {key for key in shown if key.startswith(("l1", "operator", "daFootprint", "blobGas"))}
+            assert bool(of_fees) is not envelope.is_deposit
 
 
 def test_a_removed_log_says_so() -> None:

@@ -63,7 +63,14 @@ def test_an_endless_loop_ends_with_its_gas(tier: str) -> None:
 def test_memory_is_bounded_by_gas(tier: str, offset: int) -> None:
     code = assemble(f"PUSH32 {offset} MLOAD STOP")
     result = run_code(code, tier, gas=1_000_000)
-    assert result.halt_reason == "out of gas"
+    assert result.halt_reason == ("out of gas" if offset < 2**63 else "gas uint64 overflow")
+
+
+def test_a_copy_is_bounded_by_gas(tier: str) -> None:
+    for instruction in ("CALLDATACOPY", "CODECOPY", "MCOPY"):
+        for size, reason in ((2**32, "out of gas"), (2**64, "gas uint64 overflow")):
+            code = assemble(f"PUSH32 {size} PUSH0 PUSH0 {instruction} STOP")
+            assert run_code(code, tier, gas=1_000_000).halt_reason == reason
 
 
 def test_an_empty_range_expands_nothing_wherever_it_is(tier: str) -> None:
