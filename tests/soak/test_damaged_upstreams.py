@@ -15,7 +15,7 @@ from support.node_relay import node_relay
 from support.soak_lab import Observer, SoakNet, soak_net
 from support.stream_relay import stream_relay
 
-RETRACTIONS = "reth_flashblocks_pending_clear_reorg_total"
+RETRACTIONS = "reth_flashblocks_retractions_total"
 
 GROWTH_MIB = 64.0
 """What a role may take more at the end than after a fifth of the run: caches fill, nothing piles up."""

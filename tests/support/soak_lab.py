@@ -181,7 +181,8 @@ class Observer:
     async def _announced(self, web: httpx.AsyncClient) -> float:
         text = (await web.get(f"{self.url}/metrics")).text
         values = re.findall(rf"^{self.retractions}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
-        assert values, f"{self.url} has no metric {self.retractions}"
+        # A labelled counter has no sample before it first counts, but a description.
+        assert f"# HELP {self.retractions} " in text, f"{self.url} has no metric {self.retractions}"
         return sum(map(float, values))
 
     async def _look(self, client: JsonRpcClient) -> list[str]:
