@@ -69,6 +69,7 @@ async def run(folder: Path, seconds: float) -> None:
     assert len(sealed) > 0.8 * seconds
 
 
+@pytest.mark.slow
 def test_hostile_clients_for_a_while(tmp_path: Path) -> None:
     asyncio.run(run(tmp_path, 20))
 
