@@ -141,7 +141,7 @@ class Flashblocks(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What the pool holds and a block takes."""
+    """What the pool holds, a block takes, and calls are executed by."""
 
     max_transactions: Annotated[
         int, typer.Option("--txpool.max-transactions", min=1, help="In the pool.")
@@ -160,6 +160,16 @@ class Limits(NamedTuple):
         int | None,
         typer.Option("--builder.max-uncompressed-block-size", min=1, metavar="BYTES"),
     ] = None
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            min=0,
+            max=64,
+            metavar="N",
+            help="Processes that execute eth_calls, started when needed; 0: threads of this process.",
+        ),
+    ] = 2
 
 
 @command(
@@ -202,6 +212,7 @@ def builder(
         genesis=chain.genesis,
         datadir=chain.datadir,
         keep_states=chain.keep_states,
+        workers=limits.workers,
         http=Endpoint(listen.http_addr, listen.http_port),
         engine=Endpoint(listen.authrpc_addr, listen.authrpc_port),
         jwt_secret=secret,

@@ -46,6 +46,12 @@ def devnet(
             help="Forget states older than so many blocks; at least 64, 0 = keep all.",
         ),
     ] = 1024,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0, max=64, metavar="N", help="Processes of each node for eth_calls, at most; 0 for none."
+        ),
+    ] = 2,
     genesis: Annotated[
         Path | None, typer.Option(help="An op-geth style genesis.json instead of the built-in one.")
     ] = None,
@@ -104,6 +110,7 @@ def devnet(
         ports=ports,
         datadir=datadir,
         keep_states=keep_states,
+        workers=workers,
         genesis=genesis,
         tx_rate=tx_rate,
         blocks=blocks,

@@ -124,7 +124,18 @@ class Calls(NamedTuple):
             help="Longest wall time of an eth_call or eth_simulateV1.",
         ),
     ] = 5000
-    calls_at_once: Annotated[int, typer.Option(min=1, metavar="N", help="eth_calls executing together.")] = 4
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=64,
+            metavar="N",
+            help="Processes that execute calls, started when needed; 0: threads of this process.",
+        ),
+    ] = 2
+    calls_at_once: Annotated[
+        int, typer.Option(min=1, metavar="N", help="eth_calls executing together, with --workers 0.")
+    ] = 4
 
 
 class Sending(NamedTuple):
@@ -202,6 +213,7 @@ def rpc(
         sync_timeout_ms=sending.sync_timeout_max_ms,
         call_gas=calls.rpc_gascap,
         call_timeout_s=calls.rpc_evmtimeout_ms / 1000,
+        workers=calls.workers,
         calls_at_once=calls.calls_at_once,
         nonce_includes_pool=sending.pending_nonce_includes_pool,
         latest_nonce_is_pending=sending.latest_nonce_is_pending,

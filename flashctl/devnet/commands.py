@@ -130,6 +130,7 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
         "--rollup.sequencer", f"http://{host}:{ports.boost_engine}",
         "--http.addr", host,
         "--http.port", str(ports.rpc),
+        "--workers", str(config.workers),
         "--genesis", str(layout.genesis),
         "--latest-nonce-is-pending",
     ]  # fmt: skip
@@ -151,6 +152,7 @@ def _engine(config: DevnetConfig, layout: Layout, name: str, rpc_port: int, engi
         "--genesis", str(layout.genesis),
         "--datadir", str(layout.chain(name)),
         "--keep-states", str(config.keep_states),
+        "--workers", str(config.workers),
         "--http.addr", config.host,
         "--http.port", str(rpc_port),
         "--authrpc.addr", config.host,

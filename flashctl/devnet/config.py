@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from flashctl.chain.call_runner import DEFAULT_WORKERS
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.errors import UsageError
 
@@ -69,6 +70,9 @@ class DevnetConfig:
 
     keep_states: int = KEEP_STATES
     """Of how many blocks builder and fallback keep the state at least; 0 for all."""
+
+    workers: int = DEFAULT_WORKERS
+    """Processes that execute calls, at most, of each of builder, fallback and rpc; 0 for none."""
 
     genesis: Path | None = None
     """An op-geth style genesis to use instead of the built-in one."""
