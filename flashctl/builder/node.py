@@ -59,6 +59,12 @@ class Node:
         self._invalid: OrderedDict[bytes, tuple[bytes | None, str]] = OrderedDict()
         """Hash of an invalid block to its last valid ancestor and what is wrong with it."""
 
+    @property
+    def blocks_ahead(self) -> int:
+        """Blocks beyond the head that wait for an ancestor."""
+        head = self.chain.head.number
+        return sum(block.number > head for block in self._waiting.values())
+
     # ---- judging blocks -------------------------------------------------------------------------
 
     async def new_payload(self, block: Block) -> PayloadStatus:

@@ -20,6 +20,8 @@ class Observer(JobObserver):
 
     def __init__(self, metrics: Metrics, publisher: Publisher | None) -> None:
         self._publisher = publisher
+        self.failed_in_a_row = 0
+        """Payload jobs since the last one that ended otherwise."""
         self._flashblocks = metrics.counter("flashblocks", "Flashblocks sealed.")
         self._transactions = metrics.counter("transactions", "Transactions built in, deposits included.")
         self._gas = metrics.counter("gas", "Gas of blocks that were built.")
@@ -59,5 +61,6 @@ class Observer(JobObserver):
         self._refused.labels(refusal.value).inc()
 
     def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
+        self.failed_in_a_row = self.failed_in_a_row + 1 if ending is Ending.FAILED else 0
         self._ended.labels(ending.value).inc()
         self._missing.inc(max(0, planned - flashblocks))

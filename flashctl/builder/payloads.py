@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
 
 from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import Backend
@@ -26,8 +26,12 @@ __all__ = ["KEPT_PAYLOADS", "Payloads"]
 KEPT_PAYLOADS: Final = 10
 """Payloads that can be fetched; as many as op-geth keeps."""
 
-BUILDING_THREADS: Final = 2
-"""One for the job that builds, one for a job that was replaced while it executes its forced transactions."""
+THREADS: Final = 3
+"""One for the job that builds, one for a job that was replaced while it executes its forced transactions, one
+for what is handed out."""
+
+Given = TypeVarTuple("Given")
+Result = TypeVar("Result")
 
 
 class Payloads:
@@ -60,7 +64,7 @@ class Payloads:
         self._id_version = id_version
         self._jobs: OrderedDict[bytes, PayloadJob] = OrderedDict()
         self._current: PayloadJob | None = None
-        self._threads: Final = ThreadPoolExecutor(BUILDING_THREADS, "building")
+        self._threads: Final = ThreadPoolExecutor(THREADS, "building")
 
     @property
     def current(self) -> PayloadJob | None:
@@ -110,6 +114,10 @@ class Payloads:
             self._jobs.popitem(last=False)
         self._spawn(job)
         return job
+
+    async def in_thread(self, work: Callable[[*Given], Result], *args: *Given) -> Result:
+        """Do something for a payload in one of the threads of payloads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     async def close(self) -> None:
         """Let go of the threads, whatever they are at."""

@@ -21,6 +21,7 @@ from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.config import BuilderConfig
 from flashctl.builder.engine_api import EngineApi
+from flashctl.builder.health import BuilderHealth
 from flashctl.builder.job import PayloadJob
 from flashctl.builder.limits import MinerApi
 from flashctl.builder.node import Node
@@ -35,6 +36,7 @@ from flashctl.chain.eth_api import EthApi
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis
 from flashctl.chain.providers import PendingBlock
 from flashctl.chain.store import StoreError
+from flashctl.core import defects
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -43,7 +45,7 @@ from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.server import serve as serve_rpc
 from flashctl.core.jwt import JwtSecret, create_secret
 from flashctl.core.metrics import Metrics
-from flashctl.core.service import Health, Lifecycle, run_service, serve_status
+from flashctl.core.service import Lifecycle, run_service, serve_status
 from flashctl.core.workers.figures import PoolFigures
 from flashctl.errors import ExitCode, FlashctlError, IoError
 
@@ -110,6 +112,7 @@ class Service:
         )
         self.catch_up: CatchUp | None = None
         self.node = Node(self.chain, self.payloads, self._on_gap)
+        self.health = BuilderHealth(self.node, self.observer)
         self.ports: dict[str, int] = {}
         """Where each server really listens: `engine`, `http`, `stream`, `metrics`."""
         self._life: Lifecycle | None = None
@@ -129,7 +132,7 @@ class Service:
         life.on_stop(close_chain, "chain")
         life.on_stop(self.payloads.close, "payloads")
         await compute_dear_calls_apart(life)
-        forgetting = life.spawn(self._forget_old_states(), "old states")
+        forgetting = life.keep(self._forget_old_states, "builder.forgetting")
 
         async def stop_forgetting() -> None:
             forgetting.cancel()
@@ -144,9 +147,7 @@ class Service:
         await self._serve_stream(life)
         await self._serve_rpc(life)
         if config.metrics is not None:
-            status = await serve_status(
-                config.metrics.host, config.metrics.port, self.metrics, lambda: Health(True)
-            )
+            status = await serve_status(config.metrics.host, config.metrics.port, self.metrics, self.health)
             life.on_stop(status.close, "metrics")
             self.ports["metrics"] = status.port
         head = self.chain.head
@@ -204,6 +205,9 @@ class Service:
                 await local(params)
             except FlashctlError as error:
                 _LOG.debug("forwarded transaction not pooled: %s", error)
+            except Exception as error:
+                # The sequencer has it: that is what the sender asked for.
+                defects.caught("builder.forward", error)
             return result
 
         methods.register("eth_sendRawTransaction", forward)

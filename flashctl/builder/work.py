@@ -43,6 +43,10 @@ _REASONS_OF_THE_BLOCK: Final = (Rejection.BLOCK_GAS, Rejection.DA_FOOTPRINT, Rej
 """Rejections that another block need not repeat."""
 
 
+LEAST_FILL_S: Final = 0.005
+"""Executing goes on for so long however late it is, or a busy machine would build empty blocks."""
+
+
 class ForcedTransactionFailed(FlashctlError):
     """A transaction that the consensus client forces into the block cannot be in it."""
 
@@ -211,6 +215,7 @@ class BlockWork:
             until: When to stop executing, on the clock.
         """
         extension = Extension()
+        until = max(until, self._clock() + LEAST_FILL_S)
         misfits = 0
         while misfits < MISFITS_IN_A_ROW and not self._stopped and (envelope := offers.next()) is not None:
             if self._admits(envelope, index, budget, extension) and self._executes(envelope, extension):

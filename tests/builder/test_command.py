@@ -27,7 +27,7 @@ def ports() -> list[str]:
         (["--flashblocks.block-time", "3000"], ExitCode.USAGE, "exceeds the block time"),
         (["--flashblocks.block-time", "0"], ExitCode.USAGE, "is not positive"),
         (["--flashblocks.end-buffer-ms", "2000"], ExitCode.USAGE, "does not fit the block time"),
-        (["--metrics", "9090:"], ExitCode.USAGE, "expected HOST:PORT"),
+        (["--metrics", "9090:"], ExitCode.USAGE, "is not HOST:PORT"),
         (["--payload-version", "256"], ExitCode.USAGE, "is not a byte"),
         (["--builder.max-tx-time", "0"], ExitCode.USAGE, "must be positive"),
         (["--sync-rpc", "ftp://peer"], ExitCode.USAGE, "ftp"),

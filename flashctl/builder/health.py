@@ -1,0 +1,31 @@
+"""What a builder says about itself on /healthz and /readyz.
+
+Not ready: blocks beyond the head wait for ancestors that are missing, so what it would build upon is old.
+Degraded: the payload before failed, or a defect was caught lately (`core.defects`).
+"""
+
+from __future__ import annotations
+
+from flashctl.builder.node import Node
+from flashctl.builder.observer import Observer
+from flashctl.core.service import Health
+
+__all__ = ["BuilderHealth"]
+
+
+class BuilderHealth:
+    """Asked by every status page."""
+
+    def __init__(self, node: Node, observer: Observer) -> None:
+        self._node = node
+        self._observer = observer
+
+    def __call__(self) -> Health:
+        ahead = self._node.blocks_ahead
+        if ahead:
+            return Health(False, f"syncing: {ahead} blocks beyond the head wait for their ancestors")
+        failed = self._observer.failed_in_a_row
+        if failed:
+            which = "payload" if failed == 1 else f"{failed} payloads"
+            return Health(True, f"the last {which} failed", degraded=True)
+        return Health(True)
