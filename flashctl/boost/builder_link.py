@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashctl.boost.copies import CopyQueue
+from flashctl.core import defects
 from flashctl.core.engine_client import EngineClient
 from flashctl.errors import FlashctlError, UnavailableError
 
@@ -41,6 +42,11 @@ class _Call:
     @property
     def is_forkchoice(self) -> bool:
         return self.method.startswith("engine_forkchoiceUpdated")
+
+    def fail(self, error: FlashctlError) -> None:
+        """End without a result, unless it has ended."""
+        if not self.result.done():
+            self.result.set_exception(error)
 
 
 class BuilderLink:
@@ -69,8 +75,7 @@ class BuilderLink:
     def _drop(self, calls: Sequence[_Call]) -> None:
         for call in calls:
             self._waiting.remove(call)
-            if not call.result.done():
-                call.result.set_exception(Replaced(f"builder too slow for {call.method}"))
+            call.fail(Replaced(f"builder too slow for {call.method}"))
 
     async def _work(self) -> None:
         while self._waiting:
@@ -79,8 +84,11 @@ class BuilderLink:
                 result = await self.client.call(call.method, call.params)
             except FlashctlError as error:
                 _LOG.debug("builder: %s: %s", call.method, error)
-                if not call.result.done():
-                    call.result.set_exception(error)
+                call.fail(error)
+            except Exception as error:
+                # The next call may do better, and somebody may wait for this one.
+                defects.caught("boost.builder", error, call.method)
+                call.fail(UnavailableError(f"{call.method}: defect: {type(error).__name__}"))
             else:
                 if not call.result.done():
                     call.result.set_result(result)

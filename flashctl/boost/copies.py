@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from flashctl.core import defects
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.errors import FlashctlError
 
@@ -70,6 +71,9 @@ class CopyQueue:
                 self._put_back(batch)
                 await asyncio.sleep(RETRY_S)
                 self._drop_old()
+            except Exception as error:
+                # This batch is lost, the next is another.
+                defects.caught("boost.copies", error)
 
     def _take(self) -> list[tuple[float, bytes]]:
         batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]

@@ -25,6 +25,7 @@ from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.payloads import PayloadService
 from flashctl.boost.rounds import Incoming, Round, Rounds, Verdict
+from flashctl.core import defects
 from flashctl.core.engine import ForkchoiceResult, ForkchoiceState, attributes_from_json, payload_id_from_json
 from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.errors import reading_params
@@ -99,7 +100,8 @@ class Multiplexer:
     async def forward(self, method: str, request: bytes) -> bytes:
         """Pass a request to the fallback as it is, and what the builder needs also to the builder."""
         if method in COPIED_METHODS:
-            self._builder.copy(request)
+            with defects.contained("boost.copies"):
+                self._builder.copy(request)
         started = time.monotonic()
         ok = False
         try:
@@ -144,11 +146,7 @@ class Multiplexer:
         async def forkchoice_updated(params: list[Any]) -> Any:
             state = required(params, 0, "forkchoiceState")
             attributes = params[1] if len(params) > 1 else None
-            round_ = self._begin(state, attributes) if version == 3 else None
-            if self._builder_takes_part:
-                future = self._builder.send(method, [state, attributes if round_ is not None else None])
-                if round_ is not None:
-                    self._blocks.expect_builder(round_, self._confirm(round_, future))
+            round_ = self._ask_builder(method, state, attributes if version == 3 else None)
             try:
                 answer = await self._ask_l2(method, params)
             except FlashctlError:
@@ -156,11 +154,29 @@ class Multiplexer:
                     self._rounds.cancel(round_)
                 raise
             if round_ is not None:
-                self._rounds.l2_answered(round_, _payload_id(answer))
-                self._blocks.remember_request(round_, state, attributes)
+                with defects.contained("boost.forkchoiceUpdated"):
+                    self._rounds.l2_answered(round_, _payload_id(answer))
+                    self._blocks.remember_request(round_, state, attributes)
             return answer
 
         return forkchoice_updated
+
+    def _ask_builder(self, method: str, state: Any, attributes: Any) -> Round | None:
+        """Put the call into the builder's queue; the round it opens, if the builder has a part in the block.
+
+        Whatever is wrong here is the builder's loss: the fallback is asked all the same.
+        """
+        try:
+            round_ = self._begin(state, attributes)
+            if self._builder_takes_part:
+                future = self._builder.send(method, [state, attributes if round_ is not None else None])
+                if round_ is not None:
+                    self._blocks.expect_builder(round_, self._confirm(round_, future))
+        except Exception as error:
+            defects.caught("boost.forkchoiceUpdated", error)
+            self._rounds.supersede()
+            return None
+        return round_
 
     def _begin(self, state: Any, attributes: Any) -> Round | None:
         """The round that attributes open; None where the builder has no part in the block."""
@@ -190,10 +206,10 @@ class Multiplexer:
             failure = f"builder did not start: {error}"
         if failure:
             _LOG.warning("%s", failure, extra={"builder": self._builder.client.url})
-        for incoming, verdict in self._rounds.builder_answered(
-            round_, identity, time.monotonic_ns(), failure
-        ):
-            self._released(incoming, verdict)
+        now_ns = time.monotonic_ns()
+        for incoming, verdict in self._rounds.builder_answered(round_, identity, now_ns, failure):
+            with defects.contained("boost.stream"):
+                self._released(incoming, verdict)
 
     # --- newPayload and getPayload ---
 
@@ -202,7 +218,8 @@ class Multiplexer:
 
         async def new_payload(params: list[Any]) -> Any:
             if self._builder_takes_part:
-                self._builder.send(method, params)
+                with defects.contained("boost.newPayload"):
+                    self._builder.send(method, params)
             return await self._ask_l2(method, params)
 
         return new_payload

@@ -30,6 +30,7 @@ __all__ = [
     "MAX_TRANSACTIONS",
     "Unusable",
     "block_difference",
+    "count_transactions",
     "first_difference",
     "fixed_by_parent_difference",
     "later_difference",
@@ -220,6 +221,13 @@ def _withdrawals_difference(flashblock: Flashblock) -> str:
 
 
 # --- the form ---
+
+
+def count_transactions(envelope: Mapping[str, Any]) -> int:
+    """How much work an envelope is to read; 0 if it is none."""
+    payload = envelope.get("executionPayload")
+    transactions = payload.get("transactions") if isinstance(payload, Mapping) else None
+    return len(transactions) if isinstance(transactions, list) else 0
 
 
 def read_transactions(envelope: Mapping[str, Any]) -> tuple[bytes, ...]:

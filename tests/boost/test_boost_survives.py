@@ -33,7 +33,7 @@ TX2 = b"\x02\xc0\x02"
 
 
 class TestStream:
-    @pytest.mark.parametrize("field", ["metadata"])
+    @pytest.mark.parametrize("field", ["metadata", "index", "gas_used"])
     def test_truncated_by_messages_nobody_understands(self, tmp_path: Path, field: str) -> None:
         """Index 0 is taken, the rest is refused: the block of index 0 alone is not the builder's."""
 
@@ -106,7 +106,7 @@ class TestStream:
             taken = asyncio.Event()
 
             async def refuse(connection: Any, request: HttpRequest) -> Response | None:
-                return connection.respond(left.pop(), "no\n") if left else None  # type: ignore[no-any-return]
+                return connection.respond(left.pop(), "no\n") if left else None
 
             async def keep(connection: Any) -> None:
                 taken.set()

@@ -172,6 +172,10 @@ class ToyEngine:
             ("eth_getBlockByNumber", self.latest),
             ("eth_sendRawTransaction", self.send_raw),
             ("eth_chainId", self.chain_id),
+            *(
+                (f"miner_{name}", self.absent)
+                for name in ("setMaxDASize", "setGasLimit", "setGasPrice", "setExtra")
+            ),
         ):
             table.register(name, self._watched(name, handler))
         return table
@@ -230,6 +234,9 @@ class ToyEngine:
         raw = parse_hex(params[0])
         self.pool.append(raw)
         return to_hex(keccak256(raw))
+
+    async def absent(self, params: list[Any]) -> Any:
+        raise RpcError(Code.METHOD_NOT_FOUND, "the method does not exist/is not available")
 
     async def chain_id(self, params: list[Any]) -> Any:
         return "0x385"
