@@ -90,7 +90,9 @@ class TestRefusals:
     def test_port_taken(self, capsys: pytest.CaptureFixture[str], flag: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
-            code, text = failing(capsys, *BASE, "--metrics", "--metrics-port", "0", flag, port)
+            flags = [*BASE, "--metrics", "--metrics-port", "0"]
+            flags[flags.index(flag) + 1] = port
+            code, text = failing(capsys, *flags)
         assert code == 1
         assert f"cannot listen on 127.0.0.1:{port}" in text
 
@@ -117,7 +119,8 @@ def test_refused_by_the_fallback_is_the_end_by_the_builder_is_not() -> None:
         loop = asyncio.get_running_loop()
         wrong = "00" * 32
         flags = [*BASE, "--l2-url", l2.url, "--builder-url", l2.url]
-        done = await loop.run_in_executor(None, run_command, "boost", *flags, "--l2-jwt-token", wrong)
+        refused = [wrong if flag == TOKEN else flag for flag in flags]
+        done = await loop.run_in_executor(None, run_command, "boost", *refused)
         assert done.returncode == 77
         assert "refused our credentials: invalid token signature" in done.stderr
         await loop.run_in_executor(

@@ -190,7 +190,23 @@ QUANTITIES = (
     *("blockNumber", "gasLimit", "gasUsed", "timestamp"),
     *("baseFeePerGas", "blobGasUsed", "excessBlobGas"),
 )
-WRONG: tuple[Any, ...] = (None, "", "0x", "abc", "0xzz", "0x-1", " 0x1", 5, -1, True, 1.5, [], [1], {}, "0x" + "1" * 700)
+WRONG: tuple[Any, ...] = (
+    None,
+    "",
+    "0x",
+    "abc",
+    "0xzz",
+    "0x-1",
+    " 0x1",
+    5,
+    -1,
+    True,
+    1.5,
+    [],
+    [1],
+    {},
+    "0x" + "1" * 700,
+)
 """No field of a payload or envelope may be one of these, but for the few that are empty lists."""
 
 
