@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from flashctl.builder.door import Door
@@ -184,7 +184,15 @@ class TransactionQueue:
         return self.pool.best(base_fee, nonce_of, passed)
 
     def follow(self, settled: Iterable[TxEnvelope], abandoned: Sequence[TxEnvelope] = ()) -> None:
-        """Catch up with a new head: forget what it settled, take back what a reorganisation undid.
+        """Catch up with a new head at once; see `following`."""
+        for _ in self.following(settled, abandoned):
+            pass
+
+    def following(
+        self, settled: Iterable[TxEnvelope], abandoned: Sequence[TxEnvelope] = ()
+    ) -> Iterator[None]:
+        """Catch up with a new head: forget what it settled, take back what a reorganisation undid. Whoever
+        iterates may do other things between two steps, which take some 20 us each.
 
         Only senders of those transactions are looked at: asking for the nonce of each of 10,000 waiting
         senders would hold the event loop for a fifth of a second per block. What else became stale is
@@ -192,8 +200,10 @@ class TransactionQueue:
         """
         for sender in {envelope.sender for envelope in settled} | {entry.sender for entry in abandoned}:
             self._advance(sender)
+            yield
         for sender in self.pool.set_aside_senders():
             self._advance(sender)
+            yield
         expired = self.pool.expire(self._clock())
         if expired:
             _LOG.info("dropped transactions that waited too long", extra={"count": expired})
@@ -203,6 +213,7 @@ class TransactionQueue:
                     self.add(envelope)
                 except PoolRefusal as refusal:
                     _LOG.debug("transaction 0x%s did not return: %s", envelope.hash.hex(), refusal)
+                yield
 
     def _advance(self, sender: bytes) -> None:
         account = self._account(sender)

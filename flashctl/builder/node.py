@@ -4,7 +4,8 @@
     forkchoice_updated     the head; and, with attributes, a payload to build upon it
     get_payload            the payload
 
-Blocks are executed in a thread, one at a time: the event loop goes on serving meanwhile. A block whose
+Blocks are executed in a thread, one at a time, and another thread changes the head: the event loop goes on
+serving meanwhile, and neither waits for what users have other threads do. A block whose
 parent is unknown waits here, and whoever can fetch the parent is told (`on_gap`); the answer until then
 is SYNCING.
 
@@ -17,7 +18,8 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar, TypeVarTuple
 
 from flashctl.builder.job import ForcedTransactionFailed, JobFailed
 from flashctl.builder.payloads import Payloads
@@ -25,7 +27,7 @@ from flashctl.chain.chain import Chain, ChainBlock, InvalidForkchoice, UnknownBl
 from flashctl.core.engine import ForkchoiceResult, ForkchoiceState, PayloadStatus, Status
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.errors import DataError
-from flashctl.eth.blocks import Block
+from flashctl.eth.blocks import Block, Header
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.execution import InvalidBlock, SealedBlock
 
@@ -36,10 +38,16 @@ _LOG = logging.getLogger(__name__)
 MAX_WAITING_BLOCKS: Final = 64
 """Blocks kept while their parent is missing: two minutes of a chain, long enough to fetch what is between."""
 
+CHAIN_THREADS: Final = 2
+"""One that executes blocks, one that changes the head."""
+
 MAX_INVALID_HASHES: Final = 256
 """Blocks found invalid that are remembered, so that their children are refused without being looked at."""
 
 ZERO_HASH: Final = bytes(32)
+
+_Given = TypeVarTuple("_Given")
+_Result = TypeVar("_Result")
 
 
 class Node:
@@ -55,6 +63,8 @@ class Node:
         self.payloads = payloads
         self._on_gap = on_gap
         self._import = asyncio.Lock()
+        self._choice = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(CHAIN_THREADS, "chain")
         self._waiting: OrderedDict[bytes, Block] = OrderedDict()
         self._invalid: OrderedDict[bytes, tuple[bytes | None, str]] = OrderedDict()
         """Hash of an invalid block to its last valid ancestor and what is wrong with it."""
@@ -115,11 +125,18 @@ class Node:
             sealed = self.payloads.sealed(block.hash)
             try:
                 if sealed is not None:
-                    return await asyncio.to_thread(self.chain.insert, sealed)
-                return await asyncio.to_thread(self.chain.import_block, block)
+                    return await self._in_thread(self.chain.insert, sealed)
+                return await self._in_thread(self.chain.import_block, block)
             except InvalidBlock as error:
                 self._refuse(block.hash, block.header.parent_hash, str(error))
                 raise
+
+    async def _in_thread(self, work: Callable[[*_Given], _Result], *args: *_Given) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    async def close(self) -> None:
+        """Begin nothing more in threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _waiting_child(self, parent_hash: bytes) -> Block | None:
         return next(
@@ -157,16 +174,22 @@ class Node:
             self._report_gap()
             return ForkchoiceResult(PayloadStatus(Status.SYNCING))
         try:
-            self.chain.set_head(state.head, state.safe, state.finalized)
+            head = await self.choose(state.head, state.safe, state.finalized)
         except (UnknownBlock, InvalidForkchoice) as error:
             raise RpcError(Code.INVALID_FORKCHOICE_STATE, "Invalid forkchoice state", str(error)) from None
         valid = PayloadStatus(Status.VALID, state.head)
         if attributes is None:
             return ForkchoiceResult(valid)
-        return ForkchoiceResult(valid, await self._start(attributes))
+        return ForkchoiceResult(valid, await self._start(head, attributes))
 
-    async def _start(self, attributes: PayloadAttributes) -> bytes:
-        parent = self.chain.head
+    async def choose(self, head: bytes, safe: bytes | None = None, finalized: bytes | None = None) -> Header:
+        """Make a kept block the head, one request after the other; how far it is from the present one does
+        not matter to the event loop. Raises what `Chain.set_head` raises.
+        """
+        async with self._choice:
+            return (await self._in_thread(self.chain.set_head, head, safe, finalized)).head
+
+    async def _start(self, parent: Header, attributes: PayloadAttributes) -> bytes:
         if attributes.timestamp <= parent.timestamp:
             reason = f"timestamp {attributes.timestamp} is not after the parent's {parent.timestamp}"
             raise RpcError(Code.INVALID_PAYLOAD_ATTRIBUTES, f"Invalid payload attributes: {reason}")

@@ -21,6 +21,7 @@ from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.config import BuilderConfig
 from flashctl.builder.engine_api import EngineApi
+from flashctl.builder.following import PoolFollower
 from flashctl.builder.health import BuilderHealth
 from flashctl.builder.job import PayloadJob
 from flashctl.builder.limits import MinerApi
@@ -113,6 +114,7 @@ class Service:
         self.catch_up: CatchUp | None = None
         self.node = Node(self.chain, self.payloads, self._on_gap)
         self.health = BuilderHealth(self.node, self.observer)
+        self.follower = PoolFollower(self.queue)
         self.ports: dict[str, int] = {}
         """Where each server really listens: `engine`, `http`, `stream`, `metrics`."""
         self._life: Lifecycle | None = None
@@ -138,12 +140,20 @@ class Service:
             forgetting.cancel()
 
         life.on_stop(stop_forgetting, "old states")
-        self.chain.subscribe(self._on_head)
+        loop = asyncio.get_running_loop()
+
+        def carry(change: HeadChange) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._on_head, change)
+
+        self.chain.subscribe(carry)
+        life.keep(self.follower.run, "builder.following")
+        life.on_stop(self.node.close, "chain threads")
         if config.sync_rpc is not None:
             peer = JsonRpcClient(config.sync_rpc, timeout_s=10.0)
             life.on_stop(peer.close, "sync")
-            self.catch_up = CatchUp(self.chain, peer, self.node.import_block)
-            life.spawn(self.catch_up.run(), "catch-up")
+            self.catch_up = CatchUp(self.chain, peer, self.node.import_block, self.node.choose)
+            life.keep(self.catch_up.run, "builder.catch_up")
         await self._serve_stream(life)
         await self._serve_rpc(life)
         if config.metrics is not None:
@@ -226,13 +236,8 @@ class Service:
         return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
 
     def _on_head(self, change: HeadChange) -> None:
-        settled = [envelope for block in change.new for envelope in block.envelopes]
-        hashes = {envelope.hash for envelope in settled}
-        undone = [envelope for block in reversed(change.old) for envelope in block.envelopes]
-        self.queue.follow(settled, [envelope for envelope in undone if envelope.hash not in hashes])
         self.payloads.head_moved(change.head)
-        if change.old:
-            _LOG.info("reorganised", extra={"dropped": len(change.old), "head": change.head.number})
+        self.follower.on_head(change)
 
     async def _forget_old_states(self) -> None:
         while True:

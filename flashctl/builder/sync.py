@@ -36,11 +36,22 @@ class CatchUp:
     """Follows a peer's head whenever it is told that blocks are missing."""
 
     def __init__(
-        self, chain: Chain, peer: JsonRpcClient, import_block: Callable[[Block], Awaitable[ChainBlock]]
+        self,
+        chain: Chain,
+        peer: JsonRpcClient,
+        import_block: Callable[[Block], Awaitable[ChainBlock]],
+        choose: Callable[[bytes], Awaitable[object]],
     ) -> None:
+        """Nothing is fetched yet.
+
+        Args:
+            import_block: Keeps a block.
+            choose: Makes a kept block the head.
+        """
         self._chain = chain
         self._peer = peer
         self._import = import_block
+        self._choose = choose
         self._wanted = asyncio.Event()
         # A restart is the usual reason to be behind, so the first look needs no prompting.
         self._wanted.set()
@@ -76,7 +87,7 @@ class CatchUp:
                 fetched += 1
             next_number = numbers.stop
         if last is not None and last.number > self._chain.head.number:
-            self._chain.set_head(last.hash)
+            await self._choose(last.hash)
         return fetched
 
     async def _first_unknown(self, head: int) -> int:

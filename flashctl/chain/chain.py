@@ -24,6 +24,7 @@ from flashctl.chain.kept import BranchBlocks, ChainBlock, HeadChange
 from flashctl.chain.pruning import Pruner
 from flashctl.chain.recent import Recent
 from flashctl.chain.store import BlockRow, Heads, OldestState, Store, StoreError
+from flashctl.core import defects
 from flashctl.errors import DataError, Failed
 from flashctl.eth.blocks import Block, Header
 from flashctl.eth.receipts import Receipt
@@ -302,8 +303,9 @@ class Chain:
         row = BlockRow(kept.header, kept.block.transactions, senders, kept.receipts)
         nodes = list(sealed.world.new_nodes(parent_world))
         with self._store.transaction():
-            block = self._store.add_block(row, [envelope.hash for envelope in kept.envelopes])
+            block = self._store.row_for(kept.hash)
             self._store.add_state(block, nodes, sealed.new_codes.items())
+            self._store.add_block(block, row, [envelope.hash for envelope in kept.envelopes])
 
     def set_head(self, head: bytes, safe: bytes | None = None, finalized: bytes | None = None) -> HeadChange:
         """Make the branch that ends in `head` canonical, and tell the listeners if that changed anything.
@@ -331,11 +333,17 @@ class Chain:
                 self._store.set_heads(Heads(head, new_safe.hash, new_finalized.hash))
             self.head, self.safe, self.finalized = target, new_safe, new_finalized
             change = HeadChange(
-                BranchBlocks(old, self._kept_block), BranchBlocks(new, self._kept_block), target
+                BranchBlocks(old, self._kept_block),
+                BranchBlocks([header.hash for header in new], self._kept_block),
+                target,
             )
         if old or new:
             for listener in tuple(self._listeners):
-                listener(change)
+                try:
+                    listener(change)
+                except Exception as error:
+                    # The head has moved, and the others are to hear of it.
+                    defects.caught("chain.listener", error, getattr(listener, "__qualname__", ""))
         return change
 
     def prune(self, seconds: float) -> bool:
@@ -366,7 +374,8 @@ class Chain:
     def subscribe(self, listener: Callable[[HeadChange], None]) -> Callable[[], None]:
         """Call `listener` after every change of the canonical branch, until the returned function is called.
 
-        Listeners run in the thread of `set_head`, in order of subscription; they must not block.
+        Listeners run in the thread of `set_head`, in order of subscription; they must not block. A change may
+        be of thousands of blocks: they are read when they are looked at, so look at few, and not here.
         """
         self._listeners.append(listener)
 
@@ -378,19 +387,15 @@ class Chain:
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _branches(self, target: Header) -> tuple[list[Header], list[Header]]:
-        """Blocks that leave the canonical branch (from the head down) and that join it (upwards)."""
+    def _branches(self, target: Header) -> tuple[list[bytes], list[Header]]:
+        """Blocks that leave the canonical branch (from the head down, by hash) and that join it (upwards)."""
         new: list[Header] = []
         fork_point = target
         while not self.is_canonical(fork_point):
             new.append(fork_point)
             fork_point = self._known(fork_point.parent_hash, "ancestor")
-        old: list[Header] = []
-        leaving = self.head
-        while leaving.number > fork_point.number:
-            old.append(leaving)
-            leaving = self._known(leaving.parent_hash, "ancestor")
-        return old, new[::-1]
+        old = self._store.canonical_hashes(fork_point.number + 1) if fork_point != self.head else []
+        return old[::-1], new[::-1]
 
     def _named(
         self,
@@ -444,8 +449,9 @@ def _write_genesis(store: Store, genesis: Genesis) -> None:
     header, world = genesis.block.header, genesis.world
     codes = world.new_codes(stored.account.code_hash for stored in world.accounts())
     with store.transaction():
-        block = store.add_block(BlockRow(header, (), (), ()), ())
+        block = store.row_for(header.hash)
         store.add_state(block, world.new_nodes(World.empty()), codes.items())
+        store.add_block(block, BlockRow(header, (), (), ()), ())
         store.set_canonical(None, (header.hash,))
         store.set_heads(_heads_of(header))
         store.set_meta("genesis", header.hash)

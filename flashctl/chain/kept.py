@@ -42,12 +42,12 @@ class BranchBlocks(Sequence[ChainBlock]):
     head by thousands of blocks at once, and nobody wants all of them in memory.
     """
 
-    def __init__(self, headers: Sequence[Header], read: Callable[[bytes], ChainBlock]) -> None:
-        self._headers = headers
+    def __init__(self, hashes: Sequence[bytes], read: Callable[[bytes], ChainBlock]) -> None:
+        self._hashes = hashes
         self._read = read
 
     def __len__(self) -> int:
-        return len(self._headers)
+        return len(self._hashes)
 
     @overload
     def __getitem__(self, index: int) -> ChainBlock: ...
@@ -55,8 +55,8 @@ class BranchBlocks(Sequence[ChainBlock]):
     def __getitem__(self, index: slice) -> Sequence[ChainBlock]: ...
     def __getitem__(self, index: int | slice) -> ChainBlock | Sequence[ChainBlock]:
         if isinstance(index, slice):
-            return BranchBlocks(self._headers[index], self._read)
-        return self._read(self._headers[index].hash)
+            return BranchBlocks(self._hashes[index], self._read)
+        return self._read(self._hashes[index])
 
 
 @dataclass(frozen=True, slots=True)

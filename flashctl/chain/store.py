@@ -4,20 +4,27 @@ One block is one transaction of the database, so a process that dies at any mome
 was after some block. Adding a block deletes nothing, which makes a reorganisation a change of the `canonical`
 table and nothing else; what only old states need goes later, if at all (`chain.pruning`).
 
+Whoever reads never waits for a block being written, which takes a quarter of a second for 1,500 transfers,
+and more when the disk is slow. A database in a directory has a connection for each (WAL: readers see what was
+committed last); one for all threads serves the look-ups, which take microseconds.
+
 Without a path the database is SQLite's private temporary one: a file that the system removes, so that a
-chain nobody keeps does not grow in memory either. One connection under one lock serves all threads: a
-look-up takes microseconds, and readers that hold trie nodes in memory come rarely.
+chain nobody keeps does not grow in memory either. It has room for one connection only, so the writer lets
+readers in between every few rows; rows that say that there is a block come last.
 """
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import RLock
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from flashctl.errors import IoError
 from flashctl.eth.blocks import Header, decode_header, encode_header
@@ -41,8 +48,19 @@ SCHEMA_VERSION: Final = 2
 """In the database's `user_version`. Layout 1, which did not know when a node was written, is brought up to
 date; another number is another layout, which is refused."""
 
+LOCK_NAME: Final = "chain.lock"
+"""Locked while a process uses the directory: a second one would see heads that it did not set."""
+
 CACHE_KIB: Final = 64 * 1024
-"""Pages that SQLite keeps in memory."""
+"""Pages that SQLite keeps in memory for whoever reads."""
+
+WRITER_CACHE_KIB: Final = 32 * 1024
+
+ROOM_S: Final = 0.00005
+"""That pause between the rows of one millisecond and the next."""
+
+ROWS_AT_ONCE: Final = 64
+"""Rows written before a reader of the same connection gets its turn: a millisecond."""
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -119,10 +137,18 @@ class OldestState:
 class Store:
     """The database of one chain. Close it when done."""
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str, lock: IO[bytes] | None = None) -> None:
         self._connection = connection
+        """Writes, and reads if it is the only one."""
+
+        self._reader = connection
         self._name = name
+        self._directory_lock = lock
+        self._writing = RLock()
+        """For a whole transaction."""
+
         self._lock = RLock()
+        """For one look-up, or a few rows where both use one connection."""
 
     @classmethod
     def open(cls, directory: Path | None) -> Store:
@@ -134,26 +160,30 @@ class Store:
         name = str(directory / DATABASE_NAME) if directory is not None else ""
         shown = name or "temporary database"
         try:
-            if directory is not None:
-                directory.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False)
+            lock = None if directory is None else _locked_directory(directory)
+            connection = _connect(name)
+        except BlockingIOError:
+            raise StoreError(f"{shown}: in use by another process") from None
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{shown}: {error}") from None
-        store = cls(connection, shown)
+        store = cls(connection, shown, lock)
         try:
             store._prepare(keep=directory is not None)
+            if directory is not None:
+                with store._translated():
+                    store._reader = _connect(name)
+                    store._reader.execute("PRAGMA query_only = 1")
+                    store._reader.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         except BaseException:
-            connection.close()
+            store.close()
             raise
         return store
 
     def _prepare(self, *, keep: bool) -> None:
         with self._translated():
             run = self._connection.execute
-            run(f"PRAGMA cache_size = -{CACHE_KIB}")
+            run(f"PRAGMA cache_size = -{WRITER_CACHE_KIB if keep else CACHE_KIB}")
             if keep:
-                # Exclusive: a second process on the same data would see heads that it did not set.
-                run("PRAGMA locking_mode = EXCLUSIVE")
                 run("PRAGMA journal_mode = WAL")
                 # Survives the death of the process; the loss of power may cost the last blocks, never order.
                 run("PRAGMA synchronous = NORMAL")
@@ -180,43 +210,79 @@ class Store:
 
     def close(self) -> None:
         """Give the database back; using the store afterwards raises StoreError."""
-        with self._lock:
+        with self._writing, self._lock:
+            self._reader.close()
             self._connection.close()
+            if self._directory_lock is not None:
+                self._directory_lock.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything written inside becomes visible and durable together, or not at all.
+        """Everything written inside becomes durable together, or not at all; others than the caller see
+        it afterwards.
 
         Raises:
             StoreError: If writing fails; then nothing was written.
         """
-        with self._lock, self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._writing, self._translated():
+            self._run("BEGIN IMMEDIATE")
             try:
                 yield
-                self._connection.execute("COMMIT")
+                self._run("COMMIT")
             except BaseException:
                 # A full disk makes SQLite roll back by itself; doing it again would hide the reason.
                 if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                    self._run("ROLLBACK")
                 raise
+
+    def _run(self, statement: str, parameters: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        """One statement of a writer."""
+        if self._reader is not self._connection:
+            return self._connection.execute(statement, parameters)
+        with self._lock:
+            return self._connection.execute(statement, parameters)
+
+    def _run_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """One statement for many rows, with room between them for who reads."""
+        rows = iter(rows)
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            if self._reader is not self._connection:
+                self._connection.executemany(statement, chunk)
+                continue
+            with self._lock:
+                self._connection.executemany(statement, chunk)
+            # Locks are not fair: without a pause it would be taken again before anybody else wakes.
+            time.sleep(ROOM_S)
 
     # ---- writing, inside a transaction ----------------------------------------------------------
 
-    def add_block(self, row: BlockRow, hashes: Iterable[bytes]) -> int:
-        """Keep a block; one that is there already stays. Its row.
+    def row_for(self, block_hash: bytes) -> int:
+        """The row that a block has, or will have if it is the next to be added."""
+        found = self._run(
+            "SELECT coalesce((SELECT id FROM blocks WHERE hash = ?),"
+            " (SELECT coalesce(max(id), 0) + 1 FROM blocks))",
+            (block_hash,),
+        )
+        block: int = found.fetchone()[0]
+        return block
+
+    def add_block(self, block: int, row: BlockRow, hashes: Iterable[bytes]) -> None:
+        """Keep a block; one that is there already stays. Its state comes before it.
 
         Args:
+            block: Its row, from `row_for`.
             hashes: Of its transactions, in order.
         """
         header = row.header
-        known = self.row_of(header.hash)
-        if known is not None:
-            return known
-        inserted = self._connection.execute(
-            "INSERT INTO blocks (hash, number, header, bloom, transactions, senders, receipts)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        self._run_many(
+            "INSERT OR IGNORE INTO transactions VALUES (?, ?, ?)",
+            ((tx_hash, block, position) for position, tx_hash in enumerate(hashes)),
+        )
+        self._run(
+            "INSERT OR IGNORE INTO blocks (id, hash, number, header, bloom, transactions, senders, receipts)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
+                block,
                 header.hash,
                 header.number,
                 encode_header(header),
@@ -226,13 +292,6 @@ class Store:
                 join_list(encode_bytes(encode_receipt(receipt)) for receipt in row.receipts),
             ),
         )
-        block = inserted.lastrowid
-        assert block is not None
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO transactions VALUES (?, ?, ?)",
-            ((tx_hash, block, position) for position, tx_hash in enumerate(hashes)),
-        )
-        return block
 
     def add_state(
         self, block: int, nodes: Iterable[tuple[bytes, bytes]], codes: Iterable[tuple[bytes, bytes]]
@@ -240,12 +299,12 @@ class Store:
         """Keep trie nodes and code by their hashes. A node that is there already now belongs to this block
         too: `sweep_nodes` must not take it for one that only older blocks need. It never goes back to an
         older block, which one that is imported once more would be."""
-        self._connection.executemany(
+        self._run_many(
             f"INSERT INTO nodes VALUES (?, ?, {block})"
             " ON CONFLICT (hash) DO UPDATE SET written = max(written, excluded.written)",
             nodes,
         )
-        self._connection.executemany("INSERT OR IGNORE INTO codes VALUES (?, ?)", codes)
+        self._run_many("INSERT OR IGNORE INTO codes VALUES (?, ?)", codes)
 
     def sweep_nodes(
         self, after: bytes, block: int, is_needed: Callable[[bytes], bool], count: int
@@ -258,13 +317,13 @@ class Store:
             The hash to go on after, None at the end, and how many nodes were deleted.
         """
         with self.transaction():
-            rows = self._connection.execute(
+            rows = self._run(
                 "SELECT hash, written FROM nodes WHERE hash > ? ORDER BY hash LIMIT ?", (after, count)
             ).fetchall()
             unneeded = [
                 (node_hash,) for node_hash, written in rows if written <= block and not is_needed(node_hash)
             ]
-            self._connection.executemany("DELETE FROM nodes WHERE hash = ?", unneeded)
+            self._run_many("DELETE FROM nodes WHERE hash = ?", unneeded)
         return (rows[-1][0] if len(rows) == count else None), len(unneeded)
 
     def set_canonical(self, removed_from: int | None, added: Iterable[bytes]) -> None:
@@ -275,8 +334,8 @@ class Store:
             added: Hashes of kept blocks that become canonical at their numbers.
         """
         if removed_from is not None:
-            self._connection.execute("DELETE FROM canonical WHERE number >= ?", (removed_from,))
-        self._connection.executemany(
+            self._run("DELETE FROM canonical WHERE number >= ?", (removed_from,))
+        self._run_many(
             "INSERT OR REPLACE INTO canonical SELECT number, id FROM blocks WHERE hash = ?",
             ((block_hash,) for block_hash in added),
         )
@@ -287,7 +346,7 @@ class Store:
 
     def set_meta(self, key: str, value: bytes) -> None:
         """Keep one value under a name."""
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     # ---- reading --------------------------------------------------------------------------------
 
@@ -333,6 +392,15 @@ class Store:
         )
         return None if row is None else row[0]
 
+    def canonical_hashes(self, first: int) -> list[bytes]:
+        """The hashes of the canonical blocks from a number on, upwards."""
+        rows = self._all(
+            "SELECT b.hash FROM canonical c JOIN blocks b ON b.id = c.block"
+            " WHERE c.number >= ? ORDER BY c.number",
+            first,
+        )
+        return [row[0] for row in rows]
+
     def blooms(self, first: int, last: int) -> list[tuple[bytes, bytes]]:
         """(hash, logs bloom) of the canonical blocks in a range that have any logs, by number."""
         return self._all(
@@ -363,11 +431,11 @@ class Store:
 
     def _one(self, query: str, *parameters: Any) -> Any:
         with self._lock, self._translated():
-            return self._connection.execute(query, parameters).fetchone()
+            return self._reader.execute(query, parameters).fetchone()
 
     def _all(self, query: str, *parameters: Any) -> list[Any]:
         with self._lock, self._translated():
-            return self._connection.execute(query, parameters).fetchall()
+            return self._reader.execute(query, parameters).fetchall()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -377,6 +445,26 @@ class Store:
         except sqlite3.Error as error:
             reason = "in use by another process" if "locked" in str(error) else str(error)
             raise StoreError(f"{self._name}: {reason}") from None
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    return sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def _locked_directory(directory: Path) -> IO[bytes]:
+    """The lock of a directory, held until it is closed or the process ends.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = (directory / LOCK_NAME).open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        lock.close()
+        raise
+    return lock
 
 
 def _byte_strings(encoded: bytes) -> tuple[bytes, ...]:

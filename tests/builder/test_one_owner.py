@@ -256,7 +256,7 @@ def test_a_defect_in_a_forced_transaction_is_the_request_s_internal_error(
         with monkeypatch.context() as patched:
             patched.setattr(BlockExecution, "execute", defective)
             with pytest.raises(RpcError) as caught:
-                await Node(lab.chain, lab.payloads)._start(ask(lab.chain))
+                await Node(lab.chain, lab.payloads)._start(lab.chain.head, ask(lab.chain))
             assert caught.value.code == -32603 and "defect in a deposit" not in str(caught.value)
         await lab.start(ask(lab.chain))
         await asyncio.gather(*lab.tasks)

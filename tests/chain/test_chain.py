@@ -19,6 +19,7 @@ from support.chain_lab import COUNTER, GENESIS, LabBlock, grow, next_block, tran
 from flashctl.chain.chain import Chain, HeadChange, InvalidForkchoice, UnknownBlock
 from flashctl.chain.genesis import build_genesis, devnet_genesis
 from flashctl.chain.store import DATABASE_NAME, Store, StoreError
+from flashctl.core import defects
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.receipts import Log
 from flashctl.evm.state import Account
@@ -142,6 +143,23 @@ def test_listeners_hear_changes_until_they_leave() -> None:
     assert [change.head.number for change in heard] == [1]
 
 
+def test_a_listener_that_fails_costs_the_others_nothing() -> None:
+    chain = Chain.open(GENESIS)
+    block = grow(chain, 1)[0]
+    heard: list[bytes] = []
+
+    def failing(change: HeadChange) -> None:
+        raise IndexError("nobody foresaw this")
+
+    chain.subscribe(failing)
+    chain.subscribe(lambda change: heard.append(change.head.hash))
+    defects.forget()
+    assert chain.set_head(block.hash).head.hash == block.hash
+    assert heard == [block.hash] and chain.head.hash == block.hash
+    assert defects.counts() == {"chain.listener": 1}
+    defects.forget()
+
+
 def test_ancestor_hashes_follow_the_branch_and_end_after_256() -> None:
     chain = Chain.open(GENESIS)
     main = grow(chain, 300)
@@ -229,6 +247,28 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
         store.set_meta("key", b"value")
         raise Interrupted
     assert store.meta("key") is None
+    store.close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_who_reads_does_not_wait_for_a_block_being_written(tmp_path: Path, kept: bool) -> None:
+    """The event loop reads: while 1,500 transfers were written it once stood still for 200 ms."""
+    store = Store.open(tmp_path if kept else None)
+    node = b"\x11" * 32
+    with store.transaction():
+        store.add_state(1, [(node, b"rlp")], [])
+    read = threading.Event()
+
+    def reading() -> None:
+        assert store.node(node) == b"rlp"
+        read.set()
+
+    with store.transaction():
+        store.add_state(2, [(index.to_bytes(32, "big"), b"rlp") for index in range(200)], [])
+        thread = threading.Thread(target=reading)
+        thread.start()
+        assert read.wait(30)
+    thread.join()
     store.close()
 
 
