@@ -6,22 +6,16 @@ third; nobody should need a pipe for that.
 
 from __future__ import annotations
 
-import io
 import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
+from flashctl.core.compressed import COMPRESSED, open_compressed
 from flashctl.errors import IoError
 
-__all__ = ["MAX_BROTLI_FILE_BYTES", "LineWriter", "open_for_reading", "open_for_writing", "write_private"]
-
-MAX_BROTLI_FILE_BYTES: Final = 1024 * 1024 * 1024
-"""Brotli files are unpacked in memory, since the format has no streaming reader in Python; the others
-stream."""
-
-_READ_BYTES: Final = 32 * 1024
+__all__ = ["LineWriter", "open_for_reading", "open_for_writing", "write_private"]
 
 
 class LineWriter(Protocol):
@@ -41,7 +35,8 @@ class LineWriter(Protocol):
 
 
 def open_for_reading(path: Path | None) -> BinaryIO:
-    """The decompressed bytes of a file; of standard input for None.
+    """The decompressed bytes of a file; of standard input for None. For the errors of reading a compressed
+    one see core.compressed.
 
     Raises:
         IoError: If it cannot be opened.
@@ -49,65 +44,11 @@ def open_for_reading(path: Path | None) -> BinaryIO:
     if path is None:
         return sys.stdin.buffer
     try:
-        return _reader(path)
+        if path.suffix in COMPRESSED:
+            return open_compressed(path)
+        return path.open("rb")
     except OSError as error:
         raise IoError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def _reader(path: Path) -> BinaryIO:
-    match path.suffix:
-        case ".gz":
-            import gzip
-
-            return cast(BinaryIO, gzip.open(path, "rb"))
-        case ".zst":
-            return io.BufferedReader(_ZstdReader(path), buffer_size=_READ_BYTES)
-        case ".br":
-            from flashctl.core.wire import unpack
-
-            text = unpack(path.read_bytes(), binary=True, max_decompressed=MAX_BROTLI_FILE_BYTES)
-            return io.BytesIO(text)
-    return path.open("rb")
-
-
-class _ZstdReader(io.RawIOBase):
-    """Zstandard as it is written below: several frames, and perhaps an end that is missing.
-
-    The reader of the library gives up what it has already unpacked when a frame does not end; a recording
-    whose writer was killed is such a file, and every finished block in it counts.
-    """
-
-    def __init__(self, path: Path) -> None:
-        import zstandard
-
-        self._file = path.open("rb")
-        self._new = zstandard.ZstdDecompressor().decompressobj
-        self._error = zstandard.ZstdError
-        self._frame = self._new()
-        self._ready = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            packed = self._frame.unused_data or self._file.read(_READ_BYTES)
-            if self._frame.eof:
-                self._frame = self._new()
-            if not packed:
-                return 0
-            try:
-                self._ready = self._frame.decompress(packed)
-            except self._error as error:
-                raise OSError(f"zstd: {error}") from None
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def open_for_writing(path: Path) -> LineWriter:

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
-__all__ = ["Output", "escape", "wants_color", "when_reader_leaves"]
+__all__ = ["Output", "counted", "escape", "wants_color", "when_reader_leaves"]
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """C0, DEL and C1 drive terminals; line separators and direction marks fake what a line says."""
@@ -30,6 +30,11 @@ def escape(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 line`, `2 lines`, `1,200 lines`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def wants_color(stream: Any, choice: str = "auto") -> bool:

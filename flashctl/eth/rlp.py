@@ -52,6 +52,11 @@ Blocks nest five deep; unbounded depth would end in a RecursionError.
 """
 
 
+MAX_ITEMS = 500_000
+"""Items of one value beyond this are refused before the first of them is made: a list of sixteen million
+single bytes, which fits one message, takes a gigabyte. A block of 400 Mgas holds 210,000 storage keys."""
+
+
 class RlpError(DataError):
     """Bytes are not the one canonical RLP encoding of an item."""
 
@@ -133,37 +138,40 @@ def encode(item: Encodable) -> bytes:
     return encode_list_payload(b"".join(map(encode, item)))
 
 
-def decode(data: bytes) -> Item:
-    """The one item that `data` encodes.
+def decode(data: bytes, *, most: int = MAX_ITEMS) -> Item:
+    """The one item that `data` encodes, of at most `most` items.
 
     Raises:
-        RlpError: Not canonical, cut short, or followed by more bytes.
+        RlpError: Not canonical, cut short, followed by more bytes, or too many items.
     """
-    item, end = decode_prefix(data)
+    item, end = decode_prefix(data, most=most)
     if end != len(data):
         raise RlpError(f"{len(data) - end} bytes follow the item", end)
     return item
 
 
-def decode_prefix(data: bytes, start: int = 0) -> tuple[Item, int]:
-    """The item that begins at `start`, and where it ends.
+def decode_prefix(data: bytes, start: int = 0, *, most: int = MAX_ITEMS) -> tuple[Item, int]:
+    """The item that begins at `start`, of at most `most` items, and where it ends.
 
     Raises:
-        RlpError: Not canonical or cut short.
+        RlpError: Not canonical, cut short, or too many items.
     """
     if start >= len(data):
         raise RlpError("no bytes", start)
     is_list, begin, end = _header(data, start, len(data))
     if not is_list:
         return data[begin:end], end
+    if end - begin > most:
+        _refuse_too_many(data, begin, end, most)
     return _items(data, begin, end, 1), end
 
 
-def decode_list(data: bytes, start: int = 0) -> list[Item]:
-    """The items of the list that fills `data` from `start` to its end.
+def decode_list(data: bytes, start: int = 0, *, most: int = MAX_ITEMS) -> list[Item]:
+    """The items of the list that fills `data` from `start` to its end, at most `most` with those of inner
+    lists.
 
     Raises:
-        RlpError: Not one canonical list.
+        RlpError: Not one canonical list, or too many items.
     """
     if start >= len(data):
         raise RlpError("no bytes", start)
@@ -172,7 +180,31 @@ def decode_list(data: bytes, start: int = 0) -> list[Item]:
         raise RlpError("expected a list", start)
     if end != len(data):
         raise RlpError(f"{len(data) - end} bytes follow the list", end)
+    if end - begin > most:
+        _refuse_too_many(data, begin, end, most)
     return _items(data, begin, end, 1)
+
+
+def _refuse_too_many(data: bytes, position: int, end: int, most: int) -> None:
+    """Count without making anything; an item takes a byte at least, so most lists need no counting.
+
+    A malformed item ends the count: whoever decodes says what is wrong with it.
+    """
+    start, count = position, 0
+    while position < end:
+        count += 1
+        if count > most:
+            raise RlpError(f"more than {most:,} items", start)
+        first = data[position]
+        if first < 0x80:
+            position += 1
+        elif first < 0xB8:
+            position += first - 0x7F
+        elif first < 0xC0:
+            width = first - 0xB7
+            position += 1 + width + int.from_bytes(data[position + 1 : position + 1 + width], "big")
+        else:
+            position += 1 if first < 0xF8 else first - 0xF6  # and on with the items in it
 
 
 def _items(data: bytes, position: int, end: int, depth: int) -> list[Item]:

@@ -70,6 +70,9 @@ DEPOSIT_TYPE = 0x7E
 MAX_INITCODE_SIZE = 49_152
 """Bytes of a creation transaction's data, from Shanghai on (EIP-3860)."""
 
+MAX_TRANSACTION_ITEMS = 250_000
+"""Storage keys and addresses of the longest access list that 400 Mgas pay for, and some."""
+
 _U64 = (1 << 64) - 1
 _WORD = 32
 
@@ -104,11 +107,11 @@ def decode_transaction(raw: bytes) -> Transaction:
         return plain
     try:
         if type_byte >= 0xC0:
-            return _legacy(decode_list(raw))
+            return _legacy(decode_list(raw, most=MAX_TRANSACTION_ITEMS))
         decoder = _DECODERS.get(type_byte)
         if decoder is None:
             raise InvalidTransaction(f"unknown transaction type 0x{type_byte:02x}")
-        return decoder(decode_list(raw, 1))
+        return decoder(decode_list(raw, 1, most=MAX_TRANSACTION_ITEMS))
     except _BadField as error:
         reason, offset = _locate(raw, error)
         raise InvalidTransaction(reason, offset) from None

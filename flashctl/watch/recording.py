@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -28,6 +28,12 @@ __all__ = ["Recorder", "Replay", "line_of_arrival"]
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """A message of 32 MB, the limit of the wire, as base64."""
+
+LOOK_UP_S: Final = 0.005
+"""Longest time for which reading a recording holds the loop."""
+
+MAX_COMPLAINTS: Final = 20
+"""Lines that are no messages and are told one by one."""
 
 _UNTIMED_STEP_NS: Final = 200_000_000
 """Between messages without times: the interval of every public stream."""
@@ -113,29 +119,68 @@ def _quoted(url: str) -> bytes:
 
 
 class Replay:
-    """The messages of a recording, or of a file of messages, one by one."""
+    """The messages of a recording, or of a file of messages, one by one.
 
-    def __init__(self, path: Path | None) -> None:
+    Args:
+        complain: Told of each line that is no message, which is then skipped; without it such a line is an
+            error.
+    """
+
+    def __init__(self, path: Path | None, complain: Callable[[str], None] | None = None) -> None:
         self._path = path
+        self._complain = complain
         self.url = ""
         """Where it was recorded, if it says so."""
         self.untimed = 0
         """Messages whose arrival times had to be made up."""
+        self.messages = 0
+        self.bad = 0
+        """Lines that are no messages."""
         self._epoch_ns: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What is read, for a person."""
+        return str(self._path or "stdin")
 
     def __iter__(self) -> Iterator[Arrival]:
         """Read on.
 
         Raises:
-            IoError: The file cannot be read. DataError: A line is no message.
+            IoError: The file cannot be read to its end. DataError: A line is no message.
         """
+        return (arrival for arrival in self.steps() if arrival is not None)
+
+    def steps(self) -> Iterator[Arrival | None]:
+        """The same; None now and then while lines hold nothing, so that the reader can look up."""
+        looked_up = time.monotonic()
         try:
             with open_for_reading(self._path) as stream:
                 for number, line in enumerate(_lines(stream), 1):
-                    if (text := line.strip()) and (arrival := self._arrival(text, number)) is not None:
+                    arrival = self._read(line.strip(), number)
+                    if arrival is not None:
+                        self.messages += 1
                         yield arrival
+                    elif time.monotonic() - looked_up > LOOK_UP_S:
+                        yield None
+                        looked_up = time.monotonic()
         except (OSError, EOFError) as error:
-            raise IoError(f"cannot read {self._path or 'stdin'}: {error}") from None
+            raise IoError(f"cannot read {self.name}: {error}") from None
+
+    def _read(self, text: bytes, number: int) -> Arrival | None:
+        if not text:
+            return None
+        try:
+            return self._arrival(text, number)
+        except DataError as error:
+            if self._complain is None:
+                raise
+            self.bad += 1
+            if self.bad <= MAX_COMPLAINTS:
+                self._complain(f"{error}; skipped")
+            elif self.bad == MAX_COMPLAINTS + 1:
+                self._complain(f"{self.name}: further lines that are no messages are only counted")
+            return None
 
     def _arrival(self, text: bytes, number: int) -> Arrival | None:
         try:
@@ -143,7 +188,7 @@ class Replay:
                 return _verbatim(text, cut)
             return self._other(text, _json_object(text))
         except DataError as error:
-            raise DataError(f"{self._path or 'stdin'}, line {number}: {error}") from None
+            raise DataError(f"{self.name}, line {number}: {error}") from None
 
     def _other(self, text: bytes, value: dict[str, Any]) -> Arrival | None:
         """A line that does not have the form that `line_of_arrival` writes."""
@@ -199,7 +244,7 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
     """The lines of the file; of a JSON array, its members."""
     import orjson
 
-    first = stream.readline(MAX_LINE_BYTES)
+    first = stream.readline(MAX_LINE_BYTES).removeprefix(b"\xef\xbb\xbf")
     head = first.lstrip()[:1]
     if head == b"[" or (head == b"{" and not first.rstrip().endswith(b"}")):
         try:

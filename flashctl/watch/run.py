@@ -4,8 +4,9 @@ it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from flashctl.core.output import when_reader_leaves
 from flashctl.core.service import Lifecycle, run_service
 from flashctl.core.urls import mask_url
-from flashctl.errors import ExitCode, Failed, TimedOut, UnavailableError, UsageError
+from flashctl.errors import DataError, ExitCode, Failed, IoError, TimedOut, UnavailableError, UsageError
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import Arrival, WatchEvent
 from flashctl.watch.live import REDRAWS_PER_S
@@ -93,10 +94,23 @@ class _Runner:
 
     async def _follow(self) -> None:
         session = self.session
-        async for item in self._source():
-            if session.take(item):
-                return
+        failure = None
+        async with contextlib.aclosing(self._source()) as source:
+            while True:
+                try:
+                    item = await anext(source)
+                except StopAsyncIteration:
+                    break
+                except (DataError, IoError) as error:
+                    if self.config.replay is None:
+                        raise
+                    failure = error  # of a recording, after everything in it that can be read
+                    break
+                if session.take(item):
+                    return
         session.end_of_source()
+        if failure is not None:
+            raise failure
         if self.config.replay is None and not session.stats.flashblocks:
             reason = session.last_disconnect or "the connection ended before a flashblock came"
             raise UnavailableError(f"{session.title}: {reason}", hint="flashctl watch --check finds out why")
@@ -106,7 +120,7 @@ class _Runner:
         if self.config.until and not session.stop.met:
             raise Failed("the stream ended before the condition was met")
 
-    def _source(self) -> AsyncIterator[Item]:
+    def _source(self) -> AsyncGenerator[Item, None]:
         config = self.config
         if config.replay is None:
             return live(config.stream, say)

@@ -10,10 +10,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from flashctl.core.output import counted
 from flashctl.core.stream import (
     Backoff,
     Connected,
@@ -29,7 +30,7 @@ from flashctl.core.wire import InvalidFlashblock, parse_object, unpack
 from flashctl.errors import DataError, ProtocolError
 from flashctl.watch.config import StreamConfig
 from flashctl.watch.events import Arrival
-from flashctl.watch.recording import Replay
+from flashctl.watch.recording import LOOK_UP_S, Replay
 from flashctl.watch.updates import BlockUpdates, is_block_object
 
 __all__ = ["Item", "live", "node_subscription", "probe_node", "replayed"]
@@ -63,7 +64,7 @@ def stream_options(config: StreamConfig) -> StreamOptions:
     )
 
 
-async def live(config: StreamConfig, note: Callable[[str], None]) -> AsyncIterator[Item]:
+async def live(config: StreamConfig, note: Callable[[str], None]) -> AsyncGenerator[Item, None]:
     """The items of `config.url`: a raw stream, or a node's subscription when it is one.
 
     Args:
@@ -248,16 +249,27 @@ def _check_subscription(reply: str | bytes, shown: str) -> None:
 # -- recordings -----------------------------------------------------------------------------------
 
 
-async def replayed(path: Path | None, speed: float, note: Callable[[str], None]) -> AsyncIterator[Item]:
+async def replayed(
+    path: Path | None, speed: float, note: Callable[[str], None]
+) -> AsyncGenerator[Item, None]:
     """The messages of a recording at `speed` times their pace; 0 is as fast as they can be read.
 
+    Args:
+        note: Told of lines that are no messages, which are skipped.
+
     Raises:
-        IoError: The file cannot be read. DataError: It is no recording.
+        IoError: The file cannot be read to its end; what stands before has been given out.
+        DataError: It is no recording, or lines of it are no messages; at the end.
     """
-    replay = Replay(path)
+    replay = Replay(path, note)
     first_ns: int | None = None
-    started = time.monotonic()
-    for number, arrival in enumerate(replay):
+    looked_up = started = time.monotonic()
+    for arrival in replay.steps():
+        if time.monotonic() - looked_up > LOOK_UP_S:
+            await asyncio.sleep(0)  # signals and other tasks get their turn
+            looked_up = time.monotonic()
+        if arrival is None:
+            continue
         if first_ns is None:
             first_ns = arrival.monotonic_ns
             if replay.untimed:
@@ -266,6 +278,10 @@ async def replayed(path: Path | None, speed: float, note: Callable[[str], None])
             due = started + (arrival.monotonic_ns - first_ns) / 1e9 / speed
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(min(wait, _MAX_WAIT_S))
-        elif number % 64 == 0:
-            await asyncio.sleep(0)  # signals and other tasks get their turn
         yield arrival
+    if not replay.messages:
+        raise DataError(
+            f"{replay.name} holds no message", hint="is it a recording of flashctl watch --record?"
+        )
+    if replay.bad:
+        raise DataError(f"{replay.name}: {counted(replay.bad, 'line')} skipped, which are no messages")
