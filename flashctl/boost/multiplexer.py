@@ -28,6 +28,7 @@ from flashctl.boost.rounds import Incoming, Round, Rounds, Verdict
 from flashctl.core import defects
 from flashctl.core.engine import ForkchoiceResult, ForkchoiceState, attributes_from_json, payload_id_from_json
 from flashctl.core.engine_client import EngineClient
+from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import reading_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, required
 from flashctl.errors import DataError, FlashctlError
@@ -50,6 +51,9 @@ COPIED_METHODS = frozenset(
 """Not engine calls, yet the builder needs them as much as the fallback: in every mode, so that its pool is
 warm when it is switched on."""
 
+ENGINE_NAMESPACES = ("engine_", "miner_")
+"""What consensus client and batcher ask, which must not wait behind what everybody asks."""
+
 PAYLOAD_VERSIONS = (3, 4, 5)
 """getPayload versions a builder can answer: Ecotone on. Older ones are the fallback's alone."""
 
@@ -60,6 +64,7 @@ class Multiplexer:
     def __init__(
         self,
         l2: EngineClient,
+        forwards: JsonRpcClient,
         builder: BuilderLink,
         rounds: Rounds,
         health: Health,
@@ -72,10 +77,12 @@ class Multiplexer:
         released: Callable[[Incoming, Verdict], None] = lambda incoming, verdict: None,
     ) -> None:
         """Args:
+        forwards: to the fallback as well, with connections of its own, for what is not the engine's business.
         ignore_unhealthy_builders: make no engine calls to a builder that is stale or failed last time.
         released: told of flashblocks that waited for the builder's payload id.
         """
         self._l2 = l2
+        self._forwards = forwards
         self._builder = builder
         self._rounds = rounds
         self._health = health
@@ -105,7 +112,8 @@ class Multiplexer:
         started = time.monotonic()
         ok = False
         try:
-            reply = await self._l2.relay(method, request)
+            client = self._l2 if method.startswith(ENGINE_NAMESPACES) else self._forwards
+            reply = await client.relay(method, request)
             ok = True
         finally:
             span = "exchange_capabilities" if method == "engine_exchangeCapabilities" else "forward"

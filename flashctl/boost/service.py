@@ -18,8 +18,10 @@ from flashctl.boost.payloads import PayloadService
 from flashctl.boost.probe import probe_forever
 from flashctl.boost.rounds import Rounds
 from flashctl.core.engine_client import EngineClient
+from flashctl.core.http1 import DEFAULT_LIMITS, ClientLimits
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_hub
+from flashctl.core.json_bounds import MAX_VALUES
 from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.jwt import JwtSecret
@@ -34,6 +36,14 @@ _LOG = logging.getLogger(__name__)
 
 ENGINE_LIMITS = ServerLimits(request_bytes=128 * 1024 * 1024)
 """geth's limit on its engine port: a payload is hex, so twice the size of its block."""
+
+FORWARD_LIMITS = ClientLimits(connections=256)
+"""For what is passed on to the fallback: at a second a call 256 calls/s, and a line behind them."""
+
+BUILDER_LIMITS = ClientLimits(
+    body_bytes=32 * 1024 * 1024, bodies_bytes=64 * 1024 * 1024, connections=16, line_s=1.0
+)
+"""For a builder's answers: a block of 32 MB as JSON is thirty times a full one of today."""
 
 
 class Boost:
@@ -50,7 +60,9 @@ class Boost:
         self.decisions = DecisionLog(config.decisions)
         self.follower = Follower(self.rounds, self.switch, self.metrics, self.hub)
         self.l2 = _client(config.l2)
-        self.builder = BuilderLink(_client(config.builder))
+        self.forwards = _client(config.l2, limits=FORWARD_LIMITS)
+        """The fallback again: what others ask has connections of its own, so that it can hold up no block."""
+        self.builder = BuilderLink(_client(config.builder, limits=BUILDER_LIMITS, max_values=MAX_VALUES))
         self.blocks = BuilderBlocks(
             self.l2,
             self.builder,
@@ -71,6 +83,7 @@ class Boost:
         )
         self.multiplexer = Multiplexer(
             self.l2,
+            self.forwards,
             self.builder,
             self.rounds,
             self.health,
@@ -176,12 +189,21 @@ class Boost:
     async def _close_clients(self) -> None:
         await self.payloads.close()
         await self.builder.close()
+        await self.forwards.close()
         await self.l2.close()
         self.decisions.close()
 
 
-def _client(upstream: Upstream) -> EngineClient:
-    return EngineClient(upstream.url, jwt_secret=upstream.jwt_secret, timeout_s=upstream.timeout_s)
+def _client(
+    upstream: Upstream, *, limits: ClientLimits = DEFAULT_LIMITS, max_values: int | None = None
+) -> EngineClient:
+    return EngineClient(
+        upstream.url,
+        jwt_secret=upstream.jwt_secret,
+        timeout_s=upstream.timeout_s,
+        limits=limits,
+        max_values=max_values,
+    )
 
 
 def run(config: BoostConfig, *, ready_fd: int | None = None) -> ExitCode:

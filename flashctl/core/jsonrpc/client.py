@@ -14,6 +14,7 @@ own, to the same URL.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import ssl
 import time
@@ -24,6 +25,7 @@ import orjson
 
 from flashctl.core import jwt
 from flashctl.core.http1 import DEFAULT_LIMITS, ClientLimits, HttpClient, Reply
+from flashctl.core.json_bounds import LARGE_BYTES, count_values
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.exact import loads_exact
 from flashctl.core.jsonrpc.repeatable import is_repeatable
@@ -57,6 +59,7 @@ class JsonRpcClient:
         headers: Sequence[tuple[str, str]] = (),
         limits: ClientLimits = DEFAULT_LIMITS,
         tls: ssl.SSLContext | None = None,
+        max_values: int | None = None,
     ) -> None:
         """Nothing is connected yet.
 
@@ -67,6 +70,7 @@ class JsonRpcClient:
             headers: sent with every request.
             limits: see `ClientLimits`.
             tls: for https, instead of the system's trust store.
+            max_values: answers with more JSON values are refused unparsed; see `core.json_bounds`.
 
         Raises:
             UsageError: If the URL is not one, or there are two kinds of credentials.
@@ -79,6 +83,7 @@ class JsonRpcClient:
             )
         self._jwt_secret = jwt_secret
         self._headers = tuple((name.encode(), value.encode()) for name, value in headers)
+        self._max_values = max_values
         self._next_id = 0
 
     @property
@@ -98,7 +103,7 @@ class JsonRpcClient:
         body = await self.post_raw(
             orjson.dumps(request), timeout_s=timeout_s, repeatable=is_repeatable(method)
         )
-        reply = self._load(body)
+        reply = await self._read(body)
         if not isinstance(reply, dict):
             raise InvalidAnswer(f"{self.url} answered {method} with something other than a JSON-RPC response")
         if "error" not in reply and reply.get("id") != identity:
@@ -122,7 +127,7 @@ class JsonRpcClient:
             for place, (method, params) in enumerate(calls)
         ]
         repeatable = all(is_repeatable(method) for method, _ in calls)
-        replies = self._load(
+        replies = await self._read(
             await self.post_raw(orjson.dumps(requests), timeout_s=timeout_s, repeatable=repeatable)
         )
         if isinstance(replies, dict):
@@ -186,7 +191,15 @@ class JsonRpcClient:
         self._next_id += count
         return first
 
+    async def _read(self, body: bytes) -> Any:
+        """The JSON of an answer, a large one read beside the loop."""
+        if len(body) <= LARGE_BYTES:
+            return self._load(body)
+        return await asyncio.to_thread(self._load, body)
+
     def _load(self, body: bytes) -> Any:
+        if self._max_values is not None and (values := count_values(body)) > self._max_values:
+            raise InvalidAnswer(f"{self.url} answered with about {values} values, limit {self._max_values}")
         try:
             return loads_exact(body) if self.exact else orjson.loads(body)
         except orjson.JSONDecodeError:
