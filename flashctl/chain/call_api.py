@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from flashctl.chain.call_jobs import CallJob, call_likeness, params_text
+from flashctl.chain.call_jobs import CallJob, params_text
 from flashctl.chain.call_runner import CallLimits, CallRunner
 from flashctl.chain.resolve import Resolver
 from flashctl.core.jsonrpc.methods import Handler
@@ -36,6 +36,5 @@ class CallApi:
             params_text(params),
             self._blocks.setting(header),
             self._limits.gas,
-            call_likeness(method, params),
         )
         return await self._runner.run(job, source, self._limits.seconds)

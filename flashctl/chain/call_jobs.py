@@ -53,7 +53,6 @@ __all__ = [
     "SimulateJob",
     "TraceBlockJob",
     "TraceCallJob",
-    "call_likeness",
     "failure_told",
     "params_text",
     "perform",
@@ -62,9 +61,6 @@ __all__ = [
 MAX_TRACE_BYTES: Final = 64 * 2**20
 """Of one answer: 200,000 instructions with ten words on the stack. The largest transactions of OP Mainnet
 with their whole stack do not fit, nor into what a client wants to parse; `callTracer` has them in KBs."""
-
-_SHOWN_CHARACTERS: Final = 42
-"""Of a caller's text that a kind of call is told by: an address."""
 
 CALL_FAILURES: Final = (ExecutionFailed, ExecutionTimeout, TraceTooLarge)
 CallFailure: TypeAlias = ExecutionFailed | ExecutionTimeout | TraceTooLarge
@@ -101,8 +97,11 @@ class CallJob(NamedTuple):
     """The JSON list; the block it names is that of `setting`."""
     setting: Setting
     gas_cap: int
-    likeness: Hashable
-    """Method, callee and selector."""
+
+    @property
+    def likeness(self) -> Hashable:
+        """The same call. Not all calls of a function: everybody calls Multicall3's."""
+        return self.method, hash(self.params)
 
 
 class SimulateJob(NamedTuple):
@@ -169,13 +168,6 @@ def params_text(params: list[Any]) -> bytes:
         return orjson.dumps(params)
     except orjson.JSONEncodeError:
         raise InvalidCall("invalid argument 0: nested too deeply") from None
-
-
-def call_likeness(method: str, params: list[Any]) -> Hashable:
-    """What calls have in common that probably cost the same: callee and selector."""
-    fields = params[0] if params and isinstance(params[0], dict) else {}
-    data = fields.get("input") or fields.get("data")
-    return method, str(fields.get("to"))[:_SHOWN_CHARACTERS].lower(), str(data)[:10].lower()
 
 
 def perform(job: ExecutionJob, ground: CallGround, deadline: Deadline) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from flashctl.chain.blocktag import Tag, parse_block_ref
 from flashctl.chain.by_identity import ByIdentity
 from flashctl.chain.call_api import CALL_METHODS
-from flashctl.chain.call_jobs import CallJob, Setting, SimulateJob, TraceCallJob, call_likeness, params_text
+from flashctl.chain.call_jobs import CallJob, Setting, SimulateJob, TraceCallJob, params_text
 from flashctl.chain.filters import LogFilter
 from flashctl.chain.params import address_param, bool_param, hash_param, quantity_param, slot_param
 from flashctl.chain.state_api import storage_values_json, storage_values_param
@@ -260,8 +260,7 @@ class PendingApi:
         if view is None:
             return await self._ask(method, params, 1)
         block = view.latest  # the block that the call believes to be in
-        gas, likeness = self._options.call_gas, call_likeness(method, params)
-        job = CallJob(method, params_text(params), self._setting(block), gas, likeness)
+        job = CallJob(method, params_text(params), self._setting(block), self._options.call_gas)
         return await self._calls.execute(block, job)
 
     async def simulate(self, params: list[Any]) -> Any:

@@ -50,6 +50,9 @@ _PR_SET_PDEATHSIG: Final = 1
 _OOM_SCORE: Final = "500"
 _RECEIVE_BYTES: Final = 256 * 1024
 
+MAX_TRACEBACK: Final = 8_000
+"""Characters, from the end."""
+
 KEPT_SHARE: Final = 8
 """The part of its memory limit by which a worker may have grown after a job; with more it is replaced."""
 
@@ -108,9 +111,13 @@ def main(arguments: list[str]) -> int:
     """Serve until the parent closes the socket; the exit code."""
     descriptor, entry, nice, memory = arguments
     _settle(int(nice), int(memory))
-    module, _, name = entry.partition(":")
-    perform: Perform = getattr(importlib.import_module(module), name)()
     link = _Link(socket.socket(fileno=int(descriptor)))
+    module, _, name = entry.partition(":")
+    try:
+        perform: Perform = getattr(importlib.import_module(module), name)()
+    except Exception as error:
+        link.send(_broke(error))
+        return 1
     memory_now = _resident_bytes()
     loaded = memory_now()
     most = loaded + int(memory) // KEPT_SHARE
@@ -145,7 +152,11 @@ def _run(perform: Perform, begin: Begin, link: _Link) -> Done | TookLong | Lacks
         told = rpc_error_for(error)
         if told is not None:
             return Refused(told.code, told.message, told.data)
-        return Broke("".join(traceback.format_exception(error))[-8_000:])
+        return _broke(error)
+
+
+def _broke(error: Exception) -> Broke:
+    return Broke("".join(traceback.format_exception(error))[-MAX_TRACEBACK:])
 
 
 def _settle(nice: int, memory: int) -> None:

@@ -36,7 +36,7 @@ from flashctl.core.workers.frames import (
     TookLong,
 )
 from flashctl.core.workers.process import WorkerLimits, WorkerProcess, spawn_worker
-from flashctl.core.workers.schedule import DEFAULT_QUEUE, QueueFull, QueueLimits, Schedule, Ticket
+from flashctl.core.workers.schedule import DEFAULT_QUEUE, Lane, QueueFull, QueueLimits, Schedule, Ticket
 
 __all__ = ["Job", "JobBroke", "WorkerPool", "waited_too_long"]
 
@@ -178,9 +178,14 @@ class WorkerPool:
         """Memory of all of them."""
         return sum(slot.process.resident_bytes for slot in self._slots if slot.process is not None)
 
-    def waiting(self, lane: Any) -> int:
+    def waiting(self, lane: Lane) -> int:
         """Jobs in line in a lane."""
         return self._schedule.waiting(lane)
+
+    @property
+    def waiting_in_all(self) -> int:
+        """Jobs in line in both."""
+        return sum(map(self._schedule.waiting, Lane))
 
     async def run(self, job: Job) -> Any:
         """The result of a job.
@@ -289,6 +294,8 @@ class WorkerPool:
                 self._feed()
             case Asked(question):
                 self._answer(slot, question)
+            case Broke(text) if slot.ticket is None:
+                defects.caught("workers.start", JobBroke(text))
             case _:
                 self._outcome(slot, message)
 
