@@ -26,7 +26,7 @@ from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.jwt import JwtSecret
 from flashctl.core.service import Health as ReportedHealth
-from flashctl.core.service import Lifecycle, run_service, serve_status, with_defects
+from flashctl.core.service import Lifecycle, run_service, serve_status, status_pages
 from flashctl.core.stream import Backoff, StreamOptions
 from flashctl.errors import ExitCode
 
@@ -132,11 +132,9 @@ class Boost:
             config.rpc_port,
             jwt_secret=config.rpc_jwt_secret,
             fallback=self.multiplexer.forward,
-            pages={
-                "/healthz": self._health_page,
-                "/readyz": lambda: (200, "OK"),
-                "/livez": lambda: (200, "OK"),
-            },
+            # /readyz does not follow health: a boost that may not lead still answers the consensus client.
+            pages=status_pages(self.metrics.registry, self._reported_health)
+            | {"/readyz": lambda: (200, "OK")},
             limits=ENGINE_LIMITS,
         )
         life.on_stop(rpc.close, "engine API")
@@ -180,11 +178,6 @@ class Boost:
     def _reported_health(self) -> ReportedHealth:
         status = self.multiplexer.status
         return ReportedHealth(ready=status != 503, detail=status.phrase, degraded=status == 206)
-
-    def _health_page(self) -> tuple[int, str]:
-        """What op-conductor polls; a recent defect shows as 206."""
-        health = with_defects(self._reported_health())
-        return (503 if not health.ready else 206 if health.degraded else 200), health.detail
 
     async def _close_clients(self) -> None:
         await self.payloads.close()

@@ -9,6 +9,7 @@ from flashctl.builder.pool import PoolLimits
 from flashctl.builder.schedule import Schedule
 from flashctl.chain.call_runner import DEFAULT_WORKERS
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
+from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
 from flashctl.core.wire import Dialect
 from flashctl.errors import UsageError
 
@@ -58,6 +59,12 @@ class BuilderConfig:
     schedule: Schedule
     stream: StreamConfig | None
     """None: a plain execution engine, which builds without publishing (`--no-flashblocks`)."""
+
+    namespaces: frozenset[str] = USER_NAMESPACES
+    """What the user port answers."""
+
+    cors: tuple[str, ...] = ()
+    """Origins whose web pages may call the user port; `*` for all."""
 
     metrics: Endpoint | None = None
     workers: int = DEFAULT_WORKERS

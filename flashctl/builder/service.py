@@ -46,7 +46,7 @@ from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.server import serve as serve_rpc
 from flashctl.core.jwt import JwtSecret, create_secret
 from flashctl.core.metrics import Metrics
-from flashctl.core.service import Lifecycle, run_service, serve_status
+from flashctl.core.service import Lifecycle, run_service, serve_status, status_pages
 from flashctl.core.workers.figures import PoolFigures
 from flashctl.errors import ExitCode, FlashctlError, IoError
 
@@ -190,14 +190,20 @@ class Service:
             self.miner.register(methods)
             self._forward_transactions(methods, life)
         EngineApi(self.node).register(engine)
-        pages = {"/healthz": lambda: (200, "OK")}
         engine_server = await serve_rpc(
             engine, config.engine.host, config.engine.port, jwt_secret=self._secret, limits=ENGINE_LIMITS
         )
         life.on_stop(engine_server.close, "engine API")
         if self._secret is not None:
             life.on_reload(self._secret.reload, "the engine port's secret")
-        user_server = await serve_rpc(user, config.http.host, config.http.port, cors=("*",), pages=pages)
+        user_server = await serve_rpc(
+            user,
+            config.http.host,
+            config.http.port,
+            cors=config.cors,
+            namespaces=config.namespaces,
+            pages=status_pages(self.metrics, self.health),
+        )
         life.on_stop(user_server.close, "JSON-RPC")
         self.ports |= {"engine": engine_server.port, "http": user_server.port}
 

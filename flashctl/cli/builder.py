@@ -72,9 +72,21 @@ class Listeners(NamedTuple):
     """Where the builder is asked."""
 
     http_addr: Annotated[str, typer.Option("--http.addr", help="JSON-RPC for users.")] = "127.0.0.1"
-    http_port: Annotated[int, typer.Option("--http.port", min=0, max=65_535)] = 8545
+    http_port: Annotated[int, typer.Option("--http.port", min=0, max=65_535)] = 8645
+    http_api: Annotated[
+        str,
+        typer.Option(
+            "--http.api", metavar="NAMESPACE,…", help="What it answers; debug, miner, admin only if named."
+        ),
+    ] = "eth,net,web3,txpool"
+    http_corsdomain: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--http.corsdomain", metavar="ORIGIN,…", help="Whose web pages may call; * for all, default none."
+        ),
+    ] = None
     authrpc_addr: Annotated[str, typer.Option("--authrpc.addr", help="Engine API.")] = "127.0.0.1"
-    authrpc_port: Annotated[int, typer.Option("--authrpc.port", min=0, max=65_535)] = 8551
+    authrpc_port: Annotated[int, typer.Option("--authrpc.port", min=0, max=65_535)] = 8651
     authrpc_jwtsecret: Annotated[
         Path | None,
         typer.Option(
@@ -191,6 +203,7 @@ def builder(
     from flashctl.builder.pool import PoolLimits
     from flashctl.builder.schedule import Schedule
     from flashctl.builder.service import run
+    from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
 
     match parts.flashblocks_dialect:
         case "op-rbuilder" | "base" | "subblocks" | "full":
@@ -216,6 +229,8 @@ def builder(
         http=Endpoint(listen.http_addr, listen.http_port),
         engine=Endpoint(listen.authrpc_addr, listen.authrpc_port),
         jwt_secret=secret,
+        namespaces=parse_namespaces(listen.http_api),
+        cors=parse_origins(listen.http_corsdomain),
         schedule=Schedule(
             chain.chain_block_time,
             interval,

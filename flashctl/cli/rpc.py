@@ -72,10 +72,20 @@ class Listeners(NamedTuple):
     http_port: Annotated[
         int, typer.Option("--http.port", "--port", min=0, max=65535, help="HTTP and WebSocket; 0 takes any.")
     ] = 8545
+    http_api: Annotated[
+        str,
+        typer.Option(
+            "--http.api",
+            metavar="NAMESPACE,…",
+            help="What is answered, here or by the node; debug, miner, admin only if named.",
+        ),
+    ] = "eth,net,web3,txpool"
     http_corsdomain: Annotated[
-        list[str],
-        typer.Option("--http.corsdomain", metavar="ORIGIN", help="Whose web pages may call; * for all."),
-    ] = ["*"]  # noqa: RUF012  typer copies it
+        list[str] | None,
+        typer.Option(
+            "--http.corsdomain", metavar="ORIGIN,…", help="Whose web pages may call; * for all, default none."
+        ),
+    ] = None
     metrics_addr: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="A status page beside the one on the JSON-RPC port."),
@@ -191,6 +201,7 @@ def rpc(
     if not sources.upstream_rpc:
         raise UsageError("no canonical node", hint="--upstream-rpc http://HOST:PORT, or --profile NAME")
     from flashctl.core.addresses import parse_host_port
+    from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
     from flashctl.rpc.config import RpcConfig, chain_config
     from flashctl.rpc.service import run
 
@@ -204,7 +215,8 @@ def rpc(
         sequencer_url=sources.sequencer,
         host=listen.http_addr,
         port=listen.http_port,
-        cors=tuple(listen.http_corsdomain),
+        namespaces=parse_namespaces(listen.http_api),
+        cors=parse_origins(listen.http_corsdomain),
         chain=chain_config(sources.chain, sources.genesis),
         max_depth=overlay.max_pending_blocks_depth,
         stale_after_s=overlay.stale_after_ms / 1000,

@@ -48,6 +48,7 @@ __all__ = [
     "StatusServer",
     "run_service",
     "serve_status",
+    "status_pages",
     "with_defects",
 ]
 
@@ -342,6 +343,19 @@ def with_defects(health: Health) -> Health:
         return health
     detail = f"{health.detail}; {told}" if health.detail else told
     return replace(health, detail=detail, degraded=True)
+
+
+def status_pages(metrics: Metrics, health: Callable[[], Health]) -> dict[str, Callable[[], tuple[int, str]]]:
+    """/livez, /healthz, /readyz and /metrics as pages of a JSON-RPC port, answered as `serve_status` does."""
+
+    def page(path: str) -> Callable[[], tuple[int, str]]:
+        def answer() -> tuple[int, str]:
+            status, _, body = _page(f"GET {path} HTTP/1.1", metrics, health)
+            return int(status.split(" ", 1)[0]), body.decode()
+
+        return answer
+
+    return {path: page(path) for path in ("/livez", "/healthz", "/readyz", "/metrics")}
 
 
 class StatusServer:

@@ -131,12 +131,17 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
         "--http.addr", host,
         "--http.port", str(ports.rpc),
         "--workers", str(config.workers),
+        *_FOR_DEVELOPERS,
         "--genesis", str(layout.genesis),
         "--latest-nonce-is-pending",
     ]  # fmt: skip
     commands = {"builder": builder, "fallback": fallback, "boost": boost, "proxy": proxy, "rpc": rpc}
     return {name: [*arguments, *common] for name, arguments in commands.items()}
 
+
+_FOR_DEVELOPERS = ("--http.api", "eth,net,web3,txpool,debug", "--http.corsdomain", "*")
+"""Wallets and pages in a browser, and tools that trace, are what a devnet is for. The engines also fetch
+blocks from each other with debug_getRawBlock."""
 
 _RECONNECT_MS = "100"
 """Longest pause before a stream is dialled again: all roles start at the same time, so first dials fail."""
@@ -155,6 +160,7 @@ def _engine(config: DevnetConfig, layout: Layout, name: str, rpc_port: int, engi
         "--workers", str(config.workers),
         "--http.addr", config.host,
         "--http.port", str(rpc_port),
+        *_FOR_DEVELOPERS,
         "--authrpc.addr", config.host,
         "--authrpc.port", str(engine_port),
         "--authrpc.jwtsecret", str(layout.jwt_secret),

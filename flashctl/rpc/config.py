@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flashctl.chain.call_runner import DEFAULT_WORKERS
 from flashctl.chain.genesis import genesis_config, read_genesis
+from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
 from flashctl.core.stream import check_stream_url
 from flashctl.errors import UsageError
 from flashctl.op.config import ChainConfig
@@ -27,7 +28,10 @@ class RpcConfig:
     """Where transactions go; None: to the upstream."""
     host: str = "127.0.0.1"
     port: int = 8545
-    cors: tuple[str, ...] = ("*",)
+    namespaces: frozenset[str] = USER_NAMESPACES
+    """What is answered, be it here or by the node."""
+    cors: tuple[str, ...] = ()
+    """Origins whose web pages may call; `*` for all."""
     chain: ChainConfig | None = None
     """None: known by the upstream's chain id, else inferred from the stream."""
     max_depth: int = 3

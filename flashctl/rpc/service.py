@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from flashctl.core.jsonrpc.client import FORWARD_LIMITS, JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.metrics import Metrics
-from flashctl.core.service import Health, Lifecycle, run_service, serve_status, with_defects
+from flashctl.core.service import Health, Lifecycle, run_service, serve_status, status_pages
 from flashctl.core.urls import mask_url
 from flashctl.core.workers.figures import PoolFigures
 from flashctl.errors import ExitCode
@@ -111,14 +110,8 @@ class RpcNode:
             config.port,
             fallback=self._pass_on,
             cors=config.cors,
-            pages={
-                "/livez": lambda: (200, "OK\n"),
-                "/healthz": self._page(
-                    lambda health: 503 if not health.ready else 206 if health.degraded else 200
-                ),
-                "/readyz": self._page(lambda health: 200 if health.ready else 503),
-                "/metrics": lambda: (200, self.metrics.render().decode()),
-            },
+            namespaces=config.namespaces,
+            pages=status_pages(self.metrics, self.health),
         )
         life.on_stop(server.close, "JSON-RPC server")
         self.url = server.url
@@ -150,13 +143,6 @@ class RpcNode:
         if not overlay.view.latest.agrees:
             return Health(True, "our execution differs from the builder's", degraded=True)
         return Health(True)
-
-    def _page(self, status: Callable[[Health], int]) -> Callable[[], tuple[int, str]]:
-        def page() -> tuple[int, str]:
-            health = with_defects(self.health())
-            return status(health), (health.detail or "OK") + "\n"
-
-        return page
 
     async def _ask(self, method: str, params: list[Any]) -> Any:
         """The overlay's own answer where it has one, else the node's."""

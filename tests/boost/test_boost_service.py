@@ -338,7 +338,7 @@ class TestL2Decides:
                 async with httpx.AsyncClient() as http:
                     reply = await http.post(s.boost.rpc_url, json={"id": 1, "method": "eth_chainId"})
                     assert reply.status_code == 401
-                    assert (await http.get(s.boost.rpc_url + "/livez")).text == "OK"
+                    assert (await http.get(s.boost.rpc_url + "/livez")).text == "OK\n"
                 assert start.number == 0
 
         asyncio.run(main())

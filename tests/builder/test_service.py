@@ -197,11 +197,13 @@ def test_operators_limit_data_at_run_time(tmp_path: Path) -> None:
                 await client.call("eth_sendRawTransaction", [to_hex(transfer(account).raw)])
             await driver.seal()
             assert len(driver.slots[0].block.transactions) == 3
-            assert await client.call("miner_setMaxDASize", [0, 0]) is True
+            assert await driver.engine.call("miner_setMaxDASize", [0, 0]) is True
             await driver.seal()
             assert len(driver.slots[1].block.transactions) == 4
             with pytest.raises(RpcError):
-                await client.call("miner_setGasLimit", [-1])
+                await driver.engine.call("miner_setGasLimit", [-1])
+            with pytest.raises(RpcError, match="does not exist"):  # anybody reaches the user port
+                await client.call("miner_setGasLimit", [1])
             await client.close()
 
     scenario(body)

@@ -20,6 +20,7 @@ from flashctl.builder.service import Service
 from flashctl.chain.genesis import devnet_genesis
 from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
 from flashctl.core.service import Lifecycle
 
 __all__ = ["builder_config", "engine_client", "rpc_client", "running", "scenario"]
@@ -42,6 +43,7 @@ def builder_config(
         jwt_secret=folder / "jwt.hex",
         schedule=Schedule(1000, 100, end_buffer_ms=50),
         stream=StreamConfig(ANY),
+        namespaces=USER_NAMESPACES | {"debug"},
     )
     return replace(config, **changes)
 

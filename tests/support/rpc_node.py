@@ -18,6 +18,7 @@ from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
+from flashctl.core.jsonrpc.namespaces import EVERYTHING
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.service import Lifecycle
 from flashctl.core.wire import encode
@@ -117,7 +118,13 @@ async def bench(*, is_told: bool = False, **settings: Any) -> AsyncIterator[Benc
     upstream = await serve(methods, "127.0.0.1", 0)
     stream = await serve_stream(hub, "127.0.0.1", 0)
     config = RpcConfig(
-        (stream.url,), upstream.url, port=0, poll_interval_s=0.02, stale_after_s=3600.0, workers=0
+        (stream.url,),
+        upstream.url,
+        port=0,
+        poll_interval_s=0.02,
+        stale_after_s=3600.0,
+        workers=0,
+        namespaces=EVERYTHING,
     )
     if is_told:
         config = replace(config, upstream_ws_url=upstream.websocket_url)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from flashctl.errors import UsageError
 
-__all__ = ["EVERYTHING", "USER_NAMESPACES", "allows", "parse_namespaces", "warn_of_exposed"]
+__all__ = ["EVERYTHING", "USER_NAMESPACES", "allows", "parse_namespaces", "parse_origins", "warn_of_exposed"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ EVERYTHING: Final = frozenset({"*"})
 
 _ALWAYS: Final = "rpc"
 """`rpc_modules` tells what is there, on every port of geth."""
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@?#]+")
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{0,31}")
 
@@ -46,6 +48,21 @@ def parse_namespaces(text: str, flag: str = "--http.api") -> frozenset[str]:
             f"{flag} {text[:100]!r} is not a list of namespaces", hint="for example eth,net,web3"
         )
     return frozenset(names)
+
+
+def parse_origins(values: Sequence[str] | None, flag: str = "--http.corsdomain") -> tuple[str, ...]:
+    """The origins in repeated and comma-separated values: `*`, or `https://dapp.example` each.
+
+    Raises:
+        UsageError: If one is neither.
+    """
+    origins = tuple(
+        part for value in values or () for item in value.split(",") if (part := item.strip().rstrip("/"))
+    )
+    for origin in origins:
+        if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
+            raise UsageError(f"{flag} {origin[:100]!r} is not an origin", hint="https://dapp.example, or *")
+    return origins
 
 
 def allows(namespaces: Collection[str], method: str) -> bool:
