@@ -126,10 +126,8 @@ def test_one_liner_a_replay_behind_a_proxy(profile: dict[str, str], recording: P
 
 
 def test_head_ends_it_silently(profile: dict[str, str]) -> None:
-    started = time.monotonic()
     result = shell("flashctl watch base --json | head -3", **profile)
     assert result.returncode == 141 and result.stderr == "" and result.stdout.count("\n") == 3
-    assert time.monotonic() - started < 60
 
 
 def test_ctrl_c_is_success_with_a_summary(profile: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from support.decode_lab import TOKEN, every_type, run_command
-from support.flashblocks import make_flashblock, rollup_boost_message
+from support.flashblocks import make_flashblock
 from support.watch_lab import CLOSE, HOLD, StreamServer, arrive, block, follow, message, names, text_frames
 
 from flashctl.core.wire import compress, encode
@@ -207,7 +207,7 @@ def answer_like_a_node(request: dict[str, Any]) -> list[dict[str, Any]]:
         notification = {
             "jsonrpc": "2.0",
             "method": "eth_subscription",
-            "params": {"subscription": "0x1", "result": rollup_boost_message()},
+            "params": {"subscription": "0x1", "result": json.loads(message(78, 0))},
         }
         return [{**head, "result": "0x1"}, notification]
     return [{**head, "result": "0x385"}]
