@@ -234,7 +234,7 @@ async def drive(rpc: str, debug: str, l2: ToyEngine) -> None:
     watcher = DebugClient(f"http://127.0.0.1:{debug}")
     for _ in range(3):
         identity = await driver.begin()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await watcher.status())["round"]["flashblocks"] < 3:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.01)
         block = await driver.finish(identity)

@@ -24,7 +24,7 @@ def expected(numbers: range) -> list[bytes]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - many kinds of conditions, none with an event
             await asyncio.sleep(0.002)
 

@@ -20,7 +20,7 @@ def flashctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         [sys.executable, "-m", "flashctl", *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         env={**os.environ, **environment},
     )
 

@@ -12,7 +12,7 @@ SECRET = "11" * 32
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flashctl", *arguments], capture_output=True, text=True, timeout=20
+        [sys.executable, "-m", "flashctl", *arguments], capture_output=True, text=True, timeout=60
     )
 
 

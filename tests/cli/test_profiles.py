@@ -43,7 +43,7 @@ def test_every_key_is_a_flag_of_its_role(name: str, role: str, tmp_path: Path) -
         [sys.executable, "-m", "flashctl", role, "--profile", name, "--save-profile", str(saved)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert result.returncode == 0, result.stderr
     effective = tomllib.loads(saved.read_text())[role]
@@ -67,7 +67,7 @@ def test_secrets_are_not_written_down(flags: list[str], tmp_path: Path) -> None:
         [sys.executable, "-m", "flashctl", "proxy", *flags, "--save-profile", str(saved)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     assert done.returncode == 0
     assert "may be a secret and was not written" in done.stderr
@@ -83,7 +83,7 @@ def test_every_command_of_a_role_reads_the_role_s_table(tmp_path: Path) -> None:
             [sys.executable, "-m", "flashctl", "boost", "debug", "-P", str(profile)],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
         )
         return done.stderr.splitlines()[0]
 

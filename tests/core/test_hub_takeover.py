@@ -439,7 +439,7 @@ def test_node_ws_inflates_everything() -> None:
                 sent.append(_publish_noise(hub, 1 + number // 6, number % 6))
                 await asyncio.sleep(0.01)
             for process, messages in ((live, sent), (late, sent), (resumed, sent[2:])):
-                output, _ = await asyncio.wait_for(process.communicate(), 10)
+                output, _ = await asyncio.wait_for(process.communicate(), 60)
                 expected = hashlib.sha256(b"".join(messages)).hexdigest()
                 extension = output.decode().strip()
                 assert extension.endswith(expected), extension

@@ -56,7 +56,7 @@ def converse(scenario: Callable[[Ticker, RunningServer], Awaitable[None]], **opt
         ticker = Ticker()
         server = await serve(ticker.methods(), "127.0.0.1", 0, **options)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await scenario(ticker, server)
         finally:
             await server.close()

@@ -49,4 +49,4 @@ asyncio.run(main())
     assert process.stdout is not None
     assert process.stdout.readline() == b"first\n"
     process.stdout.close()
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=60) == 0

@@ -72,7 +72,7 @@ def test_a_signal_drains_and_exits_0(number: signal.Signals) -> None:
     with service(WAITING) as process:
         assert first_line(process) == "up"
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out == "closed\n"
     assert "draining" in err and "Traceback" not in err
@@ -85,7 +85,7 @@ def test_ready_is_written_once_every_port_listens() -> None:
         with os.fdopen(read_end) as reader:
             assert reader.read() == "ready\n"
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -105,7 +105,7 @@ def test_a_second_signal_forces_the_end(number: signal.Signals, code: int) -> No
         process.send_signal(number)
         assert first_line(process) == "hanging"
         process.send_signal(number)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode == code
 
 
@@ -118,7 +118,7 @@ def test_a_task_that_fails_as_foreseen_ends_the_service_with_its_exit_code() -> 
         await life.stopped()
     """
     with service(body) as process:
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 69
     assert err == "flashctl: error: upstream is gone\nhint: start it\n"
 
@@ -132,7 +132,7 @@ def test_a_task_with_a_bug_ends_the_service_with_one_line() -> None:
         await life.stopped()
     """
     with service(body) as process:
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "follow failed: KeyError: 'missing'" in err and "Traceback" not in err
 
@@ -144,7 +144,7 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
         await serve_status("127.0.0.1", first.port)
     """
     with service(body) as process:
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "cannot listen on 127.0.0.1:" in err and "address already in use" in err
     assert len(err.splitlines()) == 2
@@ -165,7 +165,7 @@ def test_the_status_page() -> None:
 
     def get(path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(url + path, timeout=5) as reply:
+            with urllib.request.urlopen(url + path, timeout=60) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -179,7 +179,7 @@ def test_the_status_page() -> None:
         assert "demo_frames_total 3.0" in get("/metrics")[1]
         assert get("/nothing")[0] == 404
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -204,7 +204,7 @@ def test_sighup_reloads_and_what_fails_costs_nothing_else() -> None:
             process.send_signal(signal.SIGHUP)
             assert first_line(process) == "read again"
         process.terminate()
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "reload of certificate: not now; what was in force stays" in err
     assert "reload limits: KeyError: 'missing'" in err
@@ -217,7 +217,7 @@ def test_signals_of_log_rotation_end_nothing() -> None:
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
             process.send_signal(number)
         process.terminate()
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "closed\n")
 
 
@@ -226,7 +226,7 @@ def test_a_signal_before_it_is_ready_drains_too_but_is_no_success(number: signal
     with service(WAITING.replace("life.ready()", "")) as process:
         assert first_line(process) == "up"
         process.send_signal(number)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, "closed\n")
 
 
@@ -247,7 +247,7 @@ def test_a_second_signal_is_heard_while_the_loop_is_held() -> None:
         process.terminate()
         assert first_line(process) == "holding"
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode == 143
 
 
@@ -259,7 +259,7 @@ def test_sighup_ends_a_tool() -> None:
     )
     assert first_line(process) == "up"
     process.send_signal(signal.SIGHUP)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "closed\n")
 
 
@@ -274,5 +274,5 @@ def test_a_terminal_that_closes_is_the_end_drained() -> None:
     assert first_line(process) == "up"
     os.close(ours)
     process.send_signal(signal.SIGHUP)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "closed\n")

@@ -170,7 +170,7 @@ def test_results_come_in_the_order_of_the_chunks(jobs: int) -> None:
     results = decode_in_parallel(Scripted(), chunks(*texts), jobs)
     assert [result.text for result in results] == texts
     for process in multiprocessing.active_children():
-        process.join(10)
+        process.join(60)
         assert process.exitcode == 0
 
 

@@ -306,4 +306,4 @@ def test_lines_are_decoded_as_they_arrive() -> None:
             process.stdin.flush()
             assert process.stdout.readline() == expected
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0

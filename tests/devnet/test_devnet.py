@@ -29,7 +29,7 @@ def alive(pid: int) -> bool:
 
 def wait_gone(pids: list[int]) -> list[int]:
     """The processes that still run after the drain that every role is granted."""
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and any(map(alive, pids)):
         time.sleep(0.05)
     return [pid for pid in pids if alive(pid)]
@@ -61,7 +61,7 @@ def test_killed_parent_leaves_no_orphan() -> None:
     running = Devnet.start()
     pids = list(running.ready["processes"].values())
     running.process.send_signal(signal.SIGKILL)
-    running.process.wait(timeout=5)
+    running.process.wait(timeout=60)
     assert wait_gone(pids) == []
 
 
@@ -70,7 +70,7 @@ def test_a_child_that_dies_ends_the_run(role: str) -> None:
     running = Devnet.start()
     pids = list(running.ready["processes"].values())
     os.kill(running.ready["processes"][role], signal.SIGKILL)
-    assert running.process.wait(timeout=15) == 1
+    assert running.process.wait(timeout=60) == 1
     assert running.process.stderr is not None
     assert f"{role} was killed by SIGKILL" in running.process.stderr.read()
     assert wait_gone(pids) == []
@@ -101,7 +101,7 @@ def test_a_kept_chain_does_not_change_its_genesis(tmp_path: Path) -> None:
         [sys.executable, "-m", "flashctl", "devnet", "--datadir", str(tmp_path), "--genesis", str(other)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     assert done.returncode == 2
     assert "holds a chain of another genesis" in done.stderr
@@ -119,7 +119,7 @@ def test_a_kept_chain_does_not_change_its_genesis(tmp_path: Path) -> None:
 )
 def test_bad_flags_get_one_line(flags: list[str], complaint: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "flashctl", "devnet", *flags], capture_output=True, text=True, timeout=20
+        [sys.executable, "-m", "flashctl", "devnet", *flags], capture_output=True, text=True, timeout=60
     )
     assert done.returncode in (2, 74)
     first = done.stderr.splitlines()[0]

@@ -30,7 +30,7 @@ class Recorder:
             self.payloads.setdefault(flashblock.payload_id, []).append(flashblock)
 
     def finish(self) -> dict[str, list[Flashblock]]:
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
         return self.payloads
 
 
@@ -38,7 +38,7 @@ def run_and_check(blocks: int, folder: Path, *flags: str) -> None:
     with devnet("--datadir", str(folder), "--blocks", str(blocks), "--tx-rate", "50", *flags) as running:
         recorder = Recorder(running.url("stream"))
         sealed = list(running.events())
-        assert running.process.wait(timeout=15) == 0
+        assert running.process.wait(timeout=60) == 0
     assert [event["block"] for event in sealed] == list(range(1, blocks + 1))
     check_against_execution(running, sealed, recorder.finish(), folder)
 

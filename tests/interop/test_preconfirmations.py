@@ -111,18 +111,18 @@ def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
 
 
 def _wait_for_block(running: Devnet, number: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while latest(running) < number:
-        assert time.monotonic() < deadline, f"block {number} was not sealed within 10 s"
+        assert time.monotonic() < deadline, f"block {number} was not sealed within 60 s"
         time.sleep(0.01)
 
 
 def _preconfirmed_receipt(running: Devnet, tx_hash: str) -> dict[str, Any]:
     """The receipt as soon as there is one, asked for every 10 ms."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         receipt: dict[str, Any] | None = rpc(running.url("rpc"), "eth_getTransactionReceipt", tx_hash)
         if receipt is not None:
             return receipt
         time.sleep(0.01)
-    raise AssertionError(f"no receipt of {tx_hash} within 10 s")
+    raise AssertionError(f"no receipt of {tx_hash} within 60 s")

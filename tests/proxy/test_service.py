@@ -271,7 +271,7 @@ def flashctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         [sys.executable, "-m", "flashctl", *arguments],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         env={**os.environ, **environment},
     )
 
@@ -302,7 +302,7 @@ class TestProcess:
                 end = await client.closed()
                 assert end.close_code == 1001
                 client.send(client_frame(8, end.payload))
-                assert await asyncio.wait_for(proxy.child.wait(), 5) == 0
+                assert await asyncio.wait_for(proxy.child.wait(), 60) == 0
 
         run(test)
 

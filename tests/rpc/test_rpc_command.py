@@ -24,7 +24,7 @@ def start(*arguments: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[s
 def outcome(*arguments: str) -> tuple[int, list[str]]:
     with start(*arguments) as process:
         try:
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
     return process.returncode, errors.splitlines()
@@ -91,6 +91,6 @@ def test_it_serves_while_stream_and_node_are_away_and_ends_on_sigterm() -> None:
                 answer = json.load(reply)
             assert answer["error"]["message"] == "upstream is not available"
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()

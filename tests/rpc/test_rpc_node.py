@@ -340,7 +340,7 @@ def test_health_tells_what_pending_is_worth() -> None:
     async def get(made: Bench, path: str) -> tuple[int, str]:
         def fetch() -> tuple[int, str]:
             try:
-                with urllib.request.urlopen(made.url + path, timeout=5) as reply:
+                with urllib.request.urlopen(made.url + path, timeout=60) as reply:
                     return reply.status, reply.read().decode()
             except urllib.error.HTTPError as error:
                 return error.code, error.read().decode()

@@ -45,11 +45,11 @@ def anvil(*arguments: str) -> Iterator[Anvil]:
     finally:
         server.close()
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def wait_until_ready(server: Anvil, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         try:
             server.call("eth_chainId")
         except httpx.TransportError:

@@ -34,7 +34,7 @@ class Setup:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Let the loop run until something has happened."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - many kinds of conditions, none with an event
                 await asyncio.sleep(0.002)
 
@@ -94,7 +94,7 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Setup]:
     await boost.start(life)
     setup = Setup(l2, builder, boost, Driver(boost.rpc_url, start), decisions)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await setup.until(lambda: builder.hub is not None and builder.hub.stats.subscribers == 1)
             yield setup
     finally:

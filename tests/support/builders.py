@@ -70,7 +70,7 @@ def rpc_client(service: Service) -> JsonRpcClient:
     return JsonRpcClient(f"http://127.0.0.1:{service.ports['http']}")
 
 
-def scenario(body: Callable[[], Awaitable[None]], timeout_s: float = 30.0) -> None:
+def scenario(body: Callable[[], Awaitable[None]], timeout_s: float = 100.0) -> None:
     """Run an asynchronous test body to its end."""
 
     async def limited() -> None:

@@ -73,7 +73,7 @@ class HandStarted:
         """The flashblocks that announced a block."""
         return self.flashblocks.get("0x" + slot.payload_id.hex(), [])
 
-    async def sealed_blocks(self, count: int, *, with_flashblocks: bool, timeout_s: float = 25) -> None:
+    async def sealed_blocks(self, count: int, *, with_flashblocks: bool, timeout_s: float = 90) -> None:
         """Wait for `count` further blocks that were (or were not) announced by flashblocks."""
         start = len(self.sealed)
         async with asyncio.timeout(timeout_s):

@@ -113,7 +113,7 @@ def port_of(proxy: Proxy) -> int:
     return proxy.server.port
 
 
-def run(test: Callable[[], Awaitable[None]], *, within_s: float = 30.0) -> None:
+def run(test: Callable[[], Awaitable[None]], *, within_s: float = 100.0) -> None:
     """Run a test on the loop the product runs on."""
 
     async def limited() -> None:

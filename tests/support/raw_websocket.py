@@ -89,7 +89,7 @@ class RawClient:
         """A connection whose handshake succeeded."""
         client = await cls.open(port)
         client.writer.write(upgrade_request(path, headers))
-        client.head = (await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), 5)).decode()
+        client.head = (await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), 60)).decode()
         assert client.head.startswith("HTTP/1.1 101 "), client.head
         return client
 
@@ -107,7 +107,7 @@ class RawClient:
         """Send bytes as they are."""
         self.writer.write(data)
 
-    async def frame(self, within_s: float = 5.0) -> RawFrame:
+    async def frame(self, within_s: float = 60.0) -> RawFrame:
         """The next frame.
 
         Raises:
@@ -144,7 +144,7 @@ class RawClient:
             pass
         return frame
 
-    async def gone(self, within_s: float = 5.0) -> None:
+    async def gone(self, within_s: float = 60.0) -> None:
         """Wait until the server has closed the socket."""
 
         async def read() -> None:
@@ -161,7 +161,7 @@ async def http(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
     """Send a request, read the answer to its end: status, headers in lower case, body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")

@@ -42,7 +42,7 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        for _ in range(500):
+        for _ in range(6000):
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=0.1):
                     return

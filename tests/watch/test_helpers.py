@@ -182,7 +182,7 @@ def test_a_replay_served_again_is_the_same_stream(recording: Path, monkeypatch: 
         assert process.stderr is not None
         url = process.stderr.readline().decode().split()[-1]
         code, output, _ = watch(monkeypatch, url, "--raw", "--no-reconnect", "--timeout", "20s")
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     frames = [frame for number, frame in enumerate(story()) if number not in (2, 4)]
     assert output.encode().splitlines() == frames and code in (0, 124)
 

@@ -122,7 +122,7 @@ def test_one_liner_a_replay_behind_a_proxy(profile: dict[str, str], recording: P
     finally:
         for process in (proxy, replay):
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def test_head_ends_it_silently(profile: dict[str, str]) -> None:
@@ -139,7 +139,7 @@ def test_ctrl_c_is_success_with_a_summary(profile: dict[str, str]) -> None:
         for _ in range(20):
             assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert b"losses:" in process.stderr.read()
 
 
@@ -158,5 +158,5 @@ def test_a_slow_reader_loses_nothing(tmp_path: Path, unbuffered: str) -> None:
         assert process.stdout is not None
         time.sleep(1.0)
         received = process.stdout.read().splitlines()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert received == frames

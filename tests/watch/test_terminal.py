@@ -30,7 +30,7 @@ class Terminal:
     def _tmux(self, *arguments: str) -> str:
         assert TMUX is not None
         result = subprocess.run(
-            [TMUX, "-L", self._socket, *arguments], capture_output=True, text=True, timeout=20
+            [TMUX, "-L", self._socket, *arguments], capture_output=True, text=True, timeout=60
         )
         return result.stdout
 
@@ -43,7 +43,7 @@ class Terminal:
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
 
-    def until(self, condition: Callable[[str], bool], *, history: bool = False, seconds: float = 20.0) -> str:
+    def until(self, condition: Callable[[str], bool], *, history: bool = False, seconds: float = 60.0) -> str:
         """The screen, once it looks as expected."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
