@@ -26,7 +26,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import BlockBuild
-from flashctl.builder.budget import Refusal
+from flashctl.builder.budget import Budget, Refusal
 from flashctl.builder.schedule import Schedule
 from flashctl.builder.work import BlockWork, Extension, ForcedTransactionFailed, JobLimits, Made
 from flashctl.core import defects
@@ -49,6 +49,9 @@ _LOG = logging.getLogger(__name__)
 SEAL_SHARE: Final = 0.15
 """Part of an interval kept for the seal: filling stops that much before the next flashblock is due. A seal
 takes 28 us for each transfer in it, so of 200 ms this covers 1,000 of them; after more it is late."""
+
+PATIENCE_SHARE: Final = 0.05
+"""Part of an interval after which a flashblock no longer waits for a long transaction."""
 
 Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
@@ -131,6 +134,8 @@ class PayloadJob:
         )
         self._sealed: SealedBlock | None = None
         self._failure: FlashctlError | None = None
+        self._extension: asyncio.Future[Extension] | None = None
+        """What a thread is doing, which may have begun for a flashblock that is out already."""
         self._opened = asyncio.Event()
         self._ended = asyncio.Event()
         self._index = 0
@@ -172,6 +177,8 @@ class PayloadJob:
         finally:
             self._work.abandon()
             self._opened.set()
+            if self._extension is not None:
+                self._extension.cancel()
 
     async def _build_flashblocks(self) -> None:
         """The flashblocks after index 0."""
@@ -187,15 +194,41 @@ class PayloadJob:
         for index, at_ms in enumerate(times, 1):
             if await self._ends_before(start + at_ms / 1000):
                 return
-            due = start + times[index] / 1000 if index < len(times) else start + at_ms / 1000 + interval
-            until = due - SEAL_SHARE * interval
-            offers = self._queue.best(self._build.base_fee, self._build.nonce_of, passed)
-            extension = await self._in_thread(self._work.extend, index, offers, budget, until)
-            self._settle(extension)
-            if self._ended.is_set() or extension.made is None:
+            now = start + at_ms / 1000
+            due = start + times[index] / 1000 if index < len(times) else now + interval
+            made = await self._flashblock(index, budget, now, due - SEAL_SHARE * interval, passed)
+            if made is None or self._ended.is_set():
                 return
-            self._publish(extension.made)
+            self._publish(made)
         self._end(Ending.COMPLETE)
+
+    async def _flashblock(
+        self, index: int, budget: Budget, at: float, until: float, passed: dict[bytes, int]
+    ) -> Made | None:
+        """The flashblock whose time it is; None if the job ended.
+
+        A long transaction does not delay it: what was there before is published, and the transaction becomes
+        part of the flashblock that is due when it has ended.
+        """
+        patience = PATIENCE_SHARE * self._schedule.interval_ms / 1000
+        look_at = at + patience
+        while not self._ended.is_set():
+            running = self._extension
+            if running is None:
+                offers = self._queue.best(self._build.base_fee, self._build.nonce_of, passed)
+                work = self._in_thread(self._work.extend, index, offers, budget, until)
+                running = self._extension = asyncio.ensure_future(work)
+            await asyncio.wait({running}, timeout=max(0.0, look_at - self._clock()))
+            if running.done():
+                self._extension = None
+                extension = running.result()
+                self._settle(extension)
+                if extension.made is not None:
+                    return extension.made
+            elif (made := self._work.take(index)) is not None:
+                return await self._in_thread(self._work.written, made)
+            look_at = self._clock() + patience
+        return None
 
     def resolve(self) -> SealedBlock | None:
         """End the job with what there is: getPayload's answer. None, and no end, before index 0."""

@@ -2,17 +2,18 @@
 
     force   the forced transactions, and the seal of index 0
     extend  what the pool offers within a flashblock's budget, and the seal of that flashblock
+    take    from the event loop: the block as of before the long transaction that is running
     stop    from the event loop: what runs ends at its next look at the clock, and nothing is sealed any more
 
-A job asks for one thing at a time, so everything here but `stop` and `abandon` belongs to whichever thread
-does that. What it learns about the pool (refusals, transactions to drop) it hands back: the pool lives on the
-event loop.
+A job asks for one thing at a time, so everything else here belongs to whichever thread does that. What it
+learns about the pool (refusals, transactions to drop) it hands back.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,6 +43,9 @@ pool of 10,000 would take longer than the flashblock."""
 _REASONS_OF_THE_BLOCK: Final = (Rejection.BLOCK_GAS, Rejection.DA_FOOTPRINT, Rejection.ACTIVATION_BLOCK)
 """Rejections that another block need not repeat."""
 
+
+LONG_GAS: Final = 1_000_000
+"""Before a transaction that may take so much (20 ms) the block is sealed: no flashblock waits for it."""
 
 LEAST_FILL_S: Final = 0.005
 """Executing goes on for so long however late it is, or a busy machine would build empty blocks."""
@@ -107,8 +111,7 @@ class Extension:
     """What became of one flashblock's share of the pool."""
 
     made: Made | None = None
-    """None if the work was called off."""
-    added: list[TxEnvelope] = field(default_factory=list)
+    """None if the work was called off, or if `take` has taken what there was before the last transaction."""
     refusals: list[Refusal] = field(default_factory=list)
     """Of transactions that did not fit."""
     dropped: list[bytes] = field(default_factory=list)
@@ -147,6 +150,13 @@ class BlockWork:
         self._publishes = publishes
         self._clock = clock
         self._changed: Mapping[int, Account | None] = {}
+        self._added: list[TxEnvelope] = []
+        """What was executed since the last flashblock."""
+        self._lock = threading.Lock()
+        """Around what `take` shares with the thread that builds."""
+        self._ahead: Made | None = None
+        self._is_out = False
+        """Whether `_ahead` was taken."""
         self._running: Deadline | None = None
         self._stopped = False
         self._abandoned = False
@@ -166,6 +176,17 @@ class BlockWork:
         running = self._running
         if running is not None:
             running.expire()
+
+    def take(self, index: int) -> Made | None:
+        """The block before the long transaction that is running, to be published as flashblock `index` while
+        it goes on; None if none is. Taken again, for the next flashblock, it adds nothing.
+        """
+        with self._lock:
+            ahead = self._ahead
+            if ahead is None or self._stopped:
+                return None
+            self._ahead, self._is_out = replace(ahead, added=()), True
+            return replace(ahead, index=index)
 
     # ---- in the thread that builds --------------------------------------------------------------
 
@@ -192,7 +213,10 @@ class BlockWork:
             except ExecutionTimeout:
                 raise Stopped("abandoned") from None
         self._running = None
-        return self._seal(0, envelopes)
+        self._added = list(envelopes)
+        made = self.written(self._seal(0))
+        self._added = []
+        return made
 
     def budget(self, flashblocks: int) -> Budget:
         """The limits of the block in equal steps; once the forced transactions are executed."""
@@ -218,8 +242,14 @@ class BlockWork:
         until = max(until, self._clock() + LEAST_FILL_S)
         misfits = 0
         while misfits < MISFITS_IN_A_ROW and not self._stopped and (envelope := offers.next()) is not None:
-            if self._admits(envelope, index, budget, extension) and self._executes(envelope, extension):
-                extension.added.append(envelope)
+            is_executed = False
+            if self._admits(envelope, index, budget, extension):
+                if envelope.tx.gas_limit >= LONG_GAS:
+                    self._ahead = self._seal(index)
+                is_executed = self._executes(envelope, extension)
+                if self._is_taken(envelope, is_executed=is_executed):
+                    return extension
+            if is_executed:
                 misfits = 0
             else:
                 offers.skip_sender(envelope.sender)
@@ -227,8 +257,19 @@ class BlockWork:
             if self._clock() >= until:
                 break
         if not self._stopped:
-            extension.made = self._seal(index, tuple(extension.added))
+            extension.made = self.written(self._seal(index))
+            self._added = []
         return extension
+
+    def _is_taken(self, envelope: TxEnvelope, *, is_executed: bool) -> bool:
+        """Whether a flashblock went out while the transaction ran, which then begins the next one."""
+        with self._lock:
+            is_taken, self._is_out, self._ahead = self._is_out, False, None
+            if is_taken:
+                self._added = []
+            if is_executed:
+                self._added.append(envelope)
+        return is_taken
 
     def _admits(self, envelope: TxEnvelope, index: int, budget: Budget, extension: Extension) -> bool:
         tx = envelope.tx
@@ -266,9 +307,13 @@ class BlockWork:
             self._running = None
         return True
 
-    def _seal(self, index: int, added: tuple[TxEnvelope, ...]) -> Made:
+    def _seal(self, index: int) -> Made:
+        """Everything so far; cheap if nothing was executed since the last time."""
         sealed = self._build.seal()
         # A dictionary of its own for every flashblock, which may be published later than the next is made.
         self._changed = {**self._changed, **sealed.diff.accounts}
-        made = Made(self._payload_id, index, sealed, added, self._changed, self._publishes)
+        return Made(self._payload_id, index, sealed, tuple(self._added), self._changed, self._publishes)
+
+    def written(self, made: Made) -> Made:
+        """A flashblock with its message; any thread may write one."""
         return replace(made, message=self._write(made)) if self._publishes else made

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from support.chains import ask, memory_chain, transfer
@@ -23,7 +25,7 @@ from flashctl.eth.transactions import DepositTx, encode_transaction
 from flashctl.evm.world import World
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.envelope import TxEnvelope
-from flashctl.op.execution import SealedBlock, execute_block
+from flashctl.op.execution import BlockExecution, SealedBlock, execute_block
 
 FAST = Schedule(block_time_ms=200, interval_ms=40)
 """Five flashblocks in a fifth of a second: the same shape as ten in two."""
@@ -60,11 +62,18 @@ class Bench:
     def __post_init__(self) -> None:
         self.queue = TransactionQueue(self.chain)
 
-    def job(self, attributes: PayloadAttributes | None = None, limits: JobLimits | None = None) -> PayloadJob:
+    def job(
+        self,
+        attributes: PayloadAttributes | None = None,
+        limits: JobLimits | None = None,
+        left_s: float = FAST.block_time_ms / 1000,
+    ) -> PayloadJob:
+        """A job that begins `left_s` before the end of its slot."""
         attributes = attributes or ask(self.chain)
         build = EmbeddedBackend(self.chain).build(self.chain.head, attributes)
-        # The chain's time stands still in 2023, so the clock is moved to the start of the slot.
-        shift = attributes.timestamp - FAST.block_time_ms / 1000 - time.time()
+        # The chain's time stands still in 2023, so the clock is moved to the start of the slot. It goes at a
+        # tenth of its speed: on a busy machine, too, a flashblock has time for its transactions.
+        start, begun = attributes.timestamp - left_s, time.monotonic()
         return PayloadJob(
             b"\x03" + bytes(7),
             build,
@@ -73,7 +82,7 @@ class Bench:
             FAST,
             limits or JobLimits(),
             self.recorder,
-            clock=lambda: time.time() + shift,
+            clock=lambda: start + (time.monotonic() - begun) / 10,
         )
 
     def run(self, job: PayloadJob) -> None:
@@ -247,10 +256,7 @@ def test_without_the_pool_the_block_is_the_forced_list_and_nothing_is_published(
 
 def test_a_late_request_has_fewer_flashblocks() -> None:
     bench = Bench()
-    job = bench.job()
-    start = time.time()
-    job._clock = lambda: job.attributes.timestamp - 0.09 + (time.time() - start)
-    bench.run(job)
+    bench.run(bench.job(left_s=0.09))
     assert [made.index for made in bench.recorder.flashblocks] == [0, 1, 2, 3]
 
 
@@ -309,3 +315,72 @@ def test_hundreds_that_pay_well_and_cannot_run_keep_nobody_out() -> None:
     bench.run(bench.job())
     assert [envelope for made in bench.recorder.flashblocks[1:] for envelope in made.added] == [honest]
     assert bench.queue.counts() == (1, 300)
+
+
+@pytest.mark.parametrize("released_by", [1, 2, 3])
+def test_no_flashblock_waits_for_a_long_transaction(
+    released_by: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench()
+    first, long, last = transfer(1, tip=10**10), transfer(0, gas_limit=2_000_000), transfer(2, tip=1)
+    for envelope in (first, long, last):
+        bench.queue.add(envelope)
+    gate = threading.Event()
+    execute = BlockExecution.execute
+
+    def gated(self: BlockExecution, envelope: TxEnvelope, **options: Any) -> object:
+        if envelope is long:
+            assert gate.wait(20)
+        return execute(self, envelope, **options)
+
+    monkeypatch.setattr(BlockExecution, "execute", gated)
+    bench.recorder.on_made = lambda made: gate.set() if made.index == released_by else None
+    bench.run(bench.job(limits=JobLimits(tx_time_s=60)))
+    flashblocks = bench.recorder.flashblocks
+    assert [made.index for made in flashblocks] == [0, 1, 2, 3, 4, 5]
+    assert flashblocks[1].added == (first,)
+    assert [made.added for made in flashblocks[2 : released_by + 1]] == [()] * (released_by - 1)
+    # It is in the next flashblock, or in the one after it if that was due at once.
+    rest = [envelope for made in flashblocks[released_by + 1 :] for envelope in made.added]
+    assert rest == [long, last]
+    raws: tuple[bytes, ...] = ()
+    for made in flashblocks:
+        raws += tuple(envelope.raw for envelope in made.added)
+        assert made.sealed.block.transactions == raws
+        assert bench.executed_again(made).root == made.sealed.header.state_root
+        for address, account in made.changed.items():
+            assert made.sealed.world.account(address) == account
+
+
+def test_a_payload_fetched_while_a_long_transaction_runs_is_what_was_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    first, gate, execute = transfer(1, tip=10**10), threading.Event(), BlockExecution.execute
+    # JUMPDEST PUSH0 JUMP: runs until its gas is gone, or until it looks at the clock.
+    long = transfer(0, to=None, data=b"\x5b\x5f\x56", gas_limit=5_000_000)
+
+    def gated(self: BlockExecution, envelope: TxEnvelope, **options: Any) -> object:
+        if envelope is long:
+            assert gate.wait(20)
+        return execute(self, envelope, **options)
+
+    monkeypatch.setattr(BlockExecution, "execute", gated)
+    bench.queue.add(first)
+    bench.queue.add(long)
+
+    async def scenario() -> None:
+        job = bench.job(limits=JobLimits(tx_time_s=60))
+        out = asyncio.Event()
+        bench.recorder.on_made = lambda made: out.set() if made.index == 2 else None
+        running = asyncio.create_task(job.run())
+        await out.wait()
+        sealed = job.resolve()
+        gate.set()
+        await running
+        assert sealed is not None and sealed is bench.recorder.flashblocks[-1].sealed
+        assert sealed.envelopes[1:] == (first,)
+
+    asyncio.run(scenario())
+    assert [made.index for made in bench.recorder.flashblocks] == [0, 1, 2]
+    assert bench.queue.get(long.hash) is not None
