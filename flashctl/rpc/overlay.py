@@ -380,7 +380,6 @@ class Overlay:
 
     def _give_up(self, held: HeldPayload, error: Exception) -> None:
         """Leave the rest of a payload and what is on top of it to the canonical chain."""
-        self.counts.diverged += 1
         if isinstance(error, FlashctlError):
             reason = "the rest does not execute"
             _LOG.warning("pending block given up: %s", error, extra={"block": held.number})
@@ -392,6 +391,7 @@ class Overlay:
             self._run = None
         self._unground(held.number)
         self._publish()
+        self.counts.diverged += 1
 
     def hopeless(self) -> list[TxEnvelope]:
         """Transactions that have been through several fetches and still lack something; told once.

@@ -105,7 +105,7 @@ def test_pending_survives_flashblocks_out_of_order() -> None:
             flashblock = block.flashblocks[index]
             made.hub.publish(encode(flashblock), payload_id=flashblock.payload_id, index=index)
         last = block.flashblocks[-1]
-        await made.until(lambda: made._shows(last.payload_id, last.index))
+        await made.until(lambda: made.shows(last.payload_id, last.index))
         assert made.node.follower.counts.anomalies == {}
 
     run(scenario)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
+from support.node_relay import NodeFaults, node_relay
 from support.stream_lab import StreamedBlock, StreamLab, contract, signed, word
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -21,14 +22,14 @@ from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.namespaces import EVERYTHING
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.service import Lifecycle
-from flashctl.core.wire import encode
+from flashctl.core.wire import Flashblock, encode
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.evm.calls import create_address
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.service import RpcNode
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 TARGET = b"\x99" * 20
 PROBE = contract("Probe")
@@ -55,17 +56,21 @@ class Bench:
 
     async def stream(self, block: StreamedBlock, *, upto: int | None = None, start: int = 0) -> None:
         """Publish flashblocks of a block and wait until the last of them is pending."""
-        for flashblock in block.flashblocks[start:upto]:
+        self.publish(*block.flashblocks[start:upto])
+        last = block.flashblocks[start:upto][-1]
+        await self.until(lambda: self.shows(last.payload_id, last.index))
+
+    def publish(self, *flashblocks: Flashblock) -> None:
+        """Put flashblocks on the stream."""
+        for flashblock in flashblocks:
             self.hub.publish(
                 encode(flashblock),
                 payload_id=flashblock.payload_id,
                 index=flashblock.index,
                 block_number=flashblock.block_number,
             )
-        last = block.flashblocks[start:upto][-1]
-        await self.until(lambda: self._shows(last.payload_id, last.index))
 
-    def _shows(self, payload_id: str, index: int) -> bool:
+    def shows(self, payload_id: str, index: int) -> bool:
         view = self.node.overlay.view
         return view is not None and (view.latest.payload_id, view.latest.index) == (payload_id, index)
 
@@ -100,11 +105,14 @@ async def notification(socket: ClientConnection) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def bench(*, is_told: bool = False, **settings: Any) -> AsyncIterator[Bench]:
+async def bench(
+    *, is_told: bool = False, faults: NodeFaults | None = None, **settings: Any
+) -> AsyncIterator[Bench]:
     """An overlay on port 0 with everything around it; `settings` go to RpcConfig.
 
     Args:
         is_told: Whether the overlay follows the node's newHeads.
+        faults: What a relay between overlay and node does; None for no relay.
     """
     lab, hub, life, sent = StreamLab(), Hub(), Lifecycle(), []
     methods = Methods()
@@ -128,6 +136,10 @@ async def bench(*, is_told: bool = False, **settings: Any) -> AsyncIterator[Benc
     )
     if is_told:
         config = replace(config, upstream_ws_url=upstream.websocket_url)
+    relays = contextlib.AsyncExitStack()
+    if faults is not None:
+        _, url = await relays.enter_async_context(node_relay(upstream.url, faults=faults))
+        config = replace(config, upstream_url=url)
     node = RpcNode(replace(config, **settings))
     main = asyncio.ensure_future(node.main(life))
     try:
@@ -148,6 +160,7 @@ async def bench(*, is_told: bool = False, **settings: Any) -> AsyncIterator[Benc
         life.stop()
         await main
         await life.drain()
+        await relays.aclose()
         await stream.close()
         await upstream.close()
 
