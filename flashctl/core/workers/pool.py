@@ -4,7 +4,8 @@
     answer = await pool.run(job)
     await pool.close()
 
-A process is started when there is a job that no other can take, so a service that is asked nothing has none.
+A process is started when there is a job that no other can take, so a service that is asked nothing has none;
+the one for the fast lane alone with the first, to be there when slow jobs come.
 One that dies takes the job that it ran with it, and nothing else; the next is started after a pause that
 doubles while they keep dying.
 """
@@ -245,10 +246,8 @@ class WorkerPool:
             return
         for slot in self._slots:
             starting = sum(other.is_starting for other in self._slots)
-            may_start = slot.process is None and not slot.is_starting and slot.not_before <= now
-            if may_start and self._schedule.waiting_for(slot.number) > starting:
-                slot.is_starting = True
-                self._spawn(self._start(slot))
+            if self._schedule.waiting_for(slot.number) > starting:
+                self._start_if_down(slot)
 
     def _begin(self, slot: _Slot, ticket: _Ticket, now: float) -> None:
         assert slot.process is not None
@@ -266,6 +265,12 @@ class WorkerPool:
             defects.caught("workers.job", error)
             slot.ticket = None
             self._fail(ticket, error, "broke")
+
+    def _start_if_down(self, slot: _Slot) -> None:
+        """Start a worker that is not there, if the pause after its last death is over."""
+        if slot.process is None and not slot.is_starting and slot.not_before <= time.monotonic():
+            slot.is_starting = True
+            self._spawn(self._start(slot))
 
     async def _start(self, slot: _Slot) -> None:
         slot.credit_s, slot.credited = ANSWER_BURST_S, time.monotonic()
@@ -291,6 +296,7 @@ class WorkerPool:
         match message:
             case Ready():
                 process.is_ready, slot.is_starting = True, False
+                self._start_if_down(self._slots[-1])
                 self._feed()
             case Asked(question):
                 self._answer(slot, question)
