@@ -8,6 +8,7 @@ import time
 from flashctl.builder.budget import Refusal
 from flashctl.builder.job import Ending, JobObserver, Made
 from flashctl.builder.publisher import Publisher
+from flashctl.core.arrivals import Arrivals
 from flashctl.core.metrics import Metrics
 
 __all__ = ["Observer"]
@@ -18,8 +19,11 @@ _LOG = logging.getLogger(__name__)
 class Observer(JobObserver):
     """Publishes flashblocks and keeps the builder's metrics."""
 
-    def __init__(self, metrics: Metrics, publisher: Publisher | None) -> None:
+    def __init__(
+        self, metrics: Metrics, publisher: Publisher | None, arrivals: Arrivals | None = None
+    ) -> None:
         self._publisher = publisher
+        self._arrivals = arrivals
         self.failed_in_a_row = 0
         """Payload jobs since the last one that ended otherwise."""
         self._flashblocks = metrics.counter("flashblocks", "Flashblocks sealed.")
@@ -43,6 +47,8 @@ class Observer(JobObserver):
         header = made.sealed.header
         if self._publisher is not None and made.publishes:
             self._bytes.inc(self._publisher.publish(made))
+            if self._arrivals is not None:
+                self._arrivals.arrived(envelope.hash for envelope in made.added)
         self._flashblocks.inc()
         self._transactions.inc(len(made.added))
         self._offset.observe(max(0.0, header.timestamp - time.time()))

@@ -38,6 +38,7 @@ from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_
 from flashctl.chain.providers import PendingBlock
 from flashctl.chain.store import StoreError
 from flashctl.core import defects
+from flashctl.core.arrivals import Arrivals
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -94,7 +95,8 @@ class Service:
         self.queue = TransactionQueue(self.chain, config.pool, min_tip=config.min_tip)
         self.hub = Hub()
         publisher = Publisher(self.hub, config.stream.dialect) if config.stream is not None else None
-        self.observer = Observer(self.metrics, publisher)
+        self.arrivals = Arrivals()
+        self.observer = Observer(self.metrics, publisher, self.arrivals)
         self.metrics.gauge("pool_transactions", "Transactions that wait.").set_function(
             lambda: len(self.queue)
         )
@@ -184,7 +186,7 @@ class Service:
         pending = self._pending if config.stream is not None else None
         runner = call_runner(config.workers, CallLimits().at_once, PoolFigures(self.metrics))
         life.on_stop(runner.close, "workers")
-        api = EthApi(self.chain, self.queue, pending, runner=runner)
+        api = EthApi(self.chain, self.queue, pending, runner=runner, arrivals=self.arrivals)
         for methods in (user, engine):
             api.register(methods)
             self.miner.register(methods)

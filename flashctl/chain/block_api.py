@@ -7,7 +7,7 @@ from typing import Any
 
 from flashctl.chain.blocktag import BlockHash
 from flashctl.chain.params import bool_param, hash_param, quantity_param
-from flashctl.chain.providers import TransactionPool
+from flashctl.chain.providers import PendingBlock, TransactionPool
 from flashctl.chain.resolve import BlockView, Resolver
 from flashctl.chain.views import (
     ReceiptContext,
@@ -21,7 +21,7 @@ from flashctl.chain.views import (
 )
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler
-from flashctl.eth.blocks import Block, encode_block, encode_header
+from flashctl.eth.blocks import Block, Header, encode_block, encode_header
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.receipts import encode_receipt
 from flashctl.op.envelope import TxEnvelope
@@ -36,6 +36,7 @@ class BlockApi:
         self._blocks = resolver
         self._chain = resolver.chain
         self._pool = pool
+        self._places: tuple[Header | None, dict[bytes, int]] = (None, {})
 
     def handlers(self) -> Iterator[tuple[str, Handler]]:
         """Names and handlers."""
@@ -70,7 +71,7 @@ class BlockApi:
 
     async def header_by_number(self, params: list[Any]) -> Any:
         view = self._blocks.number_param(params, 0)
-        return None if view is None else header_json(view.header)
+        return None if view is None else header_json(view.header, view.shown_hash)
 
     async def header_by_hash(self, params: list[Any]) -> Any:
         view = self._by_hash(params)
@@ -95,7 +96,9 @@ class BlockApi:
         if view is None:
             return None
         fork = self._chain.config.fork_at(view.header.timestamp)
-        return block_receipts_json(fork, view.header, view.envelopes, view.receipts)
+        return block_receipts_json(
+            fork, view.header, view.envelopes, view.receipts, block_hash=view.shown_hash
+        )
 
     async def transaction_by_hash(self, params: list[Any]) -> Any:
         tx_hash = hash_param(params, 0)
@@ -141,10 +144,18 @@ class BlockApi:
             return BlockView(block.header, block.envelopes, block.receipts), index
         pending = self._blocks.pending()
         if pending is not None:
-            for index, envelope in enumerate(pending.envelopes):
-                if envelope.hash == tx_hash:
-                    return BlockView(pending.header, pending.envelopes, pending.receipts, True), index
+            place = self._places_in(pending).get(tx_hash)
+            if place is not None:
+                return BlockView(pending.header, pending.envelopes, pending.receipts, True), place
         return None
+
+    def _places_in(self, pending: PendingBlock) -> dict[bytes, int]:
+        """Where the block being built has which transaction: looked up once for each of its flashblocks."""
+        header, places = self._places
+        if header is not pending.header:
+            places = {envelope.hash: place for place, envelope in enumerate(pending.envelopes)}
+            self._places = (pending.header, places)
+        return places
 
     def receipt(self, view: BlockView, index: int) -> dict[str, Any]:
         """The receipt object of one transaction of a block."""
@@ -158,7 +169,7 @@ class BlockApi:
         return receipt_json(
             view.envelopes[index],
             receipts[index],
-            TxPosition(header.hash, header.number, header.timestamp, index),
+            TxPosition(view.shown_hash, header.number, header.timestamp, index),
             context,
             gas_used=receipts[index].cumulative_gas_used - gas_before,
             first_log_index=sum(len(receipt.logs) for receipt in receipts[:index]),
@@ -184,12 +195,20 @@ class BlockApi:
 def _block(view: BlockView | None, full: bool) -> Any:
     if view is None:
         return None
-    return block_json(view.header, view.envelopes, view.receipts, full=full)
+    if not view.is_pending:
+        return block_json(view.header, view.envelopes, view.receipts, full=full)
+    shown = block_json(view.header, view.envelopes, view.receipts, full=full, block_hash=view.shown_hash)
+    if full:
+        for transaction in shown["transactions"]:
+            transaction["blockHash"] = None
+    return shown
 
 
 def _transaction(view: BlockView, index: int) -> dict[str, Any]:
     header = view.header
-    position = TxPosition(header.hash, header.number, header.timestamp, index)
+    # None, not zeros: what is in no block yet is shown so everywhere.
+    shown_hash = None if view.is_pending else header.hash
+    position = TxPosition(shown_hash, header.number, header.timestamp, index)
     return transaction_json(view.envelopes[index], position, header.base_fee_per_gas, view.receipts[index])
 
 

@@ -36,6 +36,7 @@ from flashctl.chain.simulate_api import SimulateApi
 from flashctl.chain.state_api import StateApi
 from flashctl.chain.subscriptions import Subscriptions
 from flashctl.chain.trace_api import TraceApi
+from flashctl.core.arrivals import Arrivals
 from flashctl.core.jsonrpc.errors import method_not_found
 from flashctl.core.jsonrpc.methods import Handler, Methods
 from flashctl.eth.hexdata import quantity, to_hex
@@ -58,6 +59,7 @@ class EthApi:
         pending: PendingProvider | None = None,
         limits: CallLimits | None = None,
         runner: CallRunner | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         """A surface over `chain`.
 
@@ -66,6 +68,8 @@ class EthApi:
             pending: The block being built; without one `pending` is the latest block.
             limits: Of eth_call and its relatives.
             runner: Who executes them; threads of this process if left out.
+            arrivals: Told by the builder what is in the block being built; without it, who waits for a
+                receipt waits for the sealed block.
         """
         resolver = Resolver(chain, pending)
         limits = limits or CallLimits()
@@ -81,7 +85,7 @@ class EthApi:
             FeeApi(resolver),
             FilterApi(resolver, pool),
         ]
-        self._pool = PoolApi(chain, pool, self._blocks) if pool is not None else None
+        self._pool = PoolApi(chain, pool, self._blocks, arrivals or Arrivals()) if pool is not None else None
         self._subscriptions = Subscriptions(chain, pool)
 
     def register(self, methods: Methods) -> None:
@@ -104,6 +108,8 @@ class EthApi:
     def close(self) -> None:
         """Stop listening to the chain."""
         self._subscriptions.close()
+        if self._pool is not None:
+            self._pool.close()
 
     def _handlers(self) -> Iterator[tuple[str, Handler]]:
         yield "eth_chainId", self.chain_id

@@ -35,7 +35,7 @@ def logs_of(view: BlockView, wanted: LogFilter, *, removed: bool = False) -> lis
     found: list[dict[str, Any]] = []
     log_index = 0
     for index, (envelope, receipt) in enumerate(zip(view.envelopes, view.receipts, strict=True)):
-        position = TxPosition(header.hash, header.number, header.timestamp, index)
+        position = TxPosition(view.shown_hash, header.number, header.timestamp, index)
         for log in receipt.logs:
             if wanted.matches(log):
                 found.append(log_json(log, position, envelope.hash, log_index, removed=removed))

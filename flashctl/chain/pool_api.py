@@ -12,10 +12,12 @@ from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.params import address_param, bytes_param, quantity_param
 from flashctl.chain.providers import TransactionPool
 from flashctl.chain.views import transaction_json
+from flashctl.core.arrivals import Arrivals
 from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Handler, optional
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import quantity, to_hex
+from flashctl.eth.keccak import keccak256
 from flashctl.eth.transactions import DepositTx
 from flashctl.op.envelope import TxEnvelope
 
@@ -24,8 +26,8 @@ __all__ = ["MAX_SYNC_MS", "PoolApi"]
 MAX_SYNC_MS: Final = 6_000
 """Longest and default wait of eth_sendRawTransactionSync: Base's, three blocks."""
 
-SYNC_POLL_S: Final = 0.02
-"""How often the block being built is looked at while somebody waits: ten times a flashblock."""
+MAX_NAMED_BLOCKS: Final = 4
+"""Of one change of the head, the newest: those who wait for their transactions hear of what is in them."""
 
 SLICE_S: Final = 0.002
 """How long the writing of the pool's content holds the event loop at a stretch."""
@@ -37,10 +39,22 @@ CONFIRMATION_TIMEOUT: Final = 4
 class PoolApi:
     """Methods of the transaction pool. Lives on the event loop."""
 
-    def __init__(self, chain: Chain, pool: TransactionPool, blocks: BlockApi) -> None:
+    def __init__(self, chain: Chain, pool: TransactionPool, blocks: BlockApi, arrivals: Arrivals) -> None:
+        """Nobody waits yet.
+
+        Args:
+            arrivals: Told by whoever builds what is in the block being built.
+        """
         self._chain = chain
         self._pool = pool
         self._blocks = blocks
+        self._arrivals = arrivals
+        self._leave: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """Stop listening to the chain."""
+        if self._leave is not None:
+            self._leave()
 
     def handlers(self) -> Iterator[tuple[str, Handler]]:
         """Names and handlers."""
@@ -61,22 +75,20 @@ class PoolApi:
             timeout_ms = quantity_param(params, 1, "timeout")
         if timeout_ms > MAX_SYNC_MS:
             raise invalid_params(f"time out too long, timeout: {timeout_ms} ms, max: {MAX_SYNC_MS} ms")
-        changed = asyncio.Event()
+        self._listen()
+        tx_hash = keccak256(bytes_param(params, 0, "transaction"))
         # Before the transaction is sent: what is in a block the next moment must not be missed.
-        leave = self._chain.subscribe(_waker(changed))
-        try:
-            envelope = await self._add(params)
-            async with asyncio.timeout(timeout_ms / 1000):
-                return await self._receipt(envelope.hash, changed)
-        except TimeoutError:
+        with self._arrivals.expect(tx_hash) as arrived:
+            await self._add(params)
+            receipt = await self._receipt(tx_hash, arrived, timeout_ms / 1000)
+        if receipt is None:
             raise RpcError(
                 CONFIRMATION_TIMEOUT,
-                f"Transaction {to_hex(envelope.hash)} was added to the mempool but wasn't confirmed within "
+                f"Transaction {to_hex(tx_hash)} was added to the mempool but wasn't confirmed within "
                 f"{timeout_ms} ms.",
-                to_hex(envelope.hash),
-            ) from None
-        finally:
-            leave()
+                to_hex(tx_hash),
+            )
+        return receipt
 
     async def status(self, params: list[Any]) -> dict[str, str]:
         pending, queued = self._pool.counts()
@@ -118,26 +130,40 @@ class PoolApi:
             # A refusal is the pool's, not the transport's: geth answers all of them with -32000.
             raise RpcError(Code.SERVER_ERROR, str(error)) from None
 
-    async def _receipt(self, tx_hash: bytes, changed: asyncio.Event) -> dict[str, Any]:
-        while True:
-            changed.clear()
+    async def _receipt(
+        self, tx_hash: bytes, arrived: asyncio.Event, timeout_s: float
+    ) -> dict[str, Any] | None:
+        """None if it is in no block in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    await arrived.wait()
+                    arrived.clear()
+                    found = self._blocks.find(tx_hash)
+                    # None: the block it was in was given up.
+                    if found is not None:
+                        return self._blocks.receipt(*found)
+        except TimeoutError:
+            # A head that jumped by many blocks does not name all that is in them.
             found = self._blocks.find(tx_hash)
-            if found is not None:
-                return self._blocks.receipt(*found)
-            try:
-                async with asyncio.timeout(SYNC_POLL_S):
-                    await changed.wait()
-            except TimeoutError:
-                continue
+            return None if found is None else self._blocks.receipt(*found)
 
+    def _listen(self) -> None:
+        """Hear of what is sealed, from when somebody first waits."""
+        if self._leave is not None:
+            return
+        loop = asyncio.get_running_loop()
 
-def _waker(event: asyncio.Event) -> Callable[[HeadChange], None]:
-    loop = asyncio.get_running_loop()
+        def carry(change: HeadChange) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._on_head, change)
 
-    def wake(change: HeadChange) -> None:
-        loop.call_soon_threadsafe(event.set)
+        self._leave = self._chain.subscribe(carry)
 
-    return wake
+    def _on_head(self, change: HeadChange) -> None:
+        if self._arrivals.is_awaited:
+            for block in change.new[-MAX_NAMED_BLOCKS:]:
+                self._arrivals.arrived(envelope.hash for envelope in block.envelopes)
 
 
 def _by_nonce(envelopes: Iterable[TxEnvelope], show: Callable[[TxEnvelope], Any]) -> dict[str, Any]:

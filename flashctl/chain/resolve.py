@@ -16,6 +16,7 @@ from flashctl.chain.call_jobs import Setting
 from flashctl.chain.call_source import NewNodes, WorldSource
 from flashctl.chain.chain import Chain
 from flashctl.chain.providers import PendingBlock, PendingProvider
+from flashctl.chain.views import PENDING_HASH
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import required
 from flashctl.eth.blocks import Header
@@ -35,6 +36,13 @@ class BlockView:
     envelopes: Sequence[TxEnvelope]
     receipts: Sequence[Receipt]
     is_pending: bool = False
+
+    @property
+    def shown_hash(self) -> bytes:
+        """The hash that callers see: zeros while the block is built, whose hash changes with every flashblock
+        and is that of no block that anybody will ever find.
+        """
+        return PENDING_HASH if self.is_pending else self.header.hash
 
 
 class Resolver:

@@ -34,6 +34,10 @@ per-account slots of common pools, at some hundred transactions a second."""
 _TICK_S = 0.05
 """Transactions go out in one batch per tick: steady within a flashblock, cheap at high rates."""
 
+_BATCH = 500
+"""Transactions of one tick at most: half of what a server takes in a batch. What a pause held up is not sent
+all at once afterwards, it is left out."""
+
 _PAUSE_S = 1.0
 """After the endpoint did not answer; a run that is stopping ends meanwhile."""
 
@@ -77,14 +81,26 @@ class Traffic:
         while True:
             await asyncio.sleep(_TICK_S)
             total = int((time.monotonic() - started) * self._rate)
-            batch = [next(senders) for _ in range(total - due)]
+            batch = [next(senders) for _ in range(min(total - due, _BATCH))]
             due = total
             if batch:
                 try:
                     await self._send(batch)
                 except FlashctlError as error:
                     _log.warning("traffic paused: %s", error)
-                    await asyncio.sleep(_PAUSE_S)
+                    await self._resume()
+
+    async def _resume(self) -> None:
+        """Once the endpoint answers again: which of the batch it took is not known, so its nonces count."""
+        while True:
+            await asyncio.sleep(_PAUSE_S)
+            try:
+                for account in self._accounts:
+                    await self._reload_nonce(account)
+            except FlashctlError as error:
+                _log.debug("traffic still paused: %s", error)
+                continue
+            return
 
     async def _start(self) -> None:
         richest = 0
@@ -105,12 +121,13 @@ class Traffic:
     async def _send(self, batch: list[TrafficAccount]) -> None:
         calls = [("eth_sendRawTransaction", [to_hex(self._transfer(account))]) for account in batch]
         answers = await self._client.batch(calls)
-        for account, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, RpcError):
-                self.refused += 1
-                await self._reload_nonce(account)
-            else:
-                self.sent += 1
+        refused = [
+            account for account, answer in zip(batch, answers, strict=True) if isinstance(answer, RpcError)
+        ]
+        self.refused += len(refused)
+        self.sent += len(batch) - len(refused)
+        for account in {account.address: account for account in refused}.values():
+            await self._reload_nonce(account)
 
     def _transfer(self, account: TrafficAccount) -> bytes:
         unsigned = FeeMarketTx(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.devnet_chain import GWEI, address, build, mine, open_devnet, sign
+from support.devnet_chain import GWEI, address, build, encode_call, mine, open_devnet, sign
 from support.node_lab import PROBE, PROBE_AT, start
 from support.rpc_lab import ListSubscription, running
 
@@ -77,7 +77,7 @@ def test_sending_and_waiting() -> None:
         preconfirmed = sign(0, 5, to=address(1), value=1)
         waiting = asyncio.create_task(node.rpc("eth_sendRawTransactionSync", to_hex(preconfirmed), 5000))
         await asyncio.sleep(0.01)
-        node.pending = build(node.chain, [preconfirmed])
+        node.build_on(build(node.chain, [preconfirmed]))
         assert (await waiting)["blockNumber"] == "0x5"
         late = sign(0, 6, to=address(1), value=1)
         error = await node.rpc.error("eth_sendRawTransactionSync", to_hex(late), 30)
@@ -85,6 +85,45 @@ def test_sending_and_waiting() -> None:
         assert "wasn't confirmed within 30 ms" in error.message
         too_long = await node.rpc.error("eth_sendRawTransactionSync", to_hex(late), 6001)
         assert too_long.message == "time out too long, timeout: 6001 ms, max: 6000 ms"
+
+    running(body)
+
+
+def test_waiting_looks_at_nothing_until_there_is_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each caller once looked through the block being built fifty times a second."""
+
+    async def body() -> None:
+        node = start()
+        looked: list[bytes] = []
+        find = node.api._blocks.find
+        monkeypatch.setattr(node.api._blocks, "find", lambda tx_hash: looked.append(tx_hash) or find(tx_hash))
+        raw = sign(0, 4, to=address(1), value=1)
+        waiting = asyncio.create_task(node.rpc("eth_sendRawTransactionSync", to_hex(raw)))
+        await asyncio.sleep(0.1)
+        assert looked == []
+        node.build_on(build(node.chain, [raw]))
+        assert (await waiting)["transactionIndex"] == "0x1"
+        assert len(looked) == 1
+
+    running(body)
+
+
+def test_what_is_not_sealed_shows_no_hash_that_will_never_be() -> None:
+    async def body() -> None:
+        node = start()
+        raw = sign(0, 4, to=PROBE_AT, data=encode_call(PROBE, "emitNotes(uint256)", 1))
+        node.build_on(build(node.chain, [raw]))
+        zeros = "0x" + "00" * 32
+        receipt = await node.rpc("eth_getTransactionReceipt", to_hex(keccak256(raw)))
+        assert receipt["blockHash"] == zeros and receipt["logs"][0]["blockHash"] == zeros
+        logs = await node.rpc("eth_getLogs", {"fromBlock": "pending", "toBlock": "pending"})
+        assert logs[0]["blockHash"] == zeros
+        receipts = await node.rpc("eth_getBlockReceipts", "pending")
+        assert {shown["blockHash"] for shown in receipts} == {zeros}
+        block = await node.rpc("eth_getBlockByNumber", "pending", True)
+        assert block["hash"] == zeros and block["transactions"][1]["blockHash"] is None
+        assert (await node.rpc("eth_getHeaderByNumber", "pending"))["hash"] == zeros
+        assert (await node.rpc("eth_getTransactionByHash", to_hex(keccak256(raw))))["blockHash"] is None
 
     running(body)
 

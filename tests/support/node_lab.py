@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from support.devnet_chain import GWEI, address, contract, encode_call, mine, open_devnet, sign, sign_raw
@@ -13,6 +13,7 @@ from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.chain.eth_api import EthApi
 from flashctl.chain.providers import PendingBlock
+from flashctl.core.arrivals import Arrivals
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode_bytes, encode_uint, join_list
@@ -38,7 +39,13 @@ class Node:
     api: EthApi
     rpc: Caller
     blocks: list[ChainBlock]
+    arrivals: Arrivals = field(default_factory=Arrivals)
     pending: SealedBlock | None = None
+
+    def build_on(self, sealed: SealedBlock) -> None:
+        """Make this the block being built, and say so."""
+        self.pending = sealed
+        self.arrivals.arrived(envelope.hash for envelope in sealed.envelopes)
 
 
 PROBE_AT, TOKEN_AT = created(0, 0), created(1, 0)
@@ -55,7 +62,7 @@ def start(limits: CallLimits | None = None, grown: bool = True, **genesis: Any) 
             return None
         return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
 
-    node.api = EthApi(chain, pool, pending, limits)
+    node.api = EthApi(chain, pool, pending, limits, arrivals=node.arrivals)
     node.api.register(methods)
     if grown:
         node.blocks = grow(chain)
