@@ -58,10 +58,13 @@ def as_ethereum(value: Any) -> Any:
 
 def is_beyond_schema(shown: Any) -> bool:
     """Whether the schema has no word for an answer: a deposit, a waiting transaction (which every client
-    shows without a block), an empty list that two of its alternatives describe.
+    shows without a block) alone or in a block being built, an empty list that two of its alternatives
+    describe.
     """
     if not isinstance(shown, dict):
         return shown == []
+    if any(isinstance(inner, dict) and is_beyond_schema(inner) for inner in shown.get("transactions") or ()):
+        return True
     return "sourceHash" in shown or ("blockHash" in shown and shown["blockHash"] is None)
 
 
