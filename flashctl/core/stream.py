@@ -58,6 +58,7 @@ __all__ = [
     "StreamItem",
     "StreamOptions",
     "check_stream_url",
+    "retry_after",
     "subscribe",
 ]
 
@@ -209,7 +210,7 @@ async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncGene
             if refusal is not None and not has_worked:
                 raise refusal from None
             reason = hide_secrets(_reason(error), url)
-            asked_s = _retry_after(error, time.time())
+            asked_s = retry_after(error, time.time())
         if time.monotonic() - started >= settings.backoff.stable_after_s:
             attempt = 0
         delay = settings.backoff.delay(attempt, random.random()) + asked_s if settings.reconnect else 0.0
@@ -314,7 +315,7 @@ def _refusal(error: BaseException, shown: str, url: str) -> FlashctlError | None
     return None
 
 
-def _retry_after(error: BaseException, now: float) -> float:
+def retry_after(error: BaseException, now: float) -> float:
     """The seconds for which the server asks to be left alone, 0 if it does not say; `now` is wall clock."""
     if not isinstance(error, InvalidStatus):
         return 0.0

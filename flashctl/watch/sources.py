@@ -23,6 +23,7 @@ from flashctl.core.stream import (
     NotAStream,
     StreamItem,
     StreamOptions,
+    retry_after,
     subscribe,
 )
 from flashctl.core.urls import mask_url
@@ -180,13 +181,15 @@ async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Ite
     """The messages of a node's `eth_subscribe` to flashblocks, with reconnects.
 
     Raises:
-        ProtocolError: The node refuses the subscription.
+        NotAStream, ProtocolError: There is no endpoint, or it refuses the subscription, at the first attempt;
+            a node that has worked is waited for.
     """
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus, WebSocketException
 
-    shown, backoff, attempt = mask_url(url), Backoff(), 0
+    shown, backoff, attempt, has_worked = mask_url(url), Backoff(), 0, False
     while True:
+        asked_s = 0.0
         try:
             async with connect(
                 url, additional_headers=dict(config.headers), max_size=config.max_frame, compression=None
@@ -197,6 +200,7 @@ async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Ite
                     f'{{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["{_SUBSCRIPTION}"]}}'
                 )
                 _check_subscription(await connection.recv(), shown)
+                has_worked = True
                 updates = BlockUpdates()
                 async for message in connection:
                     data = _plain_message(message.encode() if isinstance(message, str) else message, updates)
@@ -205,13 +209,20 @@ async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Ite
                     )
                 reason = "closed by the server"
         except InvalidStatus as error:
-            raise NotAStream(f"{shown} is no WebSocket endpoint: HTTP {error.response.status_code}") from None
+            status = error.response.status_code
+            if not has_worked and status not in (429, 500, 502, 503, 504):
+                raise NotAStream(f"{shown} is no WebSocket endpoint: HTTP {status}") from None
+            reason, asked_s = f"HTTP {status}", retry_after(error, time.time())
+        except ProtocolError as error:
+            if not has_worked:
+                raise
+            reason = str(error)
         except (OSError, TimeoutError, WebSocketException) as error:
             reason = str(error) or type(error).__name__
         if not config.reconnect:
             yield Disconnected(shown, reason, 0.0)
             return
-        delay = backoff.delay(attempt, random.random())
+        delay = backoff.delay(attempt, random.random()) + asked_s
         attempt += 1
         yield Disconnected(shown, reason, delay)
         await asyncio.sleep(delay)
