@@ -14,6 +14,7 @@ from flashctl.errors import DataError
 __all__ = [
     "MAX_DECOMPRESSED_BYTES",
     "MAX_FRAME_BYTES",
+    "ZSTD_MAGIC",
     "FrameTooLarge",
     "InvalidFlashblock",
     "compress",
@@ -27,7 +28,7 @@ for ten."""
 MAX_DECOMPRESSED_BYTES: Final = 32 * 1024 * 1024
 """Largest message after decompression; Base's own client stops at the same figure."""
 
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _JSON_SPACE: Final = b" \t\r\n"
 
 
@@ -73,7 +74,7 @@ def unpack(
     # brotli first would cost an exception for every frame of a plain stream.
     if not binary or raw.lstrip(_JSON_SPACE)[:1] == b"{":
         return raw
-    if raw.startswith(_ZSTD_MAGIC):
+    if raw.startswith(ZSTD_MAGIC):
         return _unpack_zstd(raw, max_decompressed)
     return _unpack_brotli(raw, max_decompressed)
 

@@ -152,6 +152,8 @@ class StreamOptions:
     come as items, in order. For a consumer to which 0.3 ms a message matters (core/direct.py)."""
     link: LinkStats | None = None
     """Filled with what pings find out; only beside `direct`."""
+    may_be_silent: Callable[[], bool] | None = None
+    """Asked when the silence limit is reached: whether an answered ping is life enough for now."""
     reconnect: bool = True
     """False: one connection; the iterator ends with it."""
     patient: bool = False
@@ -244,6 +246,9 @@ async def _frames(
         except TimeoutError:
             patience = _patience_left(connection, settings.silence_timeout_s)
             if patience > 0:
+                continue
+            if settings.may_be_silent is not None and settings.may_be_silent():
+                patience = settings.silence_timeout_s
                 continue
             raise TimeoutError(f"no frame for {settings.silence_timeout_s:g} s") from None
         patience = settings.silence_timeout_s

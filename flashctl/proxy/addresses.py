@@ -9,12 +9,15 @@ gives a customer: counting single addresses would be no limit at all.
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 
 from flashctl.core.hub import Request
 from flashctl.errors import UsageError
 
 __all__ = ["ClientAddresses", "InvalidNetwork", "parse_forwarded_address"]
+
+_LOG = logging.getLogger(__name__)
 
 IPV6_PREFIX = 64
 
@@ -35,6 +38,8 @@ class ClientAddresses:
 
     def __init__(self, header: str, trusted: Sequence[str]) -> None:
         self._header = header.lower()
+        self._said = False
+        """Whether it was logged that the header came from somebody else."""
         self._trusted: list[_Network] = []
         for text in trusted:
             try:
@@ -56,6 +61,13 @@ class ClientAddresses:
         if peer is None:
             return request.peer
         if not self._trusts(peer):
+            if not self._said and request.header_list(self._header):
+                self._said = True
+                _LOG.warning(
+                    "%s from %s is not believed, nor from others that --trusted-proxies does not name",
+                    self._header,
+                    peer,
+                )
             return str(peer)
         found = peer
         for element in reversed(request.header_list(self._header)):

@@ -2,7 +2,8 @@
 
     parse -> validate -> deduplicate -> publish
 
-The bytes that came are the bytes that leave. Parsing is for placing the message in the stream (5 us at 5 KB,
+The bytes that came are the bytes that leave; of a compressed message, the text in it, or the same compressed
+bytes for clients that asked for that. Parsing is for placing the message in the stream (5 us at 5 KB,
 45 us at 50 KB, once for all clients); what cannot be parsed is forwarded to whoever is connected, unless
 `--validate strict` says otherwise.
 """
@@ -16,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flashctl.core import defects
-from flashctl.core.hub import Hub
+from flashctl.core.frame import ZSTD_MAGIC
+from flashctl.core.hub import Encoding, Hub
 from flashctl.core.wire import MAX_INDEX, InvalidFlashblock, parse_object, unpack
 from flashctl.errors import DataError
 from flashctl.eth.hexdata import MAX_HEIGHT, parse_number
@@ -107,7 +109,7 @@ class Relay:
         else:
             text, message = data, {}
         arrival = self._dedupe.judge(
-            placed.payload_id, placed.index, placed.block_number, digest_of(text), source
+            placed.payload_id, placed.index, placed.block_number, digest_of(text), source, self._clock()
         )
         if arrival is not Arrival.FRESH:
             stats.dropped[arrival.value] += 1
@@ -120,7 +122,7 @@ class Relay:
         self.last = placed
         if message:
             self._head = self._head_of(text, placed)
-        self._forward(source, data, binary, placed, frame, last)
+        self._forward(source, data, binary, placed, frame, last, text)
         return True
 
     def _continuation(self, data: bytes) -> Placed | None:
@@ -164,6 +166,7 @@ class Relay:
         placed: Placed | None,
         frame: bytes | None = None,
         last: bool = False,
+        text: bytes | None = None,
     ) -> None:
         stats = self.stats
         stats.forwarded += 1
@@ -172,13 +175,18 @@ class Relay:
         if placed is None:
             self.hub.publish(data, binary=binary)
         else:
+            # One that came compressed goes on so only to clients that asked for it.
+            packed = None
+            if text is not None and text is not data:
+                packed = (Encoding.ZSTD if data.startswith(ZSTD_MAGIC) else Encoding.BROTLI, data)
             self.hub.publish(
-                data,
-                binary=binary,
+                data if packed is None or text is None else text,
+                binary=binary and packed is None,
                 payload_id=placed.payload_id,
                 index=placed.index,
                 block_number=placed.block_number,
-                frame=frame,
+                frame=frame if packed is None else None,
+                packed=packed,
                 now=last,
             )
         for sink in self.sinks:

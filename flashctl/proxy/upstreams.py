@@ -108,7 +108,12 @@ class Upstreams:
             relay.receive(name, data, binary=binary, frame=frame, last=last)
 
         stats.attempts += 1
-        options = replace(self._options(), direct=receive, link=upstream.link)
+        options = replace(
+            self._options(),
+            direct=receive,
+            link=upstream.link,
+            may_be_silent=lambda: self._stands_by(upstream),
+        )
         async with contextlib.aclosing(subscribe(upstream.url, options)) as items:
             async for item in items:
                 if isinstance(item, Frame):
@@ -121,6 +126,15 @@ class Upstreams:
                 elif isinstance(item, Disconnected):
                     self._disconnected(upstream, item)
                     stats.attempts += 1
+
+    def _stands_by(self, upstream: Upstream) -> bool:
+        """Whether an upstream that is silent may be a standby: it answers pings, and another one speaks."""
+        config = self._config
+        if not config.subscriber_ping_interval_s or not config.subscriber_pong_timeout_s:
+            return False
+        heard = [other.last_message_at for other in self.all if other is not upstream]
+        now = time.monotonic()
+        return any(at is not None and now - at <= config.upstream_stale_s for at in heard)
 
     def _disconnected(self, upstream: Upstream, item: Disconnected) -> None:
         stats = upstream.stats

@@ -260,13 +260,13 @@ def negotiate(request: Request, default: Encoding, offered: frozenset[Encoding])
         encoding = _BY_NAME.get(wanted)
         if encoding is Encoding.DEFLATE and deflate is not None:
             return deflate
+        if encoding is Encoding.DEFLATE and encoding in choices:
+            raise _refused(
+                "compression=deflate is the WebSocket extension permessage-deflate, not offered here"
+            )
         if encoding is None or encoding not in choices or encoding is Encoding.DEFLATE:
             names = ", ".join(sorted(choice.value for choice in choices))
-            raise InvalidRequest(
-                HttpResponse.json(
-                    400, {"message": f"compression={printable(wanted)} is not offered; one of: {names}"}
-                )
-            )
+            raise _refused(f"compression={printable(wanted)} is not offered; one of: {names}")
         return Negotiation(encoding)
     for protocol in request.header_list("sec-websocket-protocol"):
         encoding = _SUBPROTOCOLS.get(protocol)
@@ -275,6 +275,10 @@ def negotiate(request: Request, default: Encoding, offered: frozenset[Encoding])
     if default not in (Encoding.RAW, Encoding.DEFLATE):
         return Negotiation(default)
     return deflate or Negotiation()
+
+
+def _refused(message: str) -> InvalidRequest:
+    return InvalidRequest(HttpResponse.json(400, {"message": message}))
 
 
 def _accept_deflate(request: Request) -> Negotiation | None:

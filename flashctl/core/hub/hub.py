@@ -25,7 +25,7 @@ from itertools import chain
 
 from flashctl.core.hub.batch import BatchSender
 from flashctl.core.hub.budget import Lag, LagBudget, Verdict, judge
-from flashctl.core.hub.encoding import Encoding
+from flashctl.core.hub.encoding import Encoding, encode
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.ring import UNPLACED, Message, Position, Ring, RingLimits
 from flashctl.core.hub.stats import HubStats
@@ -111,13 +111,15 @@ class Hub:
         index: int = UNPLACED,
         block_number: int = 0,
         frame: bytes | None = None,
+        packed: tuple[Encoding, bytes] | None = None,
         now: bool = False,
     ) -> None:
         """Send `data` to every client, as it is, in a text or a binary message.
 
         `payload_id`, `index` and `block_number` place the message in the stream for replay and resumption; a
         message without them is forwarded to whoever is connected now. `frame` is what `data_frame` makes of
-        `data`, where the caller has it. `now` flushes at once, for a caller that knows of no further message.
+        `data`, where the caller has it, and `packed` the same message as it came compressed, for clients that
+        want just that. `now` flushes at once, for a caller that knows of no further message.
         """
         message = Message(
             data,
@@ -128,6 +130,8 @@ class Hub:
             published_at=self._clock(),
             frame=frame,
         )
+        if packed is not None:
+            message.frames[packed[0]] = encode(packed[1], True, Encoding.RAW)
         if self._must_flush_before(message):
             self.flush()
         self.ring.append(message)
