@@ -62,6 +62,9 @@ def _plain_help_option(original: Callable[[Any], Any], ctx: Any) -> Any:
 
 def _use_plain_values(parameters: Iterable[Any]) -> None:
     for parameter in parameters:
+        if parameter.multiple and "header" in parameter.name:
+            # A header has a blank in it, which elsewhere separates the elements of a variable.
+            parameter.split_envvar_value = str.splitlines
         value = _plain_value(parameter)
         if value is not None:
             parameter.get_runtime_param = functools.partial(_same, value)

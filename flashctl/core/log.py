@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, TextIO, get_args
 
 from flashctl.core.output import escape
+from flashctl.core.urls import mask_url
 
 __all__ = ["LOG_FORMATS", "LOG_LEVELS", "TRACE", "LogFormat", "LogLevel", "configure_logging", "reload_level"]
 
@@ -71,6 +72,7 @@ def configure_logging(
     logging.addLevelName(TRACE, "TRACE")
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    handler.addFilter(_without_handshake_secrets)
     handler.addFilter(_Repeats())
     logging.getLogger().handlers[:] = [handler]
     _set_level(level)
@@ -150,6 +152,17 @@ def _shown(value: object) -> str:
 
 def _json_value(value: object) -> str:
     return "0x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _without_handshake_secrets(record: logging.LogRecord) -> bool:
+    """At trace level the WebSocket library tells every line of a handshake: keys in paths and headers."""
+    if record.name.startswith("websockets") and isinstance(record.args, tuple):
+        match record.msg[1:] if isinstance(record.msg, str) else "":
+            case " %s: %s":
+                record.args = (record.args[0], "…")
+            case " GET %s HTTP/1.1":
+                record.args = (mask_url(f"ws://host{record.args[0]}").removeprefix("ws://host"),)
+    return True
 
 
 class _Repeats(logging.Filter):

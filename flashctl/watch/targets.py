@@ -60,7 +60,7 @@ def parse_headers(lines: Sequence[str], key_file: Path | None) -> Mapping[str, s
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or any(c in line for c in "\r\n"):
-            raise UsageError(f"-H {line!r}: expected 'Name: value'")
+            raise UsageError("-H: expected 'Name: value'")  # what it is may be a key
         headers[name.strip()] = value.strip()
     if key_file is not None:
         try:
