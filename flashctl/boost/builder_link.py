@@ -57,6 +57,7 @@ class BuilderLink:
         self.copies = CopyQueue(client)
         self._waiting: deque[_Call] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._is_failing = False
 
     def send(self, method: str, params: Sequence[Any]) -> asyncio.Future[Any]:
         """Queue an engine call; the future ends with its result or error and need not be awaited."""
@@ -83,13 +84,19 @@ class BuilderLink:
             try:
                 result = await self.client.call(call.method, call.params)
             except FlashctlError as error:
-                _LOG.debug("builder: %s: %s", call.method, error)
+                # The first is news, the others are not.
+                level = logging.DEBUG if self._is_failing else logging.WARNING
+                _LOG.log(level, "builder: %s: %s", call.method, error)
+                self._is_failing = True
                 call.fail(error)
             except Exception as error:
                 # The next call may do better, and somebody may wait for this one.
                 defects.caught("boost.builder", error, call.method)
                 call.fail(UnavailableError(f"{call.method}: defect: {type(error).__name__}"))
             else:
+                if self._is_failing:
+                    _LOG.info("builder answers again")
+                self._is_failing = False
                 if not call.result.done():
                     call.result.set_result(result)
 

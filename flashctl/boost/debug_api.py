@@ -49,6 +49,7 @@ def debug_methods(switch: ModeSwitch, health: Health, rounds: Rounds, metrics: B
         _LOG.warning("execution mode %s -> %s", switch.mode.value, mode.value)
         switch.mode = mode
         metrics.set_mode(mode)
+        health.tell()
         return shown()
 
     async def status(params: list[Any]) -> Any:

@@ -109,8 +109,10 @@ class Follower:
         }
         match verdict:
             case Publish(round=round_):
-                # Never from the middle of a block: subscribers could not use it.
-                if self._switch.mode is ExecutionMode.ENABLED and (round_.published or flashblock.index == 0):
+                # Never from the middle of a block, for subscribers could not use it; and what has begun is
+                # finished, for it is promised.
+                is_wanted = self._switch.mode is ExecutionMode.ENABLED and flashblock.index == 0
+                if round_.published or is_wanted:
                     round_.published = True
                     self._publish(incoming)
                 _LOG.debug("flashblock", extra={**where, "txs": len(flashblock.diff.transactions)})

@@ -15,6 +15,7 @@ A block that the sequencer asked for without the pool (noTxPool) says nothing ab
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -47,18 +48,23 @@ class Health:
     l2_stale: bool = False
     builder_failing: bool = False
     builder_stale: bool = False
+    tell: Callable[[], None] = lambda: None
+    """Called whenever a fact was set, be it to what it was."""
 
     def l2_answered(self, ok: bool) -> None:
         """The fallback answered an engine call, or failed to."""
         self.l2_failing = not ok
+        self.tell()
 
     def builder_delivered(self, ok: bool) -> None:
         """A getPayload ended with or without a valid builder block."""
         self.builder_failing = not ok
+        self.tell()
 
     def l2_probed(self, head_age_s: float | None) -> None:
         """The fallback's latest block is so old; None if it did not say."""
         self.l2_stale = self._is_stale(head_age_s)
+        self.tell()
 
     def builder_probed(self, head_age_s: float | None) -> None:
         """The builder's latest block is so old; None if it did not say.
@@ -69,6 +75,7 @@ class Health:
         self.builder_stale = self._is_stale(head_age_s)
         if not self.builder_stale:
             self.builder_failing = False
+        self.tell()
 
     def _is_stale(self, head_age_s: float | None) -> bool:
         return head_age_s is None or head_age_s > self.max_unsafe_interval_s
@@ -77,6 +84,17 @@ class Health:
     def builder_ok(self) -> bool:
         """Whether nothing is held against the builder."""
         return not (self.builder_failing or self.builder_stale)
+
+    @property
+    def complaints(self) -> str:
+        """What is held against whom, for the log; empty for nothing."""
+        facts = {
+            "fallback fails": self.l2_failing,
+            "fallback not at the head": self.l2_stale,
+            "builder without a block": self.builder_failing,
+            "builder not at the head": self.builder_stale,
+        }
+        return ", ".join(text for text, holds in facts.items() if holds)
 
     def status(self, mode: ExecutionMode) -> HealthStatus:
         """What /healthz says."""

@@ -7,7 +7,8 @@ it except getPayload, up to the builder's time-out:
     forkchoiceUpdated   both; the answer and the payload id are the fallback's
     newPayload          both; the answer is the fallback's
     getPayload          the builder's block if the fallback finds it valid, else the fallback's own
-    anything else       the fallback; transactions and miner settings are copied to the builder
+    anything else       the fallback; transactions that it takes and miner settings are copied to the
+                        builder, bundles and conditional transactions are the builder's alone
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
+
+import orjson
 
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.builder_link import BuilderLink
@@ -31,25 +34,32 @@ from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import reading_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, required
-from flashctl.errors import DataError, FlashctlError
+from flashctl.errors import DataError, FlashctlError, TimedOut
 from flashctl.op.attributes import PayloadAttributes
 
-__all__ = ["COPIED_METHODS", "Multiplexer"]
+__all__ = ["BUILDER_METHODS", "COPIED_SETTINGS", "COPIED_TRANSACTIONS", "Multiplexer"]
 
 _LOG = logging.getLogger(__name__)
 
-COPIED_METHODS = frozenset(
+COPIED_SETTINGS = frozenset(
+    {"miner_setExtra", "miner_setGasPrice", "miner_setGasLimit", "miner_setMaxDASize"}
+)
+"""Not engine calls, yet the builder needs them as much as the fallback: in every mode, so that it is right
+when it is switched on."""
+
+COPIED_TRANSACTIONS = frozenset({"eth_sendRawTransaction"})
+"""The builder's pool is to hold what the fallback's does, no more: its caller may have been told that the
+transaction is refused."""
+
+BUILDER_METHODS = frozenset(
     {
-        "eth_sendRawTransaction",
         "eth_sendRawTransactionConditional",
-        "miner_setExtra",
-        "miner_setGasPrice",
-        "miner_setGasLimit",
-        "miner_setMaxDASize",
+        "eth_sendBundle",
+        "eth_sendBackrunBundle",
+        "eth_cancelBundle",
     }
 )
-"""Not engine calls, yet the builder needs them as much as the fallback: in every mode, so that its pool is
-warm when it is switched on."""
+"""Which a fallback does not know, or cannot keep: the builder's alone, as long as it takes part."""
 
 ENGINE_NAMESPACES = ("engine_", "miner_")
 """What consensus client and batcher ask, which must not wait behind what everybody asks."""
@@ -75,11 +85,13 @@ class Multiplexer:
         *,
         ignore_unhealthy_builders: bool = False,
         released: Callable[[Incoming, Verdict], None] = lambda incoming, verdict: None,
+        doubt: Callable[[], None] = lambda: None,
     ) -> None:
         """Args:
         forwards: to the fallback as well, with connections of its own, for what is not the engine's business.
         ignore_unhealthy_builders: make no engine calls to a builder that is stale or failed last time.
         released: told of flashblocks that waited for the builder's payload id.
+        doubt: told when the fallback did not answer what was passed on to it.
         """
         self._l2 = l2
         self._forwards = forwards
@@ -92,6 +104,9 @@ class Multiplexer:
         self._metrics = metrics
         self._ignore_unhealthy = ignore_unhealthy_builders
         self._released = released
+        self._doubt = doubt
+        self._is_failing = False
+        """Whether the last request passed on was not answered."""
 
     def methods(self) -> Methods:
         """The table to serve; what it lacks is for `forward`."""
@@ -106,19 +121,43 @@ class Multiplexer:
 
     async def forward(self, method: str, request: bytes) -> bytes:
         """Pass a request to the fallback as it is, and what the builder needs also to the builder."""
-        if method in COPIED_METHODS:
-            with defects.contained("boost.copies"):
-                self._builder.copy(request)
         started = time.monotonic()
         ok = False
         try:
-            client = self._l2 if method.startswith(ENGINE_NAMESPACES) else self._forwards
-            reply = await client.relay(method, request)
+            if method in BUILDER_METHODS and self._switch.mode is not ExecutionMode.DISABLED:
+                reply = await self._builder.client.relay(method, request)
+            else:
+                reply = await self._pass_on(method, request)
             ok = True
         finally:
             span = "exchange_capabilities" if method == "engine_exchangeCapabilities" else "forward"
             self._metrics.answered(span, time.monotonic() - started, ok=ok)
         return reply
+
+    async def _pass_on(self, method: str, request: bytes) -> bytes:
+        if method in COPIED_SETTINGS:
+            self._copy(request)
+        client = self._l2 if method.startswith(ENGINE_NAMESPACES) else self._forwards
+        try:
+            reply = await client.relay(method, request)
+        except FlashctlError as error:
+            # One slow call says little; whether the fallback is ill is for a probe to find out, now.
+            level = logging.DEBUG if self._is_failing else logging.WARNING
+            _LOG.log(level, "fallback: %s: %s", method[:60], error)
+            self._is_failing = True
+            self._doubt()
+            if method in COPIED_TRANSACTIONS and isinstance(error, TimedOut):
+                # It may be in the pool all the same, and no later one of its sender could be mined without.
+                self._copy(request)
+            raise
+        self._is_failing = False
+        if method in COPIED_TRANSACTIONS and _is_in_the_pool(reply):
+            self._copy(request)
+        return reply
+
+    def _copy(self, request: bytes) -> None:
+        with defects.contained("boost.copies"):
+            self._builder.copy(request)
 
     @property
     def status(self) -> HealthStatus:
@@ -271,3 +310,21 @@ def _payload_id(answer: Any) -> bytes | None:
         return ForkchoiceResult.from_json(answer).payload_id
     except DataError:
         return None
+
+
+def _is_in_the_pool(reply: bytes) -> bool:
+    """Whether the fallback took a transaction, or has it already."""
+    try:
+        answer = orjson.loads(reply)
+    except orjson.JSONDecodeError:
+        return False
+    if not isinstance(answer, dict):
+        return False
+    error = answer.get("error")
+    if error is None:
+        return "result" in answer
+    message = error.get("message") if isinstance(error, dict) else None
+    # geth, reth and Erigon; Nethermind.
+    return isinstance(message, str) and any(
+        word in message.lower() for word in ("already known", "alreadyknown")
+    )

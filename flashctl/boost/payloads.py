@@ -23,6 +23,7 @@ from flashctl.boost.rounds import Round, Rounds
 from flashctl.boost.selection import Choice, Offer, Source, choose
 from flashctl.core import defects
 from flashctl.core.engine_client import EngineClient
+from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import to_hex
 
@@ -56,7 +57,7 @@ class PayloadService:
         self._decisions = decisions
         self._policy = policy
         self._clock = clock
-        self._answering: dict[bytes, asyncio.Task[dict[str, Any]]] = {}
+        self._answering: dict[tuple[bytes, int], asyncio.Task[dict[str, Any]]] = {}
 
     # --- getPayload ---
 
@@ -65,20 +66,22 @@ class PayloadService:
 
         Asked twice at once, it is decided once; asked again later, the answer is the same.
         """
-        task = self._answering.get(identity)
+        key = (identity, version)
+        task = self._answering.get(key)
         if task is None:
             task = asyncio.create_task(self._answer(identity, version))
-            self._answering[identity] = task
-            task.add_done_callback(lambda _: self._answering.pop(identity, None))
+            self._answering[key] = task
+            task.add_done_callback(lambda _: self._answering.pop(key, None))
         return await asyncio.shield(task)
 
     async def _answer(self, identity: bytes, version: int) -> dict[str, Any]:
         started = time.monotonic()
-        mode = self._switch.mode
         round_ = self._rounds.find(identity)
         if round_ is not None and round_.answer is not None:
-            answer: dict[str, Any] = round_.answer
-            return answer
+            return _answer_again(round_, version)
+        # What has been promised is delivered, even if the operator has changed the mode meanwhile.
+        is_promised = round_ is not None and round_.published
+        mode = ExecutionMode.ENABLED if is_promised else self._switch.mode
         if round_ is None or mode is ExecutionMode.DISABLED:
             reason = "disabled" if mode is ExecutionMode.DISABLED else "not built with the builder"
             l2 = await self._from_l2(identity, version)
@@ -92,7 +95,9 @@ class PayloadService:
         builder, failure = await self._from_builder(round_, request)
         try:
             fallback: Candidate | None = await own
-        except FlashctlError as error:
+        except Exception as error:
+            if not isinstance(error, FlashctlError):
+                defects.caught("boost.getPayload", error)
             fallback, l2_error = None, error
         if builder is not None and (contradiction := self._contradiction(builder, fallback, request)):
             builder, failure = None, contradiction
@@ -103,7 +108,7 @@ class PayloadService:
             raise l2_error
         chosen = builder if choice.source is Source.BUILDER else fallback
         assert chosen is not None
-        round_.answer = chosen.envelope
+        round_.answer, round_.answered_version = chosen.envelope, version
         self._record(identity, round_, choice, builder, fallback, mode, started)
         return chosen.envelope
 
@@ -248,6 +253,19 @@ class PayloadService:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._blocks.close()
+
+
+def _answer_again(round_: Round, version: int) -> dict[str, Any]:
+    """What was answered before, for whoever asks again.
+
+    Raises:
+        RpcError: If asked for in another version, which the block's fork does not have.
+    """
+    if version != round_.answered_version:
+        text = f"Unsupported fork: this payload was taken with getPayloadV{round_.answered_version}"
+        raise RpcError(Code.UNSUPPORTED_FORK, text)
+    answer: dict[str, Any] = round_.answer
+    return answer
 
 
 def _offer(candidate: Candidate | None) -> Offer | None:

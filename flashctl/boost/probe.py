@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
 from flashctl.boost.health import Health, HealthStatus
-from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.core import defects
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -28,11 +28,19 @@ async def probe_forever(
     builder: JsonRpcClient,
     health: Health,
     switch: ModeSwitch,
-    metrics: BoostMetrics,
     interval_s: float,
+    doubt: asyncio.Event,
 ) -> None:
     """Probe both sides now and every `interval_s`, more often while something is wrong; the builder only
     while it takes part.
+
+    Args:
+        l2: the fallback.
+        builder: the other side.
+        health: is told.
+        switch: the mode in force.
+        interval_s: seconds between probes while all is well.
+        doubt: set by whoever met a side that did not answer: the next probe is due then.
 
     Raises:
         AuthError: If the fallback refuses our secret at the first probe: whoever starts this has the wrong
@@ -42,24 +50,22 @@ async def probe_forever(
     fallback_side, builder_side = _Side("fallback", l2), _Side("builder", builder)
     is_first = True
     while True:
-        pause_s = UNHEALTHY_INTERVAL_S
+        doubt.clear()
         with defects.contained("boost.probe"):
-            before = health.status(switch.mode)
             if switch.mode is ExecutionMode.DISABLED:
                 health.l2_probed(await fallback_side.head_age())
             else:
                 l2_age, builder_age = await asyncio.gather(fallback_side.head_age(), builder_side.head_age())
                 health.l2_probed(l2_age)
                 health.builder_probed(builder_age)
-            status = health.status(switch.mode)
-            metrics.health.set(status)
-            if status is not before:
-                _LOG.warning("health %d -> %d", before, status)
-            pause_s = interval_s if status is HealthStatus.HEALTHY else UNHEALTHY_INTERVAL_S
         if is_first and fallback_side.refused is not None:
             raise fallback_side.refused
         is_first = False
-        await asyncio.sleep(min(interval_s, pause_s))
+        await asyncio.sleep(min(interval_s, UNHEALTHY_INTERVAL_S))
+        if health.status(switch.mode) is HealthStatus.HEALTHY:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, interval_s - UNHEALTHY_INTERVAL_S)):
+                    await doubt.wait()
 
 
 class _Side:

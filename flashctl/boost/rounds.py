@@ -146,6 +146,9 @@ class Round:
     answer: Any = None
     """What getPayload was answered with. The same id never gets two different blocks."""
 
+    answered_version: int = 0
+    """Of that getPayload."""
+
     _size: int = 0
     _transactions: int = 0
     _assembler: Assembler = field(default_factory=Assembler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from flashctl.boost.builder_block import BuilderBlocks
@@ -53,6 +54,9 @@ class Boost:
         self.config = config
         self.switch = ModeSwitch(config.execution_mode)
         self.health = Health(config.max_unsafe_interval_s)
+        self._shown = self.health.status(self.switch.mode)
+        self.doubt = asyncio.Event()
+        """Somebody met a side that did not answer."""
         self.rounds = Rounds()
         self.metrics = BoostMetrics()
         self.metrics.set_mode(config.execution_mode)
@@ -93,7 +97,9 @@ class Boost:
             self.metrics,
             ignore_unhealthy_builders=config.ignore_unhealthy_builders,
             released=self.follower.released,
+            doubt=self.doubt.set,
         )
+        self.health.tell = self._health_told
         self.metrics.copies_dropped.set_function(lambda: self.builder.copies.dropped)
         self.rpc_url = ""
         """The consensus client's end, once started."""
@@ -145,8 +151,8 @@ class Boost:
                 self.builder.client,
                 self.health,
                 self.switch,
-                self.metrics,
                 config.health_check_interval_s,
+                self.doubt,
             ),
             "health probe",
         )
@@ -174,6 +180,15 @@ class Boost:
         )
         life.on_stop(self.follower.close, "flashblock frames")
         life.keep(lambda: self.follower.follow(config.builder_url, options), "boost.stream")
+
+    def _health_told(self) -> None:
+        """A fact about a side was set, or the mode: show the status, and log it if it is another."""
+        before, self._shown = self._shown, self.multiplexer.status
+        self.metrics.health.set(self._shown)
+        if self._shown is not before:
+            level = logging.WARNING if self._shown > before else logging.INFO
+            reason = self.health.complaints or "all is well"
+            _LOG.log(level, "health %d -> %d: %s", before, self._shown, reason)
 
     def _reported_health(self) -> ReportedHealth:
         status = self.multiplexer.status

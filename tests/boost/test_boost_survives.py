@@ -18,7 +18,6 @@ from websockets.http11 import Response
 
 from flashctl.boost.frames import FrameReader, decode
 from flashctl.boost.health import Health
-from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.obligations import MAX_TRANSACTIONS
 from flashctl.boost.probe import probe_forever
@@ -172,10 +171,10 @@ class TestCredentials:
             l2 = ToyEngine(genesis())
             await l2.start()
             wrong = JsonRpcClient(l2.url, jwt_secret=bytes(32))
-            health, metrics = Health(10), BoostMetrics()
+            health = Health(10)
             switch = ModeSwitch(ExecutionMode.DISABLED)
             with pytest.raises(AuthError):
-                await probe_forever(wrong, wrong, health, switch, metrics, 0.01)
+                await probe_forever(wrong, wrong, health, switch, 0.01, asyncio.Event())
             await wrong.close()
             await l2.stop()
 

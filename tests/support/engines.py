@@ -47,6 +47,7 @@ __all__ = ["SECRET", "Driver", "ToyBuilder", "ToyEngine", "attributes_after", "g
 SECRET = b"\x42" * 32
 DEPOSIT = b"\x7e" + bytes(40)
 BLOCK_TIME = 2
+MINER_SETTINGS = ("setMaxDASize", "setGasLimit", "setGasPrice", "setExtra")
 
 
 CHAIN_DEFAULTS = (250).to_bytes(4, "big") + (6).to_bytes(4, "big")
@@ -172,10 +173,8 @@ class ToyEngine:
             ("eth_getBlockByNumber", self.latest),
             ("eth_sendRawTransaction", self.send_raw),
             ("eth_chainId", self.chain_id),
-            *(
-                (f"miner_{name}", self.absent)
-                for name in ("setMaxDASize", "setGasLimit", "setGasPrice", "setExtra")
-            ),
+            ("eth_sendBundle", self.absent),
+            *((f"miner_{name}", self.absent) for name in MINER_SETTINGS),
         ):
             table.register(name, self._watched(name, handler))
         return table
