@@ -27,6 +27,7 @@ from flashctl.op.context import BlockContext
 from flashctl.rpc.arrivals import Arrivals, wait_for
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.execution import PendingBlock
+from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.node import Node
 from flashctl.rpc.overlay import Overlay, PendingView
 from flashctl.rpc.pending_calls import PendingCalls
@@ -52,6 +53,7 @@ class PendingApi:
         self,
         overlay: Overlay,
         node: Node,
+        latest: LatestCalls,
         calls: PendingCalls,
         arrivals: Arrivals,
         next_nonce: Callable[[bytes, int], int],
@@ -60,6 +62,7 @@ class PendingApi:
         """`next_nonce` tells the nonce of an account after what it has sent, given the one it has."""
         self._overlay = overlay
         self._node = node
+        self._latest = latest
         self._calls = calls
         self._arrivals = arrivals
         self._next_nonce = next_nonce
@@ -212,6 +215,7 @@ class PendingApi:
                 Tag.PENDING.value if self._options.nonce_includes_pool else Tag.LATEST.value,
             ]
             nonce = parse_quantity(await self._node.client.call("eth_getTransactionCount", asked))
+            nonce = max(nonce, self._latest.least_nonce(_int(address)))
         else:
             nonce = 0
         if view is not None:
@@ -299,7 +303,7 @@ class PendingApi:
         if wanted.to_block is not Tag.PENDING and wanted.from_block is not Tag.PENDING:
             return await self._node.client.call("eth_getLogs", params)
         if view is None:
-            return await self._node.client.call("eth_getLogs", [_without_pending(fields)])
+            return await self._latest.call("eth_getLogs", [_without_pending(fields)])
         pending = [log for block in view.blocks for log in pending_logs_json(block, wanted)]
         head = view.canonical.block.number
         if wanted.from_block is Tag.PENDING or (
@@ -328,6 +332,7 @@ class PendingApi:
         value = params[index] if index < len(params) else None
         if value is not None and parse_block_ref(value, index=index) is Tag.PENDING:
             params = [*params[:index], Tag.LATEST.value, *params[index + 1 :]]
+            return await self._latest.call(method, params)
         return await self._node.client.call(method, params)
 
 

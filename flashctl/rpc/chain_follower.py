@@ -31,6 +31,9 @@ there may be several nodes, one of which has not heard of that block."""
 TOLD_POLL_S: Final = 1.0
 """Between looks at the head while the node tells of each new one: a subscription may go silent unnoticed."""
 
+LAG_REMEMBERED_S: Final = 60.0
+"""How long after a node was seen behind its answers are checked for it."""
+
 MAX_PAUSE_S: Final = 1.0
 """Between looks at a node that does not answer."""
 
@@ -60,6 +63,7 @@ class ChainFollower:
         self._knows_chain = False
         self._is_closed = False
         self._last_head_s: float | None = None
+        self._behind_s: float | None = None
         self._look_now = asyncio.Event()
         self._is_told_ahead = False
         """The node has told of a head that it does not show: behind one URL there may be several nodes."""
@@ -81,6 +85,11 @@ class ChainFollower:
         """Whether the node has told its head lately."""
         last = self._last_head_s
         return last is not None and time.monotonic() - last < self._stale_after_s + 2 * self._pause_s
+
+    @property
+    def lags(self) -> bool:
+        """Whether the node, or one of those behind its URL, was seen behind lately."""
+        return self._behind_s is not None and time.monotonic() - self._behind_s < LAG_REMEMBERED_S
 
     async def follow(self) -> None:
         """Look at the node's head, for ever; a node that is away is a warning, not an end."""
@@ -143,6 +152,7 @@ class ChainFollower:
             return False
         if verdict is Verdict.BEHIND:
             self.behind += 1
+            self._behind_s = time.monotonic()
             return False
         shown = [newest]
         if verdict is Verdict.NEWER and before is not None:

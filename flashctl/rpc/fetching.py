@@ -27,6 +27,9 @@ _LOG = logging.getLogger(__name__)
 
 RETRY_MAX_S: Final = 2.0
 
+STUCK_AFTER: Final = 5
+"""Failures in a row that are worth telling; fewer are what load balancers do."""
+
 _BACKOFF: Final = Backoff(initial_s=0.05, maximum_s=RETRY_MAX_S)
 
 
@@ -47,9 +50,9 @@ class StateFetcher:
         self.failed = 0
 
     @property
-    def is_failing(self) -> bool:
-        """Whether the last fetch failed."""
-        return self._failures > 0
+    def is_stuck(self) -> bool:
+        """Whether one fetch after the other has failed."""
+        return self._failures >= STUCK_AFTER
 
     def want(self, state: CanonicalState, missing: Missing) -> None:
         """Fetch what is missing of `state` and not on its way already."""

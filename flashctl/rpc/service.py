@@ -25,6 +25,7 @@ from flashctl.rpc.chains import ChainRules
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.figures import Figures
 from flashctl.rpc.follower import Follower
+from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.node import Node
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.pending_calls import PendingCalls
@@ -81,7 +82,8 @@ class RpcNode:
         calls = PendingCalls(self.node, self.runner, timeout_s=config.call_timeout_s)
         arrivals = Arrivals()
         sender = Sender(self.sequencer, arrivals, timeout_ms=config.sync_timeout_ms)
-        api = PendingApi(self.overlay, self.node, calls, arrivals, sender.next_nonce, config)
+        latest = LatestCalls(self.node, self.overlay, lambda: self.chain.lags)
+        api = PendingApi(self.overlay, self.node, latest, calls, arrivals, sender.next_nonce, config)
         sender.receipt_of = api.receipt_of
         subscriptions = Subscriptions(self.node)
         self.methods = Methods()
@@ -136,6 +138,8 @@ class RpcNode:
             return Health(False, "no flashblocks: pending means latest")
         if self._rules.problem:
             return Health(True, self._rules.problem, degraded=True)
+        if follower.fetcher.is_stuck:
+            return Health(True, "the canonical node does not tell the state", degraded=True)
         if overlay.trouble:
             return Health(True, overlay.trouble, degraded=True)
         if overlay.view is None:

@@ -6,6 +6,7 @@ is good again by itself.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from support.stream_lab import CHAIN_ID, StreamedBlock, signed
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.core import defects
+from flashctl.core.service import with_defects
 from flashctl.core.wire import Flashblock
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
@@ -239,6 +241,36 @@ def test_a_node_behind_is_not_listened_to() -> None:
     run(scenario)
 
 
+def test_pending_between_blocks_is_not_answered_by_a_node_behind() -> None:
+    """Nothing is pending, so it is latest; every second question reaches a node without the block."""
+
+    async def scenario(made: Bench) -> None:
+        block = transfers(made, 0)
+        await made.stream(block)
+        await made.seal(block)
+        assert made.node.overlay.view is None
+        made.node.chain._behind_s = time.monotonic()
+        client = made.node.node.client
+        batch, calls = client.batch, 0
+
+        async def either(asked: Any, **options: Any) -> list[Any]:
+            nonlocal calls
+            calls += 1
+            if calls % 2:
+                stale = [(name, [*params[:-1], "0x0"]) if params else (name, []) for name, params in asked]
+                return ["0x0", *(await batch(stale, **options))[1:]]
+            return await batch(asked, **options)
+
+        client.batch = either  # type: ignore[method-assign]
+        for _ in range(3):
+            assert await made.call("eth_getBalance", to_hex(TARGET), "pending") == hex(15)
+        assert calls == 6
+        alice = await made.call("eth_getTransactionCount", ALICE, "pending")
+        assert alice == "0x1"
+
+    run(scenario)
+
+
 def test_a_defect_in_a_subscriber_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(made: Bench) -> None:
         def fail(what: object) -> None:
@@ -254,7 +286,7 @@ def test_a_defect_in_a_subscriber_costs_nobody_else(monkeypatch: pytest.MonkeyPa
         await made.seal(block)
         await made.stream(transfers(made, 1, block.sealed.header))
         assert defects.counts() == {"rpc.on_update": 8, "rpc.on_heads": 1}
-        assert "defect in rpc" in made.node._page(lambda health: 206 if health.degraded else 200)()[1]
+        assert "defect in rpc" in with_defects(made.node.health()).detail
 
     run(scenario)
 

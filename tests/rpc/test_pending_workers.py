@@ -19,6 +19,7 @@ from flashctl.eth.hexdata import to_hex
 from flashctl.rpc import pending_calls
 from flashctl.rpc.api import PendingApi
 from flashctl.rpc.arrivals import Arrivals
+from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.pending_calls import PendingCalls
 
 COUNT = {"to": to_hex(PROBE_AT), "data": to_hex(selector("count()"))}
@@ -45,7 +46,10 @@ def test_answers_are_those_of_one_process() -> None:
     async def scenario(made: Bench) -> None:
         node = made.node
         calls = PendingCalls(node.node, InProcess(), timeout_s=5.0)
-        api = PendingApi(node.overlay, node.node, calls, Arrivals(), lambda _, nonce: nonce, node._config)
+        latest = LatestCalls(node.node, node.overlay, lambda: False)
+        api = PendingApi(
+            node.overlay, node.node, latest, calls, Arrivals(), lambda _, nonce: nonce, node._config
+        )
         api.register(methods := Methods())
         server = await serve(methods, "127.0.0.1", 0)
         local = JsonRpcClient(server.url)

@@ -63,8 +63,9 @@ class NodeRelay:
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        # Cancelled when the relay ends while it lets somebody wait.
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        # Cancelled when the relay ends while it lets somebody wait; upstream may have ended before.
+        ends = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, httpx.HTTPError)
+        with contextlib.suppress(*ends):
             while await self._exchange(reader, writer):
                 pass
         writer.close()

@@ -1,0 +1,58 @@
+"""What `pending` means while nothing is: the latest block, and never one before what was shown already.
+
+Behind one URL there may be several nodes, some of them blocks behind. A user who was shown a preconfirmed
+balance, then asks again between two blocks and reaches one of those, would see it taken back. So once a node
+was seen to lag, the number of its head is asked for with the question, and an answer from before the head
+that the overlay knows does not count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.eth.hexdata import parse_quantity
+from flashctl.rpc.node import Node
+from flashctl.rpc.overlay import Overlay
+
+__all__ = ["LatestCalls"]
+
+TRIES: Final = 4
+PAUSE_S: Final = 0.05
+
+
+class LatestCalls:
+    """Calls that say `latest` on behalf of a caller who said `pending`."""
+
+    def __init__(self, node: Node, overlay: Overlay, lags: Callable[[], bool]) -> None:
+        """`lags` tells whether a node was behind lately."""
+        self._node = node
+        self._overlay = overlay
+        self._lags = lags
+
+    async def call(self, method: str, params: list[Any]) -> Any:
+        """The node's result.
+
+        Raises:
+            RpcError: If the node answers with an error, or is behind at each try.
+            UpstreamFailure: If it does not answer properly.
+        """
+        if not self._lags():
+            return await self._node.client.call(method, params)
+        for _ in range(TRIES):
+            number, answer = await self._node.client.batch([("eth_blockNumber", []), (method, params)])
+            head = self._overlay.head
+            if head is None or (not isinstance(number, RpcError) and parse_quantity(number) >= head.number):
+                if isinstance(answer, RpcError):
+                    raise RpcError(answer.code, answer.message, answer.data)
+                return answer
+            await asyncio.sleep(PAUSE_S)
+        raise RpcError(Code.RESOURCE_UNAVAILABLE, "the node is behind what was shown before, try again")
+
+    def least_nonce(self, address: int) -> int:
+        """The nonce that an account had at the head, as far as it is known; it never falls."""
+        canonical = self._overlay.canonical
+        account = None if canonical is None else canonical.accounts.get(address)
+        return 0 if account is None else account.nonce
