@@ -167,12 +167,22 @@ class Bus(NamedTuple):
     bus: Annotated[
         str | None,
         _flag(
-            "Share stream and limits with proxies on other machines.",
-            "--bus", "--redis-url",
-            env="REDIS_URL",
+            "Share stream and limits with proxies on other machines; see --bus-chain.",
             metavar="redis://…",
         ),
-    ] = None  # fmt: skip
+    ] = None
+    bus_chain: Annotated[
+        str,
+        _flag(
+            "Name or id of the chain whose stream this is: proxies of one chain share, others on the same "
+            "Redis do not mix.",
+            metavar="NAME",
+        ),
+    ] = ""
+    redis_url: Annotated[
+        str | None,
+        _flag("Share the limits only; --bus does, too.", env="REDIS_URL", metavar="redis://…"),
+    ] = None
     bus_prefix: Annotated[
         str, _flag("Of keys.", "--bus-prefix", "--redis-key-prefix", env="REDIS_KEY_PREFIX")
     ] = "flashblocks"
@@ -247,6 +257,8 @@ def proxy(
         trusted_proxies=_split(access.trusted_proxies),
         validate=_choice(Validation, upstream.validate, "--validate"),
         bus=bus.bus,
+        bus_chain=bus.bus_chain,
+        redis_url=bus.redis_url,
         bus_prefix=bus.bus_prefix,
         bus_fail=_choice(BusFailure, bus.bus_fail, "--bus-fail"),
         metrics=metrics.metrics,

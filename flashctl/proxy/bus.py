@@ -89,6 +89,7 @@ class Bus:
         prefix: str,
         relay: Relay,
         *,
+        chain: str = "",
         start_back_s: float,
         max_message: int = MAX_FRAME_BYTES,
     ) -> None:
@@ -105,8 +106,9 @@ class Bus:
         self.reconnects = 0
         self._reader = connect_redis(url)
         self._writer = connect_redis(url)
-        self._stream = f"{prefix}:stream"
-        self._seen = f"{prefix}:seen:"
+        where = f"{prefix}:{chain}" if chain else prefix
+        self._stream = f"{where}:stream"
+        self._seen = f"{where}:seen:"
         self._relay = relay
         self._start_back_s = start_back_s
         self._max_message = max_message

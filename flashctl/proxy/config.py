@@ -87,6 +87,11 @@ class ProxyConfig:
     validate: Validation = Validation.OFF
 
     bus: str | None = None
+    """Redis that stream and limits are shared in."""
+    bus_chain: str = ""
+    """Whose stream it is; proxies with another one have another stream."""
+    redis_url: str | None = None
+    """Redis that the limits are shared in; None: the bus, if there is one."""
     bus_prefix: str = "flashblocks"
     bus_fail: BusFailure = BusFailure.OPEN
 

@@ -176,17 +176,20 @@ def _upstreams(writer: _Writer, proxy: Proxy) -> None:
 
 def _bus(writer: _Writer, proxy: Proxy) -> None:
     bus, limits = proxy.bus, proxy.shared_limits
-    if bus is None or limits is None:
-        return
-    writer.add("gauge", "bus_connected", "Whether the bus answers.", bus.connected)
-    writer.add("counter", "bus_reconnects", "Times the bus was lost.", bus.reconnects)
-    writer.add("counter", "bus_written", "Messages written to the bus.", bus.written)
-    writer.add("counter", "bus_given_up", "Messages the bus was away for too long for.", bus.given_up)
-    writer.add("counter", "bus_skipped", "Entries of the bus that are no messages.", bus.skipped)
-    writer.add(
-        "counter", "bus_limits_repaired", "Shared counts that were none and were dropped.", limits.repaired
-    )
-    writer.add("gauge", "bus_limits_failing", "Whether limits are not shared now.", limits.failing)
+    if bus is not None:
+        writer.add("gauge", "bus_connected", "Whether the bus answers.", bus.connected)
+        writer.add("counter", "bus_reconnects", "Times the bus was lost.", bus.reconnects)
+        writer.add("counter", "bus_written", "Messages written to the bus.", bus.written)
+        writer.add("counter", "bus_given_up", "Messages the bus was away for too long for.", bus.given_up)
+        writer.add("counter", "bus_skipped", "Entries of the bus that are no messages.", bus.skipped)
+    if limits is not None:
+        writer.add(
+            "counter",
+            "bus_limits_repaired",
+            "Shared counts that were none, and were dropped.",
+            limits.repaired,
+        )
+        writer.add("gauge", "bus_limits_failing", "Whether limits are not shared now.", limits.failing)
 
 
 def _by_upstream(proxy: Proxy, field: str) -> Iterator[Sample]:

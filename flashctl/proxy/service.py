@@ -86,11 +86,13 @@ class Proxy:
                 config.bus,
                 config.bus_prefix,
                 self.relay,
+                chain=config.bus_chain,
                 start_back_s=config.resume_buffer_s,
                 max_message=config.max_message_size,
             )
+        if (limits_at := config.redis_url or config.bus) is not None:
             self.shared_limits = RedisLimits(
-                config.bus, config.bus_prefix, self.access.counts, config.bus_fail
+                limits_at, config.bus_prefix, self.access.counts, config.bus_fail
             )
             self.access.shared = self.shared_limits
         self.server: HubServer | None = None
@@ -104,8 +106,13 @@ class Proxy:
         life.on_reload(self.reload_certificate, "certificate")
         for upstream in self.upstreams.all:
             life.keep(partial(self.upstreams.follow, upstream), "proxy.upstream")
-        if self.bus is not None and self.shared_limits is not None:
+        if self.bus is not None:
+            if not self.config.bus_chain:
+                _LOG.warning(
+                    "--bus without --bus-chain: all proxies on this Redis and prefix share one stream"
+                )
             life.keep(self.bus.run, "proxy.bus")
+        if self.shared_limits is not None:
             life.keep(self.shared_limits.run, "proxy.limits")
         assert self.server is not None
         where = {"url": f"{self.server.url}/ws"}

@@ -65,8 +65,9 @@ def status_of(proxy: Proxy) -> dict[str, Any]:
 
 def _bus(proxy: Proxy, now: float) -> dict[str, Any] | None:
     bus = proxy.bus
-    if bus is None or proxy.shared_limits is None:
+    if bus is None:
         return None
+    limits = proxy.shared_limits
     return {
         "url": bus.name,
         "connected": bus.connected,
@@ -74,7 +75,7 @@ def _bus(proxy: Proxy, now: float) -> dict[str, Any] | None:
         "written": bus.written,
         "given_up": bus.given_up,
         "skipped": bus.skipped,
-        "limits_shared": not proxy.shared_limits.failing,
+        "limits_shared": limits is not None and not limits.failing,
         "trouble": bus.trouble or None,
     }
 

@@ -55,6 +55,7 @@ def test_every_key_is_a_flag_of_its_role(name: str, role: str, tmp_path: Path) -
     "flags",
     [
         ["--bus", "redis://:hunter2@localhost:6379"],
+        ["--redis-url", "redis://:hunter2@localhost:6379"],
         ["--upstream-header", "X-Key: hunter2"],
         ["--upstream-api-key", "hunter2"],
         ["--upstream-ws", "wss://user:hunter2@example.org/ws"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.proxy_lab import UpstreamServer, flashblock, port_of, run, running, until
-from support.raw_websocket import RawClient, http
+from support.raw_websocket import RawClient, http, upgrade_request
 from support.redis_server import RedisServer
 
 from flashctl.core import defects
@@ -218,5 +218,43 @@ def test_the_instances_own_count_is_no_number(redis: RedisServer) -> None:
         await asyncio.sleep(0)
         await shared.close()
         await client.aclose()
+
+    run(test)
+
+
+def test_redis_url_alone_shares_limits_and_no_stream(redis: RedisServer) -> None:
+    async def test() -> None:
+        first, second = await UpstreamServer().start(), await UpstreamServer().start()
+        shared = {"redis_url": redis.url, "per_ip_connection_limit": 1}
+        async with (
+            running(first, **shared) as one,
+            running(second, **shared) as other,
+            await RawClient.connect(port_of(other)) as client,
+        ):
+            first.publish(7, 0)
+            await until(lambda: one.relay.stats.forwarded == 1)
+            sent = second.publish(8, 0)
+            assert await client.frames(1) == [sent] and other.relay.stats.forwarded == 1
+            assert one.bus is None and other.bus is None
+            code, _, _ = await http(port_of(one), upgrade_request("/ws"))
+            assert code == 429, "the client of the other proxy counts"
+
+    run(test)
+
+
+def test_two_chains_on_one_redis_do_not_mix(redis: RedisServer) -> None:
+    async def test() -> None:
+        first, second = await UpstreamServer().start(), await UpstreamServer().start()
+        async with (
+            running(first, bus=redis.url, bus_chain="one") as writer,
+            running(second, bus=redis.url, bus_chain="two"),
+            running(bus=redis.url, bus_chain="one") as reader,
+            await RawClient.connect(port_of(reader)) as client,
+        ):
+            second.publish(8, 0)
+            sent = [first.publish(7, index) for index in range(3)]
+            assert await client.frames(3) == sent
+            await until(lambda: writer.bus.written == 3)
+            assert reader.relay.stats.forwarded == 3
 
     run(test)

@@ -94,8 +94,7 @@ async def running(
     proxy = Proxy(replace(FAST, upstreams=urls, **settings))
     await proxy.start()
     work = [proxy.upstreams.run()]
-    if proxy.bus is not None and proxy.shared_limits is not None:
-        work += [proxy.bus.run(), proxy.shared_limits.run()]
+    work += [part.run() for part in (proxy.bus, proxy.shared_limits) if part is not None]
     following = asyncio.gather(*work)
     try:
         if wait:
