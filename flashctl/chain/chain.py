@@ -394,7 +394,7 @@ class Chain:
         while not self.is_canonical(fork_point):
             new.append(fork_point)
             fork_point = self._known(fork_point.parent_hash, "ancestor")
-        old = self._store.canonical_hashes(fork_point.number + 1) if fork_point != self.head else []
+        old = self._store.canonical_hashes(fork_point.number + 1, self.head.number)
         return old[::-1], new[::-1]
 
     def _named(

@@ -31,6 +31,7 @@ from flashctl.chain.filter_api import FilterApi
 from flashctl.chain.params import bytes_param
 from flashctl.chain.pool_api import PoolApi
 from flashctl.chain.providers import PendingProvider, TransactionPool
+from flashctl.chain.reading import Readers
 from flashctl.chain.resolve import Resolver
 from flashctl.chain.simulate_api import SimulateApi
 from flashctl.chain.state_api import StateApi
@@ -75,6 +76,7 @@ class EthApi:
         limits = limits or CallLimits()
         runner = runner or InProcess(limits.at_once)
         self._chain = chain
+        self._readers = Readers()
         self._blocks = BlockApi(resolver, pool)
         self._parts: list[_Part] = [
             self._blocks,
@@ -83,7 +85,7 @@ class EthApi:
             SimulateApi(resolver, limits, runner),
             TraceApi(resolver, self._blocks, limits, runner),
             FeeApi(resolver),
-            FilterApi(resolver, pool),
+            FilterApi(resolver, pool, self._readers),
         ]
         self._pool = PoolApi(chain, pool, self._blocks, arrivals or Arrivals()) if pool is not None else None
         self._subscriptions = Subscriptions(chain, pool)
@@ -108,6 +110,7 @@ class EthApi:
     def close(self) -> None:
         """Stop listening to the chain."""
         self._subscriptions.close()
+        self._readers.close()
         if self._pool is not None:
             self._pool.close()
 

@@ -18,6 +18,7 @@ from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.chain.filters import LogFilter
 from flashctl.chain.log_search import MAX_RESULTS, LogSearch, logs_of
 from flashctl.chain.providers import TransactionPool
+from flashctl.chain.reading import Readers
 from flashctl.chain.resolve import BlockView, Resolver
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional, required
@@ -56,8 +57,9 @@ class _Filter:
 class FilterApi:
     """Methods of filters. Lives on the event loop."""
 
-    def __init__(self, resolver: Resolver, pool: TransactionPool | None) -> None:
+    def __init__(self, resolver: Resolver, pool: TransactionPool | None, readers: Readers) -> None:
         self._chain = resolver.chain
+        self._readers = readers
         self._search = LogSearch(resolver)
         self._pool = pool
         self._filters: OrderedDict[str, _Filter] = OrderedDict()
@@ -77,7 +79,7 @@ class FilterApi:
 
     async def get_logs(self, params: list[Any]) -> list[dict[str, Any]]:
         wanted = LogFilter.parse(required(params, 0, "filter"))
-        return await asyncio.to_thread(self._search.find, wanted)
+        return await self._readers.run(self._search.find, wanted)
 
     async def new_filter(self, params: list[Any]) -> str:
         return self._install(logs=LogFilter.parse(optional(params, 0)))
@@ -98,7 +100,7 @@ class FilterApi:
         found = self._find(params)
         if found.logs is None:
             raise RpcError(Code.SERVER_ERROR, "filter not found")
-        return await asyncio.to_thread(self._search.find, found.logs)
+        return await self._readers.run(self._search.find, found.logs)
 
     async def changes(self, params: list[Any]) -> list[Any]:
         """What happened since the last request."""
@@ -107,11 +109,8 @@ class FilterApi:
             missed = min(self._seen - found.sequence, len(self._hashes))
             found.sequence = self._seen
             return [to_hex(tx_hash) for tx_hash in list(self._hashes)[len(self._hashes) - missed :]]
-        old, new = _between(self._chain, found.cursor)
-        found.cursor = new[-1].header if new else self._chain.head
-        if found.logs is None:
-            return [to_hex(block.hash) for block in new]
-        return _changed_logs(found.logs, old, new)
+        answer, found.cursor = await self._readers.run(_changes, self._chain, found.cursor, found.logs)
+        return answer
 
     def _install(self, logs: LogFilter | None = None, sequence: int | None = None) -> str:
         now = asyncio.get_running_loop().time()
@@ -163,6 +162,16 @@ def _between(chain: Chain, cursor: Header) -> tuple[list[ChainBlock], list[Chain
         if block is not None:
             new.append(block)
     return old, new
+
+
+def _changes(chain: Chain, cursor: Header, wanted: LogFilter | None) -> tuple[list[Any], Header]:
+    """What happened since `cursor` was the head, and the head that this reaches to."""
+    head = chain.head
+    old, new = _between(chain, cursor)
+    reached = new[-1].header if new else head
+    if wanted is None:
+        return [to_hex(block.hash) for block in new], reached
+    return _changed_logs(wanted, old, new), reached
 
 
 def _changed_logs(wanted: LogFilter, old: list[ChainBlock], new: list[ChainBlock]) -> list[dict[str, Any]]:

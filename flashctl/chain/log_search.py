@@ -7,11 +7,12 @@ Blocks, results and time are bounded, so that one caller cannot occupy a node.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 from flashctl.chain.blocktag import BlockHash, Tag
 from flashctl.chain.filters import LogFilter
+from flashctl.chain.reading import MAX_SECONDS
 from flashctl.chain.resolve import BlockView, Resolver
 from flashctl.chain.views import TxPosition, log_json
 from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
@@ -21,10 +22,11 @@ __all__ = ["LogSearch", "logs_of"]
 MAX_BLOCKS: Final = 100_000
 """Numbers of one query. Their blooms are 25 MB at most and 0.2 s to go through."""
 
+BLOOMS_AT_ONCE: Final = 500
+"""Numbers of one look-up in the database, which keeps other readers waiting for a millisecond."""
+
 MAX_RESULTS: Final = 20_000
 """Logs of one answer, about 12 MB of JSON."""
-
-MAX_SECONDS: Final = 5.0
 
 
 def logs_of(view: BlockView, wanted: LogFilter, *, removed: bool = False) -> list[dict[str, Any]]:
@@ -114,5 +116,6 @@ class LogSearch:
                 )
         return found
 
-    def _candidates(self, first: int, last: int) -> Sequence[tuple[bytes, bytes]]:
-        return self._chain.blooms(first, last) if first <= last else ()
+    def _candidates(self, first: int, last: int) -> Iterator[tuple[bytes, bytes]]:
+        for start in range(first, last + 1, BLOOMS_AT_ONCE):
+            yield from self._chain.blooms(start, min(last, start + BLOOMS_AT_ONCE - 1))

@@ -59,6 +59,9 @@ WRITER_CACHE_KIB: Final = 32 * 1024
 ROOM_S: Final = 0.00005
 """That pause between the rows of one millisecond and the next."""
 
+HASHES_AT_ONCE: Final = 500
+"""Of one look-up: a millisecond."""
+
 ROWS_AT_ONCE: Final = 64
 """Rows written before a reader of the same connection gets its turn: a millisecond."""
 
@@ -392,14 +395,18 @@ class Store:
         )
         return None if row is None else row[0]
 
-    def canonical_hashes(self, first: int) -> list[bytes]:
-        """The hashes of the canonical blocks from a number on, upwards."""
-        rows = self._all(
-            "SELECT b.hash FROM canonical c JOIN blocks b ON b.id = c.block"
-            " WHERE c.number >= ? ORDER BY c.number",
-            first,
-        )
-        return [row[0] for row in rows]
+    def canonical_hashes(self, first: int, last: int) -> list[bytes]:
+        """The hashes of the canonical blocks in a range, by number; some at a time, so that nobody waits."""
+        hashes: list[bytes] = []
+        for start in range(first, last + 1, HASHES_AT_ONCE):
+            rows = self._all(
+                "SELECT b.hash FROM canonical c JOIN blocks b ON b.id = c.block"
+                " WHERE c.number BETWEEN ? AND ? ORDER BY c.number",
+                start,
+                min(last, start + HASHES_AT_ONCE - 1),
+            )
+            hashes += [row[0] for row in rows]
+        return hashes
 
     def blooms(self, first: int, last: int) -> list[tuple[bytes, bytes]]:
         """(hash, logs bloom) of the canonical blocks in a range that have any logs, by number."""

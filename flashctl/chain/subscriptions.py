@@ -1,29 +1,41 @@
 """`eth_subscribe` of a chain: newHeads, logs, newPendingTransactions.
 
 Head changes may be announced from any thread (a builder imports outside the event loop); they are carried
-to the loop once and handed to all subscribers there.
+to the loop once and handed to all subscribers there, a little in each of its turns: a thousand subscribers
+times a thousand logs or transactions are nobody's to wait for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from flashctl.chain.chain import Chain, HeadChange
+from flashctl.chain.chain import Chain, ChainBlock, HeadChange
 from flashctl.chain.filters import LogFilter
 from flashctl.chain.log_search import logs_of
 from flashctl.chain.providers import TransactionPool
 from flashctl.chain.resolve import BlockView
 from flashctl.chain.views import header_json, transaction_json
+from flashctl.core import defects
 from flashctl.core.jsonrpc.methods import Methods, Subscription, optional
 from flashctl.eth.hexdata import to_hex
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["Subscriptions"]
 
-MAX_ANNOUNCED: Final = 256
+
+MAX_ANNOUNCED: Final = 64
 """Blocks of one change of the head that are announced: a node that catches up by thousands has no news."""
+
+MAX_WAITING: Final = 20_000
+"""Changes and transactions that wait to be announced; more are not."""
+
+SLICE_S: Final = 0.002
+"""How long announcing holds the event loop at a stretch."""
 
 
 class Subscriptions:
@@ -32,6 +44,9 @@ class Subscriptions:
     def __init__(self, chain: Chain, pool: TransactionPool | None) -> None:
         self._chain = chain
         self._pool = pool
+        self._reader: Final = ThreadPoolExecutor(1, "announcing")
+        self._waiting: deque[HeadChange | TxEnvelope] = deque()
+        self._announcing: asyncio.Task[None] | None = None
         self._heads: set[Subscription] = set()
         self._logs: dict[Subscription, LogFilter] = {}
         self._hashes: set[Subscription] = set()
@@ -51,6 +66,9 @@ class Subscriptions:
         for leave in self._leave:
             leave()
         self._leave.clear()
+        if self._announcing is not None:
+            self._announcing.cancel()
+        self._reader.shutdown(wait=False, cancel_futures=True)
 
     async def new_heads(self, params: list[Any], subscription: Subscription) -> None:
         self._listen()
@@ -83,25 +101,76 @@ class Subscriptions:
 
     def _on_change(self, change: HeadChange) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._announce, change)
+            self._loop.call_soon_threadsafe(self._later, change)
 
-    def _announce(self, change: HeadChange) -> None:
-        old, new = change.old[:MAX_ANNOUNCED], change.new[-MAX_ANNOUNCED:]
+    def _on_transaction(self, envelope: TxEnvelope) -> None:
+        if self._hashes or self._transactions:
+            self._later(envelope)
+
+    def _later(self, news: HeadChange | TxEnvelope) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            return
+        self._waiting.append(news)
+        if self._announcing is None or self._announcing.done():
+            self._announcing = asyncio.get_running_loop().create_task(self._announce(), name="announcing")
+
+    async def _announce(self) -> None:
+        """Tell everybody, in the order in which it happened."""
+        slice_end = time.perf_counter() + SLICE_S
+        while self._waiting:
+            news = self._waiting.popleft()
+            try:
+                steps = (
+                    self._of_change(*await self._blocks(news))
+                    if isinstance(news, HeadChange)
+                    else (self._of_transaction(news))
+                )
+                for _ in steps:
+                    if time.perf_counter() > slice_end:
+                        await asyncio.sleep(0)
+                        slice_end = time.perf_counter() + SLICE_S
+            except Exception as error:
+                defects.caught("chain.subscriptions", error)
+
+    async def _blocks(self, change: HeadChange) -> tuple[list[ChainBlock], list[ChainBlock]]:
+        """Those that left and those that came; read from the database, perhaps."""
+        if not self._heads and not self._logs:
+            return [], []
+        loop = asyncio.get_running_loop()
+        old = change.old[:MAX_ANNOUNCED] if self._logs else []
+        new = change.new[-MAX_ANNOUNCED:]
+        return await loop.run_in_executor(self._reader, lambda: (list(old), list(new)))
+
+    def _of_change(self, old: Sequence[ChainBlock], new: Sequence[ChainBlock]) -> Iterator[None]:
         for block in new if self._heads else ():
             shown = header_json(block.header)
             for subscription in tuple(self._heads):
-                subscription.notify(shown)
+                _tell(subscription, shown)
+                yield
         for blocks, removed in ((old, True), (new, False)) if self._logs else ():
             for block in blocks:
                 view = BlockView(block.header, block.envelopes, block.receipts)
                 for subscription, wanted in tuple(self._logs.items()):
                     for log in logs_of(view, wanted, removed=removed):
-                        subscription.notify(log)
+                        _tell(subscription, log)
+                        yield
+                    yield
 
-    def _on_transaction(self, envelope: TxEnvelope) -> None:
+    def _of_transaction(self, envelope: TxEnvelope) -> Iterator[None]:
+        tx_hash = to_hex(envelope.hash)
         for subscription in tuple(self._hashes):
-            subscription.notify(to_hex(envelope.hash))
+            _tell(subscription, tx_hash)
+            yield
         if self._transactions:
             shown = transaction_json(envelope)
             for subscription in tuple(self._transactions):
-                subscription.notify(shown)
+                _tell(subscription, shown)
+                yield
+
+
+def _tell(subscription: Subscription, shown: Any) -> None:
+    try:
+        subscription.notify(shown)
+    except Exception as error:
+        # Of one subscriber; the others are told all the same.
+        defects.caught("chain.subscriptions", error)

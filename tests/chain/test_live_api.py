@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from support.devnet_chain import GWEI, address, build, encode_call, mine, open_devnet, sign
@@ -10,6 +11,9 @@ from support.node_lab import PROBE, PROBE_AT, start
 from support.rpc_lab import ListSubscription, running
 
 from flashctl.chain.eth_api import EthApi
+from flashctl.chain.reading import Readers
+from flashctl.core import defects
+from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
@@ -202,7 +206,10 @@ def test_subscriptions() -> None:
         # Announced from another thread, as a builder does.
         first = await asyncio.to_thread(mine, node.chain, [raw])
         side = await asyncio.to_thread(mine, node.chain, [], parent=fork_point, base_fee=1)
-        await asyncio.sleep(0)
+        for _ in range(1_000):
+            if len(logs.heard) == 2:
+                break
+            await asyncio.sleep(0.01)
         assert [head["hash"] for head in heads.heard] == [to_hex(first.hash), to_hex(side.hash)]
         assert [log["removed"] for log in logs.heard] == [False, True]
         assert hashes.heard == [to_hex(keccak256(raw))]
@@ -215,6 +222,56 @@ def test_subscriptions() -> None:
         node.api.close()
 
     running(body)
+
+
+def test_announcements_share_the_loop_and_one_bad_subscriber_costs_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Failing(ListSubscription):
+        def notify(self, result: object) -> None:
+            raise IndexError("nobody foresaw this")
+
+    async def body() -> None:
+        node = start()
+        kinds = node.methods.subscriptions("eth")
+        assert kinds is not None
+        monkeypatch.setattr("flashctl.chain.subscriptions.SLICE_S", 0)
+        defects.forget()
+        everybody = [ListSubscription() for _ in range(50)]
+        for subscription in (Failing(), *everybody):
+            await kinds["newHeads"]([], subscription)
+        turns = 0
+        mine(node.chain)
+        while not all(subscription.heard for subscription in everybody):
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 50
+        assert defects.counts() == {"chain.subscriptions": 1}
+        defects.forget()
+        node.api.close()
+
+    running(body)
+
+
+def test_queries_that_read_many_blocks_wait_in_a_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of them alone: other threads of the process are not theirs to fill."""
+
+    async def body() -> None:
+        monkeypatch.setattr("flashctl.chain.reading.MAX_WAITING", 1)
+        readers, go = Readers(), threading.Event()
+        waiting = [asyncio.create_task(readers.run(go.wait, 30)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(RpcError, match="too many queries of blocks"):
+            await readers.run(go.wait, 30)
+        assert await asyncio.to_thread(lambda: True)
+        go.set()
+        assert await asyncio.gather(*waiting) == [True] * 3
+        monkeypatch.setattr("flashctl.chain.reading.MAX_SECONDS", -1)
+        with pytest.raises(RpcError, match="query waited for more than"):
+            await readers.run(lambda: True)
+        readers.close()
+
+    asyncio.run(body())
 
 
 def test_a_log_query_that_asks_for_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
