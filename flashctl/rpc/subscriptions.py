@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flashctl.chain.filters import LogFilter
+from flashctl.core import defects
 from flashctl.core.jsonrpc.methods import Methods, Subscription, optional
-from flashctl.errors import FlashctlError
+from flashctl.errors import FlashctlError, ProtocolError
 from flashctl.rpc.node import Node
 from flashctl.rpc.overlay import Update
 from flashctl.rpc.views import (
@@ -136,11 +137,15 @@ class Subscriptions:
             for subscription, wanted in tuple(self._logs.items()):
                 try:
                     found = await self._node.client.call("eth_getLogs", [_filter_json(wanted, block_hash)])
+                    if not isinstance(found, list):
+                        raise ProtocolError("the node answers no list of logs")
+                    for log in found:
+                        subscription.notify(log)
                 except FlashctlError as error:
                     _LOG.warning("logs of a new block: %s", error)
                     return
-                for log in found:
-                    subscription.notify(log)
+                except Exception as error:
+                    defects.caught("rpc.logs", error)
 
 
 def _forget(subscribers: dict[Subscription, Any], subscription: Subscription) -> None:
