@@ -30,6 +30,7 @@ from flashctl.builder.budget import Budget, Refusal
 from flashctl.builder.schedule import Schedule
 from flashctl.builder.work import BlockWork, Extension, ForcedTransactionFailed, JobLimits, Made
 from flashctl.core import defects
+from flashctl.core.hub import Prepared
 from flashctl.errors import FlashctlError
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.execution import SealedBlock
@@ -79,7 +80,7 @@ class JobFailed(FlashctlError):
 class JobObserver:
     """What a job reports; every method may be overridden. All but `message` are called on the event loop."""
 
-    def message(self, made: Made) -> bytes | None:
+    def message(self, made: Made) -> Prepared | None:
         """What will be published of a flashblock, written in the building thread; None leaves it to
         `made`."""
         return None

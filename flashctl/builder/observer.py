@@ -9,6 +9,7 @@ from flashctl.builder.budget import Refusal
 from flashctl.builder.job import Ending, JobObserver, Made
 from flashctl.builder.publisher import Publisher
 from flashctl.core.arrivals import Arrivals
+from flashctl.core.hub import Prepared
 from flashctl.core.metrics import Metrics
 
 __all__ = ["Observer"]
@@ -40,7 +41,7 @@ class Observer(JobObserver):
             "Time left until the block's timestamp when a flashblock is out.",
         )
 
-    def message(self, made: Made) -> bytes | None:
+    def message(self, made: Made) -> Prepared | None:
         return self._publisher.message(made) if self._publisher is not None else None
 
     def made(self, made: Made) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashctl.builder.job import Made
-from flashctl.core.hub import Hub
+from flashctl.core.hub import Hub, Prepared
 from flashctl.core.wire import Base, Dialect, Diff, Flashblock, Metadata, encode
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity, to_hex
@@ -29,21 +29,28 @@ class Publisher:
         self._dialect: Dialect = dialect
         self._previous: tuple[int, int] | None = None
 
-    def message(self, made: Made) -> bytes:
+    def message(self, made: Made) -> Prepared:
         """A flashblock as it goes out, if it is the next to do so; callable from any thread.
 
         That nothing is published between this and `publish` is for the payload jobs to see to: one that
         was replaced publishes no more.
         """
-        return encode(flashblock_of(made, self._previous, self._dialect), self._dialect)
+        data = encode(flashblock_of(made, self._previous, self._dialect), self._dialect)
+        return self._hub.prepare(data, made.index)
 
     def publish(self, made: Made) -> int:
         """Send one flashblock to everybody; returns its size in bytes."""
-        data = made.message if made.message is not None else self.message(made)
+        message = made.message if made.message is not None else self.message(made)
         number = made.sealed.header.number
-        self._hub.publish(data, payload_id=to_hex(made.payload_id), index=made.index, block_number=number)
+        self._hub.publish(
+            message.data,
+            payload_id=to_hex(made.payload_id),
+            index=made.index,
+            block_number=number,
+            prepared=message,
+        )
         self._previous = (number, made.index)
-        return len(data)
+        return len(message.data)
 
 
 def flashblock_of(

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from flashctl.builder.backend import BlockBuild
 from flashctl.builder.budget import BlockLimits, Budget, Refusal, TxCost
 from flashctl.core import defects
+from flashctl.core.hub import Prepared
 from flashctl.errors import FlashctlError
 from flashctl.eth.transactions import DepositTx
 from flashctl.evm.halts import ExecutionTimeout
@@ -77,7 +78,7 @@ class Made:
     """The accounts that the block has changed so far, as they are now; None for one that is gone."""
     publishes: bool = True
     """False for a job without the pool: a block re-executed, whose flashblocks nobody waits for."""
-    message: bytes | None = None
+    message: Prepared | None = None
     """As it goes out; None if nobody has written it yet."""
 
 
@@ -130,7 +131,7 @@ class BlockWork:
         build: BlockBuild,
         forced: Sequence[bytes],
         limits: JobLimits,
-        write: Callable[[Made], bytes | None],
+        write: Callable[[Made], Prepared | None],
         *,
         publishes: bool = True,
         clock: Callable[[], float] = time.time,

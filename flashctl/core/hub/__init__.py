@@ -21,7 +21,7 @@ from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, InvalidRequest, Request
 from flashctl.core.hub.hub import Hub, HubOptions
-from flashctl.core.hub.ring import Message, Position, RingLimits
+from flashctl.core.hub.ring import Message, Position, Prepared, RingLimits
 from flashctl.core.hub.server import HubServer, ServerLimits, serve
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "LagPolicy",
     "Message",
     "Position",
+    "Prepared",
     "Request",
     "RingLimits",
     "ServerLimits",

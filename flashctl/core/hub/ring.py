@@ -7,9 +7,10 @@ client that joins now can use nothing that starts later (wire.md, sequence rule 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from flashctl.core.hub.encoding import WINDOW_BYTES, Encoding, encode, is_compressible
 
@@ -117,6 +118,15 @@ class Message:
         return f"<Message {self.seq} {self.payload_id}/{self.index} of block {self.block_number}>"
 
 
+class Prepared(NamedTuple):
+    """A text message whose frames were made before it is published."""
+
+    seq: int
+    """Its place, for which the frames hold."""
+    data: bytes
+    frames: dict[Encoding, bytes]
+
+
 class Ring:
     """Messages `first <= seq < head`, oldest forgotten first."""
 
@@ -198,6 +208,19 @@ class Ring:
             history = self._history(message)
             message.frames[encoding] = encode(message.data, message.binary, encoding, history)
         return message.frame(encoding)
+
+    def prepare(self, data: bytes, index: int, encodings: Iterable[Encoding]) -> Prepared:
+        """Text with its frames, to be appended next; from any thread."""
+        message = Message(data, binary=False, index=index)
+        message.seq = self.head
+        message.context_start = message.seq if index == 0 else self._context_start
+        try:
+            for encoding in set(encodings) - {Encoding.RAW}:
+                self.frame(message, encoding)
+        except KeyError:
+            # What it would refer to is being forgotten: the frames are made when they are asked for.
+            message.frames.clear()
+        return Prepared(message.seq, data, message.frames)
 
     def _history(self, message: Message) -> bytes:
         """The end of what an inflater has put out that has had every message since `context_start`.
