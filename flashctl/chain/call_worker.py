@@ -24,7 +24,7 @@ from flashctl.evm.message import Deadline
 __all__ = ["Encoded", "make"]
 
 PATIENCE: Final = 4
-"""How many times its slice, by the clock, a run gets that was kept from the processor during the first."""
+"""How many times as long as the last, by the clock, is the next try of what was kept from the processor."""
 
 
 class Encoded(NamedTuple):
@@ -65,24 +65,23 @@ def _answer(job: ExecutionJob, name: ViewName, cache: StateCache, run: Run) -> A
         if state.wanted:
             raise Needs(state.wanted)
         if isinstance(failure, ExecutionTimeout) and is_slice:
-            if run.slice_s is not None and time.process_time() - began >= run.slice_s / 2:
+            if time.process_time() - began >= (run.slice_s or 0.0) / 2:
                 raise OverSlice
             continue
         if failure is not None:
             raise failure_told(failure)
         return result if isinstance(result, str) else Encoded(orjson.dumps(result))
-    raise OverSlice
+    raise AssertionError("the last try is no slice")
 
 
 def _deadlines(run: Run) -> Iterator[tuple[Deadline, bool]]:
     """The deadlines of the tries of one run, and whether they are slices.
 
     A slice is meant as time of work. On a busy machine a process at this niceness may stand still for longer
-    than that, so what had less than half of it gets another try.
+    than that, so whoever had less than half of it gets another try, with more patience each time.
     """
-    slice_s, end = run.slice_s, time.perf_counter() + run.left_s
-    for wall_s in () if slice_s is None else (slice_s, PATIENCE * slice_s):
-        if wall_s < end - time.perf_counter():
-            yield Deadline(run.seconds, wall_s), True
-    if slice_s is None or run.left_s <= slice_s:
-        yield Deadline(run.seconds, end - time.perf_counter()), False
+    end, wall_s = time.perf_counter() + run.left_s, run.slice_s or run.left_s
+    while wall_s < (left := end - time.perf_counter()):
+        yield Deadline(run.seconds, wall_s), True
+        wall_s *= PATIENCE
+    yield Deadline(run.seconds, left), False

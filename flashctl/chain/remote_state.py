@@ -62,6 +62,9 @@ class _Changes:
 
 _NONE: Final = _Changes(NO_CHANGES)
 
+_NO_STORAGE: Final[dict[int, int]] = {}
+"""Of an account known to have none: every slot is zero, and nothing has to be asked."""
+
 
 class StateCache:
     """What a worker process keeps from call to call. Everything in it is keyed by what it cannot change
@@ -99,6 +102,8 @@ class StateCache:
 
     def storage(self, root: bytes | None) -> dict[int, int]:
         """The slots known of a storage with this root; a dictionary of its own without one."""
+        if root == EMPTY_ROOT:
+            return _NO_STORAGE
         return {} if root is None else self._storages.setdefault(root, {})
 
     def code(self, code_hash: bytes) -> bytes | None:
@@ -176,6 +181,8 @@ class RemoteState:
         if address in self._changes.emptied:
             return 0
         slots = self._slots(address)
+        if slots is _NO_STORAGE:
+            return 0
         value = slots.get(slot)
         if value is None:
             answer: Values = self._ask(Read(slots=((address, slot),)))

@@ -13,10 +13,10 @@ from typing import Any
 from flashctl.chain.blocktag import BlockHash, BlockRef, Tag, parse_block_number, parse_block_ref
 from flashctl.chain.by_identity import ByIdentity
 from flashctl.chain.call_jobs import Setting
-from flashctl.chain.call_source import NewNodes, WorldSource
 from flashctl.chain.chain import Chain
 from flashctl.chain.providers import PendingBlock, PendingProvider
 from flashctl.chain.views import PENDING_HASH
+from flashctl.chain.world_source import NewNodes, WorldSource
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import required
 from flashctl.eth.blocks import Header

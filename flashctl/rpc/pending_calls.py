@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
@@ -48,8 +49,6 @@ MAX_CHANGES: Final = 20_000
 
 T = TypeVar("T")
 
-_Names = ByIdentity[object, bytes]
-
 
 class PendingCalls:
     """Executions and look-ups on the state after a pending block."""
@@ -61,7 +60,8 @@ class PendingCalls:
         numbers = count(1)
         # By identity: two states have one name only if they are the same object, whatever payload and index
         # they are of.
-        self._names: _Names = ByIdentity(lambda _: next(numbers).to_bytes(8, "big"))
+        keys: ByIdentity[object, bytes] = ByIdentity(lambda _: next(numbers).to_bytes(8, "big"))
+        self._names: ByIdentity[PendingState, ViewName] = ByIdentity(partial(_name, keys))
 
     async def execute(self, block: PendingBlock, job: ExecutionJob, *, timeout_s: float | None = None) -> Any:
         """What the method answers, executed after `block`.
@@ -73,7 +73,8 @@ class PendingCalls:
             RpcError: If the execution fails, takes too long, or too many calls wait.
         """
         seconds = self.timeout_s if timeout_s is None else timeout_s
-        return await self._runner.run(job, _PendingSource(self._node, block.state, self._names), seconds)
+        source = _PendingSource(self._node, block.state, self._names.of(block.state))
+        return await self._runner.run(job, source, seconds)
 
     async def read(self, block: PendingBlock, work: Callable[[StateView], T]) -> T:
         """The result of `work`, which only looks something up; it may run several times, the last time with
@@ -94,6 +95,12 @@ class PendingCalls:
         return await self.read(block, lambda view: view.account(address) or EMPTY_ACCOUNT)
 
 
+def _name(keys: ByIdentity[object, bytes], state: PendingState) -> ViewName:
+    diff, key = state.diff, keys.of(state)
+    is_sent = len(diff.accounts) + sum(map(len, diff.storage.values())) <= MAX_CHANGES
+    return ViewName(key, keys.of(state.canonical) if is_sent else key, is_sent, None)
+
+
 def _too_deep() -> RpcError:
     return RpcError(Code.LIMIT_EXCEEDED, f"state still missing after {MAX_ROUNDS} fetches")
 
@@ -103,15 +110,12 @@ class _PendingSource:
 
     __slots__ = ("_node", "_rounds", "_state", "_view", "name")
 
-    def __init__(self, node: Node, state: PendingState, names: _Names) -> None:
+    def __init__(self, node: Node, state: PendingState, name: ViewName) -> None:
         self._node = node
         self._state = state
         self._view: StateView | None = None
         self._rounds = 0
-        diff = state.diff
-        size = len(diff.accounts) + sum(map(len, diff.storage.values()))
-        key, is_sent = names.of(state), size <= MAX_CHANGES
-        self.name: Final = ViewName(key, names.of(state.canonical) if is_sent else key, is_sent, None)
+        self.name: Final = name
 
     def local(self) -> CallGround:
         return _Ground(StateView(self._state))

@@ -1,10 +1,11 @@
 """The worker process: takes a job, runs it, answers, takes the next. Ends with its parent.
 
-    python -m flashctl.core.workers FD MODULE:FACTORY NICE MEMORY_BYTES
+    python -m flashctl.core.workers FD MODULE:FACTORY NICE MEMORY_BYTES [--load-first]
 
 The factory is called once and returns the function that runs jobs; so what it loads and caches is paid for
 once. The process is nicer than its parent, the first that a system without memory ends, and limited in
-memory itself: what an answer takes too much of costs that answer.
+memory itself: what an answer takes too much of costs that answer. With --load-first it becomes nicer only
+when it is loaded: on a machine without a processor to spare that half second took half a minute.
 """
 
 from __future__ import annotations
@@ -109,8 +110,10 @@ class _Link:
 
 def main(arguments: list[str]) -> int:
     """Serve until the parent closes the socket; the exit code."""
-    descriptor, entry, nice, memory = arguments
-    _settle(int(nice), int(memory))
+    descriptor, entry, nice, memory, *load_first = arguments
+    _settle(int(memory))
+    if not load_first:
+        _be_nice(int(nice))
     link = _Link(socket.socket(fileno=int(descriptor)))
     module, _, name = entry.partition(":")
     try:
@@ -118,6 +121,8 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         link.send(_broke(error))
         return 1
+    if load_first:
+        _be_nice(int(nice))
     memory_now = _resident_bytes()
     loaded = memory_now()
     most = loaded + int(memory) // KEPT_SHARE
@@ -159,8 +164,8 @@ def _broke(error: Exception) -> Broke:
     return Broke("".join(traceback.format_exception(error))[-MAX_TRACEBACK:])
 
 
-def _settle(nice: int, memory: int) -> None:
-    """Live for the parent alone, behind it in line, and within limits."""
+def _settle(memory: int) -> None:
+    """Live for the parent alone, and within limits."""
     # Ctrl-C and the end of a terminal are for the parent, which closes the socket.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -171,10 +176,14 @@ def _settle(nice: int, memory: int) -> None:
             Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     if os.getppid() != parent:
         raise SystemExit(0)
-    with contextlib.suppress(OSError):
-        os.nice(nice)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def _be_nice(nice: int) -> None:
+    """Stand behind the parent in line for a processor."""
+    with contextlib.suppress(OSError):
+        os.nice(nice)
 
 
 def _resident_bytes() -> Callable[[], int]:

@@ -118,6 +118,7 @@ class _Slot:
     ticket: _Ticket | None = None
     """What it runs."""
     is_leaving: bool = False
+    starts: int = 0
     failures: int = 0
     """Deaths since the last job that came to an end."""
     not_before: float = 0.0
@@ -218,17 +219,17 @@ class WorkerPool:
         self._is_closed = True
         for ticket in self._schedule.tickets():
             self._fail(ticket, RpcError(Code.RESOURCE_UNAVAILABLE, "shutting down"), "refused")
-        waits = []
-        for slot in self._slots:
-            if slot.process is not None:
-                if slot.ticket is None:
-                    slot.process.close()
-                else:
-                    slot.process.kill()
-                waits.append(slot.process.wait())
         for task in tuple(self._tasks):
             task.cancel()
-        await asyncio.gather(*waits, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        processes = [slot.process for slot in self._slots if slot.process is not None]
+        for slot in self._slots:
+            if slot.process is not None and slot.ticket is not None:
+                slot.process.kill()
+            slot.process = None
+        for process in processes:
+            process.close()
+        await asyncio.gather(*(process.wait() for process in processes))
 
     # --- giving out work ---
 
@@ -242,8 +243,6 @@ class WorkerPool:
                 ticket = self._schedule.next_for(slot.number, now)
                 if ticket is not None:
                     self._begin(slot, ticket, now)
-        if self._is_closed or not self._schedule.is_waiting:
-            return
         for slot in self._slots:
             starting = sum(other.is_starting for other in self._slots)
             if self._schedule.waiting_for(slot.number) > starting:
@@ -268,7 +267,8 @@ class WorkerPool:
 
     def _start_if_down(self, slot: _Slot) -> None:
         """Start a worker that is not there, if the pause after its last death is over."""
-        if slot.process is None and not slot.is_starting and slot.not_before <= time.monotonic():
+        is_down = slot.process is None and not slot.is_starting and not self._is_closed
+        if is_down and slot.not_before <= time.monotonic():
             slot.is_starting = True
             self._spawn(self._start(slot))
 
@@ -276,8 +276,13 @@ class WorkerPool:
         slot.credit_s, slot.credited = ANSWER_BURST_S, time.monotonic()
         try:
             slot.process = spawn_worker(
-                self._entry, self._limits, partial(self._hear, slot), partial(self._ended, slot)
+                self._entry,
+                self._limits,
+                partial(self._hear, slot),
+                partial(self._ended, slot),
+                load_first=not slot.starts,
             )
+            slot.starts += 1
         except OSError as error:
             _LOG.warning("cannot start a worker process: %s", error.strerror)
             self._pause(slot)
@@ -385,13 +390,15 @@ class WorkerPool:
 
     def _ended(self, slot: _Slot, process: WorkerProcess) -> None:
         """The socket to a process is closed."""
-        self._spawn(self._bury(process, is_expected=slot.is_leaving or self._is_closed))
+        if self._is_closed:
+            return
+        self._spawn(self._bury(process, is_expected=slot.is_leaving))
         ticket, slot.ticket, slot.process, slot.is_starting = slot.ticket, None, None, False
         if slot.is_leaving:
             slot.is_leaving = False
             if self._figures is not None:
                 self._figures.replaced()
-        elif not self._is_closed:
+        else:
             self._pause(slot)
             if self._figures is not None:
                 self._figures.died()

@@ -21,7 +21,8 @@ __all__ = ["NICE", "WorkerLimits", "WorkerProcess", "spawn_worker"]
 NICE: Final = 10
 """What anybody may ask runs behind everything that has a deadline."""
 
-EXIT_WAIT_S: Final = 5.0
+EXIT_WAIT_S: Final = 1.0
+"""For a process whose socket is closed to end by itself: at once when it is idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ class WorkerProcess(asyncio.Protocol):
         """Close the socket, which ends it when it is idle."""
         if self._transport is not None:
             self._transport.close()
+        else:
+            self._socket.close()
 
     async def wait(self) -> int:
         """Its exit code, once it has ended; a worker that takes longer than EXIT_WAIT_S is killed."""
@@ -124,6 +127,8 @@ def spawn_worker(
     limits: WorkerLimits,
     hear: Callable[[WorkerProcess, FromWorker], None],
     end: Callable[[WorkerProcess], None],
+    *,
+    load_first: bool,
 ) -> WorkerProcess:
     """Start a worker process; `connect` it to hear when it is ready.
 
@@ -133,6 +138,8 @@ def spawn_worker(
         entry: `module:factory` of the function that runs jobs (see `child`).
         hear: Told every message.
         end: Told when the socket is closed, and that is when the process ends.
+        load_first: Whether it loads at this process's own niceness. For the first of its kind; those that
+            replace one must not be a way to take the processor.
 
     Raises:
         OSError: If the system has no room for one.
@@ -141,6 +148,8 @@ def spawn_worker(
     try:
         descriptor = theirs.fileno()
         arguments = [str(descriptor), entry, str(limits.nice), str(limits.memory_bytes)]
+        if load_first:
+            arguments.append("--load-first")
         process = subprocess.Popen(
             [sys.executable, "-m", "flashctl.core.workers", *arguments],
             stdin=subprocess.DEVNULL,
