@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import brotli
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.boost_lab import Setup, play
-from support.engines import DEPOSIT, ToyEngine, genesis
+from support.engines import DEPOSIT, Build, ToyBuilder, ToyEngine, attributes_after, genesis
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
+from flashctl.boost.candidate import Request, Unusable, from_flashblocks
 from flashctl.boost.frames import FrameReader, decode
 from flashctl.boost.health import Health
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.obligations import MAX_TRANSACTIONS
 from flashctl.boost.probe import probe_forever
-from flashctl.core import defects
+from flashctl.boost.rounds import Incoming, Publish, Rounds
+from flashctl.core import defects, wire
 from flashctl.core.json_bounds import LARGE_BYTES, MAX_VALUES, count_values
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.wire import InvalidFlashblock
 from flashctl.errors import AuthError, DataError
+from flashctl.op.attributes import payload_id
 
 TX = b"\x02\xc0\x01"
 TX2 = b"\x02\xc0\x02"
@@ -217,3 +224,88 @@ def test_decode_raises_what_its_callers_expect() -> None:
         for binary in (False, True):
             with pytest.raises(DataError):
                 decode(garbage, binary=binary)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["", "0x", "0x-9", "0x1", "0x" + "f" * 64, "0x" + "00" * 32, "0x7e"])
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+PARENT = genesis()
+WANTED = attributes_after(PARENT)
+
+
+def messages(count: int) -> list[dict[str, Any]]:
+    """What a builder sends for a block, as JSON."""
+    identity = payload_id(PARENT.hash, WANTED)
+    builder = ToyBuilder(PARENT)
+    build = builder.builds[identity] = Build(PARENT, WANTED, [DEPOSIT])
+    made = []
+    for index in range(count):
+        added = [] if index == 0 else [b"\x02" + bytes([index])]
+        build.transactions += added
+        made.append(json.loads(wire.encode(builder.flashblock(identity, added))))
+        build.published += 1
+    return made
+
+
+def paths(message: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The way to every field of a message."""
+    for name, value in message.items():
+        yield (*path, name)
+        if isinstance(value, dict):
+            yield from paths(value, (*path, name))
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[bytes]:
+    """Messages of a block in any order, repeated, and some with a field replaced or left out."""
+    made = messages(4)
+    sent = []
+    for index in draw(st.lists(st.integers(0, 3), max_size=10)):
+        message = copy.deepcopy(made[index])
+        if draw(st.booleans()):
+            *way, last = draw(st.sampled_from([*paths(message)]))
+            place = message
+            for name in way:
+                place = place[name]
+            if draw(st.booleans()):
+                place[last] = draw(JSON)
+            else:
+                del place[last]
+        sent.append(json.dumps(message).encode())
+    return sent
+
+
+@given(streams())
+@settings(max_examples=200, deadline=None)
+def test_whatever_the_builder_sends_only_what_was_asked_for_is_published(sent: list[bytes]) -> None:
+    rounds = Rounds()
+    round_ = rounds.begin(PARENT.hash, WANTED)
+    published = []
+    for data in sent:
+        try:
+            flashblock = decode(data, binary=False)
+        except DataError:
+            rounds.disturb("not a flashblock")
+            continue
+        verdict = rounds.feed(Incoming(flashblock, data), 0)
+        if isinstance(verdict, Publish):
+            published.append(verdict.incoming.flashblock)
+    assert [flashblock.index for flashblock in published] == [*range(len(published))]
+    assert published == round_.flashblocks
+    if published:
+        assert published[0].base is not None
+        assert published[0].base.parent_hash == PARENT.hash
+        assert published[0].base.fee_recipient == WANTED.fee_recipient
+        assert published[0].diff.transactions[:1] == (DEPOSIT,)
+        assert all(raw[0] != 0x7E for each in published[1:] for raw in each.diff.transactions)
+    try:
+        from_flashblocks(round_.payload, Request(PARENT.hash, WANTED, 4))
+    except Unusable as error:
+        assert str(error)
