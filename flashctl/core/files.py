@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from flashctl.core.compressed import COMPRESSED, open_compressed
-from flashctl.errors import IoError
+from flashctl.errors import IoError, UsageError
 
 __all__ = ["LineWriter", "open_for_reading", "open_for_writing", "write_private"]
+
+_NOT_KNOWN = frozenset(
+    {".xz", ".bz2", ".lz4", ".lzma", ".z", ".Z", ".zip", ".7z", ".zstd", ".gzip", ".brotli"}
+)
+"""Endings that promise a compression; under them a plain file would be a lie."""
 
 
 class LineWriter(Protocol):
@@ -52,12 +57,21 @@ def open_for_reading(path: Path | None) -> BinaryIO:
 
 
 def open_for_writing(path: Path) -> LineWriter:
-    """A new file, compressed when its name says so.
+    """A new file, compressed when its name says so; what exists and is empty or no regular file will do.
 
     Raises:
+        UsageError: If there is one with content, which is somebody's recording, or its name asks for a
+            compression that is not known.
         IoError: If it cannot be created.
     """
+    if path.suffix in _NOT_KNOWN:
+        known = ", ".join(COMPRESSED)
+        raise UsageError(
+            f"{path}: {path.suffix} is not written here", hint=f"compressed: {known}; else plain"
+        )
     try:
+        if path.is_file() and path.stat().st_size:
+            raise UsageError(f"{path} exists and is not empty", hint="remove it, or name another file")
         return _writer(path)
     except OSError as error:
         raise IoError(f"cannot write {path}: {error.strerror or error}") from None

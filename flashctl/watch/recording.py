@@ -73,10 +73,11 @@ def _encoding(arrival: Arrival) -> bytes:
 class Recorder:
     """Writes arrivals to a file, flushed once per block so that a crash loses at most one."""
 
-    def __init__(self, path: Path, url: str, *, raw: bool = False) -> None:
+    def __init__(self, path: Path, url: str, *, raw: bool = False, file: LineWriter | None = None) -> None:
+        """`file` is where to write instead of at `path`, which then only names it."""
         self.path = path
         self._raw = raw
-        self._file: LineWriter = open_for_writing(path)
+        self._file: LineWriter = open_for_writing(path) if file is None else file
         self._payload_id: str | None = None
         self._write(b'{"flashctl":1,"url":"%s","started":%d}\n' % (_quoted(url), time.time_ns()))
         self.lines = 0

@@ -19,6 +19,7 @@ from flashctl.errors import DataError, ExitCode, Failed, IoError, TimedOut, Unav
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import Arrival, WatchEvent
 from flashctl.watch.live import REDRAWS_PER_S
+from flashctl.watch.printing import Printer
 from flashctl.watch.session import Session, say
 from flashctl.watch.sources import Item, live, replayed
 from flashctl.watch.terminal import Keyboard, terminal_size
@@ -69,7 +70,7 @@ class _Runner:
             await asyncio.gather(*tasks, return_exceptions=True)
             for finish in self._finishers:
                 await finish()
-            self._close()
+            self._close(life)
         if follow in done and (error := follow.exception()) is not None:
             if isinstance(error, BrokenPipeError):
                 session.code = ExitCode.PIPE
@@ -78,10 +79,12 @@ class _Runner:
         if not done and is_failure:
             raise TimedOut(f"nothing conclusive within {limit:g} s")
 
-    def _close(self) -> None:
+    def _close(self, life: Lifecycle) -> None:
         """Print what is left, for whoever still reads."""
         try:
             self.session.close()
+            if self.session.code is not ExitCode.PIPE:
+                self.session.finish_output(is_interrupted=life.stopping)
         except BrokenPipeError:
             self.session.code = ExitCode.PIPE
 
@@ -291,7 +294,7 @@ class _Runner:
         due = time.monotonic() + (every or 0)
         while True:
             await asyncio.sleep(1 / REDRAWS_PER_S)
-            if session.view is not None:
+            if session.view is not None and not (isinstance(session.output, Printer) and session.output.busy):
                 session.write(session.view.draw())
             if every is not None and time.monotonic() >= due:
                 due += every

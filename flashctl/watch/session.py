@@ -11,10 +11,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 from flashctl.core import defects
-from flashctl.core.output import Output, escape, wants_color
+from flashctl.core.output import Output, counted, escape, wants_color
 from flashctl.core.stream import Connected, Disconnected
 from flashctl.core.urls import mask_url
 from flashctl.errors import DataError, ExitCode, FlashctlError, UsageError
@@ -35,6 +36,7 @@ from flashctl.watch.lines import (
     to_json,
 )
 from flashctl.watch.live import LiveView, Screen
+from flashctl.watch.printing import Printer, live_output
 from flashctl.watch.recording import Recorder
 from flashctl.watch.sources import Item
 from flashctl.watch.stats import StreamStats, render_stats
@@ -44,6 +46,9 @@ from flashctl.watch.tracker import Tracker
 __all__ = ["Observer", "Session", "say"]
 
 _FORMS = ("auto", "table", "line", "json", "raw", "stats")
+INTERRUPTED_PATIENCE_S = 2.0
+"""For the reader of stdout to take what waits, after a signal."""
+
 _MAX_COMPLAINTS = 20
 """Different bad frames that are said on stderr; a hostile stream must not fill a log."""
 
@@ -61,6 +66,30 @@ class Observer(Protocol):
         ...
 
 
+class _OnStdout:
+    """A recording that is the output."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def write(self, data: bytes, /) -> None:
+        self._output.raw(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, by whatever links."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
 class Session:
     """The state of one run.
 
@@ -71,7 +100,7 @@ class Session:
     def __init__(self, config: WatchConfig) -> None:
         self.config = config
         self.code = ExitCode.OK
-        self.output = Output()
+        self.output = live_output(is_live=config.replay is None)
         self.tracker = Tracker()
         self.stats = StreamStats(config.interval_ms)
         self.filter = make_filter(config.filters)
@@ -91,6 +120,11 @@ class Session:
         self._hinted = False
 
     @property
+    def records_to_stdout(self) -> bool:
+        """Whether stdout is the recording, so that nothing else may be printed there."""
+        return str(self.config.record) == "-"
+
+    @property
     def title(self) -> str:
         """What is being watched, without secrets."""
         if self.config.replay is not None:
@@ -101,6 +135,10 @@ class Session:
 
     def _mode(self) -> str:
         config = self.config
+        if self.records_to_stdout:
+            if config.fields or config.template is not None or config.output != "auto":
+                raise UsageError("--record - and --output both want stdout", hint="record to a file")
+            return "none"
         if config.fields or config.template is not None:
             unknown = [name for name in config.fields if name not in FIELDS]
             if unknown:
@@ -140,6 +178,10 @@ class Session:
         config = self.config
         if config.record is None:
             return None
+        if self.records_to_stdout:
+            return Recorder(config.record, self.title, raw=config.record_raw, file=_OnStdout(self.output))
+        if config.replay is not None and _is_same(config.record, Path(config.replay)):
+            raise UsageError("--record and --replay name the same file", hint="record to another one")
         return Recorder(config.record, self.title, raw=config.record_raw)
 
     # -- events ---------------------------------------------------------------------------------
@@ -256,6 +298,13 @@ class Session:
             name, report, lines = summary()
             self._print_summary(name, report, lines)
 
+    def finish_output(self, *, is_interrupted: bool) -> None:
+        """Wait for the reader of stdout, who gets all there is unless the run was interrupted."""
+        if isinstance(self.output, Printer):
+            self.output.finish(INTERRUPTED_PATIENCE_S if is_interrupted else None)
+            if self.output.skipped:
+                say(f"stdout was read too slowly: {counted(self.output.skipped, 'line')} not printed")
+
     def print_stats(self) -> None:
         """The statistics so far."""
         report = self.stats.report()
@@ -268,7 +317,7 @@ class Session:
             self.output.raw(to_json({**head, **report}) + b"\n")
             return
         text = "\n".join(lines)
-        if self.mode == "stats" or (self.renderer is None and self.view is None):
+        if self.mode == "stats" or (self.renderer is None and self.view is None and self.mode != "none"):
             self.output.line(text)
         elif not self.config.quiet or name != "confirm":
             print(text, file=sys.stderr)

@@ -1,0 +1,160 @@
+"""No recording is destroyed, none has holes because nobody read stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.decode_lab import run_command
+from support.watch_lab import HOLD, StreamServer, block, text_frames
+from websockets.asyncio.server import ServerConnection, serve
+
+from flashctl.watch.printing import Printer
+from flashctl.watch.recording import Replay
+
+MESSAGES = [*block(1, 4), *block(2, 4)]
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "cap.ndjson"
+    path.write_bytes(b"\n".join(MESSAGES) + b"\n")
+    return path
+
+
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard"])
+def test_a_recording_is_not_replayed_into_itself(
+    monkeypatch: pytest.MonkeyPatch, recording: Path, link: str
+) -> None:
+    other = recording
+    if link != "same":
+        other = recording.with_name("other.ndjson")
+        (os.symlink if link == "symbolic" else os.link)(recording, other)
+    before = recording.read_bytes()
+    code, _, errors = run_command(["watch", "--replay", str(recording), "--record", str(other)], monkeypatch)
+    assert code == 2 and "same file" in errors
+    assert recording.read_bytes() == before
+
+
+def test_a_recording_is_not_written_over(
+    monkeypatch: pytest.MonkeyPatch, recording: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.ndjson"
+    command = ["watch", "--replay", str(recording), "--record", str(kept), "-q"]
+    assert run_command(command, monkeypatch)[0] == 0
+    before = kept.read_bytes()
+    code, _, errors = run_command(command, monkeypatch)
+    assert code == 2 and "exists and is not empty" in errors
+    assert kept.read_bytes() == before
+    kept.write_bytes(b"")  # as mktemp leaves it
+    assert run_command(command, monkeypatch)[0] == 0
+    assert [arrival.data for arrival in Replay(kept)] == MESSAGES
+
+
+@pytest.mark.parametrize("suffix", [".xz", ".bz2", ".zip", ".zstd"])
+def test_a_compression_that_is_not_known_is_refused(
+    monkeypatch: pytest.MonkeyPatch, recording: Path, suffix: str
+) -> None:
+    path = recording.with_suffix(suffix)
+    code, _, errors = run_command(["watch", "--replay", str(recording), "--record", str(path)], monkeypatch)
+    assert code == 2 and suffix in errors and not path.exists()
+
+
+def test_a_recording_on_stdout_is_one(
+    monkeypatch: pytest.MonkeyPatch, recording: Path, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output, _ = run_command(
+        ["watch", "--replay", str(recording), "--record", "-", "--stats"], monkeypatch
+    )
+    assert code == 0 and not (tmp_path / "-").exists()
+    again = tmp_path / "again.ndjson"
+    again.write_text(output)
+    assert [arrival.data for arrival in Replay(again)] == MESSAGES
+    code, _, errors = run_command(
+        ["watch", "--replay", str(recording), "--record", "-", "--json"], monkeypatch
+    )
+    assert code == 2 and "both want stdout" in errors
+
+
+def test_output_that_nobody_reads_stops_no_recording(tmp_path: Path) -> None:
+    """400 messages of 4 KB fill the pipe many times over; the last is a block's first, which is flushed."""
+    path = tmp_path / "cap.ndjson"
+    frames = [message for number in range(1, 101) for message in block(number, 4)]
+    frames = [frame[:-1] + b',"padding":"' + b"x" * 4000 + b'"}' for frame in frames]
+    with StreamServer([*text_frames(frames), *text_frames(block(200, 1)), HOLD]) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flashctl", "watch", server.url, "--json", "--record", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while not path.exists() or path.read_bytes().count(b'"n":') < len(frames):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+    arrivals = list(Replay(path))
+    assert [arrival.data for arrival in arrivals[: len(frames)]] == frames
+
+
+def test_who_reads_slowly_gets_everything_in_the_end(tmp_path: Path) -> None:
+    frames = [message for number in range(1, 101) for message in block(number, 4)]
+
+    async def run() -> bytes:
+        async def handle(connection: ServerConnection) -> None:
+            for frame in frames:
+                await connection.send(frame.decode())
+            await connection.wait_closed()
+
+        async with serve(handle, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "flashctl", "watch", url, "--json", "-n", "400"),
+                stdout=asyncio.subprocess.PIPE,
+                limit=1024,
+            )
+            assert process.stdout is not None
+            output = b""
+            while piece := await process.stdout.read(4096):
+                output += piece
+                await asyncio.sleep(0)
+            assert await process.wait() == 0
+            return output
+
+    events = [json.loads(line) for line in asyncio.run(run()).splitlines()]
+    assert sum(event["event"] == "flashblock" for event in events) == 400
+
+
+def test_a_printer_has_a_bound_and_tells() -> None:
+    reader, writer = os.pipe()
+    printer = Printer(writer, most=200_000)
+    for number in range(1000):
+        printer.raw(b"%04d" % number + b"x" * 995 + b"\n")
+    assert 700 < printer.skipped < 1000
+    printer.finish(0.0)
+    kept = 1000 - printer.skipped
+    output = b""
+    while output.count(b"\n") < kept:
+        output += os.read(reader, 1 << 16)
+    assert [int(line[:4]) for line in output.splitlines()] == list(range(kept))
+    printer.finish(None)
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        while True:
+            printer.raw(b"x" * 1000)
+    with pytest.raises(BrokenPipeError):
+        printer.finish(None)
+    os.close(writer)
