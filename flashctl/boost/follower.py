@@ -16,6 +16,7 @@ from flashctl.boost.rounds import Drop, DropReason, Incoming, Publish, Rounds, V
 from flashctl.core import defects
 from flashctl.core.hub import Hub
 from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
+from flashctl.core.urls import mask_url
 from flashctl.errors import FlashctlError
 
 __all__ = ["Follower"]
@@ -62,7 +63,7 @@ class Follower:
                 case Connected(url=url):
                     self._metrics.connected.set(1)
                     self._lost_because = None
-                    _LOG.info("builder stream connected", extra={"url": url})
+                    _LOG.info("builder stream connected", extra={"url": mask_url(url)})
                 case Disconnected(reason=reason, retry_in_s=delay):
                     self._lost(reason, delay)
                 case Frame(data=data, binary=binary, monotonic_ns=now_ns):

@@ -146,15 +146,19 @@ class _Line:
         self._count = 0
         self._bytes = 0
 
-    async def enter(self, size: int) -> None:
-        """Take a place for a request of `size` bytes.
+    def enter(self) -> bool:
+        """Take a place; False if one has to wait for it."""
+        if self._free and not self._count:
+            self._free -= 1
+            return True
+        return False
+
+    async def wait(self, size: int) -> None:
+        """Wait for a place for a request of `size` bytes.
 
         Raises:
             TooManyInLine: If the line is full, or no place came free in time.
         """
-        if self._free and not self._count:
-            self._free -= 1
-            return
         limits = self._limits
         if self._count >= limits.line or self._bytes + size > limits.line_bytes:
             raise TooManyInLine(f"{self._shown}: {self._count} requests wait for a connection already")
@@ -249,13 +253,14 @@ class HttpClient:
         limit = self._timeout_s if timeout_s is None else timeout_s
         request = encode_post(self._prefix, headers, body)
         shown = self.endpoint.shown
-        await self._line.enter(len(request))
+        if not self._line.enter():
+            await self._line.wait(len(request))
         try:
             async with asyncio.timeout(limit):
                 reply = await self._exchange(request, repeatable=repeatable)
-                if reply.header(b"content-encoding") is not None:
+                if reply.encoded:
                     unpacked = await asyncio.to_thread(decoded, reply, self._limits.body_bytes)
-                    reply = replace(reply, body=unpacked)
+                    reply = replace(reply, body=unpacked, encoded=False)
                 return reply
         except TimeoutError:
             raise UpstreamTimedOut(f"{shown} did not answer within {limit:g} s") from None

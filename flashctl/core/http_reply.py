@@ -70,6 +70,9 @@ class Reply:
     keep_alive: bool
     """Whether the connection may carry another request."""
 
+    encoded: bool = False
+    """Whether the body is in some content encoding."""
+
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""
         return next((value for key, value in self.headers if key == name), None)
@@ -111,6 +114,7 @@ class ResponseParser:
         "_body_size",
         "_budget",
         "_complete",
+        "_encoded",
         "_error",
         "_framed",
         "_head_done",
@@ -190,7 +194,7 @@ class ResponseParser:
 
     def _reply(self, parser: httptools.HttpResponseParser, *, keep_alive: bool) -> Reply:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        reply = Reply(parser.get_status_code(), tuple(self._headers), body, keep_alive)
+        reply = Reply(parser.get_status_code(), tuple(self._headers), body, keep_alive, self._encoded)
         self.close()
         return reply
 
@@ -207,11 +211,14 @@ class ResponseParser:
         self._body_size = 0
         self._head_done = False
         self._framed = False
+        self._encoded = False
         self._keep_alive = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
         self._framed = self._framed or name in (b"content-length", b"transfer-encoding")
+        if name == b"content-encoding":
+            self._encoded = True
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:

@@ -1,13 +1,16 @@
-"""What every listener of flashctl says when it may not listen: HTTP, WebSocket and status page alike."""
+"""What every listener of flashctl listens on, and says when it may not: HTTP, WebSocket and status page."""
 
 from __future__ import annotations
 
 import os
 import socket
+from typing import Any, Final
 
 from flashctl.errors import FlashctlError
 
-__all__ = ["ListenFailed"]
+__all__ = ["ListenFailed", "listen_arguments", "listening_sockets"]
+
+BACKLOG: Final = 2048
 
 
 class ListenFailed(FlashctlError):
@@ -21,6 +24,52 @@ class ListenFailed(FlashctlError):
             f"cannot listen on {shown}:{port}: {_reason(error)}",
             hint="stop the other process, or choose another address or port (0 = any)",
         )
+
+
+def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG) -> list[socket.socket]:
+    """Listening, non-blocking sockets for every address of `host`, with the same port on each (0 = any).
+
+    `::` is one socket for IPv6 and IPv4, as it is in Go's servers, whatever the system's own default.
+
+    Raises:
+        ListenFailed: If one of the addresses is taken or not ours.
+    """
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise ListenFailed(host, port, error) from None
+    sockets: list[socket.socket] = []
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            sock = socket.create_server(
+                (address[0], port or (sockets[0].getsockname()[1] if sockets else 0)),
+                family=family,
+                backlog=backlog,
+                dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+            )
+        except (OSError, OverflowError) as error:
+            if sockets and family == socket.AF_INET6:
+                # `localhost` on a machine whose IPv6 is switched off.
+                continue
+            for opened in sockets:
+                opened.close()
+            raise ListenFailed(host, port, error) from None
+        sock.setblocking(False)
+        sockets.append(sock)
+    return sockets
+
+
+def listen_arguments(host: str, port: int, *, backlog: int = BACKLOG) -> dict[str, Any]:
+    """What asyncio's `create_server` and `start_server` are told to listen on, so that `::` means both
+    families; alone, they make it IPv6 only.
+
+    Raises:
+        ListenFailed: If `::` cannot be listened on; of other addresses they tell themselves.
+    """
+    if host != "::":
+        return {"host": host, "port": port, "backlog": backlog}
+    (sock,) = listening_sockets(host, port, backlog=backlog)
+    return {"sock": sock, "backlog": backlog}
 
 
 def _reason(error: Exception) -> str:

@@ -34,7 +34,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from flashctl.core import defects
-from flashctl.core.listening import ListenFailed
+from flashctl.core.listening import ListenFailed, listen_arguments
 from flashctl.core.log import reload_level
 from flashctl.core.metrics import EXPOSITION_TYPE, Metrics
 from flashctl.core.signals import ENDINGS, SignalHandlers, terminal_is_gone
@@ -401,7 +401,7 @@ async def serve_status(
             writer.close()
 
     try:
-        server = await asyncio.start_server(handle, host, port, limit=MAX_REQUEST_BYTES)
+        server = await asyncio.start_server(handle, **listen_arguments(host, port), limit=MAX_REQUEST_BYTES)
     except OSError as error:
         raise ListenFailed(host, port, error) from None
     return StatusServer(server)

@@ -21,7 +21,7 @@ from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, Request
 from flashctl.core.hub.hub import Hub
-from flashctl.core.listening import ListenFailed
+from flashctl.core.listening import ListenFailed, listen_arguments
 
 __all__ = ["Admit", "HubServer", "Pages", "ServerLimits", "serve"]
 
@@ -156,10 +156,8 @@ class HubServer:
         try:
             self._server = await loop.create_server(
                 lambda: Connection(self),
-                host,
-                port,
+                **listen_arguments(host, port, backlog=ACCEPT_BACKLOG),
                 ssl=tls,
-                backlog=ACCEPT_BACKLOG,
                 ssl_handshake_timeout=self.limits.handshake_s if tls else None,
             )
         except OSError as error:

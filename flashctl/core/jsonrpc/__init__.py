@@ -8,8 +8,13 @@
     dispatch.py   bytes of a request in, bytes of the answer out; batches and their limits; no sockets
     session.py    one WebSocket connection: its queue, its subscriptions
     server.py     `serve`: HTTP and WebSocket on one port
-    listener.py   what uvicorn leaves open: head size, header time-out, connection count
+    app.py        who may ask, what is read, how answers leave
+    listener.py   uvicorn as a guest
+    protocols.py  what uvicorn leaves open: sizes, counts and times of heads, connections, readers
+    outbound.py   how much may wait for clients that read slowly
     client.py     `JsonRpcClient`
+    exact.py      numbers that keep their text
+    repeatable.py which methods may be sent again
 
 Import from the modules: this package stays empty so that a role pays for what it uses.
 """

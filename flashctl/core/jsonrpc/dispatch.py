@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -25,14 +25,22 @@ from flashctl.core.jsonrpc.errors import (
     method_not_found,
     rpc_error_for,
 )
+from flashctl.core.jsonrpc.exact import exact
 from flashctl.core.jsonrpc.methods import Fallback, Methods, SubscribeHandler, Subscription
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, allows
 from flashctl.core.jsonrpc.slices import Slices
 from flashctl.core.seldom import Seldom
+from flashctl.core.upstream import InvalidAnswer
 
 __all__ = ["DEFAULT_LIMITS", "Dispatcher", "ServerLimits", "Subscriber"]
 
 log = logging.getLogger(__name__)
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+MAX_DEPTH: Final = 100
+"""How deep parameters may be nested: far beyond what any method has use for, and below what orjson writes
+(254 levels)."""
 
 _SELDOM = Seldom()
 
@@ -62,6 +70,9 @@ class ServerLimits:
     connections: int = 10_000
     """Open at once, HTTP and WebSocket together."""
 
+    connections_per_address: int = 1024
+    """Of one IPv4 address, or one /64 of IPv6."""
+
     in_flight: int = 64
     """Requests of one WebSocket connection worked on at once; reading pauses beyond."""
 
@@ -70,6 +81,15 @@ class ServerLimits:
 
     outbound_bytes: int = 32 * 1024 * 1024
     """Queued for one WebSocket client before it is disconnected as too slow."""
+
+    outbound_total_bytes: int = 128 * 1024 * 1024
+    """Answers that clients have not taken yet, all connections together; see `jsonrpc.outbound`."""
+
+    inbound_total_bytes: int = 128 * 1024 * 1024
+    """Request bodies half received, all connections together."""
+
+    write_s: float = 20.0
+    """How long a client may take nothing of what was written to it."""
 
 
 DEFAULT_LIMITS = ServerLimits()
@@ -110,21 +130,27 @@ class Dispatcher:
 
     async def handle(self, body: bytes, subscriber: Subscriber | None = None) -> bytes | None:
         """The response to one message, single or batch; None if it holds notifications only."""
+        if body.startswith(_BYTE_ORDER_MARK):
+            body = body[len(_BYTE_ORDER_MARK) :]
         try:
             message = orjson.loads(body)
         except orjson.JSONDecodeError:
             return _failure(None, RpcError(Code.PARSE_ERROR, "parse error"))
         if isinstance(message, list):
-            return await self._batch(message, subscriber)
-        return await self._single(message, body, subscriber)
+            return await self._batch(message, body, subscriber)
+        if isinstance(message, dict) and type(message.get("id")) is float:
+            message["id"] = exact(body, message)["id"]
+        return await self._single(message, body, _may_be_deep(body), subscriber)
 
-    async def _batch(self, items: list[Any], subscriber: Subscriber | None) -> bytes | None:
+    async def _batch(self, items: list[Any], body: bytes, subscriber: Subscriber | None) -> bytes | None:
         if not items:
             return _failure(None, invalid_request("empty batch"))
         if len(items) > self._limits.batch_items:
             return _failure(None, invalid_request(f"batch too large (limit {self._limits.batch_items})"))
         replies: list[bytes | None] = [None] * len(items)
-        numbered = iter(enumerate(items))
+        as_sent: list[Any] = exact(body, items)
+        numbered = iter(range(len(items)))
+        may_be_deep = _may_be_deep(body)
         sharing = self._slices.join()
         size = 0
 
@@ -132,10 +158,16 @@ class Dispatcher:
             nonlocal size
             while True:
                 await sharing.turn()
-                place, item = next(numbered, (-1, None))
+                place = next(numbered, -1)
                 if place < 0:
                     return
-                reply = await self._single(item, None, subscriber)
+                item, sent, text = items[place], as_sent[place], None
+                if sent is not item and isinstance(item, dict):
+                    # What is given back, and what is passed on.
+                    if "id" in item:
+                        item["id"] = sent["id"]
+                    text = orjson.dumps(sent)
+                reply = await self._single(item, text, may_be_deep, subscriber)
                 size += len(reply or b"")
                 if reply is not None and size > self._limits.batch_response_bytes:
                     # Here, not when all are there: sixteen traces of 64 MiB are a gigabyte until then.
@@ -150,7 +182,9 @@ class Dispatcher:
         kept = [reply for reply in replies if reply is not None]
         return b"[" + b",".join(kept) + b"]" if kept else None
 
-    async def _single(self, message: Any, text: bytes | None, subscriber: Subscriber | None) -> bytes | None:
+    async def _single(
+        self, message: Any, text: bytes | None, may_be_deep: bool, subscriber: Subscriber | None
+    ) -> bytes | None:
         """Answer one request; `text` is its JSON as received, where that exists by itself."""
         try:
             method, params = _read_request(message)
@@ -158,6 +192,8 @@ class Dispatcher:
             return _failure(_id_of(message), error)
         answered = "id" in message
         try:
+            if may_be_deep and _is_deeper(params, MAX_DEPTH):
+                raise invalid_params(f"parameters are nested deeper than {MAX_DEPTH}")
             handler = self._methods.find(method)
             if handler is not None:
                 reply = _success(message.get("id"), await handler(_positional(params)))
@@ -209,6 +245,25 @@ class Dispatcher:
         return subscription.id
 
 
+def _may_be_deep(body: bytes) -> bool:
+    """Whether a message has brackets enough to be nested beyond MAX_DEPTH; nearly none has."""
+    return body.count(b"[") + body.count(b"{") > MAX_DEPTH
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    level: list[Any] = [[value]]
+    for _ in range(limit + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _read_request(message: Any) -> tuple[str, Any]:
     if not isinstance(message, dict):
         raise invalid_request("not a request object")
@@ -254,6 +309,9 @@ def _explain(error: Exception, method: str) -> RpcError:
     if known is not None:
         _tell_operator(error, known, method)
         return known
+    if isinstance(error, orjson.JSONEncodeError) and "Recursion limit" in str(error):
+        # Parameters are not that deep: it is what some upstream answered.
+        return RpcError(Code.SERVER_ERROR, InvalidAnswer.told)
     defects.caught("jsonrpc.request", error, method)
     return RpcError(Code.INTERNAL_ERROR, "internal error")
 

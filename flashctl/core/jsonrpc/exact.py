@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["loads_exact"]
+__all__ = ["exact", "loads_exact"]
 
 _MACHINE_DIGITS: Final = 18
 """Integers of so many digits fit 64 bits, with a sign."""
@@ -32,7 +32,11 @@ def loads_exact(body: bytes) -> Any:
     Raises:
         orjson.JSONDecodeError: As `orjson.loads`.
     """
-    message = orjson.loads(body)
+    return exact(body, orjson.loads(body))
+
+
+def exact(body: bytes, message: Any) -> Any:
+    """`message`, which `orjson.loads` made of `body`, with the numbers that it changed as they are there."""
     if not _may_change(body):
         return message
     try:

@@ -11,14 +11,18 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.outbound import SMALL_BYTES, Share
 
 __all__ = ["Session"]
+
+PAUSE_BYTES: Final = 1024 * 1024
+"""So much queued, and no further request of the connection is begun."""
 
 Send = Callable[[bytes], Awaitable[None]]
 """Puts one text message on the wire, waiting while the socket is full."""
@@ -27,13 +31,18 @@ Send = Callable[[bytes], Awaitable[None]]
 class Session:
     """The server's side of one WebSocket connection; implements `Subscriber`."""
 
-    def __init__(self, dispatcher: Dispatcher, limits: ServerLimits, send: Send) -> None:
+    def __init__(self, dispatcher: Dispatcher, limits: ServerLimits, send: Send, share: Share) -> None:
         self._dispatcher = dispatcher
         self._limits = limits
         self._send = send
+        self._share = share
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
+        """With the message that is being written."""
         self._wake = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        """Cleared while so much is queued that no further request is begun."""
         self.overflowed = asyncio.Event()
         """Set when the client let its queue pass the limit; the connection must then be dropped."""
         self._in_flight = asyncio.Semaphore(limits.in_flight)
@@ -41,8 +50,10 @@ class Session:
         self._subscriptions: dict[str, _Subscription] = {}
 
     async def receive(self, message: bytes) -> None:
-        """Start answering one message; waits while as many as the limit are being answered."""
+        """Start answering one message; waits while as many as the limit are being answered, or the client
+        does not read the answers it has."""
         await self._in_flight.acquire()
+        await self._has_room.wait()
         task = asyncio.create_task(self._answer(message))
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
@@ -62,8 +73,11 @@ class Session:
         while True:
             while self._queue:
                 frame = self._queue.popleft()
-                self._queued_bytes -= len(frame)
                 await self._send(frame)
+                self._queued_bytes -= len(frame)
+                self._share.sub(len(frame))
+                if self._queued_bytes <= PAUSE_BYTES:
+                    self._has_room.set()
             self._wake.clear()
             await self._wake.wait()
 
@@ -73,11 +87,14 @@ class Session:
             return
         self._queue.append(frame)
         self._queued_bytes += len(frame)
+        if self._queued_bytes > PAUSE_BYTES:
+            self._has_room.clear()
+        has_room = self._share.add(len(frame)) or self._queued_bytes <= SMALL_BYTES
         # Always room for one message, however long: a large answer is not a slow client.
-        if self._queued_bytes > self._limits.outbound_bytes and len(self._queue) > 1:
+        if not has_room or (self._queued_bytes > self._limits.outbound_bytes and len(self._queue) > 1):
             self.overflowed.set()
             self._queue.clear()
-            self._queued_bytes = 0
+            self._share.release()
         self._wake.set()
 
     def add(self, namespace: str) -> _Subscription:
@@ -98,6 +115,9 @@ class Session:
 
     def end(self) -> None:
         """The connection is gone: stop what it asked for and tell its subscriptions."""
+        self.overflowed.set()
+        self._queue.clear()
+        self._share.release()
         for task in tuple(self._requests):
             task.cancel()
         for subscription_id in tuple(self._subscriptions):

@@ -1,0 +1,271 @@
+"""Clients that ask for much and read nothing: memory is bounded, others are served, in the end they go."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import pytest
+import uvloop
+from support.raw_websocket import client_frame, upgrade_request
+
+from flashctl.core.http1 import ClientLimits
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.core.jsonrpc.methods import Methods, Subscription
+from flashctl.core.jsonrpc.outbound import GRACE_S, Outbound, Share
+from flashctl.core.jsonrpc.server import RunningServer, serve
+
+SIZE = 8 << 20
+READERS = 60
+LIMIT = 32 << 20
+LARGE = b'{"id":1,"method":"large"}'
+REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(LARGE), LARGE)
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+class Source:
+    """A server's methods."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.live: set[Subscription] = set()
+
+    async def relay(self, method: str, request: bytes) -> bytes:
+        self.asked += 1
+        return b'{"jsonrpc":"2.0","id":1,"result":"' + b"x" * SIZE + b'"}'
+
+    async def chain_id(self, params: list[Any]) -> Any:
+        return "0x1"
+
+    async def ticks(self, params: list[Any], subscription: Subscription) -> None:
+        self.live.add(subscription)
+        subscription.on_close(lambda: self.live.discard(subscription))
+
+    def methods(self) -> Methods:
+        table = Methods()
+        table.register("eth_chainId", self.chain_id)
+        table.register_subscription("eth", "ticks", self.ticks)
+        return table
+
+
+def deaf(port: int) -> socket.socket:
+    """A connection whose client has room for nearly nothing."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    sock.setblocking(False)
+    return sock
+
+
+def with_server(
+    scenario: Callable[[Source, RunningServer, JsonRpcClient], Awaitable[None]], limits: ServerLimits
+) -> None:
+    async def main() -> None:
+        source = Source()
+        server = await serve(source.methods(), "127.0.0.1", 0, fallback=source.relay, limits=limits)
+        client = JsonRpcClient(server.url, timeout_s=60)
+        try:
+            await scenario(source, server, client)
+        finally:
+            await client.close()
+            await server.close()
+
+    uvloop.run(main())
+
+
+async def ended(server: RunningServer) -> None:
+    """Wait until the server has ended every connection."""
+    async with asyncio.timeout(60):
+        while len(server._server.server_state.connections) > 0:  # noqa: ASYNC110 - a set of uvicorn
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("transport", ["http", "websocket"])
+def test_answers_that_nobody_reads(transport: str) -> None:
+    async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
+        gc.collect()
+        before = resident()
+        sockets = [deaf(server.port) for _ in range(READERS)]
+        for sock in sockets:
+            if transport == "http":
+                sock.send(REQUEST * 2)
+            else:
+                sock.send(upgrade_request())
+                await asyncio.sleep(0.005)
+                sock.send(client_frame(1, LARGE) * 2)
+            await asyncio.sleep(0)
+        most = 0
+        while source.asked < READERS or most == 0:
+            assert await client.call("eth_chainId") == "0x1"
+            most = max(most, resident() - before)
+            await asyncio.sleep(0.01)
+        assert most < LIMIT + 8 * SIZE < READERS * SIZE / 4
+        async with asyncio.timeout(60):
+            while resident() - before > 3 * SIZE:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        for sock in sockets:
+            sock.close()
+        assert await client.call("eth_chainId") == "0x1"
+
+    with_server(scenario, ServerLimits(outbound_total_bytes=LIMIT, write_s=1.5))
+
+
+def test_notifications_that_nobody_reads() -> None:
+    async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
+        sock = deaf(server.port)
+        sock.send(upgrade_request())
+        await asyncio.sleep(0.05)
+        sock.send(client_frame(1, b'{"id":1,"method":"eth_subscribe","params":["ticks"]}'))
+        async with asyncio.timeout(60):
+            while not source.live:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            (subscription,) = source.live
+            while not subscription.closed:
+                subscription.notify("x" * 1000)
+                await asyncio.sleep(0)
+            await ended(server)
+            sock.close()
+
+    with_server(scenario, ServerLimits(outbound_bytes=1 << 30, write_s=0.3))
+
+
+def test_no_further_request_is_begun_for_a_client_that_does_not_read() -> None:
+    async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
+        sock = deaf(server.port)
+        sock.send(upgrade_request())
+        await asyncio.sleep(0.05)
+        for _ in range(50):
+            sock.send(client_frame(1, LARGE))
+            await asyncio.sleep(0.005)
+        assert source.asked <= 3
+        sock.close()
+
+    with_server(scenario, ServerLimits(outbound_bytes=1 << 30, outbound_total_bytes=1 << 30))
+
+
+def test_readers_that_are_merely_slow_get_all_of_it() -> None:
+    async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1 << 16)
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        got = 0
+        while got < SIZE:
+            got += len(await reader.read(1 << 18))
+            await asyncio.sleep(0.005)
+        writer.close()
+
+    with_server(scenario, ServerLimits(write_s=0.2))
+
+
+def test_connections_of_one_address() -> None:
+    async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
+        held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        assert (await reader.read()).endswith(b"too many connections from this address")
+        writer.close()
+        reader, other = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.2", 0))
+        other.write(REQUEST.replace(LARGE, b'{"id":1,"method":"net_ping"}').replace(b": 25", b": 28"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        other.close()
+        # A WebSocket is a connection as any, and leaves its place behind.
+        _, third = held.pop()
+        third.write(upgrade_request())
+        await asyncio.sleep(0.05)
+        third.close()
+        await asyncio.sleep(0.05)
+        assert await client.call("eth_chainId") == "0x1"
+        for _, each in held:
+            each.close()
+
+    with_server(scenario, ServerLimits(connections_per_address=3))
+
+
+def test_bodies_half_sent() -> None:
+    """All that are being received together have a limit, and leave their room behind."""
+
+    async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
+        half = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\n\r\n" + bytes(400_000)
+        held = []
+        for _ in range(2):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(half)
+            held.append(writer)
+        await asyncio.sleep(0.1)
+        reader, third = await asyncio.open_connection("127.0.0.1", server.port)
+        third.write(half)
+        assert b"503" in await reader.readline()
+        third.close()
+        for writer in held:
+            writer.close()
+        await asyncio.sleep(0.1)
+        assert await client.call("eth_chainId", ["x" * 900_000]) == "0x1"
+
+    with_server(scenario, ServerLimits(inbound_total_bytes=1_000_000))
+
+
+def test_a_server_full_of_readers_refuses_and_says_so() -> None:
+    async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
+        large = client.relay("eth_large", b'{"id":1,"method":"eth_large"}')
+        assert len(await large) > SIZE, "always room for one"
+        sock = deaf(server.port)
+        sock.send(REQUEST)
+        await asyncio.sleep(0.1)
+        with pytest.raises(RpcError, match="too many large answers are being read"):
+            await client.call("eth_large")
+        assert await client.call("eth_chainId") == "0x1"
+        sock.close()
+
+    with_server(scenario, ServerLimits(outbound_total_bytes=SIZE * 3 // 2))
+
+
+class TestOutbound:
+    """Who goes when there is no room: the largest that stands still."""
+
+    def test_who_goes(self) -> None:
+        now, dropped = 0.0, []
+        outbound = Outbound(100, lambda: now)
+
+        def join(name: str) -> Share:
+            return outbound.join(lambda: dropped.append(name))
+
+        small, large, moving, new = map(join, ("small", "large", "moving", "new"))
+        assert small.add(20) and large.add(30) and moving.add(40)
+        now = GRACE_S
+        moving.sub(10)
+        assert new.add(20)
+        assert not dropped
+        assert new.add(10)
+        assert dropped == ["large"] and outbound.used == 20 + 30 + 30
+        assert not new.add(50)
+        assert dropped == ["large", "small"] and outbound.used == 30 + 80
+        new.release()
+        new.release()
+        large.sub(30)
+        assert outbound.used == 30
+        moving.release()
+        assert outbound.used == 0
+
+
+def test_many_honest_readers() -> None:
+    """As many large answers at once as there is room for are read to their end."""
+
+    async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
+        many = JsonRpcClient(server.url, timeout_s=60, limits=ClientLimits(connections=4))
+        answers = await asyncio.gather(
+            *(many.relay("eth_large", orjson.dumps({"id": 1, "method": "eth_large"})) for _ in range(12))
+        )
+        assert {len(answer) for answer in answers} == {len(b'{"jsonrpc":"2.0","id":1,"result":""}') + SIZE}
+        await many.close()
+
+    with_server(scenario, ServerLimits(outbound_total_bytes=6 * SIZE))
