@@ -18,6 +18,7 @@ import typer.core
 import typer.main
 
 from flashctl.cli.options import ROLES, SERVICES
+from flashctl.cli.peers import role_by_name
 from flashctl.cli.values import make_plain
 from flashctl.errors import ExitCode, FlashctlError, Terminated, exit_code_for
 
@@ -84,6 +85,8 @@ def _root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run flashctl with `argv` (default: the process's own) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and (role := role_by_name()) is not None:
+        arguments.insert(0, role)
     try:
         if argv is None and arguments and arguments[0] in SERVICES:
             from flashctl.core.signals import before_start

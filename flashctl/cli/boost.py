@@ -39,7 +39,7 @@ def _env(name: str, help_text: str, *flags: str, **settings: Any) -> Any:
 class Builder(NamedTuple):
     """The builder: whose blocks are preferred."""
 
-    builder_url: Annotated[str, _env("BUILDER_URL", "Builder's engine port.")] = "http://127.0.0.1:8551"
+    builder_url: Annotated[str, _env("BUILDER_URL", "Builder's engine port.")] = "http://127.0.0.1:8651"
     builder_jwt_token: Annotated[
         str | None, _env("BUILDER_JWT_TOKEN", "Its JWT secret, 64 hex digits.", metavar="HEX")
     ] = None
@@ -52,7 +52,7 @@ class Fallback(NamedTuple):
 
     l2_url: Annotated[
         str, _env("L2_URL", "Engine port of the sequencer's own execution client, the fallback.")
-    ] = "http://127.0.0.1:8551"
+    ] = "http://127.0.0.1:8751"
     l2_jwt_token: Annotated[
         str | None, _env("L2_JWT_TOKEN", "Its JWT secret, 64 hex digits.", metavar="HEX")
     ] = None

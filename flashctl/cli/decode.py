@@ -21,7 +21,7 @@ flashctl decode 0x02f8...                        a listing of one transaction
 flashctl decode 0x02f8... maxFeePerGas           one field of it
 flashctl decode txs.txt --fields hash,from,to    a table of many, tab-separated
 cast rpc debug_getRawBlock latest | flashctl decode --as block --json
-flashctl watch base --json | flashctl decode - --json | jq -r .from
+flashctl watch unichain --json | flashctl decode - --json | jq -r .from
 cast rpc eth_getBlockByNumber 0x8 true | flashctl decode --execute witness.json
 """
 

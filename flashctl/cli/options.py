@@ -49,6 +49,7 @@ import typer
 from typer.models import ArgumentInfo, ParameterInfo
 
 from flashctl.cli.environment import environment_name, unread_variables
+from flashctl.cli.peers import peer_defaults
 from flashctl.errors import ExitCode, UsageError
 
 __all__ = ["ROLES", "SERVICES", "Common", "command", "load_settings", "new_app"]
@@ -236,6 +237,8 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
         )
 
     def load(context: typer.Context, value: str | None) -> str | None:
+        if defaults := peer_defaults(role):
+            context.default_map = {**defaults, **(context.default_map or {})}
         if value is not None and not context.resilient_parsing:
             is_given = _comes_from(context, "profile") == "COMMANDLINE"
             if _LOADED in context.meta and not is_given:
@@ -307,6 +310,12 @@ def load_settings(context: typer.Context, role: str, name: str, *, needed: bool 
             hint=f"it has settings of {', '.join(sorted(profile.tables)) or 'no role'}",
         )
     context.meta[_LOADED] = profile.name
+    if profile.notice:
+        import sys
+
+        from flashctl.core.output import escape
+
+        print(f"flashctl: note: {escape(profile.notice)}", file=sys.stderr)
     settings = role_settings(profile, role, _profile_keys(role), [*ROLES])
     context.default_map = {**(context.default_map or {}), **settings}
 

@@ -180,7 +180,7 @@ class Sending(NamedTuple):
     "rpc",
     service=True,
     example="flashctl rpc --flashblocks-url ws://127.0.0.1:8547/ws --upstream-rpc http://127.0.0.1:8745\n"
-    "flashctl rpc --profile base-sepolia --http.port 8545",
+    "flashctl rpc --profile unichain-sepolia --http.port 8545",
 )
 def rpc(
     sources: Sources,

@@ -18,13 +18,13 @@ __all__ = ["app"]
 app = typer.Typer(rich_markup_mode=None)
 
 _EXAMPLES = """\
-flashctl watch base                                     the live view of a profile
+flashctl watch unichain                                 the live view of a profile
 flashctl watch ws://127.0.0.1:1111 --json | jq -c 'select(.event=="gap")'
-flashctl watch base -n 50 --stats -q                    a summary like ping's
-flashctl watch base --tx HASH --timeout 10s && echo preconfirmed
-flashctl watch base --record cap.ndjson.zst --duration 10m
+flashctl watch unichain -n 50 --stats -q                a summary like ping's
+flashctl watch unichain --tx HASH --timeout 10s && echo preconfirmed
+flashctl watch unichain --record cap.ndjson.zst --duration 10m
 flashctl watch --replay cap.ndjson.zst --serve 127.0.0.1:1111 --speed 1
-flashctl watch --check base                             what is wrong with an endpoint
+flashctl watch --check unichain                         what is wrong with an endpoint
 """
 
 
@@ -274,7 +274,7 @@ def watch(
     if following.check:
         from flashctl.watch.doctor import run_check
 
-        return run_check(stream.config, node, as_json=shown.json)
+        return run_check(stream.config, node, as_json=shown.json, notice=stream.notice)
     if following.confirm == "auto" and node is None:
         raise UsageError(
             "--confirm auto needs a node", hint="name it: --confirm URL, or use a profile that has one"

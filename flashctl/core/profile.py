@@ -2,6 +2,7 @@
 
     description = "Base Sepolia"
     extends = "base"                     # optional: another profile, whose tables this one refines
+    notice = "sends no flashblocks"      # optional: said to whoever uses it
 
     [watch]
     url = "wss://sepolia.flashblocks.base.org/ws"
@@ -43,7 +44,7 @@ MAX_EXTENDS: Final = 8
 """How many profiles may build on one another; more is a loop."""
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
-_TOP_LEVEL_KEYS: Final = frozenset({"description", "extends"})
+_TOP_LEVEL_KEYS: Final = frozenset({"description", "extends", "notice"})
 
 
 class UnknownProfile(UsageError):
@@ -75,6 +76,8 @@ class Profile:
     description: str
     tables: Mapping[str, Mapping[str, Any]]
     """Role to settings."""
+    notice: str = ""
+    """What whoever uses it has to know: the chain behind it stopped streaming, for example."""
 
 
 def load_profile(name_or_path: str) -> Profile:
@@ -87,7 +90,7 @@ def load_profile(name_or_path: str) -> Profile:
     """
     path = _find(name_or_path)
     tables: dict[str, dict[str, Any]] = {}
-    description = ""
+    description = notice = ""
     chain: list[Path] = []
     step: Path | None = path
     while step is not None:
@@ -96,6 +99,7 @@ def load_profile(name_or_path: str) -> Profile:
             raise InvalidProfile(path, f"extends more than {MAX_EXTENDS} profiles, or itself")
         document = read_toml(step, "profile")
         description = description or _text(document, "description", step)
+        notice = notice or _text(document, "notice", step)
         for role, table in document.items():
             if role in _TOP_LEVEL_KEYS:
                 continue
@@ -106,7 +110,7 @@ def load_profile(name_or_path: str) -> Profile:
             tables[role] = {**table, **tables.get(role, {})}
         parent = _text(document, "extends", step)
         step = _find(parent) if parent else None
-    return Profile(path.stem, path, description, tables)
+    return Profile(path.stem, path, description, tables, notice)
 
 
 def role_settings(

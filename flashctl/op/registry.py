@@ -126,15 +126,15 @@ CHAINS: Final = {chain.name: chain for chain in _ALL}
 
 
 def chain_by_name(name: str) -> ChainConfig:
-    """The built-in configuration of this name.
+    """The built-in configuration of this name; a chain's name alone is its mainnet, as with profiles.
 
     Raises:
         UsageError: If there is none; the message lists the names.
     """
-    try:
-        return CHAINS[name]
-    except KeyError:
-        raise UsageError(f"unknown chain {name!r}; known: {', '.join(CHAINS)}") from None
+    chain = CHAINS.get(name) or CHAINS.get(f"{name}-mainnet")
+    if chain is None:
+        raise UsageError(f"unknown chain {name!r}; known: {', '.join(CHAINS)}")
+    return chain
 
 
 def chain_by_id(chain_id: int) -> ChainConfig | None:

@@ -48,8 +48,10 @@ class Finding:
     fix: str | None = None
 
 
-def run_check(config: StreamConfig, rpc_url: str | None, *, as_json: bool) -> ExitCode:
+def run_check(config: StreamConfig, rpc_url: str | None, *, as_json: bool, notice: str = "") -> ExitCode:
     """Check, print each finding as it is made, and say with the exit code whether all is well.
+
+    What is known of the stream beforehand, `notice`, is the first finding.
 
     Raises:
         UsageError: The URL is none.
@@ -58,7 +60,7 @@ def run_check(config: StreamConfig, rpc_url: str | None, *, as_json: bool) -> Ex
     findings: list[Finding] = []
 
     async def main() -> None:
-        async for finding in check(config, rpc_url):
+        async for finding in check(config, rpc_url, notice):
             findings.append(finding)
             if as_json:
                 output.json(
@@ -73,9 +75,11 @@ def run_check(config: StreamConfig, rpc_url: str | None, *, as_json: bool) -> Ex
     return ExitCode.FAILED if any(finding.status == "fail" for finding in findings) else ExitCode.OK
 
 
-async def check(config: StreamConfig, rpc_url: str | None) -> AsyncIterator[Finding]:
+async def check(config: StreamConfig, rpc_url: str | None, notice: str = "") -> AsyncIterator[Finding]:
     """The findings, in order."""
     assert config.url is not None
+    if notice:
+        yield Finding("profile", "warn", notice)
     parts = urlsplit(config.url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise UsageError(

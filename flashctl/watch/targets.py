@@ -22,6 +22,8 @@ class Target:
     rpc_url: str | None = None
     send_url: str | None = None
     """Where transactions go, if that is another place."""
+    notice: str = ""
+    """What the profile says of it."""
 
 
 def resolve_stream(url: str | None, profile: str | None, *, needed: bool, **settings: Any) -> Target:
@@ -30,7 +32,8 @@ def resolve_stream(url: str | None, profile: str | None, *, needed: bool, **sett
     Raises:
         UsageError: There is no URL although one is `needed`, or the name is no profile.
     """
-    tables = load_profile(profile).tables if profile is not None else {}
+    loaded = load_profile(profile) if profile is not None else None
+    tables = loaded.tables if loaded is not None else {}
     if url is None:
         if needed:
             raise UsageError(
@@ -43,6 +46,7 @@ def resolve_stream(url: str | None, profile: str | None, *, needed: bool, **sett
         StreamConfig(url=url, **settings),
         _text_or_none(rpc.get("upstream_rpc")),
         _text_or_none(rpc.get("sequencer")),
+        loaded.notice if loaded is not None and url == tables.get("watch", {}).get("url") else "",
     )
 
 

@@ -31,6 +31,27 @@ def test_the_promised_profiles_exist() -> None:
     assert all(load_profile(name).description for name in NAMES)
 
 
+@pytest.mark.parametrize(
+    ("name", "interval"), [("op", "250ms"), ("op-sepolia", "250ms"), ("unichain", "200ms")]
+)
+def test_a_chain_s_interval_is_what_jitter_is_measured_against(name: str, interval: str) -> None:
+    command = [sys.executable, "-m", "flashctl", "watch", name, "--save-profile", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert tomllib.loads(done.stdout)["watch"]["interval"] == interval
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("name", "since"), [("base", "2026-11-05"), ("base-sepolia", "2026-10-21")])
+def test_whoever_asks_for_a_stream_that_ended_is_told_since_when_and_what_instead(
+    name: str, since: str
+) -> None:
+    command = [sys.executable, "-m", "flashctl", "watch", "--check", name, "--url", "ws://127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert since in done.stderr and "newHeads" in done.stderr
+    profile = load_profile(name)
+    assert since in profile.description and since in profile.notice
+
+
 PAIRS = [(name, role) for name in NAMES for role in load_profile(name).tables]
 
 

@@ -34,7 +34,10 @@ class TestRegistry:
 
     def test_unknown_name_lists_the_known(self) -> None:
         with pytest.raises(UsageError, match="op-mainnet, op-sepolia"):
-            chain_by_name("base")
+            chain_by_name("bass")
+
+    def test_a_chain_s_name_alone_is_its_mainnet(self) -> None:
+        assert chain_by_name("base") is chain_by_name("base-mainnet")
 
     @pytest.mark.parametrize("genesis", GENESIS_CHAINS)
     def test_times_and_genesis_hash_are_the_superchain_registrys(self, genesis: str) -> None:
