@@ -38,6 +38,9 @@ _LOG = logging.getLogger(__name__)
 MAX_WAITING_BLOCKS: Final = 64
 """Blocks kept while their parent is missing: two minutes of a chain, long enough to fetch what is between."""
 
+MAX_WAITING_BYTES: Final = 64 * 2**20
+"""Of their transactions together. A full block of OP Mainnet has a few megabytes."""
+
 CHAIN_THREADS: Final = 2
 """One that executes blocks, one that changes the head."""
 
@@ -88,9 +91,7 @@ class Node:
             self._refuse(block.hash, *verdict)
             return PayloadStatus(Status.INVALID, *verdict)
         if self.chain.header(parent_hash) is None:
-            self._waiting[block.hash] = block
-            if len(self._waiting) > MAX_WAITING_BLOCKS:
-                self._waiting.popitem(last=False)
+            self._keep_waiting(block)
             self._report_gap()
             return PayloadStatus(Status.SYNCING)
         try:
@@ -137,6 +138,16 @@ class Node:
     async def close(self) -> None:
         """Begin nothing more in threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _keep_waiting(self, block: Block) -> None:
+        """Until its parent comes; the ones that wait longest make room."""
+        if block.hash in self._waiting:
+            return
+        self._waiting[block.hash] = block
+        size = sum(_size(waiting) for waiting in self._waiting.values())
+        while len(self._waiting) > MAX_WAITING_BLOCKS or size > MAX_WAITING_BYTES:
+            _, oldest = self._waiting.popitem(last=False)
+            size -= _size(oldest)
 
     def _waiting_child(self, parent_hash: bytes) -> Block | None:
         return next(
@@ -213,3 +224,7 @@ class Node:
         if sealed is None:
             raise RpcError(Code.UNKNOWN_PAYLOAD, "Unknown payload")
         return sealed
+
+
+def _size(block: Block) -> int:
+    return sum(map(len, block.transactions))

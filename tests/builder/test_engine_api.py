@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 import pytest
+from support.chain_lab import next_block
+from support.chain_lab import transfer as lab_transfer
 from support.chains import ask, memory_chain, transfer
 
 from flashctl.builder.admission import TransactionQueue
@@ -277,5 +279,24 @@ def test_bodies_and_capabilities() -> None:
         assert {"engine_forkchoiceUpdatedV3", "engine_getPayloadV5", "engine_newPayloadV4"} <= set(names)
         (version,) = await engine.result("engine_getClientVersionV1", {})
         assert version["name"] == "flashctl"
+
+    run(scenario)
+
+
+def test_blocks_that_wait_for_a_parent_are_bounded_in_number_and_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(engine: Engine) -> None:
+        head = engine.chain.head
+        blocks = [next_block(engine.chain, head, [lab_transfer(0, nonce)]).block for nonce in range(8)]
+        size = len(blocks[0].transactions[0])
+        monkeypatch.setattr("flashctl.builder.node.MAX_WAITING_BLOCKS", 6)
+        for block in blocks[1:]:
+            engine.node._keep_waiting(block)
+        engine.node._keep_waiting(blocks[-1])
+        assert list(engine.node._waiting) == [block.hash for block in blocks[2:]]
+        monkeypatch.setattr("flashctl.builder.node.MAX_WAITING_BYTES", 3 * size + 3)
+        engine.node._keep_waiting(blocks[0])
+        assert list(engine.node._waiting) == [block.hash for block in (*blocks[-2:], blocks[0])]
 
     run(scenario)
