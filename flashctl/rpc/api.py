@@ -210,12 +210,14 @@ class PendingApi:
             return await self._node.client.call("eth_getTransactionCount", params)
         view = self._overlay.view
         if view is None or self._options.nonce_includes_pool:
-            asked = [
-                to_hex(address),
-                Tag.PENDING.value if self._options.nonce_includes_pool else Tag.LATEST.value,
-            ]
-            nonce = parse_quantity(await self._node.client.call("eth_getTransactionCount", asked))
-            nonce = max(nonce, self._latest.least_nonce(_int(address)))
+            if self._options.nonce_includes_pool:
+                asked = [to_hex(address), Tag.PENDING.value]
+                answer = await self._node.client.call("eth_getTransactionCount", asked)
+            else:
+                answer = await self._latest.call(
+                    "eth_getTransactionCount", [to_hex(address), Tag.LATEST.value]
+                )
+            nonce = max(parse_quantity(answer), self._latest.least_nonce(_int(address)))
         else:
             nonce = 0
         if view is not None:
