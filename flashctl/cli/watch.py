@@ -82,6 +82,9 @@ class Endpoint(NamedTuple):
         Path | None, typer.Option(metavar="FILE", help="Sent as Authorization: Bearer.")
     ] = None
     reconnect: Annotated[bool, typer.Option(help="Come back after a disconnect.")] = True
+    wait: Annotated[bool, typer.Option("--wait", help="Keep trying an endpoint that is not there yet.")] = (
+        False
+    )
     ping_interval: Annotated[str, typer.Option(help="0 for none.")] = "5s"
     pong_timeout: Annotated[
         str, typer.Option(help="Generous: an answer waits behind data that is not read yet.")
@@ -297,6 +300,7 @@ def watch(
             stats=shown.stats,
             stats_every_s=seconds(shown.stats_every),
             interval_ms=parse_duration(shown.interval) * 1000,
+            wait=endpoint.wait,
             record=recording.record,
             record_raw=recording.record_raw,
             replay=recording.replay,

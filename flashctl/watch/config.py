@@ -65,6 +65,8 @@ class WatchConfig:
     stats_every_s: float | None = None
     interval_ms: float = 200.0
     """The builder's interval; jitter is measured against it."""
+    wait: bool = False
+    """Keep trying although no connection has worked yet; --timeout implies it."""
     record: Path | None = None
     record_raw: bool = False
     replay: Path | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +15,7 @@ from typing import Any
 
 from flashctl.core.output import when_reader_leaves
 from flashctl.core.service import Lifecycle, run_service
+from flashctl.core.stream import Connected, Disconnected
 from flashctl.core.urls import mask_url
 from flashctl.errors import DataError, ExitCode, Failed, IoError, TimedOut, UnavailableError, UsageError
 from flashctl.watch.config import WatchConfig
@@ -77,7 +79,21 @@ class _Runner:
                 return
             raise error
         if not done and is_failure:
-            raise TimedOut(f"nothing conclusive within {limit:g} s")
+            last = session.last_disconnect
+            raise TimedOut(
+                f"nothing conclusive within {limit:g} s"
+                + (f"; the connection: {last}" if last and not session.stats.flashblocks else "")
+            )
+        if life.stopping and session.code is ExitCode.OK and self._is_unanswered():
+            interrupted = life.ended_by is not signal.SIGTERM
+            session.code = ExitCode.INTERRUPTED if interrupted else ExitCode.TERMINATED
+
+    def _is_unanswered(self) -> bool:
+        """Whether something was asked (`--until`, `--tx`, `--send`) that is not known yet: `&&` must not
+        follow."""
+        if self.session.follows_one:
+            return not self._enough.is_set()
+        return bool(self.config.until) and not self.session.stop.met
 
     def _close(self, life: Lifecycle) -> None:
         """Print what is left, for whoever still reads."""
@@ -98,6 +114,7 @@ class _Runner:
     async def _follow(self) -> None:
         session = self.session
         failure = None
+        has_worked = self.config.wait or self.config.timeout_s is not None
         async with contextlib.aclosing(self._source()) as source:
             while True:
                 try:
@@ -111,6 +128,12 @@ class _Runner:
                     break
                 if session.take(item):
                     return
+                has_worked |= isinstance(item, Connected | Arrival)
+                if isinstance(item, Disconnected) and not has_worked:
+                    raise UnavailableError(
+                        f"{session.title}: {item.reason}",
+                        hint="--wait keeps trying; flashctl watch --check finds out why",
+                    )
         session.end_of_source()
         if failure is not None:
             raise failure
