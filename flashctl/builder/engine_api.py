@@ -29,12 +29,16 @@ from flashctl.core.engine import (
 )
 from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params, reading_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
+from flashctl.eth.blocks import Block
 from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.execution import SealedBlock
 from flashctl.op.forks import OpFork
 
 __all__ = ["EngineApi"]
+
+AT_ONCE: Final = 100
+"""Transactions of a payload that is read or written on the event loop (1 ms); more go to a thread."""
 
 MAX_BODIES: Final = 1024
 """Of one getPayloadBodies request (execution-apis shanghai.md asks for 32 at least)."""
@@ -111,9 +115,18 @@ class EngineApi:
                 fork = self._node.chain.config.fork_at(job.attributes.timestamp)
                 self._check_version(version, get_payload_version(fork))
             sealed = self._node.get_payload(identity)
+            if len(sealed.envelopes) <= AT_ONCE:
+                return _envelope(sealed)
             return await self._node.payloads.in_thread(_envelope, sealed)
 
         return handler
+
+    async def _block(self, payload: dict[str, Any], root: bytes | None, requests: Any) -> Block:
+        transactions = payload.get("transactions")
+        if isinstance(transactions, list) and len(transactions) <= AT_ONCE:
+            return payload_from_json(payload, root, requests=requests)
+        read = partial(payload_from_json, payload, root, requests=requests)
+        return await self._node.payloads.in_thread(read)
 
     async def _client_version(self, params: list[Any]) -> Any:
         return [{"code": "FC", "name": "flashctl", "version": f"v{__version__}", "commit": "00000000"}]
