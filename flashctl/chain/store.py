@@ -164,6 +164,8 @@ class Store:
         shown = name or "temporary database"
         try:
             lock = None if directory is None else _locked_directory(directory)
+            if directory is not None:
+                _refuse_emptied(directory / DATABASE_NAME)
             connection = _connect(name)
         except BlockingIOError:
             raise StoreError(f"{shown}: in use by another process") from None
@@ -452,6 +454,23 @@ class Store:
         except sqlite3.Error as error:
             reason = "in use by another process" if "locked" in str(error) else str(error)
             raise StoreError(f"{self._name}: {reason}") from None
+
+
+def _refuse_emptied(path: Path) -> None:
+    """A database in use is never empty, nor is it missing beside its log: something took the chain away, and
+    to begin a new one in its place would look like success.
+
+    Raises:
+        StoreError: If that is what the directory shows.
+    """
+    is_emptied = path.exists() and path.stat().st_size == 0
+    log = path.with_name(path.name + "-wal")
+    is_lost = not path.exists() and log.exists() and log.stat().st_size > 0
+    if is_emptied or is_lost:
+        raise StoreError(
+            f"{path}: {'empty' if is_emptied else 'gone, its log is not'}: the chain that was here is lost",
+            hint="restore it from a copy, or remove the data directory to begin a new chain",
+        )
 
 
 def _connect(name: str) -> sqlite3.Connection:

@@ -214,7 +214,7 @@ class _Devnet:
             "boost_stream": Endpoint(
                 "boost stream", self._url("ws", ports.boost_stream), "flashblocks that boost accepted"
             ),
-            "boost": Endpoint("boost", self._url("http", ports.boost_engine), "Engine API, JWT"),
+            "boost": Endpoint("boost", self._url("http", ports.boost_engine), "Engine API, no token asked"),
             "boost_debug": Endpoint("boost debug", self._url("http", ports.boost_debug), "execution mode"),
             "builder": Endpoint("builder", self._url("http", ports.builder_rpc), "JSON-RPC"),
             "builder_engine": Endpoint(
