@@ -163,9 +163,9 @@ class Store:
         name = str(directory / DATABASE_NAME) if directory is not None else ""
         shown = name or "temporary database"
         try:
-            lock = None if directory is None else _locked_directory(directory)
             if directory is not None:
                 _refuse_emptied(directory / DATABASE_NAME)
+            lock = None if directory is None else _locked_directory(directory)
             connection = _connect(name)
         except BlockingIOError:
             raise StoreError(f"{shown}: in use by another process") from None
