@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from flashctl import __version__
-from flashctl.core import defects
+from flashctl.core import defects, turns
 from flashctl.proxy.limits import Limit
 
 if TYPE_CHECKING:
@@ -78,6 +78,13 @@ def render_metrics(proxy: Proxy) -> bytes:
         "defects_total",
         "Unforeseen exceptions, by the boundary that caught them.",
         [({"where": where}, count) for where, count in sorted(defects.counts().items())],
+        prefix="flashctl",
+    )
+    writer.add(
+        "counter",
+        "loop_turns_over_5ms_total",
+        "Turns of the event loop over 5 ms, by what ran in them.",
+        [({"cause": cause}, count) for cause, count in sorted(turns.counts().items())],
         prefix="flashctl",
     )
     return ("\n".join(writer.lines) + "\n").encode()

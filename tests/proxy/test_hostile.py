@@ -77,6 +77,7 @@ def test_a_defect_costs_its_message_and_shows(monkeypatch: pytest.MonkeyPatch) -
             assert code == 206 and b"proxy.relay: IndexError" in body and b"nobody" not in body
             _, _, body = await http(port, status % b"/metrics")
             assert b'flashctl_defects_total{where="proxy.relay"} 1' in body
+            assert b"# TYPE flashctl_loop_turns_over_5ms_total counter" in body
             assert b'websocket_proxy_dropped_messages{reason="defect"} 1' in body
 
     run(test)
