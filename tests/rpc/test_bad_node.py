@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 from support.rpc_node import bench
 from support.stream_lab import StreamLab, signed
@@ -117,6 +118,59 @@ def test_looking_at_the_head_waits_for_no_caller_and_a_hung_look_is_begun_again(
             # Four rounds of 32, each of them within the time-out, while the head was looked at all the time.
             assert max(answers) > min(answers) > 0
             assert node.chain.knows_head and looks > 4
+        finally:
+            await client.close()
+            life.stop()
+            await main
+            await life.drain()
+            await upstream.close()
+
+    asyncio.run(scenario())
+
+
+ADDRESS, HASH = "0x" + "11" * 20, "0x" + "22" * 32
+CALL = {"from": ADDRESS, "to": ADDRESS, "input": "0x1234"}
+FAIR_QUESTIONS: list[tuple[str, list[Any]]] = [
+    ("eth_getBalance", [ADDRESS, "pending"]),
+    ("eth_getTransactionCount", [ADDRESS, "pending"]),
+    ("eth_getCode", [ADDRESS, "pending"]),
+    ("eth_getStorageAt", [ADDRESS, "0x0", "pending"]),
+    ("eth_getBlockByNumber", ["pending", True]),
+    ("eth_getBlockByNumber", ["latest", False]),
+    ("eth_getBlockByHash", [HASH, False]),
+    ("eth_getBlockReceipts", ["pending"]),
+    ("eth_getTransactionByHash", [HASH]),
+    ("eth_getTransactionReceipt", [HASH]),
+    ("eth_getLogs", [{"fromBlock": "latest", "toBlock": "pending"}]),
+    ("eth_call", [CALL, "pending"]),
+    ("eth_estimateGas", [CALL, "pending"]),
+    ("eth_createAccessList", [CALL, "pending"]),
+    ("eth_fillTransaction", [CALL]),
+    ("eth_simulateV1", [{"blockStateCalls": [{"calls": [CALL]}]}, "pending"]),
+    ("eth_blockNumber", []),
+    ("eth_gasPrice", []),
+    ("eth_somethingElse", []),
+]
+
+
+@pytest.mark.parametrize("answer", NONSENSE, ids=repr)
+def test_nonsense_of_the_node_is_never_the_callers_fault(answer: Any) -> None:
+    async def scenario() -> None:
+        async def whatever(method: str, request: bytes) -> bytes:
+            return orjson.dumps({"jsonrpc": "2.0", "id": orjson.loads(request)["id"], "result": answer})
+
+        upstream, life = await serve(Methods(), "127.0.0.1", 0, fallback=whatever), Lifecycle()
+        node = RpcNode(RpcConfig(("ws://127.0.0.1:1",), upstream.url, port=0, poll_interval_s=5))
+        main = asyncio.ensure_future(node.main(life))
+        while node.url is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        client = JsonRpcClient(node.url, timeout_s=30)
+        try:
+            for method, params in FAIR_QUESTIONS:
+                try:
+                    await client.call(method, params)
+                except RpcError as error:
+                    assert error.code in (-32000, -32603), (method, error)
         finally:
             await client.close()
             life.stop()
