@@ -84,6 +84,8 @@ class Row:
     """Arrival minus the block's timestamp; negative while the slot is still running."""
     marks: tuple[str, ...] = ()
     """What is noteworthy about it: `gap`, `joined`, `replaced`, `rewound`, `missed`, `prev`."""
+    replayed: bool = False
+    """Sent by the server as catch-up for one who joins: when it arrived says nothing about the stream."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ class Follower:
 
     def _found(self, event: WatchEvent, position: int | None) -> None:
         self._payload_id, self._block, self._position = event.payload_id, event.block, position
+        replayed = event.row is not None and event.row.replayed
         milliseconds = self._milliseconds(event.received_ns)
         where = f"#{event.block} flashblock {event.index}" + (
             "" if position is None else f" position {position}"
@@ -109,7 +110,9 @@ class Follower:
             {
                 "position": position,
                 "ms": milliseconds,
-                "text": f"preconfirmed in {where} after {milliseconds:.0f} ms",
+                "text": f"preconfirmed in {where} "
+                + ("before this joined" if replayed else f"after {milliseconds:.0f} ms"),
+                **({"replayed": True} if replayed else {}),
             },
             event,
         )

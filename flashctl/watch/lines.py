@@ -154,6 +154,8 @@ def envelope(event: WatchEvent) -> bytes:
         head["stats"] = {
             name: FIELDS[name](event) for name in ("ntx", "total_tx", "gas", "delta_ms", "slot_ms", "bytes")
         }
+        if event.row.replayed:
+            head["replayed"] = True
         if event.row.marks:
             head["marks"] = list(event.row.marks)
     line = to_json(head)

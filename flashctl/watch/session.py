@@ -212,6 +212,7 @@ class Session:
     def _events(self, item: Item) -> list[WatchEvent]:
         match item:
             case Connected(url):
+                self.tracker.connected(time.time_ns())
                 return [WatchEvent("connected", time.time_ns(), details={"url": url})]
             case Disconnected(url, reason, retry_in_s):
                 self.last_disconnect = reason

@@ -34,6 +34,12 @@ from flashctl.watch.events import Arrival, Row, WatchEvent
 __all__ = ["Tracker"]
 
 _REMEMBERED_PAYLOADS: Final = 16
+
+CATCH_UP_BEGINS_NS: Final = 50_000_000
+"""A flashblock this soon after the connection is part of the open block that the server sends again."""
+CATCH_UP_STEP_NS: Final = 20_000_000
+"""And so is one this soon after such a one; builders are ten times slower."""
+
 _MARKS: Final[dict[type[Any], str]] = {
     Gap: "gap",
     JoinedMid: "joined",
@@ -67,11 +73,18 @@ class Tracker:
         self._progress: OrderedDict[str, _Progress] = OrderedDict()
         self._last_ns: int | None = None
         self._last_base_fee: int | None = None
+        self._caught_up_ns: int | None = None
+        """Until when, by the wall clock, an arrival counts as catch-up; None once it does not."""
+        self._was_replayed = False
 
     @property
     def payload(self) -> Payload | None:
         """The open payload; None while waiting for an index 0."""
         return self._assembler.payload
+
+    def connected(self, received_ns: int) -> None:
+        """A connection was made at this time: what comes at once is what was missed."""
+        self._caught_up_ns = received_ns + CATCH_UP_BEGINS_NS
 
     def feed(self, arrival: Arrival) -> list[WatchEvent]:
         """The events of one message; a defect is told as a bad frame, and the stream goes on."""
@@ -127,8 +140,10 @@ class Tracker:
         if base is None and before is not None:
             base = before.base
         self._remember(flashblock.payload_id, _Progress(base, index, diff.gas_used, total))
-        elapsed = None if self._last_ns is None else max(0, arrival.monotonic_ns - self._last_ns)
-        self._last_ns = arrival.monotonic_ns
+        replayed = self._is_replayed(arrival)
+        no_interval = self._last_ns is None or replayed or self._was_replayed
+        elapsed = None if no_interval else max(0, arrival.monotonic_ns - (self._last_ns or 0))
+        self._last_ns, self._was_replayed = arrival.monotonic_ns, replayed
         return Row(
             flashblock,
             len(diff.transactions),
@@ -139,9 +154,19 @@ class Tracker:
             None if base is None else base.base_fee_per_gas,
             self._base_fee_change(flashblock),
             elapsed,
-            None if base is None else arrival.received_ns - base.timestamp * 1_000_000_000,
+            None if base is None or replayed else arrival.received_ns - base.timestamp * 1_000_000_000,
             marks,
+            replayed,
         )
+
+    def _is_replayed(self, arrival: Arrival) -> bool:
+        if self._caught_up_ns is None:
+            return False
+        if arrival.received_ns > self._caught_up_ns:
+            self._caught_up_ns = None
+            return False
+        self._caught_up_ns = arrival.received_ns + CATCH_UP_STEP_NS
+        return True
 
     def _remember(self, payload_id: str, progress: _Progress) -> None:
         self._progress[payload_id] = progress
