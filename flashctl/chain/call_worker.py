@@ -8,13 +8,13 @@ holds for the next, and compiled code stays.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from flashctl.chain.call_jobs import CALL_FAILURES, CallFailure, ExecutionJob, failure_told, perform
+from flashctl.chain.call_jobs import CALL_FAILURES, ExecutionJob, failure_told, perform
 from flashctl.chain.call_source import ViewName
 from flashctl.chain.remote_state import RemoteState, StateCache
 from flashctl.core.workers.run import Needs, OverSlice, Run
@@ -23,8 +23,8 @@ from flashctl.evm.message import Deadline
 
 __all__ = ["Encoded", "make"]
 
-PATIENCE: Final = 4
-"""How many times as long as the last, by the clock, is the next try of what was kept from the processor."""
+QUESTION_S: Final = 0.0001
+"""What a question to the parent counts as work, in seconds."""
 
 
 class Encoded(NamedTuple):
@@ -53,35 +53,64 @@ def _answer(job: ExecutionJob, name: ViewName, cache: StateCache, run: Run) -> A
         Needs: It read what the parent has to obtain.
         RpcError: It fails.
     """
-    began = time.process_time()
-    failure: CallFailure | None = None
-    for deadline, is_slice in _deadlines(run):
-        state = RemoteState(name, cache, run.ask)
-        result, failure = None, None
+    deadline = Deadline(run.seconds, run.left_s)
+    trial = _Slice(deadline, run.slice_s)
+
+    def ask(question: Any) -> Any:
+        trial.count_question()
+        return run.ask(question)
+
+    state = RemoteState(name, cache, ask)
+    result, failure = None, None
+    with trial:
         try:
             result = perform(job, state, deadline)
         except CALL_FAILURES as error:
             failure = error
-        if state.wanted:
-            raise Needs(state.wanted)
-        if isinstance(failure, ExecutionTimeout) and is_slice:
-            if time.process_time() - began >= (run.slice_s or 0.0) / 2:
-                raise OverSlice
-            continue
-        if failure is not None:
-            raise failure_told(failure)
-        return result if isinstance(result, str) else Encoded(orjson.dumps(result))
-    raise AssertionError("the last try is no slice")
+    if state.wanted:
+        raise Needs(state.wanted)
+    if isinstance(failure, ExecutionTimeout) and trial.is_over:
+        raise OverSlice
+    if failure is not None:
+        raise failure_told(failure)
+    return result if isinstance(result, str) else Encoded(orjson.dumps(result))
 
 
-def _deadlines(run: Run) -> Iterator[tuple[Deadline, bool]]:
-    """The deadlines of the tries of one run, and whether they are slices.
+class _Slice:
+    """Ends a run that used its slice up, by spending its deadline.
 
-    A slice is meant as time of work. On a busy machine a process at this niceness may stand still for longer
-    than that, so whoever had less than half of it gets another try, with more patience each time.
+    A slice is time of work, which the kernel counts: by the clock a process at this niceness may stand still
+    for longer than that on a busy machine, and the quickest call would be taken for a slow one.
     """
-    end, wall_s = time.perf_counter() + run.left_s, run.slice_s or run.left_s
-    while wall_s < (left := end - time.perf_counter()):
-        yield Deadline(run.seconds, wall_s), True
-        wall_s *= PATIENCE
-    yield Deadline(run.seconds, left), False
+
+    def __init__(self, deadline: Deadline, seconds: float | None) -> None:
+        """`seconds` of work; None for no end."""
+        self._deadline = deadline
+        self._seconds = seconds
+        self._questions = 0
+        self.is_over = False
+
+    def __enter__(self) -> None:
+        if self._seconds is not None:
+            signal.signal(signal.SIGPROF, lambda *_: self._end())
+            signal.setitimer(signal.ITIMER_PROF, self._seconds)
+
+    def __exit__(self, *_: object) -> None:
+        if self._seconds is not None:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def count_question(self) -> None:
+        """A question to the parent is work, too: who walks cold storage waits more than he computes.
+
+        Raises:
+            ExecutionTimeout: If the time is spent. The machine looks only after so many instructions, which
+            is soon where they compute and not where each of them waits for an answer.
+        """
+        self._questions += 1
+        if self._seconds is not None and self._questions * QUESTION_S > self._seconds:
+            self._end()
+        self._deadline.check()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._deadline.expire()

@@ -26,7 +26,7 @@ for _ in range(900):
     DEEP = [DEEP]
 
 
-def with_workers(node: Node, runner: InWorkers | InProcess) -> Caller:
+def with_workers(node: Node, runner: InWorkers | InProcess, seconds: float = 30.0) -> Caller:
     """The same node's methods, with another runner; answers are not held against the schema."""
 
     def pending() -> PendingBlock | None:
@@ -36,18 +36,20 @@ def with_workers(node: Node, runner: InWorkers | InProcess) -> Caller:
         return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
 
     methods = Methods()
-    EthApi(node.chain, node.pool, pending, CallLimits(seconds=30.0), runner).register(methods)
+    EthApi(node.chain, node.pool, pending, CallLimits(seconds=seconds), runner).register(methods)
     return Caller(methods)
 
 
 @asynccontextmanager
-async def node_with_workers(workers: int = 2) -> AsyncIterator[tuple[Node, Caller, InWorkers]]:
+async def node_with_workers(
+    workers: int = 2, seconds: float = 30.0
+) -> AsyncIterator[tuple[Node, Caller, InWorkers]]:
     node = start()
     runner = call_runner(workers, 4)
     assert isinstance(runner, InWorkers)
     try:
         async with asyncio.timeout(90):
-            yield node, with_workers(node, runner), runner
+            yield node, with_workers(node, runner, seconds), runner
     finally:
         await runner.close()
 
@@ -185,5 +187,43 @@ def test_a_state_that_is_gone_is_said_so() -> None:
                 assert "missing trie node" in error.message
             else:
                 raise AssertionError("traced on nothing")
+
+    asyncio.run(body())
+
+
+def test_who_walks_cold_storage_keeps_its_time_and_no_one_else() -> None:
+    """Calls that wait for a slot at every step: they end at their deadlines by themselves, and a small call
+    passes them."""
+
+    async def body() -> None:
+        async with node_with_workers(seconds=3.0) as (_, remote, runner):
+            # CALLDATALOAD(0); JUMPDEST; DUP1; SLOAD; POP; 1; ADD; JUMP back: on an account that has storage.
+            walk = {to_hex(PROBE_AT): {"code": "0x5f355b80545060010160025600"}}
+            small = {"to": to_hex(PROBE_AT), "data": to_hex(PROBE.selectors["count()"])}
+            await remote("eth_call", small)
+            pids = set(runner.pool.pids)
+            walkers = [
+                asyncio.create_task(
+                    outcome(
+                        remote,
+                        "eth_call",
+                        {"to": to_hex(PROBE_AT), "data": "0x" + bytes([start] * 32).hex()},
+                        "latest",
+                        walk,
+                    )
+                )
+                for start in range(1, 5)
+            ]
+            await asyncio.sleep(0.1)
+            for _ in range(20):
+                assert int(await remote("eth_call", small), 16) == 2
+            assert not all(walker.done() for walker in walkers)
+            ends = {end[1] for end in await asyncio.gather(*walkers)}
+            assert ends <= {
+                "out of gas",
+                "execution aborted (timeout = 3s)",
+                "too many calls in line: no turn within the time-out of 3s",
+            }
+            assert pids <= set(runner.pool.pids), "none had to be killed"
 
     asyncio.run(body())
