@@ -97,6 +97,15 @@ def test_both_transports_share_the_port() -> None:
     converse(scenario)
 
 
+def test_subscriptions_of_namespaces_that_the_port_has_not() -> None:
+    async def scenario(ticker: Ticker, server: RunningServer) -> None:
+        async with connect(server.websocket_url) as client:
+            assert (await ask(client, "eth_subscribe", "ticks"))["error"]["code"] == -32601
+            assert not ticker.live
+
+    converse(scenario, namespaces={"net"})
+
+
 class TestSubscriptions:
     def test_from_subscribe_to_unsubscribe(self) -> None:
         async def scenario(ticker: Ticker, server: RunningServer) -> None:
