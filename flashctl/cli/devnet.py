@@ -121,6 +121,14 @@ def devnet(
         # The table of endpoints says that it is ready; the children's lifecycles are in their logs.
         logging.getLogger("flashctl.core.service").setLevel(logging.WARNING)
     if common.check_only:
+        from dataclasses import astuple
+
+        from flashctl.chain.genesis import load_genesis
+        from flashctl.core.listening import check_ports
+
+        if genesis is not None:
+            load_genesis(genesis)
+        check_ports(*((host, port) for port in astuple(ports)))
         return ExitCode.OK
     return run(config, common.ready_fd)
 

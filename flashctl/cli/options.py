@@ -98,7 +98,7 @@ class Common:
     ready_fd: int | None
     """Services: where to write `ready\\n` once every port listens."""
     check_only: bool = False
-    """Services: end with 0 where the role would start, its settings having been read and resolved."""
+    """Services: end with 0 where the role would start: settings and files read, ports free."""
 
 
 def new_app() -> typer.Typer:
@@ -283,7 +283,7 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
                 "ready_fd", int | None, None, "--ready-fd", metavar="N", help="Write 'ready' there when up."
             )
         )
-        parameters.append(option("check", bool, False, "--check", help="Check the settings and exit."))
+        parameters.append(option("check", bool, False, "--check", help="Check the settings, the files they name and the ports, and exit."))
     parameters.append(inspect.Parameter("_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     return parameters
 

@@ -266,7 +266,14 @@ def proxy(
         metrics_labels=_labels(metrics.metrics_global_labels, host=metrics.metrics_host_label),
     )
     if common.check_only:
+        from flashctl.core.addresses import parse_host_port
+        from flashctl.core.listening import check_ports
+
         Proxy(config)
+        check_ports(
+            parse_host_port(config.listen_addr, "--listen-addr"),
+            parse_host_port(config.metrics_addr, "--metrics-addr") if config.metrics else None,
+        )
         return ExitCode.OK
     return run(config, ready_fd=common.ready_fd)
 

@@ -234,5 +234,10 @@ def rpc(
         metrics_port=metrics_port,
     )
     if common.check_only:
+        from flashctl.core.listening import check_ports
+
+        check_ports(
+            (config.host, config.port), None if metrics_port is None else (metrics_host, metrics_port)
+        )
         return ExitCode.OK
     return run(config, ready_fd=common.ready_fd)

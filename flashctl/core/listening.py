@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from flashctl.errors import FlashctlError
 
-__all__ = ["ListenFailed", "listen_arguments", "listening_sockets"]
+__all__ = ["ListenFailed", "check_ports", "listen_arguments", "listening_sockets"]
 
 BACKLOG: Final = 2048
 
@@ -24,6 +24,22 @@ class ListenFailed(FlashctlError):
             f"cannot listen on {shown}:{port}: {_reason(error)}",
             hint="stop the other process, or choose another address or port (0 = any)",
         )
+
+
+def check_ports(*addresses: tuple[str, int] | None) -> None:
+    """See whether a role could listen on all its addresses; None is one that is switched off.
+
+    Raises:
+        ListenFailed: One is taken, by another process or by another of these, or is not ours.
+    """
+    held: list[socket.socket] = []
+    try:
+        for address in addresses:
+            if address is not None:
+                held += listening_sockets(*address)
+    finally:
+        for sock in held:
+            sock.close()
 
 
 def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG) -> list[socket.socket]:
