@@ -283,7 +283,15 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
                 "ready_fd", int | None, None, "--ready-fd", metavar="N", help="Write 'ready' there when up."
             )
         )
-        parameters.append(option("check", bool, False, "--check", help="Check the settings, the files they name and the ports, and exit."))
+        parameters.append(
+            option(
+                "check",
+                bool,
+                False,
+                "--check",
+                help="Check settings, files and ports, and exit.",
+            )
+        )
     parameters.append(inspect.Parameter("_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
     return parameters
 
