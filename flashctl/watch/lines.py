@@ -242,6 +242,8 @@ def describe_event(event: WatchEvent) -> str:
             missing = details["missing"]
             listed = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             return f"gap: flashblock {listed} never arrived; waiting for the next block"
+        case "late":
+            return "late: arrived after flashblocks that follow it"
         case "duplicate":
             return "duplicate"
         case "equivocation":

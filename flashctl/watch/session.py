@@ -285,6 +285,9 @@ class Session:
         gone = self.code is ExitCode.PIPE
         if self.view is not None and not gone:
             self.write(self.view.close())
+            if isinstance(self.output, Printer):
+                # What follows on stderr is on the same screen, and must not come before.
+                self.output.finish(INTERRUPTED_PATIENCE_S)
         if self.recorder is not None:
             self.recorder.close()
             if not self.config.quiet:

@@ -118,6 +118,8 @@ class StreamStats:
                 self._flashblock(event)
             case "gap":
                 self.missing += len(event.details["missing"])
+            case "late":
+                self.missing -= 1
             case "closed":
                 self.per_payload[event.details["flashblocks"]] += 1
             case "disconnected":
@@ -179,6 +181,7 @@ class StreamStats:
             "missing": self.missing,
             "gaps": self.events["gap"],
             "duplicates": self.events["duplicate"],
+            "late": self.events["late"],
             "equivocations": self.events["equivocation"],
             "joined_mid": self.events["joined-mid"],
             "inconsistent": self.events["inconsistent"],
@@ -234,6 +237,7 @@ def render_stats(report: Mapping[str, Any], *, unicode: bool = True) -> Iterator
 
 _TROUBLES: Final = (
     ("missing", "missing"),
+    ("late", "late"),
     ("duplicates", "duplicate"),
     ("equivocations", "equivocations"),
     ("joined_mid", "joined mid-block"),

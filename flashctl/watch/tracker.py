@@ -34,6 +34,8 @@ from flashctl.watch.events import Arrival, Row, WatchEvent
 __all__ = ["Tracker"]
 
 _REMEMBERED_PAYLOADS: Final = 16
+_REMEMBERED_MISSING: Final = 1000
+"""As many indices as the event of a gap lists."""
 
 CATCH_UP_BEGINS_NS: Final = 50_000_000
 """A flashblock this soon after the connection is part of the open block that the server sends again."""
@@ -76,6 +78,8 @@ class Tracker:
         self._caught_up_ns: int | None = None
         """Until when, by the wall clock, an arrival counts as catch-up; None once it does not."""
         self._was_replayed = False
+        self._missing: OrderedDict[str, set[int]] = OrderedDict()
+        """Indices told as missing, by payload, until they come."""
 
     @property
     def payload(self) -> Payload | None:
@@ -109,6 +113,7 @@ class Tracker:
     def _follow(self, flashblock: Flashblock, text: bytes, arrival: Arrival) -> list[WatchEvent]:
         sequence_events = self._assembler.feed(flashblock, arrival.monotonic_ns)
         events = self._translate(sequence_events, arrival.received_ns)
+        events += self._late(flashblock, sequence_events, arrival.received_ns)
         if not isinstance(sequence_events[-1], Duplicate | Equivocation):
             marks = tuple(_MARKS[type(event)] for event in sequence_events if type(event) in _MARKS)
             row = self._row(flashblock, arrival, marks)
@@ -125,6 +130,22 @@ class Tracker:
                 )
             )
         return events
+
+    def _late(
+        self, flashblock: Flashblock, sequence_events: list[Event], received_ns: int
+    ) -> list[WatchEvent]:
+        """A `late` event if this one was missing; takes note of what is missing now."""
+        payload_id, index = flashblock.payload_id, flashblock.index
+        for event in sequence_events:
+            if isinstance(event, Gap):
+                self._missing[event.payload_id] = set(event.missing[:_REMEMBERED_MISSING])
+                while len(self._missing) > _REMEMBERED_PAYLOADS:
+                    self._missing.popitem(last=False)
+        missing = self._missing.get(payload_id, set())
+        if index not in missing:
+            return []
+        missing.discard(index)
+        return [WatchEvent("late", received_ns, payload_id, self._block_number(flashblock), index)]
 
     def _row(self, flashblock: Flashblock, arrival: Arrival, marks: tuple[str, ...]) -> Row:
         before = self._progress.get(flashblock.payload_id)
