@@ -187,6 +187,11 @@ class Family:
                 code = child.process.returncode
                 raise ChildDied(name, code if code is not None else -signal.SIGKILL, child.last_lines)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all who run."""
+        for child in self._children.values():
+            child.signal(number)
+
     async def stop(self) -> None:
         """SIGTERM to all, SIGKILL to whoever still runs after the grace; returns when none is left."""
         self._stopping = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -82,6 +83,7 @@ class _Devnet:
         genesis = self._prepare()
         family = Family(self._layout.logs)
         life.on_stop(partial(self._stop, family), "children")
+        life.on_reload(partial(family.signal, signal.SIGHUP), "children")
         when_reader_leaves(life.stop)  # `| head` ends the run
         try:
             commands = role_commands(self._config, self._layout, self._ports)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -219,9 +220,12 @@ def test_devnet_gives_its_children_files(tmp_path: Path) -> None:
         ready = next(json.loads(line) for line in devnet.said().splitlines() if '"event":"ready"' in line)
         shown = [Path(f"/proc/{pid}/cmdline").read_text() for pid in ready["processes"].values()]
         shown += [get(ready["endpoints"][name] + "/metrics")[1] for name in ("rpc", "builder", "boost")]
+        devnet.process.send_signal(signal.SIGHUP)  # goes on to the children, and ends nobody
+        devnet.wait_for('"event":"sealed"')
         assert devnet.end() == 0
     logs = [path.read_text(errors="replace") for path in (tmp_path / "logs").iterdir()]
     assert len(shown) > 5 and len(logs) == 5
+    assert all("reloaded" in text for text in logs)
     assert not any(secret in text for text in (*shown, *logs, devnet.said()))
 
 
