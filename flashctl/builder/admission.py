@@ -104,6 +104,9 @@ class TransactionQueue:
     def __len__(self) -> int:
         return len(self.pool)
 
+    def __contains__(self, tx_hash: bytes) -> bool:
+        return tx_hash in self.pool
+
     async def submit(self, raw: bytes) -> TxEnvelope:
         """Decode and admit a transaction; it is looked at in a thread, many at once, in the order they came.
 

@@ -75,7 +75,10 @@ class BuilderConfig:
     """Of how many blocks the state stays at least; 0 for all."""
 
     sync_rpc: str | None = None
-    """JSON-RPC of a node to fetch missing blocks from."""
+    """JSON-RPC of a node to fetch missing blocks and waiting transactions from."""
+
+    reads_peer_pool: bool = True
+    """Whether transactions are fetched from there."""
 
     sequencer: str | None = None
     """JSON-RPC that raw transactions are forwarded to."""

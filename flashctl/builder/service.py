@@ -28,6 +28,7 @@ from flashctl.builder.limits import MinerApi
 from flashctl.builder.node import Node
 from flashctl.builder.observer import Observer
 from flashctl.builder.payloads import Payloads
+from flashctl.builder.peer_pool import PeerPool
 from flashctl.builder.publisher import Publisher
 from flashctl.builder.sync import CatchUp
 from flashctl.chain.call_runner import CallLimits, call_runner
@@ -57,6 +58,10 @@ _LOG = logging.getLogger(__name__)
 
 ENGINE_LIMITS: Final = ServerLimits(request_bytes=128 * 1024 * 1024)
 """A payload with its transactions in hex; the figure of op-geth's engine port."""
+
+
+MAX_PEER_VALUES: Final = 2_000_000
+"""JSON values in one answer of the node that is synced from: a pool of 60,000 transactions."""
 
 
 FORGET_FOR_S: Final = 0.002
@@ -114,6 +119,7 @@ class Service:
             id_version=config.payload_version,
         )
         self.catch_up: CatchUp | None = None
+        self.peer_pool: PeerPool | None = None
         self.node = Node(self.chain, self.payloads, self._on_gap)
         self.health = BuilderHealth(self.node, self.observer)
         self.follower = PoolFollower(self.queue)
@@ -152,10 +158,7 @@ class Service:
         life.keep(self.follower.run, "builder.following")
         life.on_stop(self.node.close, "chain threads")
         if config.sync_rpc is not None:
-            peer = JsonRpcClient(config.sync_rpc, timeout_s=10.0)
-            life.on_stop(peer.close, "sync")
-            self.catch_up = CatchUp(self.chain, peer, self.node.import_block, self.node.choose)
-            life.keep(self.catch_up.run, "builder.catch_up")
+            self._follow_peer(life, config.sync_rpc)
         await self._serve_stream(life)
         await self._serve_rpc(life)
         if config.metrics is not None:
@@ -167,6 +170,23 @@ class Service:
             "builder serves" if config.stream is not None else "execution engine serves",
             extra={"head": head.number, "hash": "0x" + head.hash.hex(), **self.ports},
         )
+
+    def _follow_peer(self, life: Lifecycle, url: str) -> None:
+        """Fetch from another node the blocks that are missing and the transactions that wait there."""
+        peer = JsonRpcClient(url, timeout_s=10.0, max_values=MAX_PEER_VALUES)
+        life.on_stop(peer.close, "sync")
+        self.catch_up = CatchUp(self.chain, peer, self.node.import_block, self.node.choose, self._caught_up)
+        life.keep(self.catch_up.run, "builder.catch_up")
+        if self.config.reads_peer_pool:
+            peer_pool = self.peer_pool = PeerPool(peer, self.queue)
+            life.keep(peer_pool.run, "builder.peer_pool")
+            self.metrics.gauge(
+                "pool_taken_over", "Transactions fetched from the pool of --sync-rpc since the start."
+            ).set_function(lambda: peer_pool.taken)
+
+    def _caught_up(self) -> None:
+        if self.peer_pool is not None:
+            self.peer_pool.request()
 
     async def _serve_stream(self, life: Lifecycle) -> None:
         stream = self.config.stream

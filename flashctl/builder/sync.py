@@ -41,17 +41,20 @@ class CatchUp:
         peer: JsonRpcClient,
         import_block: Callable[[Block], Awaitable[ChainBlock]],
         choose: Callable[[bytes], Awaitable[object]],
+        caught_up: Callable[[], None] = lambda: None,
     ) -> None:
         """Nothing is fetched yet.
 
         Args:
             import_block: Keeps a block.
             choose: Makes a kept block the head.
+            caught_up: Called whenever the chain here is found, or made, as new as the peer's.
         """
         self._chain = chain
         self._peer = peer
         self._import = import_block
         self._choose = choose
+        self._caught_up = caught_up
         self._wanted = asyncio.Event()
         # A restart is the usual reason to be behind, so the first look needs no prompting.
         self._wanted.set()
@@ -62,15 +65,22 @@ class CatchUp:
 
     async def run(self) -> None:
         """Fetch whenever asked, until cancelled."""
+        is_failing = False
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             try:
                 fetched = await self._follow()
             except FlashctlError as error:
-                _LOG.info("cannot catch up: %s", error)
+                level = logging.DEBUG if is_failing else logging.INFO
+                _LOG.log(level, "cannot catch up: %s", error)
+                is_failing = True
                 await asyncio.sleep(RETRY_S)
+                # Whoever asked has not been answered.
+                self._wanted.set()
                 continue
+            is_failing = False
+            self._caught_up()
             if fetched:
                 _LOG.info("caught up", extra={"blocks": fetched, "head": self._chain.head.number})
 

@@ -49,8 +49,20 @@ class Chain(NamedTuple):
     ] = 2000
     sync_rpc: Annotated[
         str | None,
-        typer.Option("--sync-rpc", metavar="URL", help="JSON-RPC of a node to fetch missing blocks from."),
+        typer.Option(
+            "--sync-rpc",
+            metavar="URL",
+            help="JSON-RPC of a node to fetch missing blocks and waiting transactions from.",
+        ),
     ] = None
+    disable_tx_pool_gossip: Annotated[
+        bool,
+        typer.Option(
+            "--rollup.disable-tx-pool-gossip",
+            "--rollup.disabletxpoolgossip",
+            help="Fetch no transactions from the pool of --sync-rpc.",
+        ),
+    ] = False
     sequencer: Annotated[
         str | None,
         typer.Option(
@@ -241,6 +253,7 @@ def builder(
         metrics=_endpoint(listen.metrics),
         pool=PoolLimits(limits.max_transactions, limits.max_account_slots),
         sync_rpc=chain.sync_rpc,
+        reads_peer_pool=not chain.disable_tx_pool_gossip,
         sequencer=chain.sequencer,
         payload_version=chain.payload_version,
         max_tx_time_s=limits.max_tx_time,

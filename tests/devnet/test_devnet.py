@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.chains import transfer
 from support.devnet import Devnet, devnet, rpc
 
 from flashctl.devnet.commands import Layout, role_commands
@@ -46,6 +47,19 @@ def test_ready_line_tells_a_script_everything() -> None:
         sealed = next(running.events())
         assert sealed["event"] == "sealed" and sealed["block"] == 1
         assert sealed["flashblocks"] > 1
+
+
+def test_a_transaction_that_is_sent_to_the_fallback_is_built_in() -> None:
+    with devnet("--block-time", "1") as running:
+        sent = transfer(5)
+        tx_hash = rpc(running.url("fallback"), "eth_sendRawTransaction", "0x" + sent.raw.hex())
+        for event in running.events():
+            receipt = rpc(running.url("fallback"), "eth_getTransactionReceipt", tx_hash)
+            if receipt is not None or event["block"] > 60:
+                break
+        assert receipt["status"] == "0x1"
+        block = rpc(running.url("fallback"), "eth_getBlockByNumber", receipt["blockNumber"], False)
+        assert tx_hash in block["transactions"] and event["flashblocks"] > 0
 
 
 def test_stop_leaves_no_orphan() -> None:
