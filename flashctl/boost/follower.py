@@ -12,7 +12,7 @@ import logging
 from flashctl.boost.frames import FrameReader, decode
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
-from flashctl.boost.rounds import Drop, DropReason, Incoming, Publish, Rounds, Verdict
+from flashctl.boost.rounds import Drop, DropReason, Hold, Incoming, Publish, Rounds, Verdict
 from flashctl.core import defects
 from flashctl.core.hub import Hub
 from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
@@ -96,8 +96,8 @@ class Follower:
             self._rounds.disturb(f"a message that is no flashblock: {error}")
             _LOG.warning("builder stream: not a flashblock: %s", error, extra={"bytes": len(data)})
             return
-        incoming = Incoming(flashblock, data, binary)
-        self.released(incoming, self._rounds.feed(incoming, now_ns))
+        for incoming, verdict in self._rounds.feed(Incoming(flashblock, data, binary), now_ns):
+            self.released(incoming, verdict)
 
     def released(self, incoming: Incoming, verdict: Verdict) -> None:
         """Act on a verdict: publish, count, say what is wrong."""
@@ -120,8 +120,9 @@ class Follower:
             case Drop(reason=reason, detail=detail):
                 level = logging.DEBUG if reason in _EXPECTED else logging.WARNING
                 _LOG.log(level, "flashblock dropped: %s", reason.value, extra={**where, "detail": detail})
-            case _:
-                _LOG.debug("flashblock waits for the builder's payload id", extra=where)
+            case Hold(awaited=awaited):
+                what = "the builder's payload id" if awaited is None else f"index {awaited}"
+                _LOG.debug("flashblock waits for %s", what, extra=where)
 
     def _publish(self, incoming: Incoming) -> None:
         self._metrics.published.inc()

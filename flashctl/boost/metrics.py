@@ -43,7 +43,7 @@ class BoostMetrics:
         )
         self.mismatches = gauge(f"{service}_current_payload_id_mismatch", "Flashblocks of another payload.")
         self.buffered = gauge(
-            f"{service}_pending_flashblocks_buffered", "Flashblocks that beat the payload id."
+            f"{service}_pending_flashblocks_buffered", "Flashblocks that beat the payload id or others."
         )
         self.dropped = gauge(f"{service}_pending_flashblocks_dropped", "Dropped because too many waited.")
         self.late = gauge(f"{service}_flashblocks_late", "Came after their block was taken.")

@@ -9,7 +9,8 @@ builder's payload id, and flashblocks that carry the builder's. A round belongs 
   by the specification and 4 from op-reth (optimism#20226). So a flashblock that overtakes the builder's
   answer is recognised at once, and one whose answer got lost is not lost (rollup-boost#409).
 
-Anything else waits, a bounded number of flashblocks, for the builder's answer.
+Anything else waits, a bounded number of flashblocks, for the builder's answer. Those of a round that come
+ahead of their turn wait for the ones that they overtook (rollup-boost#449).
 
 Only the newest round publishes, and only until getPayload has taken its block: a flashblock after that
 would promise what the block no longer holds. What was published stays: the same (payload, index) is never
@@ -24,6 +25,7 @@ from enum import Enum
 from typing import Any
 
 from flashctl.boost.obligations import MAX_TRANSACTIONS, first_difference, later_difference
+from flashctl.core.reorder import Reorder
 from flashctl.core.sequence import Accepted, Assembler, Duplicate, Equivocation, Gap, Inconsistent, Payload
 from flashctl.core.wire import Flashblock
 from flashctl.op.attributes import PayloadAttributes, payload_id
@@ -41,6 +43,14 @@ MAX_HELD_BYTES = 64 * 1024 * 1024
 
 MAX_ROUND_BYTES = 32 * 1024 * 1024
 """Of all flashblocks of one block, as JSON: what the builder's getPayload may answer, too."""
+
+
+MAX_AHEAD = 16
+"""Flashblocks of a round that wait for one before them: more than a block has, since nothing else can be done
+with them, and the missing one may come at any time before getPayload."""
+
+PATIENCE_NS = 4_000_000_000
+"""For how long, two blocks; by then the round is over."""
 
 
 class RoundState(Enum):
@@ -93,7 +103,10 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Kept until the builder names its payload id."""
+    """Kept until the builder names its payload id, or the flashblocks before it come."""
+
+    awaited: int | None = None
+    """The index that is waited for; None: the builder's answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +165,11 @@ class Round:
     _size: int = 0
     _transactions: int = 0
     _assembler: Assembler = field(default_factory=Assembler)
+    _reorder: Reorder[Incoming] = field(
+        default_factory=lambda: Reorder(
+            lambda incoming: incoming.flashblock, most=MAX_AHEAD, patience_ns=PATIENCE_NS, joins=False
+        )
+    )
 
     @property
     def payload(self) -> Payload | None:
@@ -168,8 +186,20 @@ class Round:
             return identity == self.builder_id
         return identity[1:] == self.expected_id[1:]
 
-    def accept(self, incoming: Incoming, now_ns: int) -> Verdict:
-        """Judge a flashblock of this round."""
+    def accept(self, incoming: Incoming, now_ns: int) -> list[tuple[Incoming, Verdict]]:
+        """Judge a flashblock of this round, and those that waited for it."""
+        refusal = self._unfit(incoming) or self._repeats_a_waiting(incoming)
+        if refusal is not None:
+            return [(incoming, refusal)]
+        verdicts = [(ready, self._judge(ready, now_ns)) for ready in self._reorder.feed(incoming, now_ns)]
+        if waiting := self._reorder.waiting:
+            self.trouble = self.trouble or f"index {self._reorder.awaited} has not come"
+            if any(incoming is one for one in waiting):
+                verdicts.append((incoming, Hold(self._reorder.awaited)))
+        return verdicts
+
+    def _unfit(self, incoming: Incoming) -> Drop | None:
+        """Why a flashblock can have no place in this round, whatever its turn."""
         flashblock = incoming.flashblock
         if self.state is not RoundState.OPEN:
             return Drop(DropReason.CLOSED, self.state.value)
@@ -181,6 +211,22 @@ class Round:
             return self._refuse(DropReason.NOT_AS_ASKED, difference)
         if flashblock.index >= len(self.flashblocks) and self._overflows(incoming):
             return self._refuse(DropReason.TOO_LARGE, f"index {flashblock.index}")
+        return None
+
+    def _repeats_a_waiting(self, incoming: Incoming) -> Drop | None:
+        flashblock = incoming.flashblock
+        for one in self._reorder.waiting:
+            if one.flashblock.index == flashblock.index:
+                if _same(one.flashblock, flashblock):
+                    return Drop(DropReason.DUPLICATE)
+                return self._refuse(DropReason.EQUIVOCATION, f"index {flashblock.index}")
+        return None
+
+    def _judge(self, incoming: Incoming, now_ns: int) -> Verdict:
+        """What the next one in order means."""
+        flashblock = incoming.flashblock
+        if self.equivocated:
+            return Drop(DropReason.EQUIVOCATION, "earlier in this round")
         for event in self._assembler.feed(flashblock, now_ns):
             match event:
                 case Accepted():
@@ -198,8 +244,10 @@ class Round:
         return self._refuse(DropReason.OUT_OF_SEQUENCE, f"index {flashblock.index} without its predecessor")
 
     def _overflows(self, incoming: Incoming) -> bool:
-        transactions = self._transactions + len(incoming.flashblock.diff.transactions)
-        return transactions > MAX_TRANSACTIONS or self._size + incoming.size > MAX_ROUND_BYTES
+        new = [incoming, *self._reorder.waiting]
+        transactions = self._transactions + sum(len(one.flashblock.diff.transactions) for one in new)
+        size = self._size + sum(one.size for one in new)
+        return transactions > MAX_TRANSACTIONS or size > MAX_ROUND_BYTES
 
     def _difference(self, flashblock: Flashblock) -> str:
         """How a flashblock departs from what was asked for; empty if it does not."""
@@ -302,15 +350,20 @@ class Rounds:
             round_.builder_id = identity
         held = sorted(self._held, key=lambda incoming: incoming.flashblock.index)
         self._forget_held()
-        return [(incoming, self.feed(incoming, now_ns)) for incoming in held]
+        return [judged for incoming in held for judged in self.feed(incoming, now_ns)]
 
-    def feed(self, incoming: Incoming, now_ns: int) -> Verdict:
-        """Judge one message of the builder's stream, arrived at `now_ns` on a steady clock."""
+    def feed(self, incoming: Incoming, now_ns: int) -> list[tuple[Incoming, Verdict]]:
+        """Judge one message of the builder's stream, arrived at `now_ns` on a steady clock; with it come the
+        verdicts on those that waited for it."""
         round_ = self._current
+        if round_ is not None and round_.owns(bytes.fromhex(incoming.flashblock.payload_id[2:])):
+            return round_.accept(incoming, now_ns)
+        return [(incoming, self._outside(incoming, round_))]
+
+    def _outside(self, incoming: Incoming, round_: Round | None) -> Verdict:
+        """The verdict on a flashblock that is not known to be of the round under way."""
         if round_ is None:
             return Drop(DropReason.NO_ROUND)
-        if round_.owns(bytes.fromhex(incoming.flashblock.payload_id[2:])):
-            return round_.accept(incoming, now_ns)
         if round_.builder_answered or round_.builder_id is not None or round_.state is not RoundState.OPEN:
             return Drop(DropReason.OTHER_PAYLOAD, incoming.flashblock.payload_id)
         size = incoming.size

@@ -29,6 +29,7 @@ from typing import Final
 from flashctl.core.wire import Base, Diff, Flashblock
 
 __all__ = [
+    "MAX_FLASHBLOCKS_PER_PAYLOAD",
     "Accepted",
     "Assembler",
     "CloseReason",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flashctl.core import defects
+from flashctl.core.reorder import Reorder
 from flashctl.core.sequence import (
     Accepted,
     Assembler,
@@ -34,7 +35,6 @@ from flashctl.core.wire import Flashblock, InvalidFlashblock, decode
 from flashctl.rpc.fetching import StateFetcher
 from flashctl.rpc.node import Node
 from flashctl.rpc.overlay import Overlay, Update
-from flashctl.rpc.reorder import Reorder
 from flashctl.rpc.state import CanonicalBlock
 
 __all__ = ["Follower", "StreamCounts"]
@@ -93,7 +93,7 @@ class Follower:
         self.fetcher: Final = StateFetcher(node, self._arrived)
         self._stale_after_s = stale_after_s
         self._silence_check_s = min(MAX_SILENCE_CHECK_S, stale_after_s / 4)
-        self._reorder = Reorder()
+        self._reorder = Reorder[Flashblock](lambda flashblock: flashblock)
         self._assembler = Assembler()
         self._inputs: asyncio.Queue[_Input] = asyncio.Queue(MAX_QUEUED)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="overlay")
@@ -164,7 +164,8 @@ class Follower:
 
     def _read(self, frame: Frame) -> list[_Streamed]:
         flashblock = decode(frame.data, binary=frame.binary)
-        return [self._take(ready, frame.monotonic_ns) for ready in self._reorder.feed(flashblock)]
+        now_ns = frame.monotonic_ns
+        return [self._take(ready, now_ns) for ready in self._reorder.feed(flashblock, now_ns)]
 
     def _take(self, flashblock: Flashblock, monotonic_ns: int) -> _Streamed:
         events = self._assembler.feed(flashblock, monotonic_ns)

@@ -226,6 +226,7 @@ def _order(stats: StreamStats) -> Finding:
         name: count
         for name in (
             "gap",
+            "late",
             "duplicate",
             "equivocation",
             "inconsistent",

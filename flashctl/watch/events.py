@@ -21,7 +21,7 @@ __all__ = ["EVENT_NAMES", "Arrival", "Row", "WatchEvent"]
 EVENT_NAMES: Final = {
     "flashblock": "a flashblock arrived",
     "gap": "one or more flashblocks never arrived",
-    "late": "a flashblock that was counted as missing arrived after all, out of order",
+    "late": "a flashblock arrived after one that follows it",
     "duplicate": "a flashblock arrived again, with equal content",
     "equivocation": "a second, different flashblock for the same payload and index",
     "joined-mid": "a payload whose index 0 was never seen",

@@ -243,7 +243,8 @@ def describe_event(event: WatchEvent) -> str:
             listed = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             return f"gap: flashblock {listed} never arrived; waiting for the next block"
         case "late":
-            return "late: arrived after flashblocks that follow it"
+            told = ", and was told as missing" if details["told_missing"] else ""
+            return f"late: flashblock {event.index} came after {details['after']}{told}"
         case "duplicate":
             return "duplicate"
         case "equivocation":

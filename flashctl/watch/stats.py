@@ -118,7 +118,7 @@ class StreamStats:
                 self._flashblock(event)
             case "gap":
                 self.missing += len(event.details["missing"])
-            case "late":
+            case "late" if event.details["told_missing"]:
                 self.missing -= 1
             case "closed":
                 self.per_payload[event.details["flashblocks"]] += 1
@@ -179,9 +179,9 @@ class StreamStats:
             },
             "flashblocks_per_payload": {str(n): count for n, count in sorted(self.per_payload.items())},
             "missing": self.missing,
+            "late": self.events["late"],
             "gaps": self.events["gap"],
             "duplicates": self.events["duplicate"],
-            "late": self.events["late"],
             "equivocations": self.events["equivocation"],
             "joined_mid": self.events["joined-mid"],
             "inconsistent": self.events["inconsistent"],

@@ -1,16 +1,22 @@
 """From frames to events: the sequence rules of `core.sequence` with the figures that people look at.
 
+A flashblock is told when it arrives, with its own time. What it means for the sequence is told when that is
+known: one ahead of its turn waits, as in boost and rpc (`core.reorder`), so that one that was overtaken is
+late and not lost; a gap is told when nobody waits any longer.
+
 Pure: no clock, no socket. A live stream, a recording and a test feed the same method.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from flashctl.core import defects
+from flashctl.core.reorder import Reorder
 from flashctl.core.sequence import (
+    MAX_FLASHBLOCKS_PER_PAYLOAD,
     Accepted,
     Assembler,
     Closed,
@@ -34,8 +40,6 @@ from flashctl.watch.events import Arrival, Row, WatchEvent
 __all__ = ["Tracker"]
 
 _REMEMBERED_PAYLOADS: Final = 16
-_REMEMBERED_MISSING: Final = 1000
-"""As many indices as the event of a gap lists."""
 
 CATCH_UP_BEGINS_NS: Final = 50_000_000
 """A flashblock this soon after the connection is part of the open block that the server sends again."""
@@ -43,8 +47,6 @@ CATCH_UP_STEP_NS: Final = 20_000_000
 """And so is one this soon after such a one; builders are ten times slower."""
 
 _MARKS: Final[dict[type[Any], str]] = {
-    Gap: "gap",
-    JoinedMid: "joined",
     Replaced: "replaced",
     Rewound: "rewound",
     Missed: "missed",
@@ -59,8 +61,13 @@ class _Progress:
 
     base: Base | None
     index: int
+    """The highest that came."""
     gas_used: int
     transactions: int | None
+    seen: set[int] = field(default_factory=set)
+    """Indices that came."""
+    missing: set[int] = field(default_factory=set)
+    """Indices told as missing."""
 
 
 class Tracker:
@@ -72,14 +79,15 @@ class Tracker:
 
     def __init__(self) -> None:
         self._assembler = Assembler()
+        self._reorder = Reorder[Flashblock](lambda flashblock: flashblock)
+        self._newest = ""
+        """The payload that was seen first last."""
         self._progress: OrderedDict[str, _Progress] = OrderedDict()
         self._last_ns: int | None = None
         self._last_base_fee: int | None = None
         self._caught_up_ns: int | None = None
         """Until when, by the wall clock, an arrival counts as catch-up; None once it does not."""
         self._was_replayed = False
-        self._missing: OrderedDict[str, set[int]] = OrderedDict()
-        """Indices told as missing, by payload, until they come."""
 
     @property
     def payload(self) -> Payload | None:
@@ -108,44 +116,60 @@ class Tracker:
 
     def end(self, received_ns: int) -> list[WatchEvent]:
         """Close what is open: the stream is over."""
-        return self._translate(self._assembler.end(), received_ns)
+        waiting = [event for one in self._reorder.end() for event in self._assembler.feed(one, 0)]
+        return self._translate(waiting + self._assembler.end(), received_ns)
 
     def _follow(self, flashblock: Flashblock, text: bytes, arrival: Arrival) -> list[WatchEvent]:
-        sequence_events = self._assembler.feed(flashblock, arrival.monotonic_ns)
+        place = _place(flashblock)
+        repeated = next((one for one in self._reorder.waiting if _place(one) == place), None)
+        ready = self._reorder.feed(flashblock, arrival.monotonic_ns)
+        sequence_events = [e for one in ready for e in self._assembler.feed(one, arrival.monotonic_ns)]
         events = self._translate(sequence_events, arrival.received_ns)
-        events += self._late(flashblock, sequence_events, arrival.received_ns)
-        if not isinstance(sequence_events[-1], Duplicate | Equivocation):
-            marks = tuple(_MARKS[type(event)] for event in sequence_events if type(event) in _MARKS)
-            row = self._row(flashblock, arrival, marks)
-            events.append(
-                WatchEvent(
-                    "flashblock",
-                    arrival.received_ns,
-                    flashblock.payload_id,
-                    self._block_number(flashblock),
-                    flashblock.index,
-                    row=row,
-                    text=text,
-                    arrival=arrival,
-                )
-            )
+        if repeated is not None:
+            is_same = repeated.diff == flashblock.diff and repeated.base == flashblock.base
+            return [*events, self._event("duplicate" if is_same else "equivocation", flashblock, arrival)]
+        if any(isinstance(e, Duplicate | Equivocation) and _place(e) == place for e in sequence_events):
+            return events
+        if (late := self._late(flashblock, arrival)) is not None:
+            events.append(late)
+        marks = tuple(_MARKS[type(event)] for event in sequence_events if type(event) in _MARKS)
+        if own := self._own_mark(flashblock):
+            marks = (own, *marks)
+        row = self._row(flashblock, arrival, marks)
+        shown = self._event("flashblock", flashblock, arrival)
+        events.append(replace(shown, row=row, text=text, arrival=arrival))
         return events
 
-    def _late(
-        self, flashblock: Flashblock, sequence_events: list[Event], received_ns: int
-    ) -> list[WatchEvent]:
-        """A `late` event if this one was missing; takes note of what is missing now."""
-        payload_id, index = flashblock.payload_id, flashblock.index
-        for event in sequence_events:
-            if isinstance(event, Gap):
-                self._missing[event.payload_id] = set(event.missing[:_REMEMBERED_MISSING])
-                while len(self._missing) > _REMEMBERED_PAYLOADS:
-                    self._missing.popitem(last=False)
-        missing = self._missing.get(payload_id, set())
-        if index not in missing:
-            return []
-        missing.discard(index)
-        return [WatchEvent("late", received_ns, payload_id, self._block_number(flashblock), index)]
+    def _late(self, flashblock: Flashblock, arrival: Arrival) -> WatchEvent | None:
+        """What says that this one was overtaken, by one of its payload or by the next payload."""
+        progress, index = self._progress.get(flashblock.payload_id), flashblock.index
+        if progress is None or index in progress.seen:
+            return None
+        if index > progress.index and flashblock.payload_id == self._newest:
+            return None
+        details = {"after": progress.index, "told_missing": index in progress.missing}
+        progress.missing.discard(index)
+        return replace(self._event("late", flashblock, arrival), details=details)
+
+    def _own_mark(self, flashblock: Flashblock) -> str:
+        """What a row says at once, before it is known whether those before it are late or lost."""
+        progress = self._progress.get(flashblock.payload_id)
+        if progress is None:
+            return "joined" if flashblock.index > 0 else ""
+        return "gap" if flashblock.index > progress.index + 1 else ""
+
+    def _told_gap(self, event: WatchEvent) -> WatchEvent | None:
+        """The gap without what has come out of order; what it names is remembered, for it may come yet."""
+        progress = self._progress.get(event.payload_id or "")
+        if progress is None:
+            return event
+        missing = [index for index in event.details["missing"] if index not in progress.seen]
+        progress.missing.update(missing)
+        return replace(event, index=missing[0], details={"missing": missing}) if missing else None
+
+    def _event(self, name: str, flashblock: Flashblock, arrival: Arrival) -> WatchEvent:
+        block = self._block_number(flashblock)
+        return WatchEvent(name, arrival.received_ns, flashblock.payload_id, block, flashblock.index)
 
     def _row(self, flashblock: Flashblock, arrival: Arrival, marks: tuple[str, ...]) -> Row:
         before = self._progress.get(flashblock.payload_id)
@@ -158,9 +182,15 @@ class Tracker:
         elif before is not None and follows:
             gas_added = max(0, diff.gas_used - before.gas_used)
             total = None if before.transactions is None else before.transactions + len(diff.transactions)
-        if base is None and before is not None:
-            base = before.base
-        self._remember(flashblock.payload_id, _Progress(base, index, diff.gas_used, total))
+        if before is None:
+            before = _Progress(base, index, diff.gas_used, total)
+            self._newest = flashblock.payload_id
+        elif index > before.index:
+            before.index, before.gas_used, before.transactions = index, diff.gas_used, total
+        base = before.base = base or before.base
+        if len(before.seen) < MAX_FLASHBLOCKS_PER_PAYLOAD:
+            before.seen.add(index)
+        self._remember(flashblock.payload_id, before)
         replayed = self._is_replayed(arrival)
         no_interval = self._last_ns is None or replayed or self._was_replayed
         elapsed = None if no_interval else max(0, arrival.monotonic_ns - (self._last_ns or 0))
@@ -214,8 +244,14 @@ class Tracker:
         for event in events:
             if (told := _told(event)) is not None:
                 name, payload_id, block, index, details = told
-                translated.append(WatchEvent(name, received_ns, payload_id, block, index, details))
+                made = WatchEvent(name, received_ns, payload_id, block, index, details)
+                kept = self._told_gap(made) if name == "gap" else made
+                translated += [] if kept is None else [kept]
         return translated
+
+
+def _place(one: Flashblock | Duplicate | Equivocation) -> tuple[str, int]:
+    return one.payload_id, one.index
 
 
 def _undecodable(arrival: Arrival, reason: str, hint: str | None = None) -> WatchEvent:

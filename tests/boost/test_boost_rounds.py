@@ -13,9 +13,11 @@ from support.engines import DEPOSIT, Build, ToyBuilder, attributes_after, genesi
 
 from flashctl.boost.obligations import MAX_TRANSACTIONS
 from flashctl.boost.rounds import (
+    MAX_AHEAD,
     MAX_HELD,
     MAX_ROUND_BYTES,
     MAX_ROUNDS,
+    PATIENCE_NS,
     Drop,
     DropReason,
     Hold,
@@ -52,7 +54,9 @@ def sequence(identity: bytes, count: int, marker: int = 0) -> list[Flashblock]:
 
 
 def feed(rounds: Rounds, flashblocks: Sequence[Flashblock]) -> list[Verdict]:
-    return [rounds.feed(Incoming(flashblock, b"{}"), 0) for flashblock in flashblocks]
+    return [
+        verdict for flashblock in flashblocks for _, verdict in rounds.feed(Incoming(flashblock, b"{}"), 0)
+    ]
 
 
 def reasons(verdicts: Sequence[Verdict]) -> list[str]:
@@ -107,7 +111,7 @@ class TestIdentity:
         rounds, _ = begun()
         (one,) = sequence(OWN_ID, 1)
         large = Incoming(one, bytes(40 * 1024 * 1024))
-        assert [type(rounds.feed(large, 0)) for _ in range(2)] == [Hold, Drop]
+        assert [type(rounds.feed(large, 0)[0][1]) for _ in range(2)] == [Hold, Drop]
 
 
 class TestWhatIsAskedFor:
@@ -130,9 +134,9 @@ class TestWhatIsAskedFor:
         (verdict,) = feed(rounds, [wrong])
         assert verdict == Drop(DropReason.NOT_AS_ASKED, f"{what} differs")
         assert what in round_.trouble
-        # The right one is still welcome, what follows the wrong one is not.
-        assert reasons(feed(rounds, [second])) == ["OUT_OF_SEQUENCE"]
-        assert reasons(feed(rounds, [first, second])) == ["Publish", "Publish"]
+        # The right one is still welcome, what follows the wrong one waits for it.
+        assert reasons(feed(rounds, [second])) == ["Hold"]
+        assert reasons(feed(rounds, [first, second])) == ["Publish", "Publish", "DUPLICATE"]
         assert not round_.trouble
 
     def test_forced_transactions_come_first(self) -> None:
@@ -159,18 +163,56 @@ class TestSequence:
     def test_gap_then_a_replay_from_the_start(self) -> None:
         rounds, round_ = begun()
         made = sequence(SPEC_ID, 4)
-        assert reasons(feed(rounds, [made[0], made[2], made[3]])) == [
-            "Publish",
-            "OUT_OF_SEQUENCE",
-            "OUT_OF_SEQUENCE",
-        ]
-        assert round_.trouble == "out of sequence: missing [1]"
-        assert reasons(feed(rounds, made)) == ["DUPLICATE", "Publish", "Publish", "Publish"]
+        assert reasons(feed(rounds, [made[0], made[2], made[3]])) == ["Publish", "Hold", "Hold"]
+        assert round_.trouble == "index 1 has not come"
+        assert reasons(feed(rounds, made)) == ["DUPLICATE", *["Publish"] * 3, *["DUPLICATE"] * 2]
         assert not round_.trouble
+
+    @given(st.permutations(range(8)), st.sampled_from([SPEC_ID, OWN_ID]))
+    @settings(max_examples=100, deadline=None)
+    def test_in_whatever_order_they_come_they_are_published_in_theirs(
+        self, order: list[int], identity: bytes
+    ) -> None:
+        """A known payload id, and one that waits for the builder's answer first."""
+        rounds, round_ = begun()
+        made = sequence(identity, 8)
+        verdicts = feed(rounds, [made[index] for index in order])
+        verdicts += [verdict for _, verdict in rounds.builder_answered(round_, identity, 0)]
+        published = [v.incoming.flashblock for v in verdicts if isinstance(v, Publish)]
+        assert published == made == round_.flashblocks
+        assert not round_.trouble
+        assert not [verdict for verdict in verdicts if isinstance(verdict, Drop)]
+
+    def test_what_waits_is_bounded_in_count_time_and_bytes(self) -> None:
+        rounds, round_ = begun()
+        made = sequence(SPEC_ID, MAX_AHEAD + 3)
+        verdicts = feed(rounds, [made[0], *made[2:]])
+        assert reasons(verdicts) == ["Publish", *["Hold"] * MAX_AHEAD, *["OUT_OF_SEQUENCE"] * (MAX_AHEAD + 1)]
+        assert round_.trouble
+        # Only a replay helps now.
+        assert reasons(feed(rounds, made)) == ["DUPLICATE", *["Publish"] * (MAX_AHEAD + 2)]
+        rounds, _ = begun()
+        feed(rounds, [made[0], made[2]])
+        late = rounds.feed(Incoming(made[3], b"{}"), PATIENCE_NS + 1)
+        assert reasons([verdict for _, verdict in late]) == ["OUT_OF_SEQUENCE"] * 2
+        rounds, _ = begun()
+        half = bytes(MAX_ROUND_BYTES // 2)
+        fed = [rounds.feed(Incoming(made[index], half), 0)[0][1] for index in (2, 3, 4)]
+        assert reasons(fed) == ["Hold", "Hold", "TOO_LARGE"]
+
+    def test_two_contents_of_one_that_waits(self) -> None:
+        rounds, _ = begun()
+        made, other = sequence(SPEC_ID, 3), sequence(SPEC_ID, 3, marker=1)
+        assert reasons(feed(rounds, [made[2], made[2], other[2], made[0]])) == [
+            "Hold",
+            "DUPLICATE",
+            "EQUIVOCATION",
+            "EQUIVOCATION",
+        ]
 
     def test_joined_in_the_middle(self) -> None:
         rounds, round_ = begun()
-        assert reasons(feed(rounds, sequence(SPEC_ID, 3)[1:])) == ["OUT_OF_SEQUENCE"] * 2
+        assert reasons(feed(rounds, sequence(SPEC_ID, 3)[1:])) == ["Hold"] * 2
         assert round_.payload is None
 
     def test_equivocation_ends_the_trust(self) -> None:
@@ -207,10 +249,10 @@ class TestTrouble:
         feed(rounds, made[:1])
         rounds.disturb("garbage")
         assert round_.trouble == "garbage"
-        assert reasons(feed(rounds, made[2:])) == ["OUT_OF_SEQUENCE"]
+        assert reasons(feed(rounds, made[2:])) == ["Hold"]
         assert round_.trouble == "garbage"
         # A replay without a hole: nothing was missing.
-        assert reasons(feed(rounds, made)) == ["DUPLICATE", "Publish", "Publish"]
+        assert reasons(feed(rounds, made)) == ["DUPLICATE", "Publish", "Publish", "DUPLICATE"]
         assert round_.trouble == ""
 
     def test_only_the_open_round_is_disturbed(self) -> None:
@@ -226,7 +268,8 @@ class TestTrouble:
         feed(rounds, made[:1])
         many = replace(made[1], diff=replace(made[1].diff, transactions=(TX,) * MAX_TRANSACTIONS))
         assert reasons(feed(rounds, [many])) == ["TOO_LARGE"]
-        assert reasons([rounds.feed(Incoming(made[1], bytes(MAX_ROUND_BYTES)), 0)]) == ["TOO_LARGE"]
+        ((_, verdict),) = rounds.feed(Incoming(made[1], bytes(MAX_ROUND_BYTES)), 0)
+        assert reasons([verdict]) == ["TOO_LARGE"]
         # As JSON, whatever it was compressed to.
         large = replace(made[1], diff=replace(made[1].diff, transactions=(b"\2" * (MAX_ROUND_BYTES // 2),)))
         assert reasons(feed(rounds, [large])) == ["TOO_LARGE"]

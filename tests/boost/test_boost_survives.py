@@ -294,9 +294,9 @@ def test_whatever_the_builder_sends_only_what_was_asked_for_is_published(sent: l
         except DataError:
             rounds.disturb("not a flashblock")
             continue
-        verdict = rounds.feed(Incoming(flashblock, data), 0)
-        if isinstance(verdict, Publish):
-            published.append(verdict.incoming.flashblock)
+        for _, verdict in rounds.feed(Incoming(flashblock, data), 0):
+            if isinstance(verdict, Publish):
+                published.append(verdict.incoming.flashblock)
     assert [flashblock.index for flashblock in published] == [*range(len(published))]
     assert published == round_.flashblocks
     if published:

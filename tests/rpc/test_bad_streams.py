@@ -18,6 +18,7 @@ from support.stream_lab import CHAIN_ID, StreamedBlock, signed
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.core import defects
+from flashctl.core.reorder import Reorder
 from flashctl.core.service import with_defects
 from flashctl.core.wire import Flashblock
 from flashctl.eth.blocks import Header
@@ -28,7 +29,6 @@ from flashctl.evm.calls import create_address
 from flashctl.op.config import ChainConfig
 from flashctl.op.forks import OpFork
 from flashctl.rpc.overlay import Update
-from flashctl.rpc.reorder import Reorder
 
 
 @pytest.fixture(autouse=True)
@@ -296,10 +296,10 @@ def test_a_defect_in_reading_a_message_costs_that_message(monkeypatch: pytest.Mo
     async def scenario(made: Bench) -> None:
         feed = Reorder.feed
 
-        def fail(self: Reorder, flashblock: Flashblock) -> list[Flashblock]:
+        def fail(self: Reorder[Flashblock], flashblock: Flashblock, now_ns: int) -> list[Flashblock]:
             if flashblock.index == 2:
                 raise RecursionError("nobody thought of this")
-            return feed(self, flashblock)
+            return feed(self, flashblock, now_ns)
 
         monkeypatch.setattr(Reorder, "feed", fail)
         block = transfers(made, 0)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.decode_lab import every_type, run_command
 from support.flashblocks import make_flashblock
 from support.watch_lab import (
@@ -25,6 +27,7 @@ from support.watch_lab import (
 from flashctl.core.wire import compress, encode
 from flashctl.watch.compare import Comparison, render_comparison
 from flashctl.watch.confirm import ShownPayload, judge
+from flashctl.watch.events import WatchEvent
 from flashctl.watch.stats import StreamStats, render_stats
 from flashctl.watch.tracker import Tracker
 
@@ -64,12 +67,51 @@ def test_base_694_a_gap_names_what_is_missing_and_how_it_ends() -> None:
     frames = [message(1, index) for index in (0, 1, 4, 5)] + block(2, 2)
     events = follow(frames)
     assert names(events) == [
-        "flashblock", "flashblock", "gap", "closed", "flashblock", "flashblock", "flashblock", "flashblock",
+        "flashblock", "flashblock", "flashblock", "flashblock", "gap", "closed", "flashblock", "flashblock",
     ]  # fmt: skip
-    assert events[2].details["missing"] == [2, 3]
-    after = [event.row for event in events[4:] if event.row is not None]
+    assert events[4].details["missing"] == [2, 3]
+    after = [event.row for event in events[2:] if event.row is not None]
     assert after[0].marks == ("gap",) and after[0].gas_added is None and after[0].total_transactions is None
     assert after[2].total_transactions == 0, "the next index 0 is whole again"
+
+
+def test_rollup_boost_449_one_that_was_overtaken_is_late_and_not_lost() -> None:
+    events = follow([message(1, index) for index in (0, 2, 1, 3)] + block(2, 2))
+    assert [name for name in names(events) if name != "flashblock"] == ["late", "closed"]
+    assert events[2].details == {"after": 2, "told_missing": False}
+    assert [event.index for event in events if event.row is not None] == [0, 2, 1, 3, 0, 1]
+    (report,) = [figures(events)]
+    assert (report["late"], report["missing"], report["gaps"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "late"),
+    [
+        ([(1, 0), (1, 2), (1, 3), (1, 4), (1, 1), (2, 0)], 1),  # told as missing before it came
+        ([(1, 0), (1, 1), (2, 0), (1, 2), (2, 1)], 1),  # overtaken by the next block
+        ([(1, 0), (2, 1), (2, 0), (1, 1), (2, 2)], 2),  # by the middle of the next block
+        ([(1, 2), (1, 3), (2, 0), (2, 1)], 0),  # joined in the middle
+        ([(1, 0), (1, 2), (1, 2), (1, 1), (1, 1)], 1),  # each of them twice
+    ],
+)
+def test_what_came_late_is_not_counted_as_lost(sent: list[tuple[int, int]], late: int) -> None:
+    report = figures(follow([message(*place) for place in sent]))
+    assert (report["late"], report["missing"]) == (late, 0)
+    assert report["flashblocks"] == len({*sent})
+    assert report["duplicates"] == len(sent) - len({*sent})
+
+
+@given(st.permutations([(number, index) for number in (1, 2) for index in range(4)]))
+def test_whatever_the_order_nothing_that_came_is_lost(sent: list[tuple[int, int]]) -> None:
+    report = figures(follow([message(*place) for place in sent]))
+    assert (report["flashblocks"], report["missing"], report["duplicates"]) == (8, 0, 0)
+
+
+def figures(events: list[WatchEvent]) -> dict[str, Any]:
+    stats = StreamStats()
+    for event in events:
+        stats.add(event)
+    return stats.report()
 
 
 def test_base_695_a_new_block_that_starts_later_is_an_event_and_no_error() -> None:
