@@ -78,7 +78,7 @@ async def main(seconds: float, only: list[str]) -> None:
     async with AsyncExitStack() as stack:
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
         quiet, hostile = (SoakNet(folder) for folder in folders)
-        injector, url = await stack.enter_async_context(
+        url = await stack.enter_async_context(
             stream_injector(f"ws://127.0.0.1:{hostile.ports.builder_stream}")
         )
         arguments = hostile.commands["boost"]
@@ -102,7 +102,6 @@ async def main(seconds: float, only: list[str]) -> None:
         busy = hostile.memory()
         show("quiet", quiet, calls[0], starts[0])
         show("hostile", hostile, calls[1], starts[1])
-        print(f"  injected into the stream: {dict(injector.counts)}")
         print("  MiB " + ", ".join(f"{name} {idle[name]:.0f} -> {busy[name]:.0f}" for name in busy))
         await turns(hostile)
         if ended := hostile.ended():

@@ -35,7 +35,7 @@ async def honest_calls(net: SoakNet, answers: list[bool]) -> None:
 
 async def run(folder: Path, seconds: float) -> None:
     net = SoakNet(folder)
-    async with stream_injector(f"ws://127.0.0.1:{net.ports.builder_stream}") as (injector, injected_url):
+    async with stream_injector(f"ws://127.0.0.1:{net.ports.builder_stream}") as injected_url:
         arguments = net.commands["boost"]
         arguments[arguments.index("--flashblocks-builder-url") + 1] = injected_url
         async with soak_net(net, tx_rate=50):
@@ -58,7 +58,7 @@ async def run(folder: Path, seconds: float) -> None:
             ended = net.ended()
             await net.sealed_blocks(2, with_flashblocks=True)
     parts = [len(net.parts_of(slot)) for slot in sealed]
-    print(f"injected {dict(injector.counts)}, flashblocks a block {parts}")
+    print(f"flashblocks a block {parts}")
     print(f"MiB {idle} -> {busy}, honest answers {sum(answers)} of {len(answers)}")
     print(f"getPayload seconds {sorted(net.engine.seconds)[-3:]}")
     assert ended == []

@@ -1,17 +1,22 @@
 """A builder's stream with what a hostile builder adds: signed numbers, impossible fields, 14 MB messages.
 
-Everything of the real builder passes unchanged, at once; the rest comes between.
+Everything of the real builder passes unchanged, at once; the rest comes between. A process of its own, so
+that making the rest holds up nobody else:
+
+    python -m support.stream_injector --upstream ws://127.0.0.1:1111
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
 import random
-from collections import Counter
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import websockets
@@ -22,16 +27,18 @@ from websockets.asyncio.server import ServerConnection, serve
 __all__ = ["stream_injector"]
 
 EVERY_S = 0.5
-HUGE_TRANSACTIONS = 1_700_000
-"""Four characters and two quotes each: a message of 14 MB."""
+HUGE_EVERY = 5
+"""Of the messages that are put in, how many there are to a huge one."""
+TWO_MILLION_TRANSACTIONS = ",".join(['"0x02"'] * 2_000_000)
+"""Seven characters each: a message of 14 MB."""
 
 
 class _Injector:
     def __init__(self, upstream: str, seed: int) -> None:
         self._upstream = upstream
         self._random = random.Random(seed)
-        self._last: str = ""
-        self.counts: Counter[str] = Counter()
+        self._last = ""
+        self._count = 0
 
     async def handle(self, client: ServerConnection) -> None:
         with contextlib.suppress(websockets.ConnectionClosed, OSError, websockets.InvalidHandshake):
@@ -50,26 +57,51 @@ class _Injector:
             while True:
                 await asyncio.sleep(EVERY_S)
                 if self._last:
-                    kind, message = self._hostile()
-                    self.counts[kind] += 1
-                    await client.send(message)
+                    self._count += 1
+                    await client.send(self._hostile())
 
-    def _hostile(self) -> tuple[str, Any]:
+    def _hostile(self) -> Any:
         document = json.loads(self._last)
         document["payload_id"] = "0x03" + self._random.randbytes(7).hex()
-        draw = self._random.random()
-        if draw < 0.2:
-            document["diff"]["transactions"] = ["0x02"] * HUGE_TRANSACTIONS
-            return "huge", json.dumps(document, separators=(",", ":"))
-        if draw < 0.6:
+        if self._count % HUGE_EVERY == 0:
+            document["diff"]["transactions"] = ["HERE"]
+            return json.dumps(document).replace('"HERE"', TWO_MILLION_TRANSACTIONS)
+        if self._random.random() < 0.5:
             document["index"] = self._random.choice(["0x-9", -9, "-1", 2**70, " 0x1", "0x_1", None])
-            return "number", json.dumps(document)
-        return "damaged", damaged(json.dumps(document), self._random)
+            return json.dumps(document)
+        return damaged(json.dumps(document), self._random)
 
 
 @asynccontextmanager
-async def stream_injector(upstream: str, *, seed: int = 1) -> AsyncIterator[tuple[_Injector, str]]:
-    """The injector and its URL."""
-    injector = _Injector(upstream, seed)
+async def stream_injector(upstream: str) -> AsyncIterator[str]:
+    """The injector's URL while its process runs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "support.stream_injector", "--upstream", upstream,
+        cwd=_TESTS, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield (await process.stdout.readline()).decode().strip()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+_TESTS = Path(__file__).resolve().parents[1]
+
+
+async def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--upstream", required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    injector = _Injector(options.upstream, options.seed)
     async with serve(injector.handle, "127.0.0.1", 0, max_size=None, compression=None) as server:
-        yield injector, f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        print(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_main())
