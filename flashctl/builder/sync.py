@@ -1,8 +1,10 @@
 """Catching up: fetch from a peer's JSON-RPC the blocks that were sealed while this engine was away.
 
 A builder that was killed comes back with the chain it had. The consensus client then names a head that it
-has never seen, and gets SYNCING until the blocks between are here. They come from any node with
-`debug_getRawBlock`, in order, and are executed like every other block: the peer is trusted for nothing.
+has never seen, and gets SYNCING until the blocks between are here. They come from any node, in order, and
+are executed like every other block: the peer is trusted for nothing. A node with `debug_getRawBlock` is
+asked for encodings, 16 in a request; most answer only `eth` on their user ports, and give objects that are
+rebuilt into blocks.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from flashctl.chain.chain import Chain, ChainBlock
+from flashctl.core.block_objects import block_from_object
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.errors import FlashctlError, ProtocolError
+from flashctl.errors import DataError, FlashctlError, ProtocolError, UnavailableError
 from flashctl.eth.blocks import Block, decode_block
-from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity
+from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
 
 __all__ = ["CatchUp"]
 
@@ -24,6 +27,9 @@ _LOG = logging.getLogger(__name__)
 
 BATCH: Final = 16
 """Blocks of one request. At 1 MB a block that is 32 MB of hex, within any node's limits."""
+
+OBJECTS_AT_ONCE: Final = 4
+"""Block objects asked for side by side, each in a request of its own: one of a full block is several MB."""
 
 RETRY_S: Final = 1.0
 """Pause after a peer did not answer: half a block time, so that its return is noticed within a block."""
@@ -55,6 +61,8 @@ class CatchUp:
         self._import = import_block
         self._choose = choose
         self._caught_up = caught_up
+        self._has_raw_blocks = True
+        """Whether the peer gives encodings, as far as we know."""
         self._wanted = asyncio.Event()
         # A restart is the usual reason to be behind, so the first look needs no prompting.
         self._wanted.set()
@@ -124,6 +132,22 @@ class CatchUp:
         return parse_hex(header.get("hash", ""), size=32)
 
     async def _blocks(self, numbers: range) -> list[Block]:
+        if self._has_raw_blocks:
+            try:
+                return await self._raw_blocks(numbers)
+            except UnavailableError:
+                raise
+            except FlashctlError as error:
+                # Providers have many ways to say that they do not offer a method, or batches of it.
+                _LOG.debug("no debug_getRawBlock: %s", error)
+                self._has_raw_blocks = False
+        blocks: list[Block] = []
+        for start in range(numbers.start, numbers.stop, OBJECTS_AT_ONCE):
+            together = range(start, min(numbers.stop, start + OBJECTS_AT_ONCE))
+            blocks += await asyncio.gather(*map(self._block, together))
+        return blocks
+
+    async def _raw_blocks(self, numbers: range) -> list[Block]:
         replies = await self._peer.batch([("debug_getRawBlock", [quantity(number)]) for number in numbers])
         blocks: list[Block] = []
         for reply in replies:
@@ -131,3 +155,17 @@ class CatchUp:
                 raise reply
             blocks.append(decode_block(parse_hex(reply)))
         return blocks
+
+    async def _block(self, number: int) -> Block:
+        """One block from its object, which must have the hash that it states: otherwise what the peer shows
+        is not all there is to the block, and not worth executing."""
+        value: Any = await self._peer.call("eth_getBlockByNumber", [quantity(number), True])
+        if not isinstance(value, dict):
+            raise ProtocolError(f"{self._peer.url} has no block {number} below its own head")
+        try:
+            block = await asyncio.to_thread(block_from_object, value)
+        except DataError as error:
+            raise ProtocolError(f"{self._peer.url}, block {number}: {error}") from None
+        if value.get("hash") != to_hex(block.hash):
+            raise ProtocolError(f"{self._peer.url}, block {number}: its fields do not make its hash")
+        return block

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from flashctl.core.block_objects import block_from_object, header_from_object
 from flashctl.core.engine import payload_from_json
-from flashctl.core.transaction_objects import raw_from_object
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Block, Header, decode_block, decode_header
-from flashctl.eth.hexdata import parse_hex, parse_quantity
+from flashctl.eth.hexdata import parse_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.evm.world import World
 
-__all__ = ["StatedBlock", "Witness", "header_from_object", "read_block", "read_witness"]
+__all__ = ["StatedBlock", "Witness", "read_block", "read_witness"]
 
 
 # -- witness ---------------------------------------------------------------------------------------
@@ -126,8 +126,8 @@ def read_block(value: bytes | Mapping[str, Any]) -> StatedBlock:
                 "a payload alone does not say its parentBeaconBlockRoot",
                 hint="give the whole engine_newPayload request, or the answer to engine_getPayload",
             )
-        case {"parentHash": _, "transactions": [*transactions]}:
-            return _of_object(value, transactions)
+        case {"parentHash": _, "transactions": [*_]}:
+            return _of_object(value)
     raise DataError("not a block to execute", hint="a block in RLP or JSON, or an engine payload")
 
 
@@ -136,48 +136,6 @@ def _of_payload(payload: Any, root: Any, requests: Any) -> StatedBlock:
     return StatedBlock(block, block.hash)
 
 
-def _of_object(value: Mapping[str, Any], members: list[Any]) -> StatedBlock:
-    if not all(isinstance(member, Mapping) for member in members):
-        raise DataError(
-            "the block has only the hashes of its transactions",
-            hint="ask the node for full ones: eth_getBlockByNumber N true",
-        )
-    header = header_from_object(value)
-    raws = tuple([raw_from_object(member) for member in members])
-    stated = parse_hex(value["hash"], size=32) if value.get("hash") else header.hash
-    return StatedBlock(Block(header, raws, None if header.withdrawals_root is None else ()), stated)
-
-
-_HEADER_FIELDS: Final = (
-    ("parentHash", 32), ("sha3Uncles", 32), ("miner", 20), ("stateRoot", 32), ("transactionsRoot", 32),
-    ("receiptsRoot", 32), ("logsBloom", 256), ("difficulty", None), ("number", None), ("gasLimit", None),
-    ("gasUsed", None), ("timestamp", None), ("extraData", -1), ("mixHash", 32), ("nonce", 8),
-)  # fmt: skip
-"""JSON-RPC's names in the order of the encoding, with the size of what is no number; -1 is any size."""
-
-_LATER_HEADER_FIELDS: Final = (
-    ("baseFeePerGas", None), ("withdrawalsRoot", 32), ("blobGasUsed", None), ("excessBlobGas", None),
-    ("parentBeaconBlockRoot", 32), ("requestsHash", 32),
-)  # fmt: skip
-"""Those that a fork brought; absent before it."""
-
-
-def header_from_object(value: Mapping[str, Any]) -> Header:
-    """The header in a block object of a node.
-
-    Raises:
-        DataError: A field is missing or malformed.
-    """
-    fields = [_field(value, name, size) for name, size in _HEADER_FIELDS]
-    later = [
-        None if value.get(name) is None else _field(value, name, size) for name, size in _LATER_HEADER_FIELDS
-    ]
-    return Header(*fields, *later)
-
-
-def _field(value: Mapping[str, Any], name: str, size: int | None) -> Any:
-    if value.get(name) is None:
-        raise DataError(f"the block has no {name}")
-    if size is None:
-        return parse_quantity(value[name])
-    return parse_hex(value[name], size=None if size < 0 else size)
+def _of_object(value: Mapping[str, Any]) -> StatedBlock:
+    block = block_from_object(value)
+    return StatedBlock(block, parse_hex(value["hash"], size=32) if value.get("hash") else block.hash)

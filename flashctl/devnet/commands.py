@@ -140,8 +140,7 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
 
 
 _FOR_DEVELOPERS = ("--http.api", "eth,net,web3,txpool,debug", "--http.corsdomain", "*")
-"""Wallets and pages in a browser, and tools that trace, are what a devnet is for. The engines also fetch
-blocks from each other with debug_getRawBlock."""
+"""Wallets and pages in a browser, and tools that trace, are what a devnet is for."""
 
 _RECONNECT_MS = "100"
 """Longest pause before a stream is dialled again: all roles start at the same time, so first dials fail."""

@@ -14,11 +14,13 @@ from support.builders import ANY, builder_config, engine_client, rpc_client, run
 from support.chain_lab import COUNTER, grow
 from support.chains import transfer
 from support.hub_lab import until
+from support.watch_lab import NodeServer
 
 from flashctl.builder import service as builder_service
 from flashctl.builder.config import BuilderConfig, Endpoint
 from flashctl.builder.service import Service
 from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
 from flashctl.core.wire import Flashblock, decode
 from flashctl.devnet.sequencer import SealedSlot, Sequencer, SequencerSettings
 from flashctl.errors import AuthError, FlashctlError
@@ -143,15 +145,22 @@ def test_a_plain_engine_follows_and_builds_without_a_stream(tmp_path: Path) -> N
     scenario(body)
 
 
-def test_a_killed_builder_comes_back_and_catches_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("namespaces", [USER_NAMESPACES, USER_NAMESPACES | {"debug"}], ids=["user", "debug"])
+def test_a_killed_builder_comes_back_and_catches_up(tmp_path: Path, namespaces: frozenset[str]) -> None:
+    """From a peer that answers what nodes answer by default, and from one with debug_getRawBlock."""
+
     async def body() -> None:
-        peer_config = now_config(tmp_path, "fallback", stream=None)
+        peer_config = now_config(tmp_path, "fallback", stream=None, namespaces=namespaces)
         async with driven(peer_config) as (peer, driver):
             async with running(now_config(tmp_path)) as builder:
                 await driver.seal()
                 assert (await builder.node.new_payload(driver.slots[0].block)).status.value == "VALID"
                 builder.chain.set_head(driver.slots[0].block.hash)
+            client = rpc_client(peer)
+            await client.call("eth_sendRawTransaction", [to_hex(transfer().raw)])
+            await client.close()
             await driver.seal(3)
+            assert any(len(slot.block.transactions) > 1 for slot in driver.slots)
             sync = f"http://127.0.0.1:{peer.ports['http']}"
             async with running(now_config(tmp_path, sync_rpc=sync)) as builder:
                 assert builder.chain.head.number >= 1
@@ -159,6 +168,25 @@ def test_a_killed_builder_comes_back_and_catches_up(tmp_path: Path) -> None:
                 await driver.seal()
                 (await builder.node.new_payload(driver.slots[-1].block))
                 await reaches(builder, peer)
+
+    scenario(body)
+
+
+def test_a_peer_whose_block_is_not_what_its_hash_says_is_not_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> None:
+        async with driven(now_config(tmp_path, "fallback", stream=None)) as (peer, driver):
+            await driver.seal()
+            client = rpc_client(peer)
+            block = await client.call("eth_getBlockByNumber", ["0x1", True])
+            await client.close()
+        block["gasUsed"] = "0x1"
+        node = NodeServer(eth_blockNumber=lambda _: "0x1", eth_getBlockByNumber=lambda _: block)
+        with node, caplog.at_level("INFO"):
+            async with running(now_config(tmp_path, sync_rpc=node.url)) as builder:
+                await until(lambda: "its fields do not make its hash" in caplog.text)
+                assert builder.chain.head.number == 0
 
     scenario(body)
 

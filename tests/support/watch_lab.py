@@ -199,12 +199,19 @@ class NodeServer:
 
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if isinstance(request, list):
+                    error = {"code": -32600, "message": "no batches"}
+                    self._send({"jsonrpc": "2.0", "id": None, "error": error})
+                    return
                 outer.calls.append((request["method"], request["params"]))
                 reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
                 try:
                     reply["result"] = outer.methods[request["method"]](request["params"])
                 except Exception as error:
                     reply["error"] = {"code": -32000, "message": str(error)}
+                self._send(reply)
+
+            def _send(self, reply: dict[str, Any]) -> None:
                 body = json.dumps(reply).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
