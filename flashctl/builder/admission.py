@@ -92,11 +92,20 @@ class TransactionQueue:
         *,
         min_tip: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        being_built: Callable[[], World | None] = lambda: None,
     ) -> None:
+        """Nothing waits.
+
+        Args:
+            min_tip: Wei per gas below which nothing is admitted.
+            being_built: The state of the block that is built upon the head, as of its newest flashblock;
+                called from any thread.
+        """
         self.pool = Pool(limits)
         self._chain = chain
         self._min_tip = min_tip
         self._clock = clock
+        self._being_built = being_built
         self._listeners: list[Callable[[TxEnvelope], None]] = []
         self._fees: tuple[bytes, L1FeeParameters] | None = None
         self._door: Final = Door(lambda raw: self._look_at(TxEnvelope.decode(raw)), self._take)
@@ -132,7 +141,7 @@ class TransactionQueue:
         fork = self._chain.config.fork_at(head.timestamp + 1)
         tx = self._check_rules(envelope, fork)
         self._check_gas(tx, head, fork)
-        state = _sender_state(envelope.sender, world)
+        state = self._state_of(envelope.sender, world)
         cost = (
             tx.value + tx.gas_limit * max_fee(tx) + self._op_fees(envelope, tx.gas_limit, head, world, fork)
         )
@@ -219,12 +228,24 @@ class TransactionQueue:
                 yield
 
     def _advance(self, sender: bytes) -> None:
-        account = self._account(sender)
-        self.pool.advance(sender, account.nonce, account.balance)
+        head, built = self._account(sender), _account(sender, self._being_built())
+        self.pool.advance(sender, head.nonce, max(head.balance, built.balance))
+
+    def _state_of(self, sender: bytes, world: World) -> SenderState:
+        """The sender's account, which must not be a contract (EIP-3607, EIP-7702), at the head and in the
+        block being built.
+        """
+        account = _account(sender, world)
+        code_hash = account.code_hash
+        if code_hash != EMPTY_CODE_HASH and not world.code(code_hash).startswith(_DELEGATION_PREFIX):
+            raise PoolRefusal(
+                f"sender not an eoa: address {to_hex(sender)}, codehash: {to_hex(account.code_hash)}"
+            )
+        built = _account(sender, self._being_built())
+        return SenderState(account.nonce, account.balance, built.nonce, built.balance)
 
     def _account(self, address: bytes) -> Account:
-        account = self._chain.world(self._chain.head.hash).account(int.from_bytes(address, "big"))
-        return account if account is not None else EMPTY_ACCOUNT
+        return _account(address, self._chain.world(self._chain.head.hash))
 
     def _check_rules(self, envelope: TxEnvelope, fork: OpFork) -> SignedTransaction:
         tx = envelope.tx
@@ -274,18 +295,10 @@ def _check_size(raw: bytes) -> None:
         raise PoolRefusal(f"oversized data: transaction size {len(raw)}, limit {MAX_TRANSACTION_BYTES}")
 
 
-def _sender_state(sender: bytes, world: World) -> SenderState:
-    """The sender's account, which must not be a contract (EIP-3607, EIP-7702)."""
-    account = world.account(int.from_bytes(sender, "big"))
-    if account is None:
-        return SenderState(0, 0)
-    if account.code_hash != EMPTY_CODE_HASH and not world.code(account.code_hash).startswith(
-        _DELEGATION_PREFIX
-    ):
-        raise PoolRefusal(
-            f"sender not an eoa: address {to_hex(sender)}, codehash: {to_hex(account.code_hash)}"
-        )
-    return SenderState(account.nonce, account.balance)
+def _account(address: bytes, world: World | None) -> Account:
+    """An account in a state; the empty one where there is none."""
+    account = None if world is None else world.account(int.from_bytes(address, "big"))
+    return account if account is not None else EMPTY_ACCOUNT
 
 
 def _priced_part(tx: SignedTransaction) -> TxParams:

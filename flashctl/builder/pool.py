@@ -103,6 +103,12 @@ class _Account:
             self.least = min(tx.fee_cap for tx in self.chain)
         return self.least
 
+    def cost_before(self, nonce: int) -> int:
+        """Wei of all that waits with a smaller nonce."""
+        if nonce < self.end:
+            return sum(tx.cost for tx in self.chain[: max(0, nonce - self.nonce)])
+        return self.cost + sum(tx.cost for tx in self.queued.values() if tx.nonce < nonce)
+
     def executable(self, nonce: int) -> PooledTx | None:
         index = nonce - self.nonce
         return self.chain[index] if 0 <= index < len(self.chain) else None
@@ -160,7 +166,7 @@ class Pool:
         Args:
             envelope: Decoded, with its sender; already checked against rules that need no pool.
             cost: The most it can take from its sender, in wei.
-            state: The sender's account at the head.
+            state: The sender's account at the head and in the block being built.
             now: Seconds on any steady clock.
 
         Raises:
@@ -174,7 +180,7 @@ class Pool:
         sender = envelope.sender
         account = self._accounts.get(sender)
         if account is not None and account.nonce != state.nonce:
-            self.advance(sender, state.nonce, state.balance)
+            self.advance(sender, state.nonce, state.most)
             account = self._accounts.get(sender)
         if account is None:
             account = _Account(sender, state.nonce)
@@ -192,7 +198,7 @@ class Pool:
         # An account without a transaction was forgotten when the last one made room.
         account = self._accounts.setdefault(sender, account)
         self._put(account, tx, is_executable=is_executable)
-        self._promote(account, state.balance)
+        self._promote(account, state.most)
         self._relist(account)
         return tx
 
@@ -274,6 +280,8 @@ class Pool:
         """Queued transactions that have become the continuation of the chain, as far as they can be paid."""
         while account.held != account.end and (tx := account.queued.get(account.end)) is not None:
             if balance is not None and tx.cost > balance:
+                # Others may pay the sender, which nobody tells: it is looked at again.
+                self._hold(account, tx.nonce)
                 return
             self._take_queued(account, tx)
             self._append(account, tx)
@@ -305,8 +313,7 @@ class Pool:
         if tx is not None:
             account = self._accounts[tx.envelope.sender]
             self._cut(account, tx.nonce)
-            account.held = tx.nonce
-            self._held[account.sender] = None
+            self._hold(account, tx.nonce)
             self._relist(account)
 
     @_locked
@@ -383,6 +390,10 @@ class Pool:
         del self._queued[tx.envelope.hash]
         self._slots -= tx.slots
         self._queued_slots -= tx.slots
+
+    def _hold(self, account: _Account, nonce: int) -> None:
+        account.held = nonce
+        self._held[account.sender] = None
 
     def _release(self, account: _Account) -> None:
         if account.held is not None:
@@ -464,21 +475,25 @@ class Pool:
 
 
 def _check_funds(account: _Account, nonce: int, cost: int, state: SenderState) -> None:
-    """The balance must cover everything that this sender has waiting before the transaction as well."""
-    if cost > state.balance:
-        raise PoolRefusal(
-            f"insufficient funds for gas * price + value: balance {state.balance}, tx cost {cost},"
-            f" overshot {cost - state.balance}"
-        )
-    if nonce >= account.end:
-        queued = account.cost + sum(tx.cost for tx in account.queued.values() if tx.nonce < nonce)
-    else:
-        queued = sum(tx.cost for tx in account.chain[: nonce - account.nonce])
-    if queued + cost > state.balance:
-        raise PoolRefusal(
-            f"insufficient funds for gas * price + value: balance {state.balance}, queued cost {queued},"
-            f" tx cost {cost}, overshot {queued + cost - state.balance}"
-        )
+    """The balance must cover everything that this sender has waiting before the transaction as well: at the
+    head, or in the block being built, where some of that may be settled and paid for already.
+    """
+    missing = _missing_funds(cost, state.balance, account.cost_before(nonce))
+    if missing is not None and state.open_balance > 0 and state.open_nonce <= nonce:
+        settled = account.cost_before(state.open_nonce)
+        missing = _missing_funds(cost, state.open_balance, account.cost_before(nonce) - settled)
+    if missing is not None:
+        raise PoolRefusal(f"insufficient funds for gas * price + value: {missing}")
+
+
+def _missing_funds(cost: int, balance: int, queued: int) -> str | None:
+    """What is wrong, or None if a balance covers a transaction and what its sender has waiting before it."""
+    if cost > balance:
+        return f"balance {balance}, tx cost {cost}, overshot {cost - balance}"
+    if queued + cost > balance:
+        overshot = queued + cost - balance
+        return f"balance {balance}, queued cost {queued}, tx cost {cost}, overshot {overshot}"
+    return None
 
 
 def _check_replacement(old: PooledTx, new: PooledTx) -> None:

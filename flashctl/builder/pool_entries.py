@@ -45,11 +45,24 @@ class PoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class SenderState:
-    """The account of a sender at the chain's head."""
+    """The account of a sender at the chain's head, and in the block that is built upon it.
+
+    A transaction may count on either: the block being built has what others have just paid its sender, and
+    if it is never sealed, the head is what it was.
+    """
 
     nonce: int
     balance: int
     """Wei."""
+
+    open_nonce: int = 0
+    open_balance: int = 0
+    """Both as of the newest flashblock; zeros if no block is being built."""
+
+    @property
+    def most(self) -> int:
+        """Wei that the sender can pay in one of the two."""
+        return max(self.balance, self.open_balance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -51,6 +51,7 @@ from flashctl.core.metrics import Metrics
 from flashctl.core.service import Lifecycle, run_service, serve_status, status_pages
 from flashctl.core.workers.figures import PoolFigures
 from flashctl.errors import ExitCode, FlashctlError, IoError
+from flashctl.evm.world import World
 
 __all__ = ["Service", "run"]
 
@@ -97,7 +98,9 @@ class Service:
         self._secret = _jwt_secret(config)
         self.chain = Chain.open(_genesis(config), config.datadir, keep_states=config.keep_states)
         self.metrics = Metrics("flashctl_builder")
-        self.queue = TransactionQueue(self.chain, config.pool, min_tip=config.min_tip)
+        self.queue = TransactionQueue(
+            self.chain, config.pool, min_tip=config.min_tip, being_built=self._state_being_built
+        )
         self.hub = Hub()
         publisher = Publisher(self.hub, config.stream.dialect) if config.stream is not None else None
         self.arrivals = Arrivals()
@@ -262,6 +265,10 @@ class Service:
         if sealed is None or sealed.header.parent_hash != self.chain.head.hash:
             return None
         return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
+
+    def _state_being_built(self) -> World | None:
+        pending = self._pending()
+        return None if pending is None else pending.world
 
     def _on_head(self, change: HeadChange) -> None:
         self.payloads.head_moved(change.head)
