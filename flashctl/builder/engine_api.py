@@ -114,6 +114,7 @@ class EngineApi:
             if job is not None:
                 fork = self._node.chain.config.fork_at(job.attributes.timestamp)
                 self._check_version(version, get_payload_version(fork))
+                await job.filled()
             sealed = self._node.get_payload(identity)
             if len(sealed.envelopes) <= AT_ONCE:
                 return _envelope(sealed)

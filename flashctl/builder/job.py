@@ -3,6 +3,7 @@
     run      index 0 (the forced transactions), with which a payload exists; then, at each time of the
              schedule, what the pool offers within the budget, a seal, a flashblock
     opened   waits for index 0
+    filled   waits, for a moment, until a block that is late holds what the pool offers
     resolve  getPayload: the newest seal; building ends
 
 What takes time (`BlockWork`) happens in a thread; the event loop keeps the time, and is where a job ends and
@@ -18,9 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from enum import Enum
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -53,6 +56,12 @@ takes 28 us for each transfer in it, so of 200 ms this covers 1,000 of them; aft
 
 PATIENCE_SHARE: Final = 0.05
 """Part of an interval after which a flashblock no longer waits for a long transaction."""
+
+LATE_FILL_S: Final = 0.12
+"""How long a block is filled whose timestamp has passed when it is asked for: 1,500 transfers."""
+
+LATE_WAIT_S: Final = 0.25
+"""How long getPayload waits for that at most, with the seal."""
 
 Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
@@ -138,6 +147,8 @@ class PayloadJob:
         self._extension: asyncio.Future[Extension] | None = None
         """What a thread is doing, which may have begun for a flashblock that is out already."""
         self._opened = asyncio.Event()
+        self._filled = asyncio.Event()
+        """Whether there is more than index 0, or never will be."""
         self._ended = asyncio.Event()
         self._index = 0
         self._planned = 0
@@ -159,6 +170,16 @@ class PayloadJob:
             raise self._failure or JobFailed()
         return self._sealed
 
+    async def filled(self) -> None:
+        """Wait for flashblock 1 of a block whose timestamp has passed, for LATE_WAIT_S at most.
+
+        A consensus client that catches up asks for a payload right after it has ordered it, and the chain
+        would go on without anybody's transactions for as long as it is behind.
+        """
+        if not self.attributes.no_tx_pool and self._clock() >= self.attributes.timestamp:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._filled.wait(), LATE_WAIT_S)
+
     async def run(self) -> None:
         """Build until the schedule or the job ends. Whatever goes wrong costs this job alone."""
         try:
@@ -178,6 +199,7 @@ class PayloadJob:
         finally:
             self._work.abandon()
             self._opened.set()
+            self._filled.set()
             if self._extension is not None:
                 self._extension.cancel()
 
@@ -189,6 +211,7 @@ class PayloadJob:
         start = self._clock()
         times = self._schedule.times(round((self.attributes.timestamp - start) * 1000))
         self._planned = len(times)
+        until = math.inf if self.attributes.timestamp > start else start + LATE_FILL_S
         budget = self._work.budget(len(times))
         interval = self._schedule.interval_ms / 1000
         passed: dict[bytes, int] = {}
@@ -197,7 +220,8 @@ class PayloadJob:
                 return
             now = start + at_ms / 1000
             due = start + times[index] / 1000 if index < len(times) else now + interval
-            made = await self._flashblock(index, budget, now, due - SEAL_SHARE * interval, passed)
+            fill_until = min(due - SEAL_SHARE * interval, until)
+            made = await self._flashblock(index, budget, now, fill_until, passed)
             if made is None or self._ended.is_set():
                 return
             self._publish(made)
@@ -275,6 +299,8 @@ class PayloadJob:
         """
         self._sealed = made.sealed
         self._index = made.index
+        if made.index > 0:
+            self._filled.set()
         if not self._ended.is_set():
             self._observer.made(made)
 
@@ -282,6 +308,7 @@ class PayloadJob:
         if self._ended.is_set():
             return
         self._ended.set()
+        self._filled.set()
         self._work.stop()
         try:
             self._observer.ended(ending, self._index, self._planned)

@@ -128,6 +128,21 @@ def test_a_block_from_request_to_head() -> None:
     run(scenario)
 
 
+def test_a_payload_of_the_past_is_fetched_with_the_pool_in_it_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flashctl.builder.job.LATE_WAIT_S", 60.0)
+
+    async def scenario(engine: Engine) -> None:
+        for account in range(3):
+            engine.queue.add(transfer(account))
+        answer = await engine.choose(engine.chain.head.hash, attributes_to_json(ask(engine.chain)))
+        envelope = await engine.result("engine_getPayloadV4", answer["payloadId"])
+        assert len(envelope["executionPayload"]["transactions"]) == 4
+
+    run(scenario)
+
+
 def test_another_engine_executes_what_this_one_built() -> None:
     async def scenario(engine: Engine) -> None:
         other = Engine()

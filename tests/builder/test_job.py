@@ -231,6 +231,28 @@ def test_getpayload_ends_the_job_with_what_was_published() -> None:
     assert bench.recorder.endings == [Ending.RESOLVED]
 
 
+def test_a_late_block_is_filled_before_it_is_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flashctl.builder.job.LATE_WAIT_S", 60.0)
+    bench = Bench()
+    for account in range(5):
+        bench.queue.add(transfer(account))
+
+    async def scenario(left_s: float, attributes: PayloadAttributes) -> int:
+        job = bench.job(attributes, left_s=left_s)
+        running = asyncio.create_task(job.run())
+        await job.opened()
+        await job.filled()
+        sealed = job.resolve()
+        await running
+        assert sealed is not None
+        return len(sealed.envelopes)
+
+    wanted = ask(bench.chain)
+    assert asyncio.run(scenario(-5, wanted)) == 6
+    assert asyncio.run(scenario(0.2, wanted)) == 1, "a block in time is not waited for"
+    assert asyncio.run(scenario(-5, replace(wanted, no_tx_pool=True))) == 1
+
+
 def test_a_forced_transaction_that_cannot_run_fails_the_payload() -> None:
     bench = Bench()
     attributes = ask(bench.chain)
