@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from flashctl.chain.blocktag import BlockHash
 from flashctl.chain.params import bool_param, hash_param, quantity_param
 from flashctl.chain.providers import PendingBlock, TransactionPool
 from flashctl.chain.resolve import BlockView, Resolver
@@ -26,7 +26,7 @@ from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.receipts import encode_receipt
 from flashctl.op.envelope import TxEnvelope
 
-__all__ = ["BlockApi"]
+__all__ = ["BlockApi", "raw_block_hex"]
 
 
 class BlockApi:
@@ -43,16 +43,20 @@ class BlockApi:
         yield "eth_blockNumber", self.block_number
         yield "eth_getBlockByNumber", self.block_by_number
         yield "eth_getBlockByHash", self.block_by_hash
-        yield "eth_getHeaderByNumber", self.header_by_number
-        yield "eth_getHeaderByHash", self.header_by_hash
-        yield "eth_getBlockTransactionCountByNumber", self.count_by_number
-        yield "eth_getBlockTransactionCountByHash", self.count_by_hash
-        yield "eth_getUncleCountByBlockNumber", self.uncles_by_number
-        yield "eth_getUncleCountByBlockHash", self.uncles_by_hash
+        for name in ("eth_getHeaderByNumber", "eth_getHeaderByHash"):
+            yield name, partial(self.header, name)
+        for way in ("ByNumber", "ByHash"):
+            yield (name := f"eth_getBlockTransactionCount{way}"), partial(self.count, name)
+        for way in ("Number", "Hash"):
+            yield (name := f"eth_getUncleCountByBlock{way}"), partial(self.uncle_count, name)
+            yield (name := f"eth_getUncleByBlock{way}AndIndex"), partial(self.uncle, name)
+            yield (name := f"eth_getTransactionByBlock{way}AndIndex"), partial(self.transaction_at, name)
+            yield (
+                (name := f"eth_getRawTransactionByBlock{way}AndIndex"),
+                partial(self.raw_transaction_at, name),
+            )
         yield "eth_getBlockReceipts", self.block_receipts
         yield "eth_getTransactionByHash", self.transaction_by_hash
-        yield "eth_getTransactionByBlockNumberAndIndex", self.transaction_by_number
-        yield "eth_getTransactionByBlockHashAndIndex", self.transaction_by_block_hash
         yield "eth_getRawTransactionByHash", self.raw_transaction
         yield "eth_getTransactionReceipt", self.transaction_receipt
         yield "debug_getRawBlock", self.raw_block
@@ -64,35 +68,31 @@ class BlockApi:
         return quantity(self._chain.head.number)
 
     async def block_by_number(self, params: list[Any]) -> Any:
-        return _block(self._blocks.number_param(params, 0), bool_param(params, 1, False))
+        view = self._blocks.view_for("eth_getBlockByNumber", params)
+        return _block(view, bool_param(params, 1, False))
 
     async def block_by_hash(self, params: list[Any]) -> Any:
-        return _block(self._by_hash(params), bool_param(params, 1, False))
+        view = self._blocks.view_for("eth_getBlockByHash", params)
+        return _block(view, bool_param(params, 1, False))
 
-    async def header_by_number(self, params: list[Any]) -> Any:
-        view = self._blocks.number_param(params, 0)
+    async def header(self, method: str, params: list[Any]) -> Any:
+        view = self._blocks.view_for(method, params)
         return None if view is None else header_json(view.header, view.shown_hash)
 
-    async def header_by_hash(self, params: list[Any]) -> Any:
-        view = self._by_hash(params)
-        return None if view is None else header_json(view.header)
-
-    async def count_by_number(self, params: list[Any]) -> str | None:
-        view = self._blocks.number_param(params, 0)
+    async def count(self, method: str, params: list[Any]) -> str | None:
+        view = self._blocks.view_for(method, params)
         return None if view is None else quantity(len(view.envelopes))
 
-    async def count_by_hash(self, params: list[Any]) -> str | None:
-        view = self._by_hash(params)
-        return None if view is None else quantity(len(view.envelopes))
+    async def uncle_count(self, method: str, params: list[Any]) -> str | None:
+        return None if self._blocks.view_for(method, params) is None else "0x0"
 
-    async def uncles_by_number(self, params: list[Any]) -> str | None:
-        return None if self._blocks.number_param(params, 0) is None else "0x0"
-
-    async def uncles_by_hash(self, params: list[Any]) -> str | None:
-        return None if self._by_hash(params) is None else "0x0"
+    async def uncle(self, method: str, params: list[Any]) -> None:
+        """There is none in any block of the OP Stack."""
+        self._blocks.view_for(method, params)
+        quantity_param(params, 1, "index")
 
     async def block_receipts(self, params: list[Any]) -> Any:
-        view = self._blocks.ref_param(params, 0)
+        view = self._blocks.view_for("eth_getBlockReceipts", params)
         if view is None:
             return None
         fork = self._chain.config.fork_at(view.header.timestamp)
@@ -108,11 +108,13 @@ class BlockApi:
         waiting = self._pool.get(tx_hash) if self._pool is not None else None
         return None if waiting is None else transaction_json(waiting)
 
-    async def transaction_by_number(self, params: list[Any]) -> Any:
-        return _transaction_at(self._blocks.number_param(params, 0), quantity_param(params, 1, "index"))
+    async def transaction_at(self, method: str, params: list[Any]) -> Any:
+        view, index = self._blocks.view_for(method, params), quantity_param(params, 1, "index")
+        return None if view is None or index >= len(view.envelopes) else _transaction(view, index)
 
-    async def transaction_by_block_hash(self, params: list[Any]) -> Any:
-        return _transaction_at(self._by_hash(params), quantity_param(params, 1, "index"))
+    async def raw_transaction_at(self, method: str, params: list[Any]) -> str:
+        view, index = self._blocks.view_for(method, params), quantity_param(params, 1, "index")
+        return "0x" if view is None or index >= len(view.envelopes) else to_hex(view.envelopes[index].raw)
 
     async def raw_transaction(self, params: list[Any]) -> str:
         envelope = self._envelope(hash_param(params, 0))
@@ -123,16 +125,14 @@ class BlockApi:
         return None if found is None else self.receipt(*found)
 
     async def raw_block(self, params: list[Any]) -> str:
-        view = self._existing(params)
-        raws = tuple(envelope.raw for envelope in view.envelopes)
-        withdrawals = None if view.header.withdrawals_root is None else ()
-        return to_hex(encode_block(Block(view.header, raws, withdrawals)))
+        return raw_block_hex(self._existing("debug_getRawBlock", params))
 
     async def raw_header(self, params: list[Any]) -> str:
-        return to_hex(encode_header(self._existing(params).header))
+        return to_hex(encode_header(self._existing("debug_getRawHeader", params).header))
 
     async def raw_receipts(self, params: list[Any]) -> list[str]:
-        return [to_hex(encode_receipt(receipt)) for receipt in self._existing(params).receipts]
+        view = self._existing("debug_getRawReceipts", params)
+        return [to_hex(encode_receipt(receipt)) for receipt in view.receipts]
 
     # ---- shared with the methods that wait for a receipt ------------------------------------------
 
@@ -182,14 +182,18 @@ class BlockApi:
             return view.envelopes[index]
         return self._pool.get(tx_hash) if self._pool is not None else None
 
-    def _by_hash(self, params: list[Any]) -> BlockView | None:
-        return self._blocks.view(BlockHash(hash_param(params, 0)))
-
-    def _existing(self, params: list[Any]) -> BlockView:
-        view = self._blocks.ref_param(params, 0)
+    def _existing(self, method: str, params: list[Any]) -> BlockView:
+        view = self._blocks.view_for(method, params)
         if view is None:
             raise RpcError(Code.SERVER_ERROR, "block not found")
         return view
+
+
+def raw_block_hex(view: BlockView) -> str:
+    """The encoded block; of one that is not sealed, as it would be if it were sealed now."""
+    raws = tuple(envelope.raw for envelope in view.envelopes)
+    withdrawals = None if view.header.withdrawals_root is None else ()
+    return to_hex(encode_block(Block(view.header, raws, withdrawals)))
 
 
 def _block(view: BlockView | None, full: bool) -> Any:
@@ -210,9 +214,3 @@ def _transaction(view: BlockView, index: int) -> dict[str, Any]:
     shown_hash = None if view.is_pending else header.hash
     position = TxPosition(shown_hash, header.number, header.timestamp, index)
     return transaction_json(view.envelopes[index], position, header.base_fee_per_gas, view.receipts[index])
-
-
-def _transaction_at(view: BlockView | None, index: int) -> Any:
-    if view is None or index >= len(view.envelopes):
-        return None
-    return _transaction(view, index)

@@ -30,7 +30,7 @@ class CallApi:
             yield method, partial(self._run, method)
 
     async def _run(self, method: str, params: list[Any]) -> Any:
-        header, source = self._blocks.source_param(params, 1)
+        header, source = self._blocks.source_for(method, params)
         job = CallJob(
             method,
             params_text(params),

@@ -39,9 +39,10 @@ from flashctl.op.call import (
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope
-from flashctl.op.execution import BlockExecution
+from flashctl.op.replay import BlockReplay
 from flashctl.op.simulate import SimulationBase
 from flashctl.op.simulation_plan import SimulationRefused
+from flashctl.op.transaction import TransactionRejected
 
 __all__ = [
     "CALL_FAILURES",
@@ -138,9 +139,9 @@ class TraceCallJob(NamedTuple):
 class TraceBlockJob(NamedTuple):
     """debug_traceTransaction, debug_traceBlockBy*: some transactions of a block, in order."""
 
-    config: ChainConfig
-    parent: Header
-    header: Header
+    setting: Setting
+    parent_timestamp: int
+    """Of the block before, seconds."""
     envelopes: tuple[TxEnvelope, ...]
     """All up to the last one traced."""
     first: int
@@ -152,7 +153,7 @@ class TraceBlockJob(NamedTuple):
     @property
     def likeness(self) -> Hashable:
         """The same block, as far."""
-        return "debug_trace", self.header.number, len(self.envelopes)
+        return "debug_trace", self.setting.context.number, len(self.envelopes)
 
 
 ExecutionJob: TypeAlias = CallJob | SimulateJob | TraceCallJob | TraceBlockJob
@@ -209,12 +210,16 @@ def _simulation(params: bytes, setting: Setting, gas_cap: int) -> Simulation:
 
 
 def _trace_block(job: TraceBlockJob, ground: CallGround, deadline: Deadline) -> Any:
-    assert ground.world is not None
-    execution = BlockExecution(
-        job.config, job.parent, BlockContext.from_header(job.header), ground.world, ground.ancestor_hash
+    setting = job.setting
+    replay = BlockReplay(
+        setting.config, setting.context, job.parent_timestamp, ground.reader, ground.ancestor_hash
     )
     allowance = Allowance(MAX_TRACE_BYTES)
-    traces = trace_transactions(execution, job.envelopes, job.first, job.options, allowance, deadline)
+    try:
+        traces = trace_transactions(replay, job.envelopes, job.first, job.options, allowance, deadline)
+    except TransactionRejected as error:
+        # A sender that has not been fetched owns nothing, and whoever runs this comes again.
+        raise ExecutionFailed(f"the block does not execute: {error}") from None
     if job.is_single:
         return traces[0]
     return [

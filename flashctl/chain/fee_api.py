@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from flashctl.chain.blocktag import parse_block_number
+from flashctl.chain.block_methods import BLOCK_METHODS
 from flashctl.chain.params import quantity_param
 from flashctl.chain.resolve import BlockView, Resolver
 from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
-from flashctl.core.jsonrpc.methods import Handler, optional, required
+from flashctl.core.jsonrpc.methods import Handler, optional
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity
 from flashctl.eth.receipts import Receipt
@@ -22,7 +22,7 @@ from flashctl.op.base_fee import next_base_fee
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 
-__all__ = ["FeeApi", "suggested_tip"]
+__all__ = ["MAX_BLOCKS", "FeeApi", "history_json", "percentiles_param", "suggested_tip"]
 
 LEAST_TIP: Final = 1_000_000
 """Wei per gas suggested while blocks have room (0.001 gwei), as op-geth does."""
@@ -67,8 +67,8 @@ class FeeApi:
     async def history(self, params: list[Any]) -> dict[str, Any]:
         """Base fees, fullness and tips by percentile of gas, over some blocks."""
         wanted = quantity_param(params, 0, "block count")
-        newest = parse_block_number(required(params, 1, "newest block"), index=1)
-        percentiles = _percentiles(optional(params, 2))
+        newest = BLOCK_METHODS["eth_feeHistory"].ref(params)
+        percentiles = percentiles_param(params)
         head = self._blocks.header(newest)
         if head is None:
             raise RpcError(Code.SERVER_ERROR, "request beyond head block")
@@ -76,21 +76,7 @@ class FeeApi:
         if count == 0:
             return {"oldestBlock": "0x0", "gasUsedRatio": []}
         views = self._views(newest, head, count)
-        headers = [view.header for view in views]
-        base_fees = [header.base_fee_per_gas or 0 for header in headers]
-        base_fees.append(_next_base_fee(self._chain.config, headers[-1]))
-        result: dict[str, Any] = {
-            "oldestBlock": quantity(headers[0].number),
-            "baseFeePerGas": [quantity(fee) for fee in base_fees],
-            "gasUsedRatio": [
-                header.gas_used / header.gas_limit if header.gas_limit else 0 for header in headers
-            ],
-            "baseFeePerBlobGas": [quantity(BLOB_BASE_FEE)] * (count + 1),
-            "blobGasUsedRatio": [0] * count,
-        }
-        if percentiles:
-            result["reward"] = [_rewards(view, percentiles) for view in views]
-        return result
+        return history_json(self._chain.config, views, percentiles)
 
     def _head(self) -> BlockView:
         block = self._chain.block(self._chain.head.hash)
@@ -109,6 +95,25 @@ class FeeApi:
             parent = self._chain.block(view.header.parent_hash)
             view = None if parent is None else BlockView(parent.header, parent.envelopes, parent.receipts)
         return views[::-1]
+
+
+def history_json(
+    config: ChainConfig, views: Sequence[BlockView], percentiles: Sequence[float]
+) -> dict[str, Any]:
+    """What eth_feeHistory tells of consecutive blocks, oldest first."""
+    headers = [view.header for view in views]
+    base_fees = [header.base_fee_per_gas or 0 for header in headers]
+    base_fees.append(_next_base_fee(config, headers[-1]))
+    shown: dict[str, Any] = {
+        "oldestBlock": quantity(headers[0].number),
+        "baseFeePerGas": [quantity(fee) for fee in base_fees],
+        "gasUsedRatio": [header.gas_used / header.gas_limit if header.gas_limit else 0 for header in headers],
+        "baseFeePerBlobGas": [quantity(BLOB_BASE_FEE)] * len(base_fees),
+        "blobGasUsedRatio": [0] * len(headers),
+    }
+    if percentiles:
+        shown["reward"] = [_rewards(view, percentiles) for view in views]
+    return shown
 
 
 def suggested_tip(head: BlockView) -> int:
@@ -159,7 +164,9 @@ def _rewards(view: BlockView, percentiles: Sequence[float]) -> list[str]:
     return rewards
 
 
-def _percentiles(value: Any) -> list[float]:
+def percentiles_param(params: list[Any]) -> list[float]:
+    """The percentiles that eth_feeHistory asks for."""
+    value = optional(params, 2)
     if value is None:
         return []
     if not isinstance(value, list):

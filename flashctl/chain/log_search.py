@@ -73,20 +73,24 @@ class LogSearch:
     def _range(self, wanted: LogFilter) -> tuple[int, int, BlockView | None]:
         """First and last number, and the block being built if the range goes that far."""
         head = self._chain.head.number
-        pending = self._blocks.view(Tag.PENDING) if wanted.to_block is Tag.PENDING else None
-        if pending is not None and not pending.is_pending:
-            pending = None
-        last = head if wanted.to_block is Tag.PENDING else self._number(wanted.to_block)
-        first = head + 1 if wanted.from_block is Tag.PENDING else self._number(wanted.from_block)
-        if wanted.from_block is Tag.PENDING and wanted.to_block is Tag.PENDING:
-            return first, head, pending
+        bounds = wanted.from_block, wanted.to_block
+        pending = None if bounds[1] is None else self._blocks.unsealed(bounds[1])
+        first, last = (head + 1 if bound is Tag.PENDING else self._number(bound) for bound in bounds)
+        view = None
+        if pending is not None:
+            view = BlockView(pending.header, pending.envelopes, pending.receipts, True)
+            last = pending.header.number
+        elif bounds[1] is Tag.PENDING:
+            last = head
+            if bounds[0] is Tag.PENDING:
+                return first, head, None
         if first > last:
             raise invalid_params("invalid block range params")
-        if last > head:
+        if view is None and last > head:
             raise invalid_params("block range extends beyond current head block")
         if last - first >= MAX_BLOCKS:
             raise invalid_params(f"block range too large: {last - first + 1} blocks, at most {MAX_BLOCKS}")
-        return first, last, pending
+        return first, min(last, head), view
 
     def _number(self, bound: Tag | int | None) -> int:
         if isinstance(bound, int):

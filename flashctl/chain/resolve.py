@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flashctl.chain.blocktag import BlockHash, BlockRef, Tag, parse_block_number, parse_block_ref
+from flashctl.chain.block_methods import BLOCK_METHODS, is_zero_hash
+from flashctl.chain.blocktag import BlockHash, BlockRef, Tag
 from flashctl.chain.by_identity import ByIdentity
 from flashctl.chain.call_jobs import Setting
 from flashctl.chain.chain import Chain
@@ -18,7 +19,6 @@ from flashctl.chain.providers import PendingBlock, PendingProvider
 from flashctl.chain.views import PENDING_HASH
 from flashctl.chain.world_source import NewNodes, WorldSource
 from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.core.jsonrpc.methods import required
 from flashctl.eth.blocks import Header
 from flashctl.eth.receipts import Receipt
 from flashctl.evm.world import World
@@ -63,6 +63,16 @@ class Resolver:
             return None
         return block
 
+    def unsealed(self, ref: BlockRef) -> PendingBlock | None:
+        """The block being built, if that is what a reference names: by its tag, its number, or the hash that
+        its receipts state."""
+        if ref is not Tag.PENDING and not isinstance(ref, int) and not is_zero_hash(ref):
+            return None
+        pending = self.pending()
+        if pending is None or (isinstance(ref, int) and ref != pending.header.number):
+            return None
+        return pending
+
     def header(self, ref: BlockRef) -> Header | None:
         """The header a reference names; None if there is no such block.
 
@@ -70,12 +80,12 @@ class Resolver:
             RpcError: -32000 if the reference asks for a canonical block and it is not.
         """
         chain = self.chain
+        pending = self.unsealed(ref)
+        if pending is not None:
+            return pending.header
         match ref:
-            case Tag.LATEST:
+            case Tag.LATEST | Tag.PENDING:
                 return chain.head
-            case Tag.PENDING:
-                pending = self.pending()
-                return chain.head if pending is None else pending.header
             case Tag.SAFE:
                 return chain.safe
             case Tag.FINALIZED:
@@ -92,10 +102,9 @@ class Resolver:
 
     def view(self, ref: BlockRef) -> BlockView | None:
         """The block a reference names, with transactions and receipts."""
-        if ref is Tag.PENDING:
-            pending = self.pending()
-            if pending is not None:
-                return BlockView(pending.header, pending.envelopes, pending.receipts, True)
+        pending = self.unsealed(ref)
+        if pending is not None:
+            return BlockView(pending.header, pending.envelopes, pending.receipts, True)
         header = self.header(ref)
         block = None if header is None else self.chain.block(header.hash)
         return None if block is None else BlockView(block.header, block.envelopes, block.receipts)
@@ -106,27 +115,26 @@ class Resolver:
         Raises:
             RpcError: -32000 if there is no such block.
         """
-        if ref is Tag.PENDING:
-            pending = self.pending()
-            if pending is not None:
-                return pending.header, pending.world
+        pending = self.unsealed(ref)
+        if pending is not None:
+            return pending.header, pending.world
         header = self.header(ref)
         if header is None:
             missing = "header for hash not found" if isinstance(ref, BlockHash) else "header not found"
             raise RpcError(Code.SERVER_ERROR, missing)
         return header, self.chain.world(header.hash)
 
-    def state_param(self, params: list[Any], index: int) -> tuple[Header, World]:
-        """The state that an optional block parameter names; the latest without it."""
-        return self.state(parse_block_ref(params[index] if index < len(params) else None, index=index))
+    def state_for(self, method: str, params: list[Any]) -> tuple[Header, World]:
+        """The state after the block that the parameters of a method name."""
+        return self.state(BLOCK_METHODS[method].ref(params))
 
     def setting(self, header: Header) -> Setting:
         """The chain and the block with this header, for executions in it."""
         return self._settings.of(header)
 
-    def source_param(self, params: list[Any], index: int) -> tuple[Header, WorldSource]:
+    def source_for(self, method: str, params: list[Any]) -> tuple[Header, WorldSource]:
         """The same state for an execution in the block that was named."""
-        header, world = self.state_param(params, index)
+        header, world = self.state_for(method, params)
         parent = self.chain.header(header.parent_hash)
         ancestor_hash = _no_ancestors if parent is None else self.chain.ancestor_hash(parent.hash)
         return header, self._source(world, header.parent_hash, ancestor_hash, header)
@@ -154,13 +162,9 @@ class Resolver:
 
         return WorldSource(world, parent_hash, ancestor_hash, chain.node, self._new_nodes, stored_parent)
 
-    def number_param(self, params: list[Any], index: int) -> BlockView | None:
-        """The block that a required tag or number names."""
-        return self.view(parse_block_number(required(params, index, "block number"), index=index))
-
-    def ref_param(self, params: list[Any], index: int) -> BlockView | None:
-        """The block that a required reference names."""
-        return self.view(parse_block_ref(required(params, index, "block"), index=index))
+    def view_for(self, method: str, params: list[Any]) -> BlockView | None:
+        """The block that the parameters of a method name."""
+        return self.view(BLOCK_METHODS[method].ref(params))
 
 
 def _no_ancestors(number: int) -> bytes:

@@ -28,6 +28,6 @@ class SimulateApi:
 
     async def simulate(self, params: list[Any]) -> Any:
         fields = required(params, 0, "simulation")
-        header, source = self._blocks.source_param(params, 1)
+        header, source = self._blocks.source_for("eth_simulateV1", params)
         job = SimulateJob(params_text([fields]), self._chain.config, header, self._limits.gas)
         return await self._runner.run(job, source, self._limits.seconds)

@@ -40,12 +40,12 @@ class StateApi:
 
     async def balance(self, params: list[Any]) -> str:
         address = _int(address_param(params, 0))
-        _, world = self._blocks.state_param(params, 1)
+        _, world = self._blocks.state_for("eth_getBalance", params)
         return quantity((world.account(address) or EMPTY_ACCOUNT).balance)
 
     async def nonce(self, params: list[Any]) -> str:
         address = address_param(params, 0)
-        _, world = self._blocks.state_param(params, 1)
+        _, world = self._blocks.state_for("eth_getTransactionCount", params)
         nonce = (world.account(_int(address)) or EMPTY_ACCOUNT).nonce
         if self._pool is not None and parse_block_ref(optional(params, 1), index=1) is Tag.PENDING:
             # What a wallet signs next: behind the block being built and behind what still waits.
@@ -54,17 +54,17 @@ class StateApi:
 
     async def code(self, params: list[Any]) -> str:
         address = _int(address_param(params, 0))
-        _, world = self._blocks.state_param(params, 1)
+        _, world = self._blocks.state_for("eth_getCode", params)
         return to_hex(world.code((world.account(address) or EMPTY_ACCOUNT).code_hash))
 
     async def storage_at(self, params: list[Any]) -> str:
         address, slot = _int(address_param(params, 0)), slot_param(params, 1)
-        _, world = self._blocks.state_param(params, 2)
+        _, world = self._blocks.state_for("eth_getStorageAt", params)
         return _word_hex(world.storage(address, slot))
 
     async def storage_values(self, params: list[Any]) -> dict[str, list[str]]:
         slots = storage_values_param(params)
-        _, world = self._blocks.state_param(params, 1)
+        _, world = self._blocks.state_for("eth_getStorageValues", params)
         return storage_values_json(slots, world)
 
     async def proof(self, params: list[Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class StateApi:
         if len(keys) > MAX_SLOTS:
             raise invalid_params(f"too many storage keys requested (max {MAX_SLOTS}, got {len(keys)})")
         slots = [storage_key(key) for key in keys]
-        _, world = self._blocks.state_param(params, 2)
+        _, world = self._blocks.state_for("eth_getProof", params)
         proof = world.prove(_int(address), slots)
         return {
             "address": to_hex(address),

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from flashctl.chain.block_api import BlockApi
-from flashctl.chain.blocktag import BlockHash, parse_block_number
+from flashctl.chain.block_methods import BLOCK_METHODS
 from flashctl.chain.call_jobs import TraceBlockJob, TraceCallJob, params_text
 from flashctl.chain.call_runner import CallLimits, CallRunner
 from flashctl.chain.params import hash_param
 from flashctl.chain.resolve import BlockView, Resolver
 from flashctl.chain.trace_params import TraceConfig, trace_config
 from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.core.jsonrpc.methods import Handler, optional, required
+from flashctl.core.jsonrpc.methods import Handler, optional
 from flashctl.eth.hexdata import to_hex
 
 __all__ = ["TraceApi", "trace_seconds"]
@@ -57,17 +57,17 @@ class TraceApi:
         return await self._trace(view, index, index + 1, config, is_single=True)
 
     async def block_by_number(self, params: list[Any]) -> Any:
-        number = parse_block_number(required(params, 0, "block number"))
-        shown = f"#{number}" if isinstance(number, int) else number.value
+        number = BLOCK_METHODS["debug_traceBlockByNumber"].ref(params)
+        shown = f"#{number}" if isinstance(number, int) else str(number)
         return await self._trace_block(self._resolver.view(number), shown, params)
 
     async def block_by_hash(self, params: list[Any]) -> Any:
-        block_hash = hash_param(params, 0)
-        return await self._trace_block(self._resolver.view(BlockHash(block_hash)), to_hex(block_hash), params)
+        view = self._resolver.view_for("debug_traceBlockByHash", params)
+        return await self._trace_block(view, to_hex(hash_param(params, 0)), params)
 
     async def call(self, params: list[Any]) -> Any:
         config = trace_config(optional(params, 2), index=2)
-        header, source = self._resolver.source_param(params, 1)
+        header, source = self._resolver.source_for("debug_traceCall", params)
         job = TraceCallJob(
             params_text([*params[:2], config.state_overrides, config.block_overrides]),
             self._resolver.setting(header),
@@ -90,9 +90,8 @@ class TraceApi:
         if parent is None:
             raise RpcError(Code.SERVER_ERROR, "genesis is not traceable")
         job = TraceBlockJob(
-            self._chain.config,
-            parent,
-            view.header,
+            self._resolver.setting(view.header),
+            parent.timestamp,
             tuple(view.envelopes[:end]),
             first,
             config.options,

@@ -31,6 +31,7 @@ from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import BlockExecution
 from flashctl.op.fees import BASE_FEE_VAULT, L1_FEE_VAULT, OPERATOR_FEE_VAULT
 from flashctl.op.forks import rules_for
+from flashctl.op.replay import BlockReplay
 
 __all__ = ["trace_call", "trace_transactions"]
 
@@ -60,7 +61,7 @@ class _Subject:
 
 
 def trace_transactions(
-    execution: BlockExecution,
+    execution: BlockExecution | BlockReplay,
     envelopes: Sequence[TxEnvelope],
     first: int,
     options: TracerOptions,
@@ -134,7 +135,9 @@ def _run(subject: _Subject, tracer: Tracer) -> tuple[_Outcome, CallEnd]:
     return outcome, end._replace(gas_used=outcome.gas_used)
 
 
-def _transaction(execution: BlockExecution, envelope: TxEnvelope, deadline: Deadline) -> _Subject:
+def _transaction(
+    execution: BlockExecution | BlockReplay, envelope: TxEnvelope, deadline: Deadline
+) -> _Subject:
     tx, state = envelope.tx, execution.state
     sender = int.from_bytes(envelope.sender, "big")
     top = _top(state, sender, tx.to, tx.value, tx.data, tx.gas_limit)

@@ -76,6 +76,11 @@ class PendingView:
         """The block that the tag `pending` means."""
         return self.blocks[-1]
 
+    def before(self, block: PendingBlock) -> PendingState:
+        """The state that one of the blocks began on."""
+        index = self.blocks.index(block)
+        return self.blocks[index - 1].state if index else PendingState(self.canonical)
+
     def find(self, transaction_hash: bytes) -> tuple[PendingBlock, int] | None:
         """The block and index of a preconfirmed transaction."""
         for block in reversed(self.blocks):

@@ -63,8 +63,8 @@ class PendingCalls:
         keys: ByIdentity[object, bytes] = ByIdentity(lambda _: next(numbers).to_bytes(8, "big"))
         self._names: ByIdentity[PendingState, ViewName] = ByIdentity(partial(_name, keys))
 
-    async def execute(self, block: PendingBlock, job: ExecutionJob, *, timeout_s: float | None = None) -> Any:
-        """What the method answers, executed after `block`.
+    async def execute(self, state: PendingState, job: ExecutionJob, *, timeout_s: float | None = None) -> Any:
+        """What the method answers, executed upon `state`.
 
         Args:
             timeout_s: Wall time from now, with all fetches; None for the usual.
@@ -73,7 +73,7 @@ class PendingCalls:
             RpcError: If the execution fails, takes too long, or too many calls wait.
         """
         seconds = self.timeout_s if timeout_s is None else timeout_s
-        source = _PendingSource(self._node, block.state, self._names.of(block.state))
+        source = _PendingSource(self._node, state, self._names.of(state))
         return await self._runner.run(job, source, seconds)
 
     async def read(self, block: PendingBlock, work: Callable[[StateView], T]) -> T:

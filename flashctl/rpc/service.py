@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from functools import partial
@@ -11,7 +12,7 @@ from flashctl.chain.call_runner import call_runner
 from flashctl.chain.dear_calls import compute_dear_calls_apart
 from flashctl.chain.fill_api import FillApi
 from flashctl.core.jsonrpc.client import FORWARD_LIMITS, JsonRpcClient
-from flashctl.core.jsonrpc.methods import Methods
+from flashctl.core.jsonrpc.methods import Methods, PassOn
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.metrics import Metrics
 from flashctl.core.service import Health, Lifecycle, run_service, serve_status, status_pages
@@ -151,7 +152,10 @@ class RpcNode:
     async def _ask(self, method: str, params: list[Any]) -> Any:
         """The overlay's own answer where it has one, else the node's."""
         handler = self.methods.find(method)
-        return await (self.node.client.call(method, params) if handler is None else handler(params))
+        if handler is not None:
+            with contextlib.suppress(PassOn):
+                return await handler(params)
+        return await self.node.client.call(method, params)
 
     async def _pass_on(self, method: str, request: bytes) -> bytes:
         """Everything else is the canonical node's to answer; bytes in, bytes out."""

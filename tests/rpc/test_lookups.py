@@ -76,10 +76,6 @@ def test_pending_reads_as_latest_where_nothing_else_is_known() -> None:
         found = await made.call("eth_getStorageValues", slots, "pending")
         assert found == unset | {to_hex(PROBE_AT): [to_hex(word(2)), nothing]}
         assert await made.call("eth_getStorageValues", slots, "latest") == unset
-        for method, params in (("eth_getProof", (ALICE, ["0x0"])), ("eth_feeHistory", ("0x1",))):
-            more = [[50]] if method == "eth_feeHistory" else []
-            pending = await made.call(method, *params, "pending", *more)
-            assert pending == await made.upstream.call(method, [*params, "latest", *more])
 
     run(scenario)
 

@@ -26,7 +26,7 @@ from flashctl.core.jsonrpc.errors import (
     rpc_error_for,
 )
 from flashctl.core.jsonrpc.exact import exact
-from flashctl.core.jsonrpc.methods import Fallback, Methods, SubscribeHandler, Subscription
+from flashctl.core.jsonrpc.methods import Fallback, Methods, PassOn, SubscribeHandler, Subscription
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, allows
 from flashctl.core.jsonrpc.slices import Slices
 from flashctl.core.seldom import Seldom
@@ -194,9 +194,9 @@ class Dispatcher:
         try:
             if may_be_deep and _is_deeper(params, MAX_DEPTH):
                 raise invalid_params(f"parameters are nested deeper than {MAX_DEPTH}")
-            handler = self._methods.find(method)
-            if handler is not None:
-                reply = _success(message.get("id"), await handler(_positional(params)))
+            reply = await self._handled(method, message.get("id"), params)
+            if reply is not None:
+                pass
             elif (kinds := self._subscribing(method)) is not None:
                 result = await self._subscription_call(method, kinds, _positional(params), subscriber)
                 reply = _success(message.get("id"), result)
@@ -208,6 +208,16 @@ class Dispatcher:
             # The one catch-all of the server: a handler's bug costs its request, not the service.
             return _failure(message.get("id"), _explain(error, method)) if answered else None
         return reply if answered else None
+
+    async def _handled(self, method: str, identity: Any, params: Any) -> bytes | None:
+        """What a handler of the table answers; None if there is none, or it leaves the request to others."""
+        handler = self._methods.find(method)
+        if handler is None:
+            return None
+        try:
+            return _success(identity, await handler(_positional(params)))
+        except PassOn:
+            return None
 
     def _subscribing(self, method: str) -> dict[str, SubscribeHandler] | None:
         namespace, _, verb = method.partition("_")

@@ -14,7 +14,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Protocol, Self
 
-__all__ = ["Fallback", "Handler", "Methods", "SubscribeHandler", "Subscription", "optional", "required"]
+__all__ = [
+    "Fallback",
+    "Handler",
+    "Methods",
+    "PassOn",
+    "SubscribeHandler",
+    "Subscription",
+    "optional",
+    "required",
+]
 
 from flashctl.core.jsonrpc.errors import invalid_params
 from flashctl.core.jsonrpc.namespaces import allows
@@ -25,6 +34,10 @@ Handler = Callable[[list[Any]], Awaitable[Any]]
 Fallback = Callable[[str, bytes], Awaitable[bytes]]
 """Answers every method the table does not hold: the name and one whole request in, one whole response out,
 both as JSON text. The response's `id` must be the request's."""
+
+
+class PassOn(Exception):
+    """Raised by a handler to leave a request to the fallback, which answers it byte for byte."""
 
 
 class Subscription(Protocol):
