@@ -105,6 +105,9 @@ class BoostConfig:
     policy: SelectionPolicy = SelectionPolicy.BUILDER
     external_state_root: bool = False
     ignore_unhealthy_builders: bool = False
+    max_exclusion_blocks: int | None = None
+    """Blocks in a row that may lack a transaction of the fallback's before it builds one alone; None: any."""
+
     health_check_interval_s: float = 60.0
     max_unsafe_interval_s: float = 10.0
     rpc_host: str = "127.0.0.1"

@@ -53,6 +53,11 @@ class BoostMetrics:
             f"{service}_flashblocks_missing_gauge", "Fewer than the most ever, in the last block."
         )
         self.copies_dropped = gauge("copies_dropped", "Transactions that never reached the builder.")
+        self.stuck = gauge(
+            "stuck_transactions", "In the fallback's blocks and in none that was returned, for 3 and more."
+        )
+        self.stuck_sent = gauge("stuck_transactions_sent", "Sent to the builder again for that.")
+        self.left_out = gauge("builder_left_out", "Payloads without the builder (--max-exclusion-blocks).")
         self.broken_promises = gauge("broken_promises", "Blocks returned without a published flashblock.")
         self.gas_delta = metrics.histogram(
             "block_building_gas_delta", "Builder's gas minus the fallback's.", buckets=_DELTA_GAS

@@ -23,6 +23,7 @@ import orjson
 
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.builder_link import BuilderLink
+from flashctl.boost.exclusions import Exclusions
 from flashctl.boost.health import Health, HealthStatus
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
@@ -35,7 +36,8 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import reading_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, required
 from flashctl.errors import DataError, FlashctlError, TimedOut
-from flashctl.op.attributes import PayloadAttributes
+from flashctl.eth.hexdata import to_hex
+from flashctl.op.attributes import PayloadAttributes, payload_id
 
 __all__ = ["BUILDER_METHODS", "COPIED_SETTINGS", "COPIED_TRANSACTIONS", "Multiplexer"]
 
@@ -82,6 +84,7 @@ class Multiplexer:
         payloads: PayloadService,
         blocks: BuilderBlocks,
         metrics: BoostMetrics,
+        exclusions: Exclusions,
         *,
         ignore_unhealthy_builders: bool = False,
         released: Callable[[Incoming, Verdict], None] = lambda incoming, verdict: None,
@@ -102,6 +105,7 @@ class Multiplexer:
         self._payloads = payloads
         self._blocks = blocks
         self._metrics = metrics
+        self._exclusions = exclusions
         self._ignore_unhealthy = ignore_unhealthy_builders
         self._released = released
         self._doubt = doubt
@@ -239,7 +243,26 @@ class Multiplexer:
         if wanted.no_tx_pool or not self._builder_takes_part:
             self._rounds.supersede()
             return None
+        if self._leaves_out(head, wanted):
+            self._rounds.supersede()
+            return None
         return self._rounds.begin(head, wanted)
+
+    def _leaves_out(self, head: bytes, wanted: PayloadAttributes) -> bool:
+        """Whether the fallback builds this payload alone, for what the builder never includes."""
+        expected, current = payload_id(head, wanted), self._rounds.current
+        is_begun = current is not None and current.expected_id == expected
+        if is_begun or self._switch.mode is not ExecutionMode.ENABLED:
+            return False
+        before = self._exclusions.times_left_out
+        if not self._exclusions.leaves_out(expected):
+            return False
+        self._metrics.left_out.set(self._exclusions.times_left_out)
+        if self._exclusions.times_left_out == before:
+            return True
+        fields = {"parent": to_hex(head), "timestamp": wanted.timestamp}
+        _LOG.warning("the fallback builds alone: the builder leaves transactions out", extra=fields)
+        return True
 
     async def _confirm(self, round_: Round, answer: asyncio.Future[Any]) -> None:
         """Take the builder's answer to the call that opened a round, when it comes."""

@@ -19,6 +19,7 @@ from flashctl.boost.health import Health
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch, SelectionPolicy
 from flashctl.boost.obligations import parameters_of
+from flashctl.boost.resender import Resender
 from flashctl.boost.rounds import Round, Rounds
 from flashctl.boost.selection import Choice, Offer, Source, choose
 from flashctl.core import defects
@@ -44,6 +45,7 @@ class PayloadService:
         switch: ModeSwitch,
         metrics: BoostMetrics,
         decisions: DecisionLog,
+        resender: Resender,
         *,
         policy: SelectionPolicy = SelectionPolicy.BUILDER,
         clock: Callable[[], float] = time.time,
@@ -55,6 +57,7 @@ class PayloadService:
         self._switch = switch
         self._metrics = metrics
         self._decisions = decisions
+        self._resender = resender
         self._policy = policy
         self._clock = clock
         self._answering: dict[tuple[bytes, int], asyncio.Task[dict[str, Any]]] = {}
@@ -110,6 +113,8 @@ class PayloadService:
         assert chosen is not None
         round_.answer, round_.answered_version = chosen.envelope, version
         self._record(identity, round_, choice, builder, fallback, mode, started)
+        with defects.contained("boost.exclusions"):
+            self._resender.returned(chosen, fallback)
         return chosen.envelope
 
     async def _from_builder(self, round_: Round, request: Request) -> tuple[Candidate | None, str]:

@@ -10,6 +10,7 @@ from flashctl.boost.builder_link import BuilderLink
 from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
 from flashctl.boost.debug_api import debug_methods
 from flashctl.boost.decisions import DecisionLog
+from flashctl.boost.exclusions import Exclusions
 from flashctl.boost.follower import Follower
 from flashctl.boost.health import Health
 from flashctl.boost.metrics import BoostMetrics
@@ -17,6 +18,7 @@ from flashctl.boost.modes import ModeSwitch
 from flashctl.boost.multiplexer import Multiplexer
 from flashctl.boost.payloads import PayloadService
 from flashctl.boost.probe import probe_forever
+from flashctl.boost.resender import Resender
 from flashctl.boost.rounds import Rounds
 from flashctl.core.engine_client import EngineClient
 from flashctl.core.http1 import DEFAULT_LIMITS, ClientLimits
@@ -75,6 +77,7 @@ class Boost:
             l2_timeout_s=config.l2.timeout_s,
             external_state_root=config.external_state_root,
         )
+        self.exclusions = Exclusions(config.max_exclusion_blocks)
         self.payloads = PayloadService(
             self.l2,
             self.blocks,
@@ -83,6 +86,7 @@ class Boost:
             self.switch,
             self.metrics,
             self.decisions,
+            Resender(self.exclusions, self.builder, self.metrics, self.switch),
             policy=config.policy,
         )
         self.multiplexer = Multiplexer(
@@ -95,6 +99,7 @@ class Boost:
             self.payloads,
             self.blocks,
             self.metrics,
+            self.exclusions,
             ignore_unhealthy_builders=config.ignore_unhealthy_builders,
             released=self.follower.released,
             doubt=self.doubt.set,

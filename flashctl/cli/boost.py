@@ -89,6 +89,15 @@ class Choice(NamedTuple):
     max_unsafe_interval: Annotated[
         float, _env("MAX_UNSAFE_INTERVAL", "Age of the latest block from which a side is stale.", metavar="S")
     ] = 10
+    max_exclusion_blocks: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Let the fallback build one block alone when the builder's have lacked, N times in a row, a "
+            "transaction that the fallback would include.",
+        ),
+    ] = None
     decisions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append a JSON line per block: whose it is and why.")
     ] = None
@@ -184,6 +193,7 @@ def boost(
         policy=SelectionPolicy.GAS_USED if choice.block_selection_policy else SelectionPolicy.BUILDER,
         external_state_root=choice.external_state_root,
         ignore_unhealthy_builders=choice.ignore_unhealthy_builders,
+        max_exclusion_blocks=choice.max_exclusion_blocks,
         health_check_interval_s=_positive("--health-check-interval", choice.health_check_interval),
         max_unsafe_interval_s=_positive("--max-unsafe-interval", choice.max_unsafe_interval),
         rpc_host=listen.rpc_host,
