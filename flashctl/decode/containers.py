@@ -15,6 +15,14 @@ from typing import Any
 from flashctl.chain.views import header_json
 from flashctl.core.transaction_objects import raw_from_object
 from flashctl.decode.calls import describe_log
+from flashctl.decode.commitments import (
+    bloom_problems,
+    header_problems,
+    object_problems,
+    payload_problems,
+    root_problems,
+    transaction_problems,
+)
 from flashctl.decode.deposits import l1_attributes_of
 from flashctl.decode.facts import Options, Report, error_report, report_transaction
 from flashctl.decode.forms import Unreadable
@@ -24,7 +32,7 @@ from flashctl.errors import DataError
 from flashctl.eth.blocks import Header, decode_header
 from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.eth.receipts import decode_receipt
-from flashctl.eth.rlp import RlpError, decode_list, encode
+from flashctl.eth.rlp import Item, RlpError, decode_list, encode
 from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_transaction
 
 __all__ = [
@@ -34,6 +42,7 @@ __all__ = [
     "report_block_object",
     "report_flashblock",
     "report_header",
+    "report_header_object",
     "report_payload",
     "report_receipt",
 ]
@@ -84,6 +93,9 @@ class PriceMemory:
     alike."""
 
     def __init__(self) -> None:
+        from flashctl.decode.sequences import SequenceMemory
+
+        self.sequences = SequenceMemory()
         self._prices: OrderedDict[str, tuple[int, L1Pricing | None]] = OrderedDict()
 
     def get(self, payload_id: str) -> tuple[int | None, L1Pricing | None]:
@@ -144,6 +156,8 @@ def report_flashblock(message: Mapping[str, Any], options: Options, memory: Pric
     extras: Report = {"kind": "flashblock"}
     if flashblock.metadata.prev_flashblock_id is not None:
         extras["prevFlashblockId"] = flashblock.metadata.prev_flashblock_id
+    if problems := memory.sequences.problems(flashblock):
+        extras["problems"] = problems
     return report | {"transactions": reports, "flashctl": extras}
 
 
@@ -193,12 +207,15 @@ def _log_or_error(log: Any, options: Options) -> Report:
 # -- blocks ---------------------------------------------------------------------------------------
 
 
-def report_header(header: Header) -> Report:
-    """A header in the names of `eth_getBlockByNumber`."""
+def report_header(header: Header, raws: Sequence[bytes] = ()) -> Report:
+    """A header in the names of `eth_getBlockByNumber`; the transactions, where known, tell what chain it is
+    of."""
     report: Report = {"number": hex(header.number), **header_json(header)}
     extras: Report = {"kind": "header"}
     if parameters := eip1559_parameters(header.extra_data):
         extras["eip1559"] = parameters
+    if problems := header_problems(header, raws):
+        extras["problems"] = problems
     return report | {"flashctl": extras}
 
 
@@ -224,30 +241,35 @@ def report_block(raw: bytes, options: Options) -> Report:
     Raises:
         DataError: The bytes are no block.
     """
-    header, transactions, ommers = _block_parts(raw)
-    report = report_header(header)
+    header, transactions, ommers, withdrawals = _block_parts(raw)
+    report = report_header(header, transactions)
     context = {"blockNumber": report["number"], "blockHash": report["hash"]}
     priced = _priced(options, transactions)
     report["transactions"] = _reports(transactions, priced, context, header.base_fee_per_gas)
     report["size"] = hex(len(raw))
-    report["flashctl"] |= {"kind": "block"}
+    extras = report["flashctl"]
+    extras |= {"kind": "block"}
     if ommers:
-        report["flashctl"]["ommers"] = ommers
+        extras["ommers"] = len(ommers)
+    if problems := root_problems(header, transactions, encode(ommers), withdrawals):
+        extras.setdefault("problems", []).extend(problems)
     return report
 
 
-def _block_parts(raw: bytes) -> tuple[Header, list[bytes], int]:
-    """Header, raw transactions and number of ommers; blocks of Ethereum's past are read too."""
+def _block_parts(raw: bytes) -> tuple[Header, list[bytes], list[Item], list[bytes] | None]:
+    """Header, raw transactions, ommers and withdrawals; blocks of Ethereum's past are read too."""
     try:
         items = decode_list(raw)
     except RlpError as error:
         raise DataError(f"not a block: {error}") from None
-    if len(items) < 3 or not all(isinstance(part, list) for part in items[:3]):
-        raise DataError("not a block: expected header, transactions and ommers")
-    header, members, ommers = items[:3]
-    assert isinstance(members, list)
+    if len(items) not in (3, 4) or not all(isinstance(part, list) for part in items):
+        raise DataError("not a block: expected header, transactions, ommers and, from Shanghai, withdrawals")
+    header, members, ommers, *rest = items
+    assert isinstance(members, list) and isinstance(ommers, list)
     transactions = [member if isinstance(member, bytes) else encode(member) for member in members]
-    return decode_header(encode(header)), transactions, len(ommers)
+    entries = rest[0] if rest else None
+    withdrawals = [encode(member) for member in entries] if isinstance(entries, list) else None
+    return decode_header(encode(header)), transactions, ommers, withdrawals
 
 
 def report_block_object(value: Mapping[str, Any], options: Options) -> Report:
@@ -261,7 +283,8 @@ def report_block_object(value: Mapping[str, Any], options: Options) -> Report:
     for position, (member, raw) in enumerate(zip(members, raws, strict=True)):
         if raw is not None:
             reports += [
-                checked(entry, member) for entry in _reports([raw], priced, context, base_fee, position)
+                checked(entry, member, _place(value, position))
+                for entry in _reports([raw], priced, context, base_fee, position)
             ]
         elif isinstance(member, dict):
             reports.append(error_report(_object_error(member), **context, position=position))
@@ -269,8 +292,17 @@ def report_block_object(value: Mapping[str, Any], options: Options) -> Report:
     extra_data = value.get("extraData")
     if isinstance(extra_data, str) and (parameters := eip1559_parameters(parse_hex(extra_data))):
         extras["eip1559"] = parameters
+    whole = [raw for raw in raws if raw is not None]
+    if problems := object_problems(value, whole if len(whole) == len(raws) else None):
+        extras["problems"] = problems
     hashes = [member for member in members if isinstance(member, str)]
     return {**value, "transactions": reports or hashes, "flashctl": extras}
+
+
+def report_header_object(value: Mapping[str, Any]) -> Report:
+    """A header as a node returns it."""
+    problems = object_problems(value, None)
+    return {**value, "flashctl": {"kind": "header", **({"problems": problems} if problems else {})}}
 
 
 def _raw_or_none(member: Any) -> bytes | None:
@@ -288,13 +320,20 @@ def _object_error(member: Mapping[str, Any]) -> DataError:
     return DataError("not a transaction object")
 
 
-def checked(report: Report, source: Mapping[str, Any]) -> Report:
-    """Compare the hash that a node gave with the hash of the content it gave."""
-    claimed = source.get("hash")
-    if isinstance(claimed, str) and claimed.lower() != report.get("hash"):
-        report.setdefault("flashctl", {}).setdefault("problems", []).append(
-            f"the object claims hash {claimed}, its content hashes to {report.get('hash')}"
-        )
+def _place(block: Mapping[str, Any], position: int) -> Report:
+    """What each transaction of a block says of where it is."""
+    return {
+        "blockHash": block.get("hash"),
+        "blockNumber": block.get("number"),
+        "blockTimestamp": block.get("timestamp"),
+        "transactionIndex": hex(position),
+    }
+
+
+def checked(report: Report, source: Mapping[str, Any], place: Mapping[str, Any] | None = None) -> Report:
+    """A transaction's report with what its source says otherwise under problems."""
+    if "error" not in report and (problems := transaction_problems(report, source, place or {})):
+        report.setdefault("flashctl", {}).setdefault("problems", []).extend(problems)
     return report
 
 
@@ -304,7 +343,10 @@ def report_payload(value: Mapping[str, Any], options: Options) -> Report:
     base_fee = parse_quantity(value["baseFeePerGas"]) if value.get("baseFeePerGas") else None
     context = {"blockNumber": value.get("blockNumber"), "blockHash": value.get("blockHash")}
     reports = _reports(raws, _priced(options, raws), context, base_fee)
-    return {**value, "transactions": reports, "flashctl": {"kind": "payload"}}
+    extras: Report = {"kind": "payload"}
+    if problems := payload_problems(value, raws):
+        extras["problems"] = problems
+    return {**value, "transactions": reports, "flashctl": extras}
 
 
 # -- receipts -------------------------------------------------------------------------------------
@@ -336,4 +378,7 @@ def report_receipt(raw: bytes, options: Options) -> Report:
         }
         for log in receipt.logs
     ]
-    return report | {"flashctl": {"kind": "receipt"}}
+    extras: Report = {"kind": "receipt"}
+    if problems := bloom_problems(receipt.bloom, receipt.logs):
+        extras["problems"] = problems
+    return report | {"flashctl": extras}

@@ -81,7 +81,17 @@ def describe_deposit(tx: DepositTx) -> dict[str, Any]:
     intent = _upgrade_intents().get(tx.source_hash)
     if intent is not None:
         return {"kind": "upgrade", "sourceVerified": True, "intent": intent}
+    if tx.to == _L1_BLOCK and tx.sender == _DEPOSITOR:  # nobody else can send as this one
+        return {"kind": "l1-attributes", "malformed": _fault_of(tx.data)}
     return {"kind": "user"}
+
+
+def _fault_of(data: bytes) -> str:
+    try:
+        decode_l1_attributes(data)
+    except InvalidL1Attributes as error:
+        return str(error)
+    return "unknown layout"
 
 
 def _attributes(layout: OpFork, a: L1Attributes) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def classify_bytes(raw: bytes) -> Kind:
     if not isinstance(item, list):
         return Kind.TX
     sizes = [None if isinstance(member, list) else len(member) for member in item]
-    if len(sizes) in (4, 6) and sizes[2] == 256 and sizes[3] is None:
+    if len(sizes) in (4, 5, 6) and sizes[2] == 256 and sizes[3] is None:
         return Kind.RECEIPT
     if start:
         return Kind.TX
@@ -162,12 +162,19 @@ def _unwrapped(value: Mapping[str, Any]) -> list[Any]:
         return [value["data"]] if value["event"] == "flashblock" and "data" in value else []
     if "method" in value or "result" in value or "jsonrpc" in value:
         return _from_json_rpc(value)
+    payload = value.get("executionPayload")
+    if isinstance(payload, dict):  # what its hash needs beside it goes along
+        beside = {key: value[key] for key in _BESIDE_A_PAYLOAD if value.get(key) is not None}
+        return [{**payload, **beside}]
     for key in ("executionPayload", "raw", "rawTransaction", "rlp"):
         if key in value:
             return [value[key]]
     raise UnknownDocument(
         f"unknown JSON object with keys {', '.join(sorted(map(str, value))[:8]) or '(none)'}"
     )
+
+
+_BESIDE_A_PAYLOAD = ("parentBeaconBlockRoot", "executionRequests")
 
 
 def _recorded(line: Mapping[str, Any]) -> Any:
@@ -201,5 +208,9 @@ def _from_json_rpc(message: Mapping[str, Any]) -> list[Any]:
         if method.startswith("engine_forkchoiceUpdated"):
             attributes = params[1] if len(params) > 1 and isinstance(params[1], dict) else {}
             return [attributes.get("transactions") or []]
+        if method.startswith("engine_newPayload"):
+            return [
+                {"executionPayload": params[0], **dict(zip(_BESIDE_A_PAYLOAD, params[2:4], strict=False))}
+            ]
         return [params[0]]
     raise UnknownDocument("a JSON-RPC message without a result or parameters")

@@ -134,7 +134,7 @@ class Engine:
             case Kind.LOG:
                 return objects.report_log(value, self.options.book)
             case Kind.HEADER:
-                return {**value, "flashctl": {"kind": "header"}}
+                return containers.report_header_object(value)
         report = report_transaction(raw_from_object(value), self.options)
         return containers.checked(report, value)
 

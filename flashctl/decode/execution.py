@@ -79,7 +79,7 @@ def report_execution(stated: StatedBlock, witness: Witness, config: ChainConfig,
         "chain": config.name or str(config.chain_id),
         "fork": config.fork_at(header.timestamp).label,
     }
-    problems = list(run.problems)
+    problems = [*stated.wrong, *run.problems]
     if stated.hash != header.hash:
         problems.append(f"hash: stated 0x{stated.hash.hex()}, the header hashes to 0x{header.hash.hex()}")
     if run.sealed is not None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flashctl.decode.gas import floor_gas, intrinsic_gas
 from flashctl.decode.names import TYPE_NAMES
-from flashctl.decode.reading import Reading, read_transaction, signing_hash_of
+from flashctl.decode.reading import LAST_NONCE, Reading, read_transaction, signing_hash_of
 from flashctl.errors import DataError
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode, int_to_bytes
@@ -273,6 +273,8 @@ def _problems(reading: Reading, signature: str, options: Options, needed: int, f
         check_transaction(tx, options.chain_id)
     except InvalidTransaction as error:
         problems.append(error.reason)
+    if tx.nonce == LAST_NONCE:
+        problems.append("nonce is 2^64 - 1, which no account can reach (EIP-2681)")
     if tx.gas_limit < needed:
         problems.append(f"gas limit {tx.gas_limit} is below the intrinsic gas {needed}")
     elif tx.gas_limit < floor:

@@ -10,14 +10,14 @@ and says which one it was.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flashctl.decode.layout import Fault, inspect, repair
-from flashctl.decode.reading import Reading
+from flashctl.decode.reading import LAST_NONCE, Reading
 from flashctl.decode.spans import Span, SpanError, encode_span, read_span
 from flashctl.errors import DataError
 from flashctl.eth.rlp import Item, RlpError, decode_list, encode, int_to_bytes
-from flashctl.eth.transactions import InvalidTransaction, LegacyTx, decode_transaction
+from flashctl.eth.transactions import DepositTx, InvalidTransaction, LegacyTx, decode_transaction
 
 __all__ = ["Sidecar", "Unreadable", "read_other_form"]
 
@@ -57,7 +57,7 @@ def read_other_form(raw: bytes, refused: InvalidTransaction) -> Reading:
     Raises:
         Unreadable: With the first field and byte that cannot be understood.
     """
-    for attempt in (_network_form, _unsigned_form, _repaired):
+    for attempt in (_network_form, _unsigned_form, _last_nonce, _repaired):
         reading = attempt(raw)
         if reading is not None:
             return reading
@@ -94,6 +94,28 @@ def _unsigned_legacy(items: list[Item]) -> Reading | None:
     tx = decode_transaction(encode([*items[:6], int_to_bytes(v), b"", b""]))
     assert isinstance(tx, LegacyTx)
     return Reading(raw, tx, signed=False)
+
+
+# -- a nonce that no account reaches ----------------------------------------------------------------
+
+
+_LAST_NONCE = b"\xff" * 8
+
+
+def _last_nonce(raw: bytes) -> Reading | None:
+    """A transaction that EIP-2681 forbids for its nonce alone; what else it says can be shown."""
+    if _LAST_NONCE not in raw:
+        return None
+    typed = raw[0] < 0xC0
+    try:
+        items = decode_list(raw, 1 if typed else 0)
+        if len(items) <= typed or items[typed] != _LAST_NONCE:
+            return None
+        items[typed] = b"\xff" * 7 + b"\xfe"
+        tx = decode_transaction((raw[:1] if typed else b"") + encode(items))
+    except (RlpError, InvalidTransaction):
+        return None
+    return None if isinstance(tx, DepositTx) else Reading(raw, replace(tx, nonce=LAST_NONCE))
 
 
 # -- blobs -----------------------------------------------------------------------------------------

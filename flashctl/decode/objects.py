@@ -7,6 +7,7 @@ from typing import Any
 
 from flashctl.core.transaction_objects import InvalidObject
 from flashctl.decode.calls import describe_log
+from flashctl.decode.commitments import receipt_problems
 from flashctl.decode.signatures import SignatureBook
 from flashctl.eth.hexdata import parse_hex
 
@@ -33,6 +34,8 @@ def report_receipt_object(value: Mapping[str, Any], book: SignatureBook | None) 
         else []
     )
     receipt["flashctl"] = {"kind": "receipt", "events": decoded}
+    if problems := receipt_problems(receipt):
+        receipt["flashctl"]["problems"] = problems
     return receipt
 
 

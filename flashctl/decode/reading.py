@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from flashctl.decode.forms import Sidecar
     from flashctl.decode.layout import Fault
 
-__all__ = ["Reading", "read_transaction", "signing_hash_of"]
+__all__ = ["LAST_NONCE", "Reading", "read_transaction", "signing_hash_of"]
+
+
+LAST_NONCE = 2**64 - 1
+"""No account gets there (EIP-2681)."""
 
 
 class Reading(NamedTuple):

@@ -285,7 +285,10 @@ def _amount(wei: int, *, exact: bool) -> str:
 
 def _purpose(report: Mapping[str, Any], extras: Mapping[str, Any]) -> str:
     """What a transaction does, in a word: the function, the kind of deposit, or the selector."""
-    name = (extras.get("deposit") or {}).get("kind")
+    deposit = extras.get("deposit") or {}
+    name = deposit.get("kind")
+    if "malformed" in deposit:
+        name = f"{name}, malformed"
     if name in (None, "user"):
         name = (extras.get("call") or {}).get("name") or name
     if report.get("to") is None:

@@ -8,7 +8,7 @@ by its own hash; nothing that a witness says about itself has to be believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -102,6 +102,8 @@ class StatedBlock(NamedTuple):
 
     block: Block
     hash: bytes
+    wrong: tuple[str, ...] = ()
+    """What a node's object says of its transactions that their content does not."""
 
 
 def read_block(value: bytes | Mapping[str, Any]) -> StatedBlock:
@@ -138,4 +140,12 @@ def _of_payload(payload: Any, root: Any, requests: Any) -> StatedBlock:
 
 def _of_object(value: Mapping[str, Any]) -> StatedBlock:
     block = block_from_object(value)
-    return StatedBlock(block, parse_hex(value["hash"], size=32) if value.get("hash") else block.hash)
+    stated = parse_hex(value["hash"], size=32) if value.get("hash") else block.hash
+    return StatedBlock(block, stated, tuple(_wrong_hashes(value["transactions"], block.transactions)))
+
+
+def _wrong_hashes(members: Iterable[Mapping[str, Any]], raws: Iterable[bytes]) -> Iterator[str]:
+    for position, (member, raw) in enumerate(zip(members, raws, strict=True)):
+        stated, computed = member.get("hash"), "0x" + keccak256(raw).hex()
+        if stated is not None and str(stated).lower() != computed:
+            yield f"transaction {position}: stated hash {stated}, its content hashes to {computed}"

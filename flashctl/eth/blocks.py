@@ -36,6 +36,7 @@ __all__ = [
     "decode_header",
     "encode_block",
     "encode_header",
+    "encode_withdrawal",
     "header_hash",
 ]
 
@@ -184,7 +185,7 @@ def encode_block(block: Block) -> bytes:
     transactions = join_list(raw if raw[0] >= 0xC0 else encode_bytes(raw) for raw in block.transactions)
     parts = [encode_header(block.header), transactions, EMPTY_LIST]
     if block.withdrawals is not None:
-        parts.append(join_list(map(_encode_withdrawal, block.withdrawals)))
+        parts.append(join_list(map(encode_withdrawal, block.withdrawals)))
     return join_list(parts)
 
 
@@ -211,7 +212,8 @@ def decode_block(raw: bytes) -> Block:
     return Block(_header(header), raws, withdrawals)
 
 
-def _encode_withdrawal(withdrawal: Withdrawal) -> bytes:
+def encode_withdrawal(withdrawal: Withdrawal) -> bytes:
+    """The RLP of one withdrawal, as it enters the withdrawals trie."""
     return join_list(
         (
             encode_uint(withdrawal.index),

@@ -197,7 +197,8 @@ def decode_receipt(raw: bytes) -> Receipt:
         items = decode_list(raw, 1 if tx_type else 0)
     except RlpError as error:
         raise InvalidReceipt(str(error)) from None
-    if len(items) != 4 and not (tx_type == _DEPOSIT_TYPE and len(items) == 6):
+    # Between Regolith and Canyon a deposit's receipt has the nonce and no version; neither is hashed then.
+    if len(items) != 4 and not (tx_type == _DEPOSIT_TYPE and len(items) in (5, 6)):
         raise InvalidReceipt(f"{len(items)} fields, expected 4")
     status, gas, bloom, logs = items[:4]
     if status not in (b"", b"\x01"):
@@ -206,7 +207,8 @@ def decode_receipt(raw: bytes) -> Receipt:
         raise InvalidReceipt("bloom is not 256 bytes")
     if not isinstance(logs, list):
         raise InvalidReceipt("logs are not a list")
-    nonce, version = (_uint(items[4]), _uint(items[5])) if len(items) == 6 else (None, None)
+    nonce = _uint(items[4]) if len(items) > 4 else None
+    version = _uint(items[5]) if len(items) > 5 else None
     return Receipt(
         tx_type, status == b"\x01", _uint(gas), tuple(map(_log, logs)), nonce, version, bloom=bloom
     )

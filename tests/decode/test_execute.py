@@ -258,3 +258,11 @@ def test_blocks_that_say_too_little(lab: Lab, recorded: op_blocks.RecordedBlock)
     ):
         code, output, errors = lab.run(block)
         assert (code, output) == (65, "") and what in errors
+
+
+def test_a_node_s_hash_of_a_transaction_is_compared(lab: Lab, recorded: op_blocks.RecordedBlock) -> None:
+    block = as_object(recorded)
+    block["transactions"][1]["hash"] = "0x" + "11" * 32
+    code, report = lab.report(block)
+    assert code == 1
+    assert "transaction 1: stated hash" in " ".join(report["flashctl"]["problems"])

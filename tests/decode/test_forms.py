@@ -24,7 +24,8 @@ from flashctl.decode.layout import inspect
 from flashctl.decode.reading import read_transaction
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import Item, decode_list, encode
-from flashctl.eth.transactions import encode_transaction
+from flashctl.eth.signatures import sign_transaction
+from flashctl.eth.transactions import FeeMarketTx, LegacyTx, encode_transaction
 from flashctl.op.fees import L1FeeParameters
 from flashctl.op.forks import OpFork
 
@@ -258,3 +259,18 @@ def test_a_high_s_is_told() -> None:
 
 def test_secrets_of_the_lab_are_the_well_known_ones() -> None:
     assert SENDER == "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266" and len(SECRET) == 32 and len(FRIEND) == 20
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        FeeMarketTx(1, 2**64 - 1, 0, 1, 21_000, bytes(20), 0, b"", (), 0, 0, 0),
+        LegacyTx(2**64 - 1, 1, 21_000, bytes(20), 0, b"", 37, 0, 0),
+    ],
+)
+def test_the_nonce_that_no_account_reaches_is_shown(tx: FeeMarketTx | LegacyTx) -> None:
+    raw = encode_transaction(sign_transaction(tx, SECRET))
+    shown = report(raw)
+    assert shown["nonce"] == "0xffffffffffffffff" and shown["from"] == SENDER
+    assert shown["hash"] == "0x" + keccak256(raw).hex()
+    assert "EIP-2681" in " ".join(shown["flashctl"]["problems"])
