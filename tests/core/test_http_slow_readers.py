@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 import pytest
 import uvloop
-from support.raw_websocket import client_frame, upgrade_request
+from support.raw_websocket import RawClient, client_frame, upgrade_request
+from websockets.frames import CloseCode
 
 from flashctl.core.http1 import ClientLimits
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -210,6 +211,33 @@ def test_bodies_half_sent() -> None:
             writer.close()
         await asyncio.sleep(0.1)
         assert await client.call("eth_chainId", ["x" * 900_000]) == "0x1"
+
+    with_server(scenario, ServerLimits(inbound_total_bytes=1_000_000))
+
+
+@pytest.mark.parametrize("fin", [True, False], ids=["frame", "fragments"])
+def test_websocket_messages_half_sent(fin: bool) -> None:
+    """All together have a limit: the oldest go when others need the room, and leave it behind."""
+
+    async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
+        half = (
+            client_frame(1, bytes(900_000))[:400_000] if fin else client_frame(1, bytes(400_000), fin=False)
+        )
+        held = [await RawClient.connect(server.port) for _ in range(2)]
+        for each in held:
+            each.send(half)
+        await asyncio.sleep(0.1)
+        third = await RawClient.connect(server.port)
+        third.send(half)
+        assert (await third.closed()).close_code == CloseCode.TRY_AGAIN_LATER
+        await asyncio.sleep(GRACE_S)
+        # Who sends the whole of a message is answered.
+        async with await RawClient.connect(server.port) as live:
+            live.send(client_frame(1, b'{"id":1,"method":"eth_chainId","params":["%b"]}' % (b"x" * 900_000)))
+            assert orjson.loads((await live.frame()).payload)["result"] == "0x1"
+        for each in held:
+            assert (await each.closed()).close_code == CloseCode.TRY_AGAIN_LATER
+        assert await client.call("eth_chainId") == "0x1"
 
     with_server(scenario, ServerLimits(inbound_total_bytes=1_000_000))
 

@@ -86,7 +86,7 @@ class ServerLimits:
     """Answers that clients have not taken yet, all connections together; see `jsonrpc.outbound`."""
 
     inbound_total_bytes: int = 128 * 1024 * 1024
-    """Request bodies half received, all connections together."""
+    """Request bodies half received, all connections together; as much again of WebSocket messages."""
 
     write_s: float = 20.0
     """How long a client may take nothing of what was written to it."""

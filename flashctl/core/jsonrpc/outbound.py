@@ -5,6 +5,9 @@ answer at a time (HTTP) or a bounded queue (WebSocket); all connections of a ser
 limit of one `Outbound`. When that is reached, those go whose answers have not moved for GRACE_S, the largest
 first. If nobody stands still, no further large answer is taken on: it is refused while those under way are
 read.
+
+Messages that WebSocket clients have sent half of are counted in the same way: those begun more than GRACE_S
+ago go first.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import time
 from collections import Counter
 from typing import Any, ClassVar, Final
 
@@ -16,9 +17,11 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
+from websockets.frames import CloseCode
+from websockets.protocol import State
 
 from flashctl.core.jsonrpc.dispatch import ServerLimits
-from flashctl.core.jsonrpc.outbound import WriteWatch
+from flashctl.core.jsonrpc.outbound import Outbound, WriteWatch
 
 __all__ = ["CONNECTION", "HttpConnection", "WebSocketConnection", "bounded_protocols"]
 
@@ -255,10 +258,13 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     limits: ClassVar[ServerLimits]
     per_address: ClassVar[Counter[str]]
+    inbound: ClassVar[Outbound]
+    """What all connections hold of messages half received."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._watch: WriteWatch | None = None
+        self._half = self.inbound.join(self._refuse_message)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -269,9 +275,37 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self._watch.resumed()
         _leave(self.per_address, _address(self.client))
         super().connection_lost(exc)
-        # Half a message would stay with websockets' parser, which is a cycle, until a collection.
+        self._forget_half()
+
+    # --- receiving ---
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's; what is left of a message that is not all here is counted."""
+        super().data_received(data)
+        half = len(self.conn.reader.buffer) + (self.conn.current_size or 0)
+        if half < self._half.size:
+            # another message, with a time of its own
+            self._half.release()
+        more = half - self._half.size
+        if more and self.conn.close_sent is None and not self._half.add(more):
+            self._refuse_message()
+
+    def _refuse_message(self) -> None:
+        """Close: there is no room for the message that is arriving (RFC 6455, registry: try again later)."""
+        if self.conn.state is State.OPEN:
+            self.conn.fail(CloseCode.TRY_AGAIN_LATER, "too many messages are being received")
+            self.handle_parser_exception()
+        else:
+            self.transport.abort()
+        self._forget_half()
+
+    def _forget_half(self) -> None:
+        """It would stay with websockets' parser, which is a cycle, until a collection."""
+        self._half.release()
         self.frames = []
         self.conn.reader.buffer.clear()
+
+    # --- sending ---
 
     async def run_asgi(self) -> None:
         """Run the application with `CONNECTION` in its scope."""
@@ -318,8 +352,11 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 def bounded_protocols(limits: ServerLimits) -> tuple[type[HttpConnection], type[WebSocketConnection]]:
     """The protocols of one server, which share what they count."""
     shared = {"limits": limits, "per_address": Counter[str]()}
+    inbound = Outbound(limits.inbound_total_bytes, time.monotonic)
     http: type[HttpConnection] = type("Http", (HttpConnection,), dict(shared))
-    websocket: type[WebSocketConnection] = type("WebSocket", (WebSocketConnection,), dict(shared))
+    websocket: type[WebSocketConnection] = type(
+        "WebSocket", (WebSocketConnection,), {**shared, "inbound": inbound}
+    )
     return http, websocket
 
 
