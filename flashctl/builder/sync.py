@@ -17,7 +17,7 @@ from typing import Any, Final
 from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.core.block_objects import block_from_object
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.errors import DataError, FlashctlError, ProtocolError, UnavailableError
+from flashctl.errors import DataError, FlashctlError, ProtocolError, TimedOut, UnavailableError
 from flashctl.eth.blocks import Block, decode_block
 from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
 
@@ -135,7 +135,7 @@ class CatchUp:
         if self._has_raw_blocks:
             try:
                 return await self._raw_blocks(numbers)
-            except UnavailableError:
+            except (UnavailableError, TimedOut):
                 raise
             except FlashctlError as error:
                 # Providers have many ways to say that they do not offer a method, or batches of it.

@@ -207,15 +207,9 @@ def boost(
         decisions=choice.decisions,
     )
     if common.check_only:
-        from flashctl.core.listening import check_ports
+        from flashctl.boost.check import check
 
-        check_ports(
-            (config.rpc_host, config.rpc_port),
-            (config.debug_host, config.debug_port),
-            (config.metrics_host, config.metrics_port) if config.metrics else None,
-            (config.flashblocks.host, config.flashblocks.port) if config.flashblocks else None,
-        )
-        return ExitCode.OK
+        return check(config)
     return run(config, ready_fd=common.ready_fd)
 
 

@@ -11,7 +11,7 @@ from flashctl.cli.options import Common, command, new_app
 from flashctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from flashctl.builder.config import BuilderConfig, Endpoint
+    from flashctl.builder.config import Endpoint
 
 app = new_app()
 
@@ -261,27 +261,10 @@ def builder(
         min_tip=limits.min_tip,
     )
     if common.check_only:
-        _check(config)
-        return ExitCode.OK
+        from flashctl.builder.check import check
+
+        return check(config)
     return run(config, common.ready_fd)
-
-
-def _check(config: BuilderConfig) -> None:
-    """Read what the settings name, and try the ports; makes nothing.
-
-    Raises:
-        FlashctlError: What would keep the builder from starting.
-    """
-    from flashctl.chain.genesis import load_genesis
-    from flashctl.core.jwt import load_secret
-    from flashctl.core.listening import check_ports
-
-    if config.genesis is not None:
-        load_genesis(config.genesis)
-    if config.jwt_secret is not None and config.jwt_secret.exists():
-        load_secret(config.jwt_secret)
-    endpoints = (config.http, config.engine, config.metrics, config.stream and config.stream.endpoint)
-    check_ports(*((endpoint.host, endpoint.port) if endpoint else None for endpoint in endpoints))
 
 
 def _endpoint(text: str | None) -> Endpoint | None:

@@ -98,7 +98,7 @@ class Common:
     ready_fd: int | None
     """Services: where to write `ready\\n` once every port listens."""
     check_only: bool = False
-    """Services: end with 0 where the role would start: settings and files read, ports free."""
+    """Services: end with 0 where the role would work: files are read, ports free, peers as expected."""
 
 
 def new_app() -> typer.Typer:
@@ -289,7 +289,7 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
                 bool,
                 False,
                 "--check",
-                help="Check settings, files and ports, and exit.",
+                help="Check settings, files, ports and peers, and exit.",
             )
         )
     parameters.append(inspect.Parameter("_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))

@@ -214,7 +214,7 @@ def proxy(
     """Fan one flashblocks stream out to many clients."""
     from flashctl.core.hub import LagPolicy
     from flashctl.proxy.config import BusFailure, Compression, ProxyConfig, Validation
-    from flashctl.proxy.service import Proxy, run
+    from flashctl.proxy.service import run
 
     headers = [_header(text) for text in upstream.upstream_header or []]
     if key := _upstream_key(upstream):
@@ -266,15 +266,9 @@ def proxy(
         metrics_labels=_labels(metrics.metrics_global_labels, host=metrics.metrics_host_label),
     )
     if common.check_only:
-        from flashctl.core.addresses import parse_host_port
-        from flashctl.core.listening import check_ports
+        from flashctl.proxy.check import check
 
-        Proxy(config)
-        check_ports(
-            parse_host_port(config.listen_addr, "--listen-addr"),
-            parse_host_port(config.metrics_addr, "--metrics-addr") if config.metrics else None,
-        )
-        return ExitCode.OK
+        return check(config)
     return run(config, ready_fd=common.ready_fd)
 
 

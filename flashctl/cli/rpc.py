@@ -234,10 +234,7 @@ def rpc(
         metrics_port=metrics_port,
     )
     if common.check_only:
-        from flashctl.core.listening import check_ports
+        from flashctl.rpc.check import check
 
-        check_ports(
-            (config.host, config.port), None if metrics_port is None else (metrics_host, metrics_port)
-        )
-        return ExitCode.OK
+        return check(config)
     return run(config, ready_fd=common.ready_fd)

@@ -189,6 +189,9 @@ def text_frames(frames: Sequence[bytes]) -> list[str]:
 class NodeServer:
     """A node's HTTP endpoint with scripted answers: method name to a function of its parameters."""
 
+    batches = False
+    """Whether many calls in one request are answered."""
+
     def __init__(self, **methods: Callable[[list[Any]], Any]) -> None:
         self.methods = methods
         self.calls: list[tuple[str, list[Any]]] = []
@@ -199,19 +202,24 @@ class NodeServer:
 
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if isinstance(request, list):
+                if isinstance(request, dict):
+                    self._send(self._answer(request))
+                elif outer.batches:
+                    self._send([self._answer(each) for each in request])
+                else:
                     error = {"code": -32600, "message": "no batches"}
                     self._send({"jsonrpc": "2.0", "id": None, "error": error})
-                    return
+
+            def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
                 outer.calls.append((request["method"], request["params"]))
                 reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
                 try:
                     reply["result"] = outer.methods[request["method"]](request["params"])
                 except Exception as error:
                     reply["error"] = {"code": -32000, "message": str(error)}
-                self._send(reply)
+                return reply
 
-            def _send(self, reply: dict[str, Any]) -> None:
+            def _send(self, reply: Any) -> None:
                 body = json.dumps(reply).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")

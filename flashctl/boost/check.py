@@ -1,0 +1,37 @@
+"""`flashctl boost --check`: would it start, and would the engines and the builder's stream take it."""
+
+from __future__ import annotations
+
+from flashctl.boost.config import BoostConfig
+from flashctl.boost.modes import ExecutionMode
+from flashctl.core.listening import check_ports
+from flashctl.core.probes import Chains, probe_engine, probe_stream, run_probes
+from flashctl.errors import ExitCode
+
+__all__ = ["check"]
+
+
+def check(config: BoostConfig) -> ExitCode:
+    """Try the ports, ask the peers, and print what is wrong.
+
+    The builder's stream need only accept a subscriber: nothing builds before boost has started.
+
+    Raises:
+        ListenFailed: A port is taken.
+    """
+    stream = config.flashblocks
+    check_ports(
+        (config.rpc_host, config.rpc_port),
+        (config.debug_host, config.debug_port),
+        (config.metrics_host, config.metrics_port) if config.metrics else None,
+        (stream.host, stream.port) if stream else None,
+    )
+    chains = Chains()
+    probes = [probe_engine("fallback", "--l2-url", config.l2.url, config.l2.jwt_secret, chains)]
+    if config.execution_mode is not ExecutionMode.DISABLED:
+        builder = config.builder
+        probes.append(probe_engine("builder", "--builder-url", builder.url, builder.jwt_secret, chains))
+        if stream:
+            url, flag = stream.builder_url, "--flashblocks-builder-url"
+            probes.append(probe_stream("builder's stream", flag, url, is_driven=False))
+    return run_probes(*probes, chains=chains)

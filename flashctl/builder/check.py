@@ -1,0 +1,38 @@
+"""`flashctl builder --check`: would it start, and are the nodes that it names of its chain."""
+
+from __future__ import annotations
+
+from flashctl.builder.config import BuilderConfig
+from flashctl.chain.genesis import DEVNET_CHAIN_ID, load_genesis
+from flashctl.core.jwt import load_secret
+from flashctl.core.listening import check_ports
+from flashctl.core.probes import Chains, probe_peer, run_probes
+from flashctl.errors import ExitCode
+
+__all__ = ["check"]
+
+
+def check(config: BuilderConfig) -> ExitCode:
+    """Read what the settings name, try the ports, ask the peers, and print what is wrong; makes nothing.
+
+    Raises:
+        FlashctlError: What would keep the builder from starting.
+    """
+    genesis = config.genesis
+    if genesis is None and config.datadir is not None and (config.datadir / "genesis.json").exists():
+        genesis = config.datadir / "genesis.json"
+    chain_id = DEVNET_CHAIN_ID if genesis is None else load_genesis(genesis).config.chain_id
+    chains = Chains({"this builder": chain_id})
+    if config.jwt_secret is not None and config.jwt_secret.exists():
+        load_secret(config.jwt_secret)
+    endpoints = (config.http, config.engine, config.metrics, config.stream and config.stream.endpoint)
+    check_ports(*((endpoint.host, endpoint.port) if endpoint else None for endpoint in endpoints))
+    probes = [
+        probe_peer(name, flag, url, chains)
+        for name, flag, url in (
+            ("node", "--sync-rpc", config.sync_rpc),
+            ("sequencer", "--rollup.sequencer", config.sequencer),
+        )
+        if url is not None
+    ]
+    return run_probes(*probes, chains=chains)

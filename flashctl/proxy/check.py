@@ -1,0 +1,60 @@
+"""`flashctl proxy --check`: would it start, do flashblocks come from every upstream, is the Redis there."""
+
+from __future__ import annotations
+
+from flashctl.core.addresses import parse_host_port
+from flashctl.core.listening import check_ports
+from flashctl.core.probes import Finding, probe_stream, run_probes
+from flashctl.core.stream import StreamOptions
+from flashctl.core.urls import hide_secrets, mask_url
+from flashctl.errors import ExitCode
+from flashctl.proxy.config import ProxyConfig
+from flashctl.proxy.redis_client import connect_redis
+from flashctl.proxy.service import Proxy
+from flashctl.proxy.upstreams import client_tls
+
+__all__ = ["check"]
+
+
+def check(config: ProxyConfig) -> ExitCode:
+    """Read what the settings name, try the ports, ask upstreams and Redis, and print what is wrong.
+
+    Raises:
+        FlashctlError: What would keep the proxy from starting.
+    """
+    Proxy(config)
+    check_ports(
+        parse_host_port(config.listen_addr, "--listen-addr"),
+        parse_host_port(config.metrics_addr, "--metrics-addr") if config.metrics else None,
+    )
+    options = StreamOptions(
+        headers=dict(config.upstream_headers) or None,
+        max_size=config.max_message_size,
+        tls=client_tls(config.upstream_ca),
+    )
+    probes = [probe_stream("upstream", "--upstream-ws", url, options) for url in config.upstreams]
+    places = {"--redis-url": config.redis_url, "--bus": config.bus}
+    probes += [_probe_redis(flag, url) for flag, url in places.items() if url is not None]
+    return run_probes(*probes)
+
+
+async def _probe_redis(flag: str, url: str) -> list[Finding]:
+    from redis.exceptions import AuthenticationError, RedisError
+    from redis.exceptions import ConnectionError as RedisConnectionError
+
+    client = connect_redis(url)
+    fix, code = f"start it, or correct {flag}", ExitCode.UNAVAILABLE
+    try:
+        await client.ping()
+    except AuthenticationError as error:
+        reason, code = str(error), ExitCode.AUTH
+        fix = f"give user and password in {flag}, as redis://user:password@HOST"
+    except RedisConnectionError:
+        reason = "no connection"
+    except (RedisError, OSError) as error:
+        reason = str(error)
+    else:
+        return []
+    finally:
+        await client.aclose()
+    return [Finding(f"Redis {mask_url(url)}: {hide_secrets(reason, url)}", fix, code)]
