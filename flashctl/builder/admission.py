@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from flashctl.builder.door import Door
+from flashctl.builder.late import Cut, LatePlan, LateTransactions
 from flashctl.builder.pool import Pool, PoolCursor, PoolLimits, PoolRefusal, SenderState
 from flashctl.core import defects
 from flashctl.eth.blocks import Header
@@ -47,6 +49,11 @@ MAX_TRANSACTION_BYTES: Final = 128 * 1024
 
 L1_INFO_GAS: Final = 70_000
 """Gas of a block that the L1 attributes deposit takes; a transaction must fit beside it (op-geth)."""
+
+GIVEN_UP_FOR_S: Final = 600.0
+MAX_GIVEN_UP: Final = 4_096
+"""A transaction that no block can hold is refused when it is sent again, for so long and so many at most:
+each attempt costs others a block."""
 
 _DELEGATION_PREFIX: Final = b"\xef\x01\x00"
 """How the code of an account begins that EIP-7702 has given one."""
@@ -107,6 +114,11 @@ class TransactionQueue:
         self._clock = clock
         self._being_built = being_built
         self._listeners: list[Callable[[TxEnvelope], None]] = []
+        self.late: Final = LateTransactions()
+        """Those that blocks so far could not hold."""
+        self._given_up: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        """Hashes of transactions that no block can hold: why, and until when they are refused."""
+        self._given_up_listeners: list[Callable[[bytes], None]] = []
         self._fees: tuple[bytes, L1FeeParameters] | None = None
         self._door: Final = Door(lambda raw: self._look_at(TxEnvelope.decode(raw)), self._take)
 
@@ -139,6 +151,8 @@ class TransactionQueue:
         head = self._chain.head
         world = self._chain.world(head.hash)
         fork = self._chain.config.fork_at(head.timestamp + 1)
+        if (reason := self.given_up(envelope.hash)) is not None:
+            raise PoolRefusal(reason)
         tx = self._check_rules(envelope, fork)
         self._check_gas(tx, head, fork)
         state = self._state_of(envelope.sender, world)
@@ -163,6 +177,35 @@ class TransactionQueue:
     def get(self, tx_hash: bytes) -> TxEnvelope | None:
         """A waiting transaction by its hash."""
         return self.pool.get(tx_hash)
+
+    def late_plan(self, number: int) -> LatePlan:
+        """What the block with this number does about transactions that earlier ones could not hold."""
+        return self.late.plan(number, self.pool.get)
+
+    def cut(self, cut: Cut, number: int) -> bool:
+        """A transaction was stopped while it ran in a block; whether it is given up for it."""
+        shown = to_hex(cut.tx_hash)
+        reason = self.late.cut(cut, number)
+        if reason is None:
+            _LOG.info("put off %s after %.2f s, a later block tries again", shown, cut.spent_s)
+            return False
+        _LOG.warning("gave up %s: %s", shown, reason)
+        self.pool.remove(cut.tx_hash)
+        self._given_up[cut.tx_hash] = reason, self._clock() + GIVEN_UP_FOR_S
+        if len(self._given_up) > MAX_GIVEN_UP:
+            self._given_up.popitem(last=False)
+        for listener in list(self._given_up_listeners):
+            listener(cut.tx_hash)
+        return True
+
+    def given_up(self, tx_hash: bytes) -> str | None:
+        """Why a transaction waits no more though no block holds it; None if nothing is known of that."""
+        reason, until = self._given_up.get(tx_hash, ("", 0.0))
+        return reason if reason and self._clock() < until else None
+
+    def on_given_up(self, listener: Callable[[bytes], None]) -> None:
+        """Call with the hash of every transaction given up from now on."""
+        self._given_up_listeners.append(listener)
 
     def pending_nonce(self, address: bytes) -> int | None:
         """The nonce after an account's executable transactions; None if none of its waits."""

@@ -11,8 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 __all__ = ["BlockLimits", "Budget", "Refusal", "TxCost", "Usage"]
+
+LEAST_GAS_PER_S: Final = 40_000_000
+"""What a large transaction is taken to run at when its time is planned: loops of plain instructions run at
+150 Mgas/s, those that hash, pair or store at a quarter of it."""
 
 
 class Refusal(Enum):
@@ -93,6 +98,18 @@ class Budget:
     def never_fits(self, cost: TxCost) -> Refusal | None:
         """Why a transaction cannot enter any flashblock, however empty the block."""
         return self.refusal(self.flashblocks, Usage(), cost)
+
+    def opens_too_late(self, gas_limit: int, interval_s: float) -> bool:
+        """Whether so much gas opens only when there is no time left to execute it before the last
+        flashblock: such a transaction may have all the gas of the block from the first on."""
+        opens = -(-gas_limit * self.flashblocks // self.limits.gas)
+        left = max(0, self.flashblocks - opens) * interval_s
+        return left < gas_limit / LEAST_GAS_PER_S
+
+    def is_larger_than_a_step(self, gas_limit: int) -> bool:
+        """Whether one flashblock opens less gas than that: while smaller ones fill every step, a transaction
+        of this size finds no room in any."""
+        return gas_limit > self._open(self.limits.gas, 1)
 
     def _open(self, limit: int, index: int) -> int:
         """The part of a limit that is open at flashblock `index`: j/N of it, all of it at the last."""

@@ -87,7 +87,7 @@ class BuilderConfig:
     """First byte of payload ids: 3 as specified and in op-geth, 4 as op-reth writes."""
 
     max_tx_time_s: float = 0.5
-    """Wall time after which a transaction is dropped from the block and the pool."""
+    """Processor time after which a transaction makes way for others, until its turn comes (`late`)."""
 
     max_block_bytes: int | None = None
     """Uncompressed bytes of a block's transactions."""

@@ -30,6 +30,7 @@ from typing import Final, TypeVar, TypeVarTuple
 from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import BlockBuild
 from flashctl.builder.budget import Budget, Refusal
+from flashctl.builder.late import NOBODY_IS_LATE
 from flashctl.builder.schedule import Schedule
 from flashctl.builder.work import BlockWork, Extension, ForcedTransactionFailed, JobLimits, Made
 from flashctl.core import defects
@@ -40,6 +41,7 @@ from flashctl.op.execution import SealedBlock
 
 __all__ = [
     "Ending",
+    "Fate",
     "ForcedTransactionFailed",
     "JobFailed",
     "JobLimits",
@@ -79,6 +81,15 @@ class Ending(Enum):
     FAILED = "error"
 
 
+class Fate(Enum):
+    """What becomes of a transaction that was stopped while it ran; the value is the metric's label."""
+
+    PUT_OFF = "put_off"
+    """A later block tries again."""
+    GIVEN_UP = "given_up"
+    """No block has the time."""
+
+
 class JobFailed(FlashctlError):
     """A payload could not be opened because of something that nobody foresaw."""
 
@@ -99,6 +110,9 @@ class JobObserver:
 
     def refused(self, refusal: Refusal) -> None:
         """A transaction did not fit."""
+
+    def late(self, fate: Fate) -> None:
+        """A transaction could not be held by this block."""
 
     def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
         """Building is over."""
@@ -140,6 +154,9 @@ class PayloadJob:
             limits,
             observer.message,
             publishes=not attributes.no_tx_pool,
+            plan=NOBODY_IS_LATE if attributes.no_tx_pool else queue.late_plan(build.number),
+            block_time_s=schedule.block_time_ms / 1000,
+            interval_s=schedule.interval_ms / 1000,
             clock=clock,
         )
         self._sealed: SealedBlock | None = None
@@ -201,7 +218,8 @@ class PayloadJob:
             self._opened.set()
             self._filled.set()
             if self._extension is not None:
-                self._extension.cancel()
+                # It ends at its next look at the clock; what it was at is news for the next block.
+                self._extension.add_done_callback(self._settle_last)
 
     async def _build_flashblocks(self) -> None:
         """The flashblocks after index 0."""
@@ -214,6 +232,7 @@ class PayloadJob:
         until = math.inf if self.attributes.timestamp > start else start + LATE_FILL_S
         budget = self._work.budget(len(times))
         interval = self._schedule.interval_ms / 1000
+        ends_at = start + times[-1] / 1000
         passed: dict[bytes, int] = {}
         for index, at_ms in enumerate(times, 1):
             if await self._ends_before(start + at_ms / 1000):
@@ -221,14 +240,14 @@ class PayloadJob:
             now = start + at_ms / 1000
             due = start + times[index] / 1000 if index < len(times) else now + interval
             fill_until = min(due - SEAL_SHARE * interval, until)
-            made = await self._flashblock(index, budget, now, fill_until, passed)
+            made = await self._flashblock(index, budget, now, fill_until, ends_at, passed)
             if made is None or self._ended.is_set():
                 return
             self._publish(made)
         self._end(Ending.COMPLETE)
 
     async def _flashblock(
-        self, index: int, budget: Budget, at: float, until: float, passed: dict[bytes, int]
+        self, index: int, budget: Budget, at: float, until: float, ends_at: float, passed: dict[bytes, int]
     ) -> Made | None:
         """The flashblock whose time it is; None if the job ended.
 
@@ -241,7 +260,7 @@ class PayloadJob:
             running = self._extension
             if running is None:
                 offers = self._queue.best(self._build.base_fee, self._build.nonce_of, passed)
-                work = self._in_thread(self._work.extend, index, offers, budget, until)
+                work = self._in_thread(self._work.extend, index, offers, budget, until, ends_at)
                 running = self._extension = asyncio.ensure_future(work)
             await asyncio.wait({running}, timeout=max(0.0, look_at - self._clock()))
             if running.done():
@@ -289,8 +308,23 @@ class PayloadJob:
             self._queue.pool.remove(tx_hash)
         for tx_hash in extension.set_aside:
             self._queue.pool.set_aside(tx_hash)
+        for cut in extension.cut:
+            is_given_up = self._queue.cut(cut, self.number)
+            self._observer.late(Fate.GIVEN_UP if is_given_up else Fate.PUT_OFF)
+        for tx_hash in extension.crowded:
+            self._queue.late.crowded(tx_hash, self.number)
         for refusal in extension.refusals:
             self._observer.refused(refusal)
+
+    def _settle_last(self, running: asyncio.Future[Extension]) -> None:
+        """The same, of what the thread was at when the job ended."""
+        if running.cancelled():
+            return
+        error = running.exception()
+        if error is None:
+            self._settle(running.result())
+        elif isinstance(error, Exception) and not isinstance(error, FlashctlError):
+            defects.caught("builder.payload", error, self._shown_id)
 
     def _publish(self, made: Made) -> None:
         """Make a seal the answer of getPayload and, unless the job has ended, publish its flashblock.
@@ -301,6 +335,8 @@ class PayloadJob:
         self._index = made.index
         if made.index > 0:
             self._filled.set()
+        for envelope in made.added:
+            self._queue.late.settled(envelope.hash)
         if not self._ended.is_set():
             self._observer.made(made)
 

@@ -6,7 +6,7 @@ import logging
 import time
 
 from flashctl.builder.budget import Refusal
-from flashctl.builder.job import Ending, JobObserver, Made
+from flashctl.builder.job import Ending, Fate, JobObserver, Made
 from flashctl.builder.publisher import Publisher
 from flashctl.core.arrivals import Arrivals
 from flashctl.core.hub import Prepared
@@ -33,6 +33,9 @@ class Observer(JobObserver):
         self._bytes = metrics.counter("flashblock_bytes", "Bytes of published flashblocks.")
         self._refused = metrics.counter(
             "transactions_left_out", "Transactions that did not fit a flashblock.", ["reason"]
+        )
+        self._late = metrics.counter(
+            "transactions_stopped", "Transactions stopped while they ran, by what became of them.", ["fate"]
         )
         self._ended = metrics.counter("payload_job_endings", "Payload jobs by how they ended.", ["reason"])
         self._missing = metrics.counter("missing_flashblocks", "Planned flashblocks that were never built.")
@@ -66,6 +69,9 @@ class Observer(JobObserver):
 
     def refused(self, refusal: Refusal) -> None:
         self._refused.labels(refusal.value).inc()
+
+    def late(self, fate: Fate) -> None:
+        self._late.labels(fate.value).inc()
 
     def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
         self.failed_in_a_row = self.failed_in_a_row + 1 if ending is Ending.FAILED else 0

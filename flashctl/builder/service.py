@@ -105,6 +105,7 @@ class Service:
         publisher = Publisher(self.hub, config.stream.dialect) if config.stream is not None else None
         self.arrivals = Arrivals()
         self.observer = Observer(self.metrics, publisher, self.arrivals)
+        self.queue.on_given_up(lambda tx_hash: self.arrivals.arrived((tx_hash,)))
         self.metrics.gauge("pool_transactions", "Transactions that wait.").set_function(
             lambda: len(self.queue)
         )

@@ -21,12 +21,14 @@ from typing import Final, Protocol
 
 from flashctl.builder.backend import BlockBuild
 from flashctl.builder.budget import BlockLimits, Budget, Refusal, TxCost
+from flashctl.builder.late import NOBODY_IS_LATE, Cut, LatePlan
+from flashctl.builder.pool_entries import nonce_of_envelope
 from flashctl.core import defects
 from flashctl.core.hub import Prepared
 from flashctl.errors import FlashctlError
 from flashctl.eth.transactions import DepositTx
 from flashctl.evm.halts import ExecutionTimeout
-from flashctl.evm.message import Deadline
+from flashctl.evm.message import Deadline, WorkDeadline
 from flashctl.evm.state import Account
 from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.op.execution import SealedBlock, TransactionRejected
@@ -47,6 +49,16 @@ _REASONS_OF_THE_BLOCK: Final = (Rejection.BLOCK_GAS, Rejection.DA_FOOTPRINT, Rej
 
 LONG_GAS: Final = 1_000_000
 """Before a transaction that may take so much (20 ms) the block is sealed: no flashblock waits for it."""
+
+LOST_SHARE: Final = 0.5
+"""Of a block's time, lost to transactions that came to no end: after so much no other one that may take long
+is tried in the block. The rest of the time is for those that certainly do not."""
+
+WHOLE_SHARE: Final = 0.5
+"""Of a block's time: what is left when a build begins so late says nothing about what a block can hold."""
+
+MAX_CROWDED: Final = 16
+"""Large transactions without room, told of one flashblock."""
 
 LEAST_FILL_S: Final = 0.005
 """Executing goes on for so long however late it is, or a busy machine would build empty blocks."""
@@ -92,7 +104,7 @@ class JobLimits:
     block_da_bytes: int | None = None
     block_bytes: int | None = None
     tx_time_s: float = 0.5
-    """Wall time of one transaction, after which it is dropped."""
+    """Processor time of one transaction, after which it makes way for others in this block."""
 
 
 class Offers(Protocol):
@@ -117,6 +129,10 @@ class Extension:
     """Of transactions that did not fit."""
     dropped: list[bytes] = field(default_factory=list)
     """Hashes of transactions that must not be tried again."""
+    cut: list[Cut] = field(default_factory=list)
+    """Transactions that were stopped before they came to an end."""
+    crowded: list[bytes] = field(default_factory=list)
+    """Hashes of some that are too large for what smaller ones left of the block so far."""
     set_aside: list[bytes] = field(default_factory=list)
     """Hashes of transactions that their senders' accounts do not allow now. A few hundred that pay well and
     cannot run would otherwise fill every flashblock with attempts."""
@@ -134,11 +150,15 @@ class BlockWork:
         write: Callable[[Made], Prepared | None],
         *,
         publishes: bool = True,
+        plan: LatePlan = NOBODY_IS_LATE,
+        block_time_s: float = 2.0,
+        interval_s: float = 0.2,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is executed yet.
 
         Args:
+            plan: What to do about transactions that earlier blocks could not hold.
             forced: Encoded transactions that the block begins with.
             write: The message of a flashblock; called only if `publishes`.
             clock: What `extend`'s `until` is told in, seconds.
@@ -150,6 +170,15 @@ class BlockWork:
         self._write = write
         self._publishes = publishes
         self._clock = clock
+        self._block_time_s = block_time_s
+        self._interval_s = interval_s
+        self._needs_s = plan.needs_s
+        self._first = plan.first
+        """Whose turn it is, until it has been tried."""
+        self._put_off = set(plan.put_off)
+        """Hashes of transactions that are not tried in this block, or not any more."""
+        self._lost_s = 0.0
+        """Processor time of transactions that came to no end."""
         self._changed: Mapping[int, Account | None] = {}
         self._added: list[TxEnvelope] = []
         """What was executed since the last flashblock."""
@@ -233,22 +262,32 @@ class BlockWork:
             flashblocks,
         )
 
-    def extend(self, index: int, offers: Offers, budget: Budget, until: float) -> Extension:
+    def extend(
+        self, index: int, offers: Offers, budget: Budget, until: float, ends_at: float = math.inf
+    ) -> Extension:
         """Execute what the pool offers and the budget of flashblock `index` allows, and seal it.
 
         Args:
             until: When to stop executing, on the clock.
+            ends_at: When the block's last flashblock is due, on the clock.
         """
         extension = Extension()
         until = max(until, self._clock() + LEAST_FILL_S)
+        if (first := self._first) is not None:
+            self._first = None
+            allowed_s = self._allowed_first(first, ends_at, extension)
+            if allowed_s and self._admits(first, budget.flashblocks, budget, extension):
+                _, is_taken = self._tried(first, index, extension, allowed_s, is_first=True)
+                if is_taken:
+                    return extension
         misfits = 0
         while misfits < MISFITS_IN_A_ROW and not self._stopped and (envelope := offers.next()) is not None:
             is_executed = False
-            if self._admits(envelope, index, budget, extension):
-                if envelope.tx.gas_limit >= LONG_GAS:
-                    self._ahead = self._seal(index)
-                is_executed = self._executes(envelope, extension)
-                if self._is_taken(envelope, is_executed=is_executed):
+            if self._is_wanted(envelope) and self._admits(
+                envelope, self._opened_at(envelope, index, budget), budget, extension
+            ):
+                is_executed, is_taken = self._tried(envelope, index, extension, self._limits.tx_time_s)
+                if is_taken:
                     return extension
             if is_executed:
                 misfits = 0
@@ -261,6 +300,43 @@ class BlockWork:
             extension.made = self.written(self._seal(index))
             self._added = []
         return extension
+
+    def _allowed_first(self, envelope: TxEnvelope, ends_at: float, extension: Extension) -> float:
+        """The processor time for the transaction whose turn it is: all that the block has. 0 if it is not the
+        next of its sender, or if less is left than was not enough before."""
+        if self._build.nonce_of(envelope.sender) != nonce_of_envelope(envelope):
+            return 0.0
+        left_s = min(ends_at - self._clock(), self._block_time_s)
+        if left_s > self._needs_s:
+            return max(left_s, self._limits.tx_time_s)
+        self._put_off.add(envelope.hash)
+        if left_s >= WHOLE_SHARE * self._block_time_s:
+            extension.cut.append(Cut(envelope.hash, self._needs_s, had_block=True, ran_out=False))
+        return 0.0
+
+    def _is_wanted(self, envelope: TxEnvelope) -> bool:
+        if envelope.tx.gas_limit >= LONG_GAS and self._lost_s >= LOST_SHARE * self._block_time_s:
+            return False
+        return envelope.hash not in self._put_off
+
+    def _opened_at(self, envelope: TxEnvelope, index: int, budget: Budget) -> int:
+        """The flashblock whose share of the limits counts for a transaction in flashblock `index`."""
+        return budget.flashblocks if budget.opens_too_late(envelope.tx.gas_limit, self._interval_s) else index
+
+    def _tried(
+        self,
+        envelope: TxEnvelope,
+        index: int,
+        extension: Extension,
+        allowed_s: float,
+        *,
+        is_first: bool = False,
+    ) -> tuple[bool, bool]:
+        """Whether a transaction is in the block now, and whether a flashblock went out meanwhile."""
+        if envelope.tx.gas_limit >= LONG_GAS:
+            self._ahead = self._seal(index)
+        is_executed = self._executes(envelope, extension, allowed_s, is_first=is_first)
+        return is_executed, self._is_taken(envelope, is_executed=is_executed)
 
     def _is_taken(self, envelope: TxEnvelope, *, is_executed: bool) -> bool:
         """Whether a flashblock went out while the transaction ran, which then begins the next one."""
@@ -280,10 +356,18 @@ class BlockWork:
         refusal = budget.refusal(index, self._build.usage, cost)
         if refusal is not None:
             extension.refusals.append(refusal)
+            if (
+                refusal is Refusal.GAS
+                and len(extension.crowded) < MAX_CROWDED
+                and budget.is_larger_than_a_step(cost.gas_limit)
+            ):
+                extension.crowded.append(envelope.hash)
         return refusal is None
 
-    def _executes(self, envelope: TxEnvelope, extension: Extension) -> bool:
-        self._running = deadline = Deadline(self._limits.tx_time_s)
+    def _executes(
+        self, envelope: TxEnvelope, extension: Extension, allowed_s: float, *, is_first: bool
+    ) -> bool:
+        self._running = deadline = WorkDeadline(allowed_s)
         if self._stopped:
             return False
         try:
@@ -293,10 +377,13 @@ class BlockWork:
             if error.reason not in _REASONS_OF_THE_BLOCK:
                 extension.set_aside.append(envelope.hash)
             return False
-        except ExecutionTimeout as error:
-            if not self._stopped:
-                _LOG.warning("dropped 0x%s: %s", envelope.hash.hex(), error)
-                extension.dropped.append(envelope.hash)
+        except ExecutionTimeout:
+            spent_s = deadline.spent_s()
+            self._lost_s += spent_s
+            self._put_off.add(envelope.hash)
+            is_whole = is_first and allowed_s >= WHOLE_SHARE * self._block_time_s
+            ran_out = spent_s >= allowed_s
+            extension.cut.append(Cut(envelope.hash, spent_s, had_block=is_whole, ran_out=ran_out))
             return False
         except Exception as error:
             if not self._build.is_whole:

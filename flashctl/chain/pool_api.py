@@ -81,6 +81,8 @@ class PoolApi:
         with self._arrivals.expect(tx_hash) as arrived:
             await self._add(params)
             receipt = await self._receipt(tx_hash, arrived, timeout_ms / 1000)
+        if receipt is None and (reason := self._pool.given_up(tx_hash)) is not None:
+            raise RpcError(Code.SERVER_ERROR, reason, to_hex(tx_hash))
         if receipt is None:
             raise RpcError(
                 CONFIRMATION_TIMEOUT,
@@ -143,6 +145,8 @@ class PoolApi:
                     # None: the block it was in was given up.
                     if found is not None:
                         return self._blocks.receipt(*found)
+                    if self._pool.given_up(tx_hash) is not None:
+                        return None
         except TimeoutError:
             # A head that jumped by many blocks does not name all that is in them.
             found = self._blocks.find(tx_hash)

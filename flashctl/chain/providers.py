@@ -48,6 +48,11 @@ class TransactionPool(Protocol):
         """A waiting transaction."""
         ...
 
+    def given_up(self, tx_hash: bytes) -> str | None:
+        """Why a transaction that was admitted waits no more though no block holds it; None if it was not
+        given up."""
+        ...
+
     def pending_nonce(self, address: bytes) -> int | None:
         """The nonce after an account's executable transactions; None if none of its waits."""
         ...

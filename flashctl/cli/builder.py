@@ -177,7 +177,9 @@ class Limits(NamedTuple):
     max_tx_time: Annotated[
         float,
         typer.Option(
-            "--builder.max-tx-time", metavar="SECONDS", help="A transaction that runs longer is dropped."
+            "--builder.max-tx-time",
+            metavar="SECONDS",
+            help="Processor time of a transaction; one that needs more waits for a block of its own.",
         ),
     ] = 0.5
     max_uncompressed_block_size: Annotated[

@@ -87,7 +87,7 @@ class CodeRejected(Halt):
 
 
 class ExecutionTimeout(TimedOut):
-    """The wall budget of a transaction or call is spent; the state is as it was before it began."""
+    """The time budget of a transaction or call is spent; the state is as it was before it began."""
 
     budget_s: float
     """What the caller allowed, in seconds."""

@@ -25,7 +25,7 @@ from flashctl.evm.code import CodeCache, TierPolicy, shared_cache
 from flashctl.evm.compiler import compile_trace
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.frame import Context, Exit, Frame
-from flashctl.evm.halts import ExecutionTimeout, Halt
+from flashctl.evm.halts import Halt
 from flashctl.evm.interpreter import interpret
 from flashctl.evm.message import BlockEnv, Deadline, Message, MessageResult, Status, TxEnv
 from flashctl.evm.state import JournaledState
@@ -188,7 +188,7 @@ def _run_until_exit(frame: Frame) -> int:
     traces, stack, memory, pc = frame.code.traces, frame.stack, frame.memory, frame.pc
     while True:
         if deadline is not None and perf_counter() > deadline.at:
-            raise ExecutionTimeout(deadline.budget_s)
+            deadline.check()
         for _ in TRACES_PER_TURN:
             pc = traces[pc](frame, stack, memory)
             if pc < 0:

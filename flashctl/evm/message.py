@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Final, NamedTuple
 
 from flashctl.evm.halts import ExecutionTimeout
 
-__all__ = ["BlockEnv", "Deadline", "Message", "MessageResult", "Status", "TxEnv", "no_block_hash"]
+__all__ = [
+    "BlockEnv",
+    "Deadline",
+    "Message",
+    "MessageResult",
+    "Status",
+    "TxEnv",
+    "WorkDeadline",
+    "no_block_hash",
+]
 
 
 def no_block_hash(number: int) -> int:
@@ -98,14 +107,54 @@ class Deadline:
         """`left_s` is what is left of the budget; None for all of it."""
         self.budget_s: Final = budget_s
         self.at = perf_counter() + (budget_s if left_s is None else left_s)
-        """On the `perf_counter` clock."""
+        """On the `perf_counter` clock; `check` may move it, so whoever has seen it pass asks `check`."""
 
     def expire(self) -> None:
         """Spend the rest of the budget at once; from any thread."""
         self.at = 0.0
 
-    def check(self, ahead_s: float = 0.0) -> None:
+    def check(self, ahead_s: float = 0.0, elsewhere_s: float = 0.0) -> None:
         """Raises ExecutionTimeout when the budget is spent, or will be `ahead_s` from now: for work that
-        cannot be interrupted and whose length is known."""
+        cannot be interrupted and whose length is known.
+
+        Args:
+            elsewhere_s: Processor time that another process has spent on this since the last check.
+        """
         if perf_counter() + ahead_s > self.at:
+            raise ExecutionTimeout(self.budget_s)
+
+
+class WorkDeadline(Deadline):
+    """A budget of processor time: of the thread that makes it, and of processes that compute for it.
+
+    What else a machine does is no reason to stop a transaction. Work takes at least its own time on the
+    wall, so until the wall budget has passed nobody asks for the processor time, which is a system call.
+    """
+
+    __slots__ = ("_begun", "_elsewhere_s", "_is_expired")
+
+    def __init__(self, budget_s: float) -> None:
+        super().__init__(budget_s)
+        self._begun = thread_time()
+        self._elsewhere_s = 0.0
+        self._is_expired = False
+
+    def spent_s(self) -> float:
+        """How much is gone; in the thread that made this."""
+        return thread_time() - self._begun + self._elsewhere_s
+
+    def expire(self) -> None:
+        self._is_expired = True
+        self.at = 0.0
+
+    def check(self, ahead_s: float = 0.0, elsewhere_s: float = 0.0) -> None:
+        self._elsewhere_s += elsewhere_s
+        if perf_counter() + ahead_s <= self.at:
+            return
+        left = self.budget_s - self.spent_s()
+        if left > ahead_s:
+            self.at = perf_counter() + left
+        # Looked at last: whoever expires this from another thread finds it done, or is found here.
+        if self._is_expired or left <= ahead_s:
+            self.at = 0.0
             raise ExecutionTimeout(self.budget_s)

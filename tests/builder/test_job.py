@@ -15,7 +15,15 @@ from support.chains import ask, memory_chain, transfer
 from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.budget import Refusal
-from flashctl.builder.job import Ending, ForcedTransactionFailed, JobLimits, JobObserver, Made, PayloadJob
+from flashctl.builder.job import (
+    Ending,
+    Fate,
+    ForcedTransactionFailed,
+    JobLimits,
+    JobObserver,
+    Made,
+    PayloadJob,
+)
 from flashctl.builder.pool import PoolRefusal, SenderState
 from flashctl.builder.publisher import flashblock_of
 from flashctl.builder.schedule import Schedule
@@ -38,6 +46,7 @@ class Recorder(JobObserver):
     flashblocks: list[Made] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
+    fates: list[Fate] = field(default_factory=list)
     on_made: Callable[[Made], None] | None = None
 
     def made(self, made: Made) -> None:
@@ -47,6 +56,9 @@ class Recorder(JobObserver):
 
     def refused(self, refusal: Refusal) -> None:
         self.refusals.append(refusal)
+
+    def late(self, fate: Fate) -> None:
+        self.fates.append(fate)
 
     def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
         self.endings.append(ending)
@@ -58,6 +70,10 @@ class Bench:
 
     chain: Chain = field(default_factory=memory_chain)
     recorder: Recorder = field(default_factory=Recorder)
+    schedule: Schedule = FAST
+    speed: float = 0.1
+    """Of the jobs' clock. It goes at a tenth of the real one's: on a busy machine, too, a flashblock has time
+    for its transactions."""
 
     def __post_init__(self) -> None:
         self.queue = TransactionQueue(self.chain)
@@ -71,22 +87,31 @@ class Bench:
         """A job that begins `left_s` before the end of its slot."""
         attributes = attributes or ask(self.chain)
         build = EmbeddedBackend(self.chain).build(self.chain.head, attributes)
-        # The chain's time stands still in 2023, so the clock is moved to the start of the slot. It goes at a
-        # tenth of its speed: on a busy machine, too, a flashblock has time for its transactions.
+        # The chain's time stands still in 2023, so the clock is moved to the start of the slot.
         start, begun = attributes.timestamp - left_s, time.monotonic()
         return PayloadJob(
             b"\x03" + bytes(7),
             build,
             attributes,
             self.queue,
-            FAST,
+            self.schedule,
             limits or JobLimits(),
             self.recorder,
-            clock=lambda: start + (time.monotonic() - begun) / 10,
+            clock=lambda: start + (time.monotonic() - begun) * self.speed,
         )
 
     def run(self, job: PayloadJob) -> None:
         asyncio.run(job.run())
+
+    def run_until(self, tx_hash: bytes, job: PayloadJob) -> None:
+        """As `run`, and getPayload as soon as a transaction is in the block."""
+
+        def fetch(made: Made) -> None:
+            if tx_hash in {envelope.hash for envelope in made.added}:
+                job.resolve()
+
+        self.recorder.on_made = fetch
+        self.run(job)
 
     def open(self, job: PayloadJob) -> SealedBlock:
         """Index 0 of a job, which goes no further."""
@@ -282,17 +307,103 @@ def test_a_late_request_has_fewer_flashblocks() -> None:
     assert [made.index for made in bench.recorder.flashblocks] == [0, 1, 2, 3]
 
 
-def test_a_transaction_that_runs_too_long_is_dropped_for_good() -> None:
+ENDLESS = b"\x5b\x5f\x56"
+"""JUMPDEST PUSH0 JUMP: runs until its gas is gone."""
+
+
+def test_a_transaction_that_runs_too_long_makes_way_and_is_tried_once_a_block() -> None:
     bench = Bench()
-    # JUMPDEST PUSH0 JUMP: runs until its gas is gone.
-    endless = transfer(0, to=None, data=b"\x5b\x5f\x56", gas_limit=25_000_000)
-    bench.queue.add(endless)
+    slow = transfer(0, to=None, data=ENDLESS, gas_limit=25_000_000)
+    bench.queue.add(slow)
     bench.queue.add(transfer(1))
     bench.run(bench.job(limits=JobLimits(tx_time_s=0.02)))
+    assert [len(made.sealed.envelopes) for made in bench.recorder.flashblocks][-1] == 2
+    assert bench.recorder.fates == [Fate.PUT_OFF]
+    assert bench.queue.get(slow.hash) is slow
+
+
+def test_a_slow_transaction_has_its_turn_with_all_the_time_of_a_block() -> None:
+    """...and what follows it in the nonces of its sender comes with it."""
+    bench = Bench()
+    slow, follower = transfer(0, to=None, data=ENDLESS, gas_limit=25_000_000), transfer(0, 1, tip=1)
+    bench.queue.add(slow)
+    bench.queue.add(follower)
+    bench.run(bench.job(limits=JobLimits(tx_time_s=0.02)))
+    # A schedule in which a block has time for it, however busy the machine.
+    bench.schedule = Schedule(block_time_ms=20_000, interval_ms=4_000)
+    bench.speed = 1.0
+    bench.run_until(slow.hash, bench.job(limits=JobLimits(tx_time_s=0.02), left_s=19.0))
     last = bench.recorder.flashblocks[-1].sealed
-    assert endless.hash not in {envelope.hash for envelope in last.envelopes}
-    assert len(last.envelopes) == 2
-    assert bench.queue.get(endless.hash) is None
+    assert slow.hash in {envelope.hash for envelope in last.envelopes}
+    assert len(bench.queue.late) == 0
+
+
+def test_what_a_whole_block_cannot_hold_is_given_up_and_its_sender_is_told_why() -> None:
+    bench = Bench()
+    slow = transfer(0, to=None, data=ENDLESS * 2_000, gas_limit=29_000_000)
+    bench.queue.add(slow)
+    told: list[bytes] = []
+    bench.queue.on_given_up(told.append)
+    limits = JobLimits(tx_time_s=0.005)
+    bench.run(bench.job(limits=limits))
+    assert told == []
+    # Time of the job's clock: the transaction may compute for 8 ms of it.
+    bench.schedule = Schedule(block_time_ms=12, interval_ms=4)
+    bench.run(bench.job(limits=limits, left_s=0.012))
+    assert told == [slow.hash] and bench.queue.get(slow.hash) is None
+    assert bench.recorder.fates == [Fate.PUT_OFF, Fate.GIVEN_UP]
+    with pytest.raises(PoolRefusal, match="execution takes more time than a block has"):
+        bench.queue.add(slow)
+
+
+def test_after_half_a_blocks_time_lost_only_short_transactions_are_tried() -> None:
+    bench = Bench()
+    slow = [transfer(n, to=None, data=ENDLESS, gas_limit=5_000_000, tip=10**10) for n in range(5)]
+    for envelope in (*slow, short := transfer(6, tip=1)):
+        bench.queue.add(envelope)
+    bench.schedule = Schedule(block_time_ms=20, interval_ms=4)
+    bench.run(bench.job(limits=JobLimits(tx_time_s=0.006), left_s=0.02))
+    assert len(bench.recorder.fates) <= 3
+    assert short.hash in {envelope.hash for envelope in bench.recorder.flashblocks[-1].sealed.envelopes}
+
+
+def test_a_large_transaction_begins_early_enough_to_be_in_the_block() -> None:
+    """Nearly all the gas of the block: in equal steps it would open with the last flashblock alone."""
+    bench = Bench()
+    large = transfer(0, gas_limit=58_000_000)
+    bench.queue.pool.add(large, 1, SenderState(0, 10**24), 0.0)
+    bench.run(bench.job(ask(bench.chain, gas_limit=60_000_000)))
+    assert next(made.index for made in bench.recorder.flashblocks if large in made.added) < 5
+
+
+def test_small_ones_that_fill_every_step_keep_a_large_one_out_for_a_few_blocks_only() -> None:
+    bench = Bench()
+    large = transfer(0, gas_limit=2_500_000, tip=1)
+    bench.queue.add(large)
+    found = []
+    for number in range(bench.chain.head.number + 1, bench.chain.head.number + 10):
+        plan = bench.queue.late_plan(number)
+        found.append(plan.first)
+        bench.queue.late.crowded(large.hash, number)
+    assert found.count(large) in (1, 2) and found[:5] == [None] * 5
+
+
+def test_one_that_small_ones_crowded_out_goes_first_when_its_turn_has_come() -> None:
+    bench = Bench()
+    large = transfer(0, gas_limit=3_000_000, tip=1)
+    small = [transfer(1, nonce, gas_limit=200_000) for nonce in range(25)]
+    for envelope in (large, *small):
+        bench.queue.add(envelope)
+    attributes = ask(bench.chain, gas_limit=5_000_000)
+    bench.run(bench.job(attributes))
+    assert large not in [envelope for made in bench.recorder.flashblocks[:3] for envelope in made.added]
+    bench = Bench()
+    for envelope in (large, *small):
+        bench.queue.add(envelope)
+    bench.queue.late.crowded(large.hash, bench.chain.head.number - 8)
+    bench.run(bench.job(attributes))
+    added = [envelope for made in bench.recorder.flashblocks[1:] for envelope in made.added]
+    assert added[0] is large and small[0] in added
 
 
 def test_nonce_chains_flow_through_the_flashblocks_in_order_of_tip() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from flashctl.core.side_process import SideProcesses
 from flashctl.evm.halts import ExecutionTimeout
-from flashctl.evm.message import Deadline
+from flashctl.evm.message import Deadline, WorkDeadline
 from flashctl.evm.precompiles import PrecompileError, apart
 from flashctl.evm.precompiles.blake2f import BLAKE2F
 from flashctl.evm.precompiles.contract import unbounded
@@ -61,7 +62,7 @@ def test_other_threads_run_meanwhile(side: SideProcesses) -> None:
     """Each look of the waiting thread is a moment in which the lock was free."""
     looks = 0
 
-    def look(ahead_s: float = 0.0) -> None:
+    def look(ahead_s: float = 0.0, elsewhere_s: float = 0.0) -> None:
         nonlocal looks
         looks += 1
 
@@ -80,6 +81,30 @@ def test_without_a_side_process_what_would_end_too_late_is_not_begun() -> None:
     pytest.importorskip("blake2b")
     with pytest.raises(ExecutionTimeout):
         BLAKE2F.run_within(blake2f_input(2**32 - 1), 2**32 - 1, Deadline(0.05).check)
+
+
+def test_a_budget_of_work_counts_what_was_computed_elsewhere_and_not_what_others_did(
+    side: SideProcesses,
+) -> None:
+    deadline = WorkDeadline(0.05)
+    time.sleep(0.1)
+    deadline.check()
+    with pytest.raises(ExecutionTimeout):
+        BLAKE2F.run_within(blake2f_input(2**32 - 1), 2**32 - 1, deadline.check)
+    assert deadline.spent_s() >= 0.05
+    # Of calls too short for a look meanwhile, the sum.
+    deadline = WorkDeadline(0.2)
+    with pytest.raises(ExecutionTimeout):
+        for _ in range(20_000):
+            BLAKE2F.run_within(blake2f_input(60_000), 60_000, deadline.check)
+
+
+def test_a_budget_of_work_is_over_when_somebody_ends_it() -> None:
+    deadline = WorkDeadline(60.0)
+    threading.Thread(target=deadline.expire).start()
+    with pytest.raises(ExecutionTimeout):
+        while True:
+            deadline.check()
 
 
 def test_a_process_that_dies_costs_nothing_but_time(side: SideProcesses) -> None:

@@ -138,6 +138,9 @@ class ListPool:
     def get(self, tx_hash: bytes) -> TxEnvelope | None:
         return self.waiting.get(tx_hash)
 
+    def given_up(self, tx_hash: bytes) -> str | None:
+        return None
+
     def pending_nonce(self, address: bytes) -> int | None:
         nonces = [envelope.tx.nonce for envelope in self.waiting.values() if envelope.sender == address]  # type: ignore[union-attr]
         return max(nonces) + 1 if nonces else None

@@ -18,8 +18,9 @@ DEAR_GAS: Final = 50_000
 and back costs 0.1."""
 
 RunApart: TypeAlias = Callable[[Callable[[bytes], bytes], bytes, Callable[..., object]], bytes]
-"""`run(compute, data, check)`: `compute(data)` elsewhere, calling `check` every few milliseconds; raises what
-`compute` or `check` raises. `compute` is a function of a module, found by its name there."""
+"""`run(compute, data, check)`: `compute(data)` elsewhere, calling `check(elsewhere_s=...)` every few
+milliseconds, with the processor time spent there since the last time; raises what `compute` or `check`
+raises. `compute` is a function of a module, found by its name there."""
 
 _runner: RunApart | None = None
 

@@ -38,11 +38,11 @@ class PrecompileUnavailable(FlashctlError):
 
 
 Check = Callable[..., object]
-"""`check(ahead_s=0.0)` raises when the wall budget of whoever called is spent, or will be `ahead_s` from
-now."""
+"""`check(ahead_s=0.0, elsewhere_s=0.0)` raises when the budget of whoever called is spent, or will be
+`ahead_s` from now; `elsewhere_s` of processor time were spent by another process since the last check."""
 
 
-def unbounded(ahead_s: float = 0.0) -> None:
+def unbounded(ahead_s: float = 0.0, elsewhere_s: float = 0.0) -> None:
     """The check of an execution that has no budget."""
 
 
