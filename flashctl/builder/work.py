@@ -54,7 +54,7 @@ LOST_SHARE: Final = 0.5
 """Of a block's time, lost to transactions that came to no end: after so much no other one that may take long
 is tried in the block. The rest of the time is for those that certainly do not."""
 
-WHOLE_SHARE: Final = 0.5
+WHOLE_SHARE: Final = 0.6
 """Of a block's time: what is left when a build begins so late says nothing about what a block can hold."""
 
 MAX_CROWDED: Final = 16

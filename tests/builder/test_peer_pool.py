@@ -45,7 +45,9 @@ def test_a_builder_that_starts_takes_over_what_the_fallback_holds_and_then_what_
                 late = transfer(2)
                 await send(fallback, late.raw)
                 await until(lambda: late.hash in builder.queue)
-                assert builder.peer_pool is not None and builder.peer_pool.taken == 14
+                taking = builder.peer_pool
+                assert taking is not None
+                await until(lambda: taking.taken == 14)
 
     scenario(body)
 
