@@ -37,9 +37,6 @@ from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["Pool", "PoolCursor", "PoolLimits", "PoolRefusal", "PooledTx", "SenderState"]
 
-PRICE_BUMP_PERCENT: Final = 10
-"""How much more a replacement must pay, in both fee fields: the default of op-geth and op-reth."""
-
 MAX_EXPIRED: Final = 200
 """Transactions dropped by one look for old ones, so that none holds up a block."""
 
@@ -188,7 +185,7 @@ class Pool:
         self._now = now
         tx = PooledTx.of(envelope, cost, self._arrivals + 1, now)
         if (previous := account.at(nonce)) is not None:
-            _check_replacement(previous, tx)
+            _check_replacement(previous, tx, self._limits.price_bump_percent)
         is_executable = nonce <= account.end and nonce not in account.queued
         if is_executable:
             self._make_room(account, tx)
@@ -496,7 +493,7 @@ def _missing_funds(cost: int, balance: int, queued: int) -> str | None:
     return None
 
 
-def _check_replacement(old: PooledTx, new: PooledTx) -> None:
+def _check_replacement(old: PooledTx, new: PooledTx, bump_percent: int) -> None:
     for before, after in ((old.fee_cap, new.fee_cap), (old.tip_cap, new.tip_cap)):
-        if after * 100 < before * (100 + PRICE_BUMP_PERCENT):
+        if after * 100 < before * (100 + bump_percent):
             raise PoolRefusal("replacement transaction underpriced")

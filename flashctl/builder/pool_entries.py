@@ -42,6 +42,9 @@ class PoolLimits:
     queued_lifetime_s: float = 600
     """Of a transaction behind a gap. What arrives out of order is in order within seconds."""
 
+    price_bump_percent: int = 10
+    """How much more a replacement must pay, in both fee fields: the default of op-geth and op-reth."""
+
 
 @dataclass(frozen=True, slots=True)
 class SenderState:

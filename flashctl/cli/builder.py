@@ -168,11 +168,42 @@ class Limits(NamedTuple):
     """What the pool holds, a block takes, and calls are executed by."""
 
     max_transactions: Annotated[
-        int, typer.Option("--txpool.max-transactions", min=1, help="In the pool.")
+        int,
+        typer.Option(
+            "--txpool.max-transactions",
+            "--txpool.globalslots",
+            "--txpool.pending-max-count",
+            min=1,
+            help="In the pool, in slots of 8 KiB.",
+        ),
     ] = 10_000
     max_account_slots: Annotated[
         int, typer.Option("--txpool.max-account-slots", min=1, help="In the pool, of one sender.")
     ] = 1_024
+    global_queue: Annotated[
+        int,
+        typer.Option(
+            "--txpool.globalqueue",
+            "--txpool.queued-max-count",
+            min=0,
+            help="Slots for transactions behind a gap of nonces.",
+        ),
+    ] = 1_024
+    account_queue: Annotated[
+        int, typer.Option("--txpool.accountqueue", min=0, help="The same, of one sender.")
+    ] = 64
+    queue_lifetime: Annotated[
+        str,
+        typer.Option(
+            "--txpool.lifetime", metavar="DURATION", help="After which those are dropped: 30s, 10m, 3h."
+        ),
+    ] = "10m"
+    price_bump: Annotated[
+        int,
+        typer.Option(
+            "--txpool.pricebump", min=0, metavar="PERCENT", help="How much more a replacement must pay."
+        ),
+    ] = 10
     min_tip: Annotated[int, typer.Option("--txpool.minimal-priority-fee", min=0, metavar="WEI")] = 0
     max_tx_time: Annotated[
         float,
@@ -217,6 +248,7 @@ def builder(
     from flashctl.builder.pool import PoolLimits
     from flashctl.builder.schedule import Schedule
     from flashctl.builder.service import run
+    from flashctl.core.duration import parse_duration
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
 
     match parts.flashblocks_dialect:
@@ -253,7 +285,14 @@ def builder(
         ),
         stream=stream if parts.flashblocks else None,
         metrics=_endpoint(listen.metrics),
-        pool=PoolLimits(limits.max_transactions, limits.max_account_slots),
+        pool=PoolLimits(
+            limits.max_transactions,
+            limits.max_account_slots,
+            queued=limits.global_queue,
+            queued_per_sender=limits.account_queue,
+            queued_lifetime_s=parse_duration(limits.queue_lifetime),
+            price_bump_percent=limits.price_bump,
+        ),
         sync_rpc=chain.sync_rpc,
         reads_peer_pool=not chain.disable_tx_pool_gossip,
         sequencer=chain.sequencer,

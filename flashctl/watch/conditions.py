@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from flashctl.core.duration import parse_duration
 from flashctl.errors import UsageError
 from flashctl.eth.hexdata import MAX_HEIGHT, parse_number
 from flashctl.eth.keccak import keccak256
@@ -17,21 +18,7 @@ from flashctl.watch.events import EVENT_NAMES, WatchEvent
 
 __all__ = ["Condition", "StopRule", "parse_condition", "parse_duration", "parse_speed"]
 
-_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h)?\Z")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _BLOCK: Final = re.compile(r"(>=|<=|>|<|=)?\s*(0|[1-9][0-9]{0,18}|0x[0-9a-fA-F]{1,15})\Z")
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of `30s`, `500ms`, `10m`, `1h` or a plain number of seconds.
-
-    Raises:
-        UsageError: For anything else.
-    """
-    match = _DURATION.match(text.strip())
-    if match is None:
-        raise UsageError(f"{text!r} is not a duration", hint="write 500ms, 30s, 10m or 1h")
-    return float(match.group(1)) * _UNITS[match.group(2)]
 
 
 def parse_speed(text: str) -> float:

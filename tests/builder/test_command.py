@@ -10,6 +10,7 @@ import pytest
 from support.builders import builder_config
 
 from flashctl.builder.config import BuilderConfig
+from flashctl.builder.pool import PoolLimits
 from flashctl.builder.service import Service
 from flashctl.chain.genesis import devnet_genesis
 from flashctl.cli.app import main
@@ -31,6 +32,7 @@ def ports() -> list[str]:
         (["--payload-version", "256"], ExitCode.USAGE, "is not a byte"),
         (["--builder.max-tx-time", "0"], ExitCode.USAGE, "must be positive"),
         (["--sync-rpc", "ftp://peer"], ExitCode.USAGE, "ftp"),
+        (["--txpool.lifetime", "soon"], ExitCode.USAGE, "'soon' is not a duration"),
         (["--genesis", "{folder}/absent.json"], ExitCode.IO, "absent.json"),
         (["--genesis", "{folder}/text.json"], ExitCode.DATA, "text.json"),
         (["--authrpc.jwtsecret", "{folder}/text.json"], ExitCode.USAGE, "JWT key"),
@@ -55,6 +57,28 @@ def test_bad_settings_are_one_line(
     assert words in error
     assert "Traceback" not in error
     assert len([line for line in error.splitlines() if line.startswith("flashctl: error:")]) == 1
+
+
+def test_the_pools_limits_have_the_names_of_geth_and_reth(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[BuilderConfig] = []
+
+    def run(config: BuilderConfig, ready_fd: int | None) -> ExitCode:
+        configs.append(config)
+        return ExitCode.OK
+
+    monkeypatch.setattr("flashctl.builder.service.run", run)
+    geth = ["--txpool.globalslots", "500", "--txpool.globalqueue", "50", "--txpool.accountqueue", "5"]
+    assert main(["builder", *geth, "--txpool.lifetime", "3h0m0s", "--txpool.pricebump", "20"]) == ExitCode.OK
+    reth = ["--txpool.pending-max-count", "500", "--txpool.queued-max-count", "50"]
+    assert main(["builder", *reth, "--txpool.lifetime", "10800", "--rollup.disable-tx-pool-gossip"]) == 0
+    assert main(["builder"]) == ExitCode.OK
+    first, second, default = (config.pool for config in configs)
+    assert first == PoolLimits(
+        500, queued=50, queued_per_sender=5, queued_lifetime_s=10_800, price_bump_percent=20
+    )
+    assert second == PoolLimits(500, queued=50, queued_lifetime_s=10_800)
+    assert default == PoolLimits()
+    assert [config.reads_peer_pool for config in configs] == [True, False, True]
 
 
 def keep_chain_of_another_genesis(folder: Path) -> None:

@@ -90,6 +90,13 @@ def test_skipping_a_sender_skips_what_depends_on_it() -> None:
     assert cursor.next() is None
 
 
+def test_how_much_more_a_replacement_pays_is_a_setting() -> None:
+    pool = filled(transfer(ALICE, tip=100, fee=1_000), limits=PoolLimits(price_bump_percent=50))
+    with pytest.raises(PoolRefusal, match="replacement transaction underpriced"):
+        pool.add(transfer(ALICE, tip=149, fee=1_500), 1, RICH, 0.0)
+    pool.add(transfer(ALICE, tip=150, fee=1_500), 1, RICH, 0.0)
+
+
 def test_a_replacement_pays_ten_percent_more_in_both_fees() -> None:
     old = transfer(ALICE, tip=100, fee=1_000)
     pool = filled(old)

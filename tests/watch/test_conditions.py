@@ -80,8 +80,10 @@ def test_fail_on_an_event(monkeypatch: pytest.MonkeyPatch, recording: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30s", 30), ("500ms", 0.5), ("10m", 600), ("1h", 3600), ("2", 2), ("1.5s", 1.5)]
-)
+    ("text", "seconds"),
+    [("30s", 30), ("500ms", 0.5), ("10m", 600), ("1h", 3600), ("2", 2), ("1.5s", 1.5), ("1d", 86_400),
+     ("1m30s", 90), ("3h0m0s", 10_800)],
+)  # fmt: skip
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
