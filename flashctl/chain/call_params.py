@@ -99,6 +99,7 @@ def call_request(fields: object, *, base_fee: int, chain_id: int) -> CallRequest
         to=_bytes(fields, "to", _ADDRESS),
         gas=_quantity(fields, "gas"),
         gas_price=_gas_price(fields, base_fee),
+        fee_cap=_quantity(fields, "maxFeePerGas") or 0,
         value=_quantity(fields, "value") or 0,
         data=data,
         access_list=_entries(fields, "accessList", _access_entry) or (),

@@ -120,16 +120,22 @@ _message: Final[Callable[[tuple[int, int | None, int, bytes, int, bool]], Messag
 times a transaction."""
 
 
+_TOO_LOW: Final = "intrinsic gas too low"
+
+
 class IntrinsicGasError(DataError):
     """The gas limit does not cover the transaction's price before it does anything, or exceeds the cap."""
 
     gas_limit: int
     needed: int
+    is_intrinsic: bool
+    """Whether it is the price of the transaction as such, not of its data or another bound."""
 
     def __init__(self, what: str, gas_limit: int, needed: int) -> None:
         super().__init__(f"{what}: gas limit {gas_limit}, needed {needed}")
         self.gas_limit = gas_limit
         self.needed = needed
+        self.is_intrinsic = what == _TOO_LOW
 
 
 def intrinsic_gas(params: TxParams) -> int:
@@ -203,7 +209,7 @@ def check_gas_limit(params: TxParams, rules: EvmRules) -> tuple[int, int]:
     tokens = _tokens(params.data)
     needed = _intrinsic_gas(params, tokens)
     if needed > limit:
-        raise IntrinsicGasError("intrinsic gas too low", limit, needed)
+        raise IntrinsicGasError(_TOO_LOW, limit, needed)
     floor = TX_BASE + FLOOR_TOKEN * tokens if rules.has_calldata_floor else 0
     if floor > limit:
         raise IntrinsicGasError("calldata floor not covered", limit, floor)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from flashctl.errors import Failed
+from flashctl.eth.addresses import checksum_address
 from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.eth.transactions import AccessListEntry, Authorization
 from flashctl.evm.code import CodeCache
@@ -101,6 +102,9 @@ class CallRequest:
 
     blob_hashes: tuple[bytes, ...] = ()
 
+    fee_cap: int = 0
+    """The most in wei per gas, which the sender must have the funds for; zero for the price itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
@@ -145,6 +149,10 @@ class ExecutionReverted(ExecutionFailed):
 
 class ExecutionHalted(ExecutionFailed):
     """The EVM gave up: out of gas, an invalid opcode, a wrong jump, or no funds to begin with."""
+
+
+class GasTooLow(ExecutionHalted):
+    """The gas does not cover what the transaction costs before its first instruction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,11 +291,16 @@ def estimate_gas(
         except ExecutionHalted:
             return None
 
-    if _is_plain_transfer(ground, request) and highest >= _TRANSFER_GAS:
+    if _is_plain_transfer(ground, request):
         outcome = trial(_TRANSFER_GAS)
         if outcome is not None and outcome.succeeded:
             return _TRANSFER_GAS
-    outcome = _run(ground, request, highest, deadline)
+    try:
+        outcome = _run(ground, request, highest, deadline)
+    except GasTooLow:
+        raise _exceeds_allowance(highest) from None
+    except ExecutionHalted as error:
+        raise ExecutionHalted(f"failed with {highest} gas: {error}") from None
     if not outcome.succeeded:
         _raise_failure(outcome, highest)
     return _bisect(trial, outcome, highest)
@@ -380,9 +393,11 @@ def _execute(
     sender = int.from_bytes(request.sender, "big")
     balance = state.get_account(sender).balance
     cost = gas * request.gas_price
-    if balance < cost + request.value:
+    wanted = gas * _fee_cap(request) + request.value
+    if balance < wanted:
         raise ExecutionHalted(
-            f"insufficient funds for gas * price + value: have {balance}, want {cost + request.value}"
+            f"insufficient funds for gas * price + value: address {checksum_address(request.sender)} "
+            f"have {balance} want {wanted}"
         )
     if cost:
         state.add_balance(sender, -cost)
@@ -390,7 +405,11 @@ def _execute(
     try:
         return run_transaction(state, ground.env, ground.rules, params, deadline=deadline, codes=codes)
     except IntrinsicGasError as error:
-        raise ExecutionHalted(str(error)) from None
+        raise (GasTooLow if error.is_intrinsic else ExecutionHalted)(str(error)) from None
+
+
+def _fee_cap(request: CallRequest) -> int:
+    return max(request.fee_cap, request.gas_price)
 
 
 def _parameters(request: CallRequest, sender: int, gas: int) -> TxParams:
@@ -421,15 +440,21 @@ def _result(outcome: ExecutionOutcome) -> CallResult:
 
 
 def _gas_allowance(ground: Ground, request: CallRequest, gas_cap: int) -> int:
-    """The most gas that the transaction could have: asked for, allowed by block and fork, affordable."""
-    bounds = [gas_cap, ground.context.gas_limit if request.gas is None else request.gas]
+    """The most gas that the transaction could have: asked for, allowed by block and fork, affordable.
+
+    A `gas` that no transaction can do with is not meant as a limit, and who has nothing left beside the value
+    can pay for none: both as in geth.
+    """
+    asked = request.gas if request.gas is not None and request.gas >= _TRANSFER_GAS else None
+    bounds = [gas_cap, ground.context.gas_limit if asked is None else asked]
     if ground.rules.transaction_gas_cap is not None:
         bounds.append(ground.rules.transaction_gas_cap)
-    if request.gas_price:
+    fee_cap = _fee_cap(request)
+    if fee_cap:
         balance = ground.state.get_account(int.from_bytes(request.sender, "big")).balance
-        if balance < request.value:
+        if balance <= request.value:
             raise ExecutionHalted("insufficient funds for transfer")
-        bounds.append((balance - request.value) // request.gas_price)
+        bounds.append((balance - request.value) // fee_cap)
     return min(bounds)
 
 
@@ -443,8 +468,12 @@ def _is_plain_transfer(ground: Ground, request: CallRequest) -> bool:
 
 def _raise_failure(outcome: ExecutionOutcome, gas: int) -> None:
     if outcome.halt_reason == "out of gas":
-        raise ExecutionHalted(f"gas required exceeds allowance ({gas})")
+        raise _exceeds_allowance(gas)
     _result(outcome).require_success()
+
+
+def _exceeds_allowance(gas: int) -> ExecutionHalted:
+    return ExecutionHalted(f"gas required exceeds allowance ({gas})")
 
 
 def _touched(ground: Ground, request: CallRequest) -> tuple[AccessListEntry, ...]:

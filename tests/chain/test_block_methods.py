@@ -20,12 +20,12 @@ CALL = {"from": ALICE, "to": to_hex(PROBE_AT), "data": to_hex(encode_call(PROBE,
 BLOCKLESS = {
     "debug_getRawTransaction", "debug_traceTransaction", "eth_accounts", "eth_baseFee", "eth_blobBaseFee",
     "eth_blockNumber", "eth_capabilities", "eth_chainId", "eth_fillTransaction", "eth_gasPrice",
-    "eth_getFilterChanges", "eth_getFilterLogs", "eth_getRawTransactionByHash", "eth_getTransactionByHash",
-    "eth_getTransactionReceipt", "eth_maxPriorityFeePerGas", "eth_newBlockFilter",
-    "eth_newPendingTransactionFilter", "eth_sendRawTransaction", "eth_sendRawTransactionSync", "eth_subscribe",
-    "eth_syncing", "eth_uninstallFilter", "eth_unsubscribe", "net_listening", "net_peerCount", "net_version",
-    "txpool_content", "txpool_contentFrom", "txpool_inspect", "txpool_status", "web3_clientVersion",
-    "web3_sha3",
+    "eth_getFilterChanges", "eth_getFilterLogs", "eth_getRawTransactionByHash",
+    "eth_getTransactionByHash", "eth_getTransactionReceipt", "eth_maxPriorityFeePerGas",
+    "eth_newBlockFilter", "eth_newPendingTransactionFilter", "eth_sendRawTransaction",
+    "eth_sendRawTransactionSync", "eth_subscribe", "eth_syncing", "eth_uninstallFilter",
+    "eth_unsubscribe", "net_listening", "net_peerCount", "net_version", "txpool_content",
+    "txpool_contentFrom", "txpool_inspect", "txpool_status", "web3_clientVersion", "web3_sha3",
 }  # fmt: skip
 
 

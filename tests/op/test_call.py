@@ -180,6 +180,23 @@ class TestEstimate:
         with pytest.raises(ExecutionHalted, match=r"allowance \(16777216\)"):
             estimate(LOOP, config=KARST)
 
+    def test_poor_senders_and_impossible_limits_are_answered_in_geths_words(self) -> None:
+        """Wallets take them apart: https://github.com/ethereum-optimism/op-geth, eth/gasestimator."""
+        poor = {"gas_price": 10, "fee_cap": 20}
+        for balance, value in ((0, 0), (5, 5), (4, 5)):
+            with pytest.raises(ExecutionHalted, match=r"^insufficient funds for transfer$"):
+                estimate(b"", balance=balance, value=value, **poor)
+        # Measured by the cap that is offered, not by the price that is paid.
+        with pytest.raises(ExecutionHalted, match=r"^gas required exceeds allowance \(20000\)$"):
+            estimate(b"", balance=400_000, **poor)
+        with pytest.raises(ExecutionHalted, match=r"^gas required exceeds allowance \(20000\)$"):
+            estimate(STORE_ONE, balance=400_000, **poor)
+        text = r"^failed with \d+ gas: insufficient funds for gas \* price \+ value: address 0x\w{40}"
+        with pytest.raises(ExecutionHalted, match=text + " have 1 want 2$"):
+            estimate(STORE_ONE, balance=1, value=2)
+        assert estimate(b"", gas=5) == estimate(b"", gas=0) == estimate(b"", gas=20_999) == 21_000
+        assert estimate(STORE_ONE, gas=20_999) == estimate(STORE_ONE)
+
 
 class TestAccessList:
     def test_slots_of_the_called_contract(self) -> None:
