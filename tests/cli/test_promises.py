@@ -3,19 +3,25 @@ codes; and that all of them can run beside each other as they come."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
+import time
 import tomllib
-from collections.abc import Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from support.certificates import self_signed
 from support.role_process import RoleProcess, free_port, get, role_process
 
-from flashctl.core.jwt import create_secret
+from flashctl.core.jwt import bearer, create_secret, parse_secret
 from flashctl.devnet.config import Ports
 from tests.cli.test_inputs import flashctl
 
@@ -97,18 +103,84 @@ def wait_for_handlers(service: RoleProcess) -> None:
         assert service.process.poll() is None, service.said()
 
 
-@pytest.mark.parametrize("role", ["builder", "boost"])
-def test_a_new_jwt_secret_is_in_force_after_sighup(role: str, tmp_path: Path) -> None:
-    secret = tmp_path / "jwt.hex"
-    with role_process(tmp_path, *started(role, tmp_path, 0)) as service:
-        service.wait_ready()
-        secret.write_text("22" * 32)
-        service.process.send_signal(signal.SIGHUP)
-        service.wait_for("reloaded")
-        secret.write_text("no secret")
-        service.process.send_signal(signal.SIGHUP)
-        service.wait_for("what was in force stays")
-        assert service.end() == 0
+OLD, NEW = "11" * 32, "22" * 32
+
+
+def status_with(port: int, secret: str) -> int:
+    """What a port says to a caller who signs with a secret."""
+    token = bearer(parse_secret(secret), time.time()).decode()
+    headers = {"Content-Type": "application/json", "Authorization": token}
+    body = b'{"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}'
+    request = urllib.request.Request(f"http://127.0.0.1:{port}", body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            return 200 if "result" in json.loads(reply.read()) else 0
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def reload(service: RoleProcess, times: int) -> None:
+    """SIGHUP, and wait until it has worked for the `times`th time."""
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: service.said().count("core.service: reloaded") == times, service)
+
+
+def until(condition: Callable[[], bool], service: RoleProcess) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline and service.process.poll() is None, service.said()
+        time.sleep(0.02)
+
+
+def test_a_new_jwt_secret_is_in_force_after_sighup(tmp_path: Path) -> None:
+    """Whoever checks tokens takes the new one alone; boost, which signs too, calls its engines with it."""
+    engine, front = tmp_path / "engine.hex", tmp_path / "front.hex"
+    port, door = free_port(), free_port()
+    engine.write_text(OLD)
+    front.write_text(OLD)
+    builder_flags = ("builder", "--http.port", "0", "--flashblocks.port", "0", "--workers", "0",
+                     "--authrpc.port", f"{port}", "--authrpc.jwtsecret", str(engine))  # fmt: skip
+    boost_flags = ("boost", "--rpc-port", f"{door}", "--debug-server-port", "0", "--no-flashblocks",
+                   "--l2-jwt-path", str(engine), "--rpc-jwt-path", str(front),
+                   "--l2-url", f"http://127.0.0.1:{port}", "--builder-url", NOBODY)  # fmt: skip
+    with role_process(tmp_path, *builder_flags) as builder, role_process(tmp_path, *boost_flags) as boost:
+        builder.wait_ready()
+        boost.wait_ready()
+        assert status_with(port, OLD) == status_with(door, OLD) == 200
+        engine.write_text(NEW)
+        assert status_with(port, OLD) == 200, "not before it is told"
+        reload(builder, 1)
+        assert (status_with(port, NEW), status_with(port, OLD)) == (200, 401)
+        assert status_with(door, OLD) != 200, "boost still signs with the old one"
+        front.write_text(NEW)
+        reload(boost, 1)
+        assert (status_with(door, NEW), status_with(door, OLD)) == (200, 401)
+        engine.write_text("no secret")
+        reload(builder, 2)
+        assert "what was in force stays" in builder.said()
+        assert status_with(port, NEW) == 200
+        assert (builder.end(), boost.end()) == (0, 0)
+
+
+def test_a_new_certificate_is_shown_after_sighup(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    address = ("127.0.0.1", free_port())
+    arguments = ("proxy", "--upstream-ws", f"ws://{NOBODY}", "--metrics-addr", "127.0.0.1:0",
+                 "--listen-addr", f"127.0.0.1:{address[1]}",
+                 "--tls-cert", str(certificate), "--tls-key", str(key))  # fmt: skip
+    with role_process(tmp_path, *arguments) as proxy:
+        proxy.wait_ready()
+        first = ssl.get_server_certificate(address)
+        assert first == certificate.read_text()
+        self_signed(tmp_path)
+        reload(proxy, 1)
+        second = ssl.get_server_certificate(address)
+        assert second == certificate.read_text() != first
+        certificate.write_text("none")
+        reload(proxy, 2)
+        assert "what was in force stays" in proxy.said()
+        assert ssl.get_server_certificate(address) == second
+        assert proxy.end() == 0
 
 
 def test_the_log_level_of_a_profile_is_read_again(tmp_path: Path) -> None:
