@@ -234,14 +234,12 @@ class PendingApi:
     ) -> Any:
         """Traces of some transactions of a block, in order."""
         config = trace_config(options, index=1)
-        view = self._overlay.view
-        assert view is not None  # `block` is of this view: nothing was awaited since
         envelopes = block.envelopes[:end]
         job = TraceBlockJob(
             self._setting(block), block.parent_timestamp, envelopes, first, config.options, is_single
         )
         seconds = trace_seconds(config, self._calls.timeout_s)
-        return await self._calls.execute(view.before(block), job, timeout_s=seconds)
+        return await self._calls.execute(block.before, job, timeout_s=seconds)
 
     def _setting(self, block: PendingBlock) -> Setting:
         """Chain and block, the same object for all flashblocks of a block."""

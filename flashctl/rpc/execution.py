@@ -72,6 +72,8 @@ class PendingBlock:
     """Transaction hash to index."""
     changes: StateDiff
     """What this block changed so far."""
+    before: PendingState
+    """The state it began on."""
     state: PendingState
     """The state after it."""
 
@@ -123,7 +125,7 @@ def open_block(
     totals = WireDiff(transactions=(), gas_used=0)
     context = block_context(base)
     return PendingBlock(
-        payload_id, config, context, parent_timestamp, -1, totals, (), (), {}, NO_CHANGES, state
+        payload_id, config, context, parent_timestamp, -1, totals, (), (), {}, NO_CHANGES, state, state
     )
 
 

@@ -1,8 +1,8 @@
 """The moving part: feeds the overlay from the stream and the node, and tells subscribers what became pending.
 
 One worker owns the overlay. Streams and the follower of the head put their findings into its queue; it takes
-them in, executes in a thread of its own so that the event loop goes on answering, and fetches what the
-execution lacked. Everybody else reads `overlay.view`, which is replaced whole.
+them in, executes and settles in a thread of its own so that the event loop goes on answering, and fetches
+what the execution lacked. Everybody else reads `overlay.view`, which is replaced whole.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from flashctl.core import defects
 from flashctl.core.reorder import Reorder
@@ -38,6 +39,8 @@ from flashctl.rpc.overlay import Overlay, Update
 from flashctl.rpc.state import CanonicalBlock
 
 __all__ = ["Follower", "StreamCounts"]
+
+_T = TypeVar("_T")
 
 _LOG = logging.getLogger(__name__)
 
@@ -183,23 +186,26 @@ class Follower:
     async def work(self) -> None:
         """Apply inputs to the overlay, for ever."""
         while True:
+            first: _Input = _Arrived()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._silence_check_s):
-                    self._apply(await self._inputs.get())
+                    first = await self._inputs.get()
+            await self._apply(first)
             while not self._inputs.empty():
-                self._apply(self._inputs.get_nowait())
+                await self._apply(self._inputs.get_nowait())
             if not self.is_fresh and not self.overlay.is_empty:
                 fields = {"after_s": self._stale_after_s}
                 _LOG.warning("stream is silent: pending means latest", extra=fields)
                 self.overlay.expire()
             await self._execute()
 
-    def _apply(self, item: _Input) -> None:
+    async def _apply(self, item: _Input) -> None:
         match item:
             case _Streamed(events):
                 self.overlay.follow(events)
             case _Heads(blocks):
-                self.overlay.confirm(blocks)
+                # It hashes all receipts and copies what is known of the state: tens of milliseconds.
+                await self._in_thread(partial(self.overlay.confirm, blocks))
             case _Arrived():
                 pass
 
@@ -207,7 +213,7 @@ class Follower:
         """Execute as far as the state that is here allows, and have the rest fetched; nothing is waited
         for."""
         overlay = self.overlay
-        missing = await asyncio.get_running_loop().run_in_executor(self._thread, overlay.step)
+        missing = await self._in_thread(overlay.step)
         for update in overlay.take_updates():
             for callback in self._on_update:
                 try:
@@ -218,6 +224,9 @@ class Follower:
             self.fetcher.want(overlay.canonical, missing)
             if hopeless := overlay.hopeless():
                 self.fetcher.want_touched(overlay.canonical, hopeless)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _arrived(self) -> None:
         """State has come: there is something to do even without an input."""

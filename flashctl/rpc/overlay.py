@@ -76,11 +76,6 @@ class PendingView:
         """The block that the tag `pending` means."""
         return self.blocks[-1]
 
-    def before(self, block: PendingBlock) -> PendingState:
-        """The state that one of the blocks began on."""
-        index = self.blocks.index(block)
-        return self.blocks[index - 1].state if index else PendingState(self.canonical)
-
     def find(self, transaction_hash: bytes) -> tuple[PendingBlock, int] | None:
         """The block and index of a preconfirmed transaction."""
         for block in reversed(self.blocks):
@@ -304,8 +299,8 @@ class Overlay:
         for held in self._held:
             if held.block is None:
                 break
-            state = state.apply(held.block.changes)
-            held.block = replace(held.block, state=state)
+            before, state = state, state.apply(held.block.changes)
+            held.block = replace(held.block, before=before, state=state)
 
     # --- execution ---
 

@@ -116,7 +116,7 @@ class CanonicalState:
         fresh = CanonicalState(block, self.codes if len(self.codes) <= MAX_CACHED_CODES else None)
         if block.parent_hash == self.block.hash:
             fresh.hashes |= {
-                number: known for number, known in self.hashes.items() if number > block.number - 256
+                number: known for number, known in dict(self.hashes).items() if number > block.number - 256
             }
         return fresh
 
@@ -131,12 +131,13 @@ class CanonicalState:
     def advanced(self, block: CanonicalBlock, diff: StateDiff) -> CanonicalState:
         """The state after `block`, a child of this one's block that made exactly the changes of `diff`."""
         following = self.restarted(block)
-        size = len(self.accounts) + sum(map(len, self.storage.values()))
+        accounts, storage = dict(self.accounts), dict(self.storage)  # others go on writing into these
+        size = len(accounts) + sum(map(len, storage.values()))
         if size > MAX_CACHED_ENTRIES or following.codes is not self.codes:
             return following  # accounts without their codes would be wrong, not just forgotten
         following.size = size
-        following.accounts = {**self.accounts, **diff.accounts}
-        following.storage = {address: dict(slots) for address, slots in self.storage.items()}
+        following.accounts = accounts | diff.accounts
+        following.storage = {address: dict(slots) for address, slots in storage.items()}
         for address in _emptied(diff):
             following.storage.pop(address, None)
         for address, slots in diff.storage.items():

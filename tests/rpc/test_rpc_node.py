@@ -4,8 +4,10 @@ things break."""
 from __future__ import annotations
 
 import asyncio
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from typing import Any
 
 import brotli
@@ -17,7 +19,9 @@ from support.stream_lab import signed, word
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.wire import encode
 from flashctl.eth.hexdata import to_hex
+from flashctl.evm.state import NO_CHANGES
 from flashctl.op.envelope import TxEnvelope
+from flashctl.rpc.state import CanonicalBlock, CanonicalState
 
 ZERO_HASH = "0x" + "00" * 32
 
@@ -193,6 +197,51 @@ def test_logs_over_sealed_and_pending_blocks() -> None:
         assert await numbers(fromBlock="pending", toBlock="pending", topics=[None, to_hex(word(0))]) == []
 
     run(scenario)
+
+
+def test_blocks_are_settled_beside_the_event_loop() -> None:
+    async def scenario(made: Bench) -> None:
+        settle, threads = made.node.overlay.confirm, []
+
+        def confirm(blocks: Sequence[CanonicalBlock]) -> None:
+            threads.append(threading.current_thread())
+            settle(blocks)
+
+        made.node.overlay.confirm = confirm  # type: ignore[method-assign]
+        block = probe_block(made)
+        await made.stream(block)
+        await made.seal(block)
+        assert threads and threading.current_thread() not in threads
+        assert await made.call("eth_getBalance", to_hex(TARGET), "pending") == "0x5"
+
+    run(scenario)
+
+
+def test_what_is_known_is_carried_forward_while_others_add_to_it() -> None:
+    first = CanonicalBlock(1, b"\1" * 32, bytes(32), 0, bytes(32), ())
+    known, done = CanonicalState(first), threading.Event()
+    for address in range(5_000):
+        known.add_account(address, None, b"")
+        known.add_slot(address, 0, 1)
+
+    def add() -> None:
+        for address in range(5_000, 200_000):
+            if done.is_set():
+                return
+            known.add_slot(address, 0, 1)
+            known.hashes[-address] = bytes(32)
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    try:
+        for number in range(2, 22):
+            following = known.advanced(
+                CanonicalBlock(number, b"\2" * 32, first.hash, 0, bytes(32), ()), NO_CHANGES
+            )
+            assert following.storage[4_999] == {0: 1}
+    finally:
+        done.set()
+        adding.join()
 
 
 def test_sending_goes_to_the_sequencer_and_counts_for_the_next_nonce() -> None:
