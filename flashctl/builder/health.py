@@ -1,7 +1,7 @@
 """What a builder says about itself on /healthz and /readyz.
 
 Not ready: blocks beyond the head wait for ancestors that are missing, so what it would build upon is old.
-Degraded: the payload before failed, or a defect was caught lately (`core.defects`).
+Degraded: the payload before failed.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ transaction or payload ends, so that it costs that and nothing else.
         defects.caught("rpc.overlay", error)
 
 Logged once per cause with its traceback (later ones at debug level), counted in
-`flashctl_defects_total{where=…}` of every role's /metrics, and shown in its /healthz for REMEMBERED_S as
-degraded. Errors that a boundary expects (`FlashctlError`, a closed connection) are not defects: it handles
-them before.
+`flashctl_defects_total{where=…}` of every role's /metrics, and told in the text of its /healthz for
+REMEMBERED_S; the status stays (`core.service.with_defects`). Errors that a boundary expects (`FlashctlError`,
+a closed connection) are not defects: it handles them before.
 
 One registry for the process, like `logging`: boundaries are everywhere, and none of them should have to be
 handed an object for the case that ought not to happen.

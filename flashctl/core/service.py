@@ -337,12 +337,17 @@ class Health:
 
 
 def with_defects(health: Health) -> Health:
-    """`health`, degraded by a recent defect."""
+    """`health` with a recent defect in its text; the status stays what the role says of its work.
+
+    A leader election polls these pages: a defect that cost one message is to be read, not to move the chain
+    to another machine. One that keeps a role from its work shows in that: payloads that fail, a builder
+    without a block, a stream that is silent, pending state that is not followed.
+    """
     told = defects.recent()
     if not told:
         return health
     detail = f"{health.detail}; {told}" if health.detail else told
-    return replace(health, detail=detail, degraded=True)
+    return replace(health, detail=detail)
 
 
 def status_pages(metrics: Metrics, health: Callable[[], Health]) -> dict[str, Callable[[], tuple[int, str]]]:

@@ -212,7 +212,7 @@ class Proxy:
                 return HttpResponse(200)
             case "/healthz":
                 health = with_defects(Health(True))
-                return HttpResponse.text(206, f"{health.detail}\n") if health.degraded else HttpResponse(200)
+                return HttpResponse.text(200, f"{health.detail}\n") if health.detail else HttpResponse(200)
             case "/readyz":
                 return self._readiness()
             case _:

@@ -9,7 +9,7 @@ import pytest
 
 from flashctl.core import defects
 from flashctl.core.metrics import Metrics
-from flashctl.core.service import Health, Lifecycle, with_defects
+from flashctl.core.service import Health, Lifecycle, status_pages, with_defects
 from flashctl.errors import UnavailableError
 
 
@@ -28,8 +28,24 @@ def test_a_defect_is_told_once_counted_and_shown(caplog: pytest.LogCaptureFixtur
     assert len(caplog.records) == 1 and caplog.records[0].exc_info is not None
     assert b'flashctl_defects_total{where="test.boundary"} 3.0' in Metrics("any").render()
     health = with_defects(Health(True, "behind"))
-    assert health.degraded and health.detail.startswith("behind; defect in test.boundary: IndexError at ")
+    assert health.detail.startswith("behind; defect in test.boundary: IndexError at ")
     assert "secret" not in health.detail
+
+
+@pytest.mark.parametrize(
+    "health", [Health(True), Health(True, "behind", degraded=True), Health(False, "syncing")], ids=str
+)
+def test_a_defect_is_told_and_changes_no_status(health: Health) -> None:
+    def answers() -> list[tuple[int, str]]:
+        pages = status_pages(Metrics("any"), lambda: health)
+        return [pages[path]() for path in ("/healthz", "/readyz", "/livez")]
+
+    before = answers()
+    fail("any")
+    after = answers()
+    assert [status for status, _ in after] == [status for status, _ in before]
+    assert ["defect in test.boundary" in body for _, body in after] == [True, True, False]
+    assert with_defects(health).degraded is health.degraded
 
 
 def test_kept_work_is_begun_again_after_a_defect() -> None:
