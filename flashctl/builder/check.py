@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flashctl.builder.config import BuilderConfig
-from flashctl.chain.genesis import DEVNET_CHAIN_ID, load_genesis
+from flashctl.chain.genesis import DEVNET_CHAIN_ID, load_genesis, require_executable
 from flashctl.core.jwt import load_secret
 from flashctl.core.listening import check_ports
 from flashctl.core.probes import Chains, probe_peer, run_probes
@@ -21,7 +21,9 @@ def check(config: BuilderConfig) -> ExitCode:
     genesis = config.genesis
     if genesis is None and config.datadir is not None and (config.datadir / "genesis.json").exists():
         genesis = config.datadir / "genesis.json"
-    chain_id = DEVNET_CHAIN_ID if genesis is None else load_genesis(genesis).config.chain_id
+    chain_id = DEVNET_CHAIN_ID
+    if genesis is not None:
+        chain_id = require_executable(load_genesis(genesis)).config.chain_id
     chains = Chains({"this builder": chain_id})
     if config.jwt_secret is not None and config.jwt_secret.exists():
         load_secret(config.jwt_secret)

@@ -92,8 +92,9 @@ class BuilderConfig:
     max_block_bytes: int | None = None
     """Uncompressed bytes of a block's transactions."""
 
-    min_tip: int = 0
-    """Wei per gas below which the pool refuses a transaction."""
+    min_tip: int = 1
+    """Wei per gas below which the pool refuses a transaction; 1 is the price limit of op-geth's pool, so that
+    what the fallback takes is taken here, and no more."""
 
     def __post_init__(self) -> None:
         check_keep_states(self.keep_states)

@@ -40,14 +40,17 @@ class MinerApi:
     async def _set_max_da_size(self, params: list[Any]) -> bool:
         tx_bytes = _number(required(params, 0, "maxTxSize"))
         block_bytes = _number(required(params, 1, "maxBlockSize"))
-        self._limits = replace(self._limits, tx_da_bytes=tx_bytes or None, block_da_bytes=block_bytes or None)
-        _LOG.info("data limits changed", extra={"per_tx": tx_bytes, "per_block": block_bytes})
+        limits = replace(self._limits, tx_da_bytes=tx_bytes or None, block_da_bytes=block_bytes or None)
+        if limits != self._limits:  # op-batcher says it every few seconds
+            self._limits = limits
+            _LOG.info("data limits changed", extra={"per_tx": tx_bytes, "per_block": block_bytes})
         return True
 
     async def _set_gas_limit(self, params: list[Any]) -> bool:
         gas = _number(required(params, 0, "gasLimit"))
-        self._limits = replace(self._limits, gas=gas or None)
-        _LOG.info("gas limit of payloads changed", extra={"gas": gas})
+        if (gas or None) != self._limits.gas:
+            self._limits = replace(self._limits, gas=gas or None)
+            _LOG.info("gas limit of payloads changed", extra={"gas": gas})
         return True
 
 

@@ -35,7 +35,7 @@ from flashctl.chain.call_runner import CallLimits, call_runner
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.dear_calls import compute_dear_calls_apart
 from flashctl.chain.eth_api import EthApi
-from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis
+from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis, require_executable
 from flashctl.chain.providers import PendingBlock
 from flashctl.chain.store import StoreError
 from flashctl.core import defects
@@ -96,7 +96,8 @@ class Service:
         """
         self.config = config
         self._secret = _jwt_secret(config)
-        self.chain = Chain.open(_genesis(config), config.datadir, keep_states=config.keep_states)
+        genesis = require_executable(_genesis(config))
+        self.chain = Chain.open(genesis, config.datadir, keep_states=config.keep_states)
         self.metrics = Metrics("flashctl_builder")
         self.queue = TransactionQueue(
             self.chain, config.pool, min_tip=config.min_tip, being_built=self._state_being_built

@@ -45,7 +45,7 @@ from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.evm.state import Account, StateDiff
 from flashctl.evm.world import World
 from flashctl.op.config import ChainConfig, parse_schedule
-from flashctl.op.forks import OpFork
+from flashctl.op.forks import OpFork, rules_for
 
 __all__ = [
     "DEVNET_CHAIN_ID",
@@ -56,6 +56,7 @@ __all__ = [
     "genesis_config",
     "load_genesis",
     "read_genesis",
+    "require_executable",
 ]
 
 DEVNET_CHAIN_ID: Final = 901
@@ -127,6 +128,16 @@ def load_genesis(path: Path, config: ChainConfig | None = None) -> Genesis:
         InvalidChainConfig: If its `config` section makes no sense.
     """
     return build_genesis(read_genesis(path), config)
+
+
+def require_executable(genesis: Genesis) -> Genesis:
+    """`genesis`, for whoever executes the blocks after it.
+
+    Raises:
+        UnsupportedFork: If they are of a fork that is not executed.
+    """
+    rules_for(genesis.config.fork_at(genesis.block.header.timestamp + 1))
+    return genesis
 
 
 def genesis_config(genesis: Mapping[str, Any]) -> ChainConfig:

@@ -204,7 +204,15 @@ class Limits(NamedTuple):
             "--txpool.pricebump", min=0, metavar="PERCENT", help="How much more a replacement must pay."
         ),
     ] = 10
-    min_tip: Annotated[int, typer.Option("--txpool.minimal-priority-fee", min=0, metavar="WEI")] = 0
+    min_tip: Annotated[
+        int,
+        typer.Option(
+            "--txpool.minimal-priority-fee",
+            min=0,
+            metavar="WEI",
+            help="Per gas; who offers less is refused. The same as the fallback's (op-geth: 1).",
+        ),
+    ] = 1
     max_tx_time: Annotated[
         float,
         typer.Option(

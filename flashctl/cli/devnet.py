@@ -123,11 +123,11 @@ def devnet(
     if common.check_only:
         from dataclasses import astuple
 
-        from flashctl.chain.genesis import load_genesis
+        from flashctl.chain.genesis import load_genesis, require_executable
         from flashctl.core.listening import check_ports
 
         if genesis is not None:
-            load_genesis(genesis)
+            require_executable(load_genesis(genesis))
         check_ports(*((host, port) for port in astuple(ports)))
         return ExitCode.OK
     return run(config, common.ready_fd)

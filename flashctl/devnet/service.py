@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, read_genesis
+from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, read_genesis, require_executable
 from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jwt import create_secret, load_secret
@@ -118,7 +118,7 @@ class _Devnet:
             if layout.genesis.exists():
                 return self._kept_genesis(given)
             chosen = self._own_genesis() if given is None else given
-            genesis = build_genesis(chosen)
+            genesis = require_executable(build_genesis(chosen))
             layout.genesis.write_text(json.dumps(chosen, indent=1))
         except OSError as error:
             raise IoError(f"{layout.folder}: {error.strerror}") from None
@@ -131,7 +131,7 @@ class _Devnet:
                 f"{self._layout.folder} holds a chain of another genesis than {self._config.genesis}",
                 hint="choose another --datadir, or leave --genesis out to go on with that chain",
             )
-        return build_genesis(kept)
+        return require_executable(build_genesis(kept))
 
     def _own_genesis(self) -> dict[str, Any]:
         genesis = devnet_genesis(timestamp=int(time.time()), gas_limit=self._config.gas_limit)

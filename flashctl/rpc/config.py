@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
 from flashctl.core.stream import check_stream_url
 from flashctl.errors import UsageError
 from flashctl.op.config import ChainConfig
+from flashctl.op.forks import rules_for
 from flashctl.op.registry import chain_by_name
 
 __all__ = ["RpcConfig", "chain_config"]
@@ -75,11 +77,17 @@ def chain_config(name: str | None, genesis: Path | None) -> ChainConfig | None:
     Raises:
         UsageError: If both are given, or nothing has that name.
         IoError, InvalidGenesis, InvalidChainConfig: If the file cannot be read or is no genesis.
+        UnsupportedFork: If the chain's blocks of today are of a fork that is not executed.
     """
     if name is not None and genesis is not None:
         raise UsageError("--chain and --genesis both name the rules", hint="give one of them")
-    if name is not None:
-        return chain_by_name(name)
-    if genesis is None:
+    if name is None and genesis is None:
         return None
-    return genesis_config(read_genesis(genesis))
+    if name is not None:
+        config = chain_by_name(name)
+    else:
+        assert genesis is not None
+        config = genesis_config(read_genesis(genesis))
+    # What is executed is the block after the newest; a chain's past does not matter here.
+    rules_for(config.fork_at(int(time.time())))
+    return config

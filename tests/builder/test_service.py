@@ -216,6 +216,34 @@ def test_raw_transactions_go_to_the_sequencer_and_into_the_pool(tmp_path: Path) 
     scenario(body)
 
 
+def test_a_change_of_limits_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """op-batcher sends them every few seconds."""
+
+    async def body() -> None:
+        async with driven(now_config(tmp_path)) as (_, driver):
+            for sizes in ([0, 0], [0, 250], [0, 250], ["0x0", "0xfa"], [0, 0]):
+                await driver.engine.call("miner_setMaxDASize", sizes)
+            for gas in (0, 1000, 1000):
+                await driver.engine.call("miner_setGasLimit", [hex(gas)])
+
+    with caplog.at_level("INFO", "flashctl.builder"):
+        scenario(body)
+    told = [record.message for record in caplog.records if "changed" in record.message]
+    assert told == ["data limits changed", "data limits changed", "gas limit of payloads changed"]
+
+
+def test_the_pool_takes_what_op_geths_takes(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with driven(now_config(tmp_path)) as (service, _):
+            client = rpc_client(service)
+            with pytest.raises(RpcError, match="underpriced: gas tip cap 0, minimum needed 1"):
+                await client.call("eth_sendRawTransaction", [to_hex(transfer(0, tip=0).raw)])
+            assert await client.call("eth_sendRawTransaction", [to_hex(transfer(0, tip=1).raw)])
+            await client.close()
+
+    scenario(body)
+
+
 def test_operators_limit_data_at_run_time(tmp_path: Path) -> None:
     async def body() -> None:
         async with driven(now_config(tmp_path)) as (service, driver):
