@@ -1,4 +1,4 @@
-"""`eth_subscribe` of a chain: newHeads, logs, newPendingTransactions.
+"""`eth_subscribe` of a chain: newHeads, logs, newPendingTransactions, syncing.
 
 Head changes may be announced from any thread (a builder imports outside the event loop); they are carried
 to the loop once and handed to all subscribers there, a little in each of its turns: a thousand subscribers
@@ -58,6 +58,7 @@ class Subscriptions:
         """Add the kinds to a table of methods."""
         methods.register_subscription("eth", "newHeads", self.new_heads)
         methods.register_subscription("eth", "logs", self.logs)
+        methods.register_subscription("eth", "syncing", self.syncing)
         if self._pool is not None:
             methods.register_subscription("eth", "newPendingTransactions", self.pending_transactions)
 
@@ -84,6 +85,10 @@ class Subscriptions:
             self._logs.pop(subscription, None)
 
         subscription.on_close(forget)
+
+    async def syncing(self, params: list[Any], subscription: Subscription) -> None:
+        """Told once that it does not, as eth_syncing is: there is no state in which this chain would."""
+        subscription.notify(False)
 
     async def pending_transactions(self, params: list[Any], subscription: Subscription) -> None:
         """Hashes, or with a first parameter of true whole transactions."""

@@ -58,7 +58,8 @@ def devnet(
     gas_limit: Annotated[int, typer.Option(metavar="GAS", help="Of every block.")] = 60_000_000,
     min_base_fee: Annotated[int, typer.Option(min=0, metavar="WEI", help="Floor under the base fee.")] = 0,
     host: Annotated[str, typer.Option(help="Address that every port listens on.")] = "127.0.0.1",
-    rpc_port: Annotated[int, _port("JSON-RPC with preconfirmed pending state.")] = 8545,
+    rpc_port: Annotated[int, _port("JSON-RPC, preconfirmed state as latest.")] = 8545,
+    rpc_sealed_port: Annotated[int, _port("JSON-RPC that shows nothing before it is sealed.")] = 8546,
     proxy_port: Annotated[int, _port("Flashblocks stream for any number of clients.")] = 8547,
     boost_stream_port: Annotated[int, _port("Flashblocks that boost accepted.")] = 1112,
     boost_engine_port: Annotated[int, _port("Engine API that the sequencer drives.")] = 8081,
@@ -89,6 +90,7 @@ def devnet(
 
     ports = Ports(
         rpc=rpc_port,
+        rpc_sealed=rpc_sealed_port,
         proxy=proxy_port,
         boost_stream=boost_stream_port,
         boost_engine=boost_engine_port,

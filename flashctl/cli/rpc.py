@@ -9,6 +9,7 @@ import typer
 
 from flashctl.cli.options import Common, command, new_app
 from flashctl.errors import ExitCode, UsageError
+from flashctl.rpc.showing import Latest
 
 __all__ = ["app"]
 
@@ -86,6 +87,19 @@ class Listeners(NamedTuple):
             "--http.corsdomain", metavar="ORIGIN,…", help="Whose web pages may call; * for all, default none."
         ),
     ] = None
+    latest: Annotated[
+        Latest,
+        typer.Option(
+            help="What latest, the block number and calls without a block mean: the sealed block, as on "
+            "Base's nodes, or the newest preconfirmed one, for tools that know nothing of preconfirmations."
+        ),
+    ] = Latest.SEALED
+    sealed_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="A second port, which shows nothing before it is sealed; 0 takes any."
+        ),
+    ] = None
     metrics_addr: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="A status page beside the one on the JSON-RPC port."),
@@ -158,12 +172,7 @@ class Sending(NamedTuple):
         bool,
         typer.Option(help="Count what waits in the node's pool, or was just sent, in the pending nonce."),
     ] = True
-    latest_nonce_is_pending: Annotated[
-        bool,
-        typer.Option(
-            help="Answer the latest nonce with the pending one, for tools that sign with it (cast)."
-        ),
-    ] = False
+    latest_nonce_is_pending: Annotated[bool | None, typer.Option(hidden=True)] = None
     pool_wait_ms: Annotated[
         int,
         typer.Option(
@@ -200,6 +209,11 @@ def rpc(
         raise UsageError("no flashblocks stream", hint="--flashblocks-url ws://HOST:PORT, or --profile NAME")
     if not sources.upstream_rpc:
         raise UsageError("no canonical node", hint="--upstream-rpc http://HOST:PORT, or --profile NAME")
+    if sending.latest_nonce_is_pending is not None:
+        raise UsageError(
+            "--latest-nonce-is-pending is gone: a latest nonce ahead of the latest state helped nobody",
+            hint="--latest preconfirmed, where nonce, state, number and logs are of one block",
+        )
     from flashctl.core.addresses import parse_host_port
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
     from flashctl.rpc.config import RpcConfig, chain_config
@@ -217,6 +231,8 @@ def rpc(
         port=listen.http_port,
         namespaces=parse_namespaces(listen.http_api),
         cors=parse_origins(listen.http_corsdomain),
+        latest=listen.latest,
+        sealed_port=listen.sealed_port,
         chain=chain_config(sources.chain, sources.genesis),
         max_depth=overlay.max_pending_blocks_depth,
         stale_after_s=overlay.stale_after_ms / 1000,
@@ -228,7 +244,6 @@ def rpc(
         workers=calls.workers,
         calls_at_once=calls.calls_at_once,
         nonce_includes_pool=sending.pending_nonce_includes_pool,
-        latest_nonce_is_pending=sending.latest_nonce_is_pending,
         pool_wait_s=sending.pool_wait_ms / 1000,
         metrics_host=metrics_host,
         metrics_port=metrics_port,

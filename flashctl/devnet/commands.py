@@ -133,7 +133,8 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
         "--workers", str(config.workers),
         *_FOR_DEVELOPERS,
         "--genesis", str(layout.genesis),
-        "--latest-nonce-is-pending",
+        "--latest", "preconfirmed",
+        "--sealed-port", str(ports.rpc_sealed),
     ]  # fmt: skip
     commands = {"builder": builder, "fallback": fallback, "boost": boost, "proxy": proxy, "rpc": rpc}
     return {name: [*arguments, *common] for name, arguments in commands.items()}

@@ -18,6 +18,7 @@ class Ports:
     """One TCP port per surface; 0 takes any free one."""
 
     rpc: int = 8545
+    rpc_sealed: int = 8546
     proxy: int = 8547
     boost_stream: int = 1112
     boost_engine: int = 8081

@@ -210,8 +210,15 @@ class _Devnet:
     def _endpoints(self) -> dict[str, Endpoint]:
         ports: Ports = self._ports
         return {
-            "rpc": Endpoint("rpc", self._url("http", ports.rpc), "JSON-RPC, preconfirmed state is `pending`"),
+            "rpc": Endpoint(
+                "rpc", self._url("http", ports.rpc), "JSON-RPC, preconfirmed is `latest`: for all tools"
+            ),
             "rpc_ws": Endpoint("rpc ws", self._url("ws", ports.rpc), "the same with subscriptions"),
+            "rpc_sealed": Endpoint(
+                "rpc sealed",
+                self._url("http", ports.rpc_sealed),
+                "JSON-RPC, nothing before it is sealed: for indexers",
+            ),
             "stream": Endpoint("stream", self._url("ws", ports.proxy, "/ws"), "flashblocks, from the proxy"),
             "boost_stream": Endpoint(
                 "boost stream", self._url("ws", ports.boost_stream), "flashblocks that boost accepted"

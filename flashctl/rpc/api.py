@@ -35,6 +35,7 @@ from flashctl.rpc.naming import Naming
 from flashctl.rpc.node import Node
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.pending_calls import PendingCalls
+from flashctl.rpc.showing import Showing
 from flashctl.rpc.state import StateView
 from flashctl.rpc.views import (
     pending_header,
@@ -58,6 +59,7 @@ class PendingApi:
         arrivals: Arrivals,
         next_nonce: Callable[[bytes, int], int],
         options: RpcConfig,
+        showing: Showing,
     ) -> None:
         """`next_nonce` tells the nonce of an account after what it has sent, given the one it has."""
         self._overlay = overlay
@@ -67,7 +69,8 @@ class PendingApi:
         self._arrivals = arrivals
         self._next_nonce = next_nonce
         self._options = options
-        self._naming = Naming(overlay)
+        self._showing = showing
+        self._naming = Naming(overlay, showing)
         self._dispatch = BlockDispatch(self._naming, latest)
         self._blocks = BlockAnswers(overlay, node)
         self._settings: ByIdentity[BlockContext, list[Setting]] = ByIdentity(lambda _: [])
@@ -88,6 +91,8 @@ class PendingApi:
                 yield name, self._dispatch.handler(name, served.get(name))
         yield "eth_getTransactionCount", self.nonce
         yield "eth_getLogs", self.logs
+        if self._showing.as_latest:
+            yield "eth_blockNumber", self.block_number
 
     def _served(self) -> Iterator[tuple[str, Served]]:
         yield "eth_getBalance", self.balance
@@ -101,6 +106,12 @@ class PendingApi:
         yield "debug_traceBlockByNumber", self.trace_block
         yield "debug_traceBlockByHash", self.trace_block
 
+    async def block_number(self, params: list[Any]) -> Any:
+        view = self._overlay.view
+        return (
+            await self._latest.call("eth_blockNumber", []) if view is None else quantity(view.latest.number)
+        )
+
     # --- transactions ---
 
     async def transaction(self, params: list[Any]) -> Any:
@@ -108,11 +119,11 @@ class PendingApi:
         if found is not None:
             return pending_transaction_json(*found)
         answer = await self._node.client.call("eth_getTransactionByHash", params)
-        if isinstance(answer, dict) and answer.get("blockNumber") is not None:
+        if not self._showing.by_name or (isinstance(answer, dict) and answer.get("blockNumber") is not None):
             return answer
         # In a mempool, says the node; but it may have been preconfirmed meanwhile, or just now been sealed.
         with self._arrivals.expect(wanted) as event:
-            found = self._preconfirmed(wanted) or self._overlay.recent(wanted)
+            found = self._shown_lately(wanted)
             if found is None and answer is not None and await wait_for(event, self._options.pool_wait_s):
                 found = self._preconfirmed(wanted)
         return answer if found is None else pending_transaction_json(*found)
@@ -121,7 +132,7 @@ class PendingApi:
         found = self._preconfirmed(wanted := hash_param(params, 0))
         if found is None:
             answer = await self._node.client.call(method, params)
-            found = self._overlay.recent(wanted) if answer in (None, "0x") else None
+            found = self._shown_lately(wanted) if answer in (None, "0x") else None
             if found is None:
                 return answer
         block, index = found
@@ -138,12 +149,18 @@ class PendingApi:
         answer = await self._node.client.call("eth_getTransactionReceipt", [to_hex(transaction_hash)])
         if isinstance(answer, dict):
             return answer
-        found = self._preconfirmed(transaction_hash) or self._overlay.recent(transaction_hash)
+        found = self._shown_lately(transaction_hash)
         return None if found is None else pending_receipt_json(*found)
 
     def _preconfirmed(self, transaction_hash: bytes) -> tuple[PendingBlock, int] | None:
-        view = self._overlay.view
+        view = self._overlay.view if self._showing.by_name else None
         return None if view is None else view.find(transaction_hash)
+
+    def _shown_lately(self, transaction_hash: bytes) -> tuple[PendingBlock, int] | None:
+        """A preconfirmed transaction, or one that was before its block was settled."""
+        if not self._showing.by_name:
+            return None
+        return self._preconfirmed(transaction_hash) or self._overlay.recent(transaction_hash)
 
     # --- state ---
 
@@ -158,11 +175,17 @@ class PendingApi:
         """
         address = address_param(params, 0)
         ref = BLOCK_METHODS["eth_getTransactionCount"].ref(params)
-        if ref is not Tag.PENDING and not (ref is Tag.LATEST and self._options.latest_nonce_is_pending):
+        if ref is not Tag.PENDING:
             block = self._naming.streamed(ref)
-            if block is None:
-                raise PassOn
-            return quantity((await self._calls.account(block, _int(address))).nonce)
+            if block is not None:
+                return quantity((await self._calls.account(block, _int(address))).nonce)
+            if self._naming.is_latest(ref):
+                return await self._latest.call("eth_getTransactionCount", params)
+            raise PassOn
+        return quantity(await self.pending_nonce(address))
+
+    async def pending_nonce(self, address: bytes) -> int:
+        """The same for `pending`."""
         view = self._overlay.view
         if view is None or self._options.nonce_includes_pool:
             if self._options.nonce_includes_pool:
@@ -177,7 +200,7 @@ class PendingApi:
             nonce = 0
         if view is not None:
             nonce = max(nonce, (await self._calls.account(view.latest, _int(address))).nonce)
-        return quantity(self._next_nonce(address, nonce) if self._options.nonce_includes_pool else nonce)
+        return self._next_nonce(address, nonce) if self._options.nonce_includes_pool else nonce
 
     async def code(self, block: PendingBlock, params: list[Any]) -> Any:
         address = _int(address_param(params, 0))
@@ -260,16 +283,18 @@ class PendingApi:
                 raise PassOn
             return pending_logs_json(block, wanted)
         view = self._overlay.view
-        bounds = wanted.from_block, wanted.to_block
-        if view is None and Tag.PENDING in bounds:
+        bounds = [Tag.LATEST if it is None else it for it in (wanted.from_block, wanted.to_block)]
+        if view is None and any(map(self._naming.is_latest, bounds)):
             asked = BLOCK_METHODS["eth_getLogs"].about(params, Tag.LATEST)
             return await self._latest.call("eth_getLogs", asked)
-        first, last = (None if bound is None else self._naming.streamed(bound) for bound in bounds)
+        first, last = map(self._naming.streamed, bounds)
         if view is None or (last is None and bounds[0] is not Tag.PENDING):
             raise PassOn  # among sealed blocks, or not to be found
         head, highest = view.canonical.block.number, view.latest.number if last is None else last.number
         # From `pending` on means from the first of them, as on Base's nodes.
         lowest = bounds[0] if isinstance(bounds[0], int) else 0
+        if first is not None and bounds[0] is Tag.LATEST:
+            lowest = first.number
         if isinstance(bounds[1], int) and max(lowest, first.number if first else 0) > highest:
             raise invalid_params("invalid block range params")
         pending = [

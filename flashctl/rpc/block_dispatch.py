@@ -52,6 +52,8 @@ class BlockDispatch:
             if served is not None:
                 raise
             raise PassOn from None  # a method that we do not know well: the node may understand it
+        if served is None and ref is Tag.LATEST:
+            raise PassOn  # of sealed blocks only, whatever `latest` is elsewhere: the latest that has it
         block = self._naming.streamed(ref)
         if block is None:
             if self._naming.is_latest(ref):
@@ -67,7 +69,7 @@ class BlockDispatch:
             wanted = LogFilter.parse(params[method.index] if method.index < len(params) else None)
         except InvalidParams:
             raise PassOn from None
-        bounds = [bound for bound in (wanted.from_block, wanted.to_block) if bound is not None]
+        bounds = [bound for bound in (wanted.from_block, wanted.to_block) if bound not in (None, Tag.LATEST)]
         if method.overlay is Means.REFUSED and any(map(self._naming.streamed, bounds)):
             raise method.refusal()
         if any(map(self._naming.is_latest, bounds)):

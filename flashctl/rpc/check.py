@@ -17,7 +17,8 @@ def check(config: RpcConfig) -> ExitCode:
         ListenFailed: A port is taken.
     """
     metrics = None if config.metrics_port is None else (config.metrics_host, config.metrics_port)
-    check_ports((config.host, config.port), metrics)
+    sealed = None if config.sealed_port is None else (config.host, config.sealed_port)
+    check_ports((config.host, config.port), sealed, metrics)
     chains = Chains() if config.chain is None else Chains({"--chain or --genesis": config.chain.chain_id})
     probes = [probe_node("node", "--upstream-rpc", config.upstream_url, chains)]
     probes += [probe_stream("stream", "--flashblocks-url", url) for url in config.flashblocks_urls]

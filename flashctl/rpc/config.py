@@ -14,6 +14,7 @@ from flashctl.errors import UsageError
 from flashctl.op.config import ChainConfig
 from flashctl.op.forks import rules_for
 from flashctl.op.registry import chain_by_name
+from flashctl.rpc.showing import Latest
 
 __all__ = ["RpcConfig", "chain_config"]
 
@@ -52,10 +53,11 @@ class RpcConfig:
     """Threads that do, where there are no processes."""
     nonce_includes_pool: bool = True
     """Whether the pending nonce counts what waits in the upstream's pool and what was sent through us."""
-    latest_nonce_is_pending: bool = False
-    """Whether eth_getTransactionCount answers `latest` as `pending`. For tools that sign with the latest
-    nonce as soon as a preconfirmed receipt is there, as cast does: within one block they would use a nonce
-    twice."""
+    latest: Latest = Latest.SEALED
+    """What `latest` means. Tools that take a receipt for a block go on at `latest` as soon as they have one:
+    with a nonce that is used up, from a state without what they sent, if that is the sealed block."""
+    sealed_port: int | None = None
+    """A second port, which shows nothing before it is sealed; None for none, 0 for any."""
     pool_wait_s: float = 0.5
     """How long eth_getTransactionByHash holds its answer about a transaction that only waits in a pool, in
     case a flashblock brings it. viem asks once, and told "in the pool" looks again only after the next block:

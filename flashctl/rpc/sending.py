@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 from flashctl.chain.params import bytes_param, quantity_param
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.errors import RpcError, invalid_params
-from flashctl.core.jsonrpc.methods import Methods, optional
+from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.core.jsonrpc.methods import Handler, optional
+from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import InvalidSignature
@@ -19,14 +21,21 @@ from flashctl.eth.transactions import DepositTx, InvalidTransaction
 from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc.arrivals import Arrivals, wait_for
 
-__all__ = ["Sender"]
+__all__ = ["Lookups", "Sender", "is_sent"]
 
 CONFIRMATION_TIMEOUT: Final = 4
 """EIP-7966's error code for a transaction that was taken but not seen in a block in time."""
 
+NOT_READY: Final = 5
+"""EIP-7966's error code for a transaction that was taken and cannot be executed yet."""
+
 RECHECK_S: Final = 1.0
 """How often a waiting call asks the node as well: the transaction may be sealed without having been
 streamed."""
+
+GAP_PATIENCE_S: Final = 0.5
+"""How long a gap before a transaction's nonce must last to be one: what fills it may have gone another way
+and be on its way to the pool that we ask."""
 
 ON_THE_WAY_S: Final = 12.0
 """How long a transaction that was taken counts for its sender's next nonce without having been seen in a
@@ -35,11 +44,32 @@ block: six blocks, for it may have been dropped."""
 MAX_SENT: Final = 100_000
 """Transactions remembered for that; about 20 MB."""
 
+_SENDING: Final = ("send", "cancel")
+_KEYS_OF_THE_NODE: Final = "eth_sendTransaction"
+
 Receipts = Callable[[bytes], Awaitable[dict[str, Any] | None]]
+Nonces = Callable[[bytes], Awaitable[int]]
+
+
+class Lookups:
+    """What a waiting call asks, of the listener that it came to."""
+
+    def __init__(self, receipt_of: Receipts, pending_nonce: Nonces) -> None:
+        """`receipt_of` tells the receipt of a transaction, `pending_nonce` what the next one of an account
+        has to carry, with those that wait."""
+        self.receipt_of: Final = receipt_of
+        self.pending_nonce: Final = pending_nonce
+
+
+def is_sent(method: str) -> bool:
+    """Whether a method hands something over to be mined, or takes it back: bundles, conditional and private
+    transactions (`eth_sendBundle`, `eth_sendRawTransactionConditional`, `eth_cancelPrivateTransaction` ...).
+    That is the sequencer's. `eth_sendTransaction` is signed by whoever has the keys: the node."""
+    return method.partition("_")[2].startswith(_SENDING) and method != _KEYS_OF_THE_NODE
 
 
 class Sender:
-    """`eth_sendRawTransaction` and `eth_sendRawTransactionSync`."""
+    """`eth_sendRawTransaction` and `eth_sendRawTransactionSync`, for all listeners."""
 
     def __init__(self, sequencer: JsonRpcClient, arrivals: Arrivals, *, timeout_ms: int) -> None:
         self._sequencer = sequencer
@@ -47,16 +77,17 @@ class Sender:
         self._timeout_ms = timeout_ms
         self._sent: OrderedDict[tuple[bytes, int], float] = OrderedDict()
         """Sender and nonce of what the sequencer took lately, with the time."""
-        self.receipt_of: Receipts | None = None
-        """How receipts are found; set it before serving."""
 
-    def register(self, methods: Methods) -> None:
-        """Add both to a table."""
-        methods.register("eth_sendRawTransaction", self.send)
-        methods.register("eth_sendRawTransactionSync", self.send_and_wait)
+    def handlers(self, lookups: Lookups) -> Iterator[tuple[str, Handler]]:
+        """Names and handlers of one listener."""
+        yield "eth_sendRawTransaction", self.send
+        yield "eth_sendRawTransactionSync", partial(self.send_and_wait, lookups)
 
     async def send(self, params: list[Any]) -> Any:
-        return await self._send(bytes_param(params, 0, "transaction"), params[0])
+        raw = bytes_param(params, 0, "transaction")
+        answer = await self._sequencer.call("eth_sendRawTransaction", [params[0]])
+        self._remember(_decoded(raw))
+        return answer
 
     def next_nonce(self, sender: bytes, nonce: int) -> int:
         """The nonce after the transactions that `sender`, at `nonce`, has sent through us and that are on
@@ -66,35 +97,34 @@ class Sender:
             nonce += 1
         return nonce
 
-    async def _send(self, raw: bytes, text: str) -> Any:
-        answer = await self._sequencer.call("eth_sendRawTransaction", [text])
-        try:
-            envelope = TxEnvelope.decode(raw)
-        except (InvalidTransaction, InvalidSignature):
-            return answer  # the sequencer knows a type that we do not
-        if not isinstance(envelope.tx, DepositTx):
-            self._sent[envelope.sender, envelope.tx.nonce] = time.monotonic()
-            self._sent.move_to_end((envelope.sender, envelope.tx.nonce))
-            while len(self._sent) > MAX_SENT:
-                self._sent.popitem(last=False)
-        return answer
+    def _remember(self, envelope: TxEnvelope | None) -> None:
+        if envelope is None or isinstance(envelope.tx, DepositTx):
+            return
+        self._sent[envelope.sender, envelope.tx.nonce] = time.monotonic()
+        self._sent.move_to_end((envelope.sender, envelope.tx.nonce))
+        while len(self._sent) > MAX_SENT:
+            self._sent.popitem(last=False)
 
-    async def send_and_wait(self, params: list[Any]) -> dict[str, Any]:
-        """Send, and answer with the receipt once a flashblock or block holds the transaction."""
+    async def send_and_wait(self, lookups: Lookups, params: list[Any]) -> dict[str, Any]:
+        """Send, and answer with the receipt once a flashblock or block holds the transaction.
+
+        A time-out that is not between one and the longest one means the longest one, as EIP-7966 wants it.
+        """
         raw = bytes_param(params, 0, "transaction")
-        timeout_ms = self._timeout_ms
-        if optional(params, 1) is not None:
-            timeout_ms = quantity_param(params, 1, "timeout")
-        if timeout_ms > self._timeout_ms:
-            raise invalid_params(f"time out too long, timeout: {timeout_ms} ms, max: {self._timeout_ms} ms")
-        wanted = keccak256(raw)
+        timeout_ms = self._timeout_ms if optional(params, 1) is None else quantity_param(params, 1, "timeout")
+        if not 0 < timeout_ms <= self._timeout_ms:
+            timeout_ms = self._timeout_ms
+        wanted, envelope = keccak256(raw), _decoded(raw)
         try:
             # Before it is sent: a flashblock may hold it before the sequencer's answer is here
             # (base/base#3826).
             with self._arrivals.expect(wanted) as event:
-                await self._send(raw, params[0])
+                known = await self._send_again(lookups, params[0], wanted)
+                if known is not None:
+                    return known
+                self._remember(envelope)
                 async with asyncio.timeout(timeout_ms / 1000):
-                    return await self._receipt(wanted, event)
+                    return await self._receipt(lookups, wanted, event, envelope)
         except TimeoutError:
             raise RpcError(
                 CONFIRMATION_TIMEOUT,
@@ -103,11 +133,80 @@ class Sender:
                 to_hex(wanted),
             ) from None
 
-    async def _receipt(self, wanted: bytes, event: asyncio.Event) -> dict[str, Any]:
-        assert self.receipt_of is not None
-        while True:
-            receipt = await self.receipt_of(wanted)
-            if receipt is not None:
-                return receipt
-            event.clear()
-            await wait_for(event, RECHECK_S)
+    async def _send_again(self, lookups: Lookups, text: str, wanted: bytes) -> dict[str, Any] | None:
+        """Send what may have been sent before, by a client that lost its connection: its receipt if it is in
+        a block, and no complaint if it waits.
+
+        Raises:
+            RpcError: If it is refused and nowhere to be seen.
+        """
+        try:
+            await self._sequencer.call("eth_sendRawTransaction", [text])
+        except RpcError as error:
+            receipt = await lookups.receipt_of(wanted)
+            if receipt is None and not _is_known(error):
+                raise
+            return receipt
+        return None
+
+    async def _receipt(
+        self, lookups: Lookups, wanted: bytes, event: asyncio.Event, envelope: TxEnvelope | None
+    ) -> dict[str, Any]:
+        """The receipt as soon as there is one, unless a gap before the nonce keeps it from ever coming."""
+        waiting = asyncio.ensure_future(_wait_for_receipt(lookups, wanted, event))
+        gap = asyncio.ensure_future(_find_gap(lookups, envelope))
+        try:
+            await asyncio.wait({waiting, gap}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                expected = await gap
+                if expected is not None and not waiting.done():
+                    raise RpcError(
+                        NOT_READY,
+                        f"Transaction {to_hex(wanted)} was added to the mempool but cannot be executed yet: "
+                        f"nonce too high, the next one of its sender is {expected}.",
+                        to_hex(wanted),
+                    )
+            return await waiting
+        finally:
+            waiting.cancel()
+            gap.cancel()
+
+
+async def _wait_for_receipt(lookups: Lookups, wanted: bytes, event: asyncio.Event) -> dict[str, Any]:
+    while True:
+        receipt = await lookups.receipt_of(wanted)
+        if receipt is not None:
+            return receipt
+        event.clear()
+        await wait_for(event, RECHECK_S)
+
+
+async def _find_gap(lookups: Lookups, envelope: TxEnvelope | None) -> int | None:
+    """The nonce that is missing before a transaction, if one stays missing; None if none does, or nobody
+    knows."""
+    if envelope is None or isinstance(envelope.tx, DepositTx):
+        return None
+    expected = 0
+    for pause_s in (0.0, GAP_PATIENCE_S):
+        await asyncio.sleep(pause_s)
+        try:
+            expected = await lookups.pending_nonce(envelope.sender)
+        except FlashctlError:
+            return None
+        if expected >= envelope.tx.nonce:
+            return None
+    return expected
+
+
+def _decoded(raw: bytes) -> TxEnvelope | None:
+    """None for a type that the sequencer knows and we do not."""
+    try:
+        return TxEnvelope.decode(raw)
+    except (InvalidTransaction, InvalidSignature):
+        return None
+
+
+def _is_known(error: RpcError) -> bool:
+    """Whether a pool has it already: geth's and reth's words, and those of older nodes."""
+    message = error.message.lower()
+    return any(words in message for words in ("already known", "alreadyknown", "already imported"))

@@ -28,9 +28,11 @@ from flashctl.rpc.figures import Figures
 from flashctl.rpc.follower import Follower
 from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.node import Node
+from flashctl.rpc.node_subscriptions import NodeSubscriptions
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.pending_calls import PendingCalls
-from flashctl.rpc.sending import Sender
+from flashctl.rpc.sending import Lookups, Sender, is_sent
+from flashctl.rpc.showing import SEALED_ONLY, Showing, showing
 from flashctl.rpc.subscriptions import Subscriptions
 
 __all__ = ["RpcNode", "run"]
@@ -61,6 +63,8 @@ class RpcNode:
         self._config = config
         self.url: str | None = None
         """Where it listens, once it does."""
+        self.sealed_url: str | None = None
+        """Where it shows nothing before it is sealed."""
         url, timeout_s = config.upstream_url, config.upstream_timeout_s
         self.node = Node(url, timeout_s=timeout_s, limits=FORWARD_LIMITS)
         self.sequencer = JsonRpcClient(config.sequencer_url or url, timeout_s=timeout_s)
@@ -84,16 +88,26 @@ class RpcNode:
         arrivals = Arrivals()
         sender = Sender(self.sequencer, arrivals, timeout_ms=config.sync_timeout_ms)
         latest = LatestCalls(self.node, self.overlay, lambda: self.chain.lags)
-        api = PendingApi(self.overlay, self.node, latest, calls, arrivals, sender.next_nonce, config)
-        sender.receipt_of = api.receipt_of
-        subscriptions = Subscriptions(self.node)
-        self.methods = Methods()
-        for part in (api, sender, subscriptions):
-            part.register(self.methods)
-        self.methods.register_all(FillApi(self._ask).handlers())
         self.follower.on_update(arrivals.on_update)
-        self.follower.on_update(subscriptions.on_update)
-        self.chain.on_heads(subscriptions.on_heads)
+        self.others = NodeSubscriptions(config.upstream_ws_url)
+
+        def methods(shown: Showing) -> Methods:
+            """What a listener answers."""
+            table = Methods()
+            api = PendingApi(
+                self.overlay, self.node, latest, calls, arrivals, sender.next_nonce, config, shown
+            )
+            subscriptions = Subscriptions(self.node, self.overlay, self.others, shown)
+            api.register(table)
+            subscriptions.register(table)
+            table.register_all(sender.handlers(Lookups(api.receipt_of, api.pending_nonce)))
+            table.register_all(FillApi(partial(self._ask, table)).handlers())
+            self.follower.on_update(subscriptions.on_update)
+            self.chain.on_heads(subscriptions.on_heads)
+            return table
+
+        self.methods = methods(showing(config.latest))
+        self._sealed_methods = None if config.sealed_port is None else methods(SEALED_ONLY)
         self.metrics.registry.register(Figures(PREFIX, self.overlay, self.follower, self.chain))
 
     async def main(self, life: Lifecycle) -> None:
@@ -107,18 +121,12 @@ class RpcNode:
         life.on_stop(self.chain.close, "canonical head")
         life.on_stop(self.runner.close, "workers")
         life.on_stop(self.sequencer.close, "sequencer")
-        server = await serve(
-            self.methods,
-            config.host,
-            config.port,
-            fallback=self._pass_on,
-            cors=config.cors,
-            namespaces=config.namespaces,
-            pages=status_pages(self.metrics, self.health),
-        )
-        life.on_stop(server.close, "JSON-RPC server")
-        self.url = server.url
-        _LOG.info("listening", extra={"url": server.url, "websocket": server.websocket_url})
+        life.on_stop(self.others.close, "subscriptions at the node")
+        self.url = await self._listen(life, self.methods, config.port, config.latest.value)
+        if self._sealed_methods is not None and config.sealed_port is not None:
+            self.sealed_url = await self._listen(
+                life, self._sealed_methods, config.sealed_port, "sealed only"
+            )
         if config.metrics_port is not None:
             status = await serve_status(config.metrics_host, config.metrics_port, self.metrics, self.health)
             life.on_stop(status.close, "status page")
@@ -129,6 +137,22 @@ class RpcNode:
             life.keep(partial(self.follower.follow_stream, url), f"stream {mask_url(url)}")
         life.ready()
         await life.stopped()
+
+    async def _listen(self, life: Lifecycle, methods: Methods, port: int, latest: str) -> str:
+        config = self._config
+        server = await serve(
+            methods,
+            config.host,
+            port,
+            fallback=self._pass_on,
+            cors=config.cors,
+            namespaces=config.namespaces,
+            pages=status_pages(self.metrics, self.health),
+        )
+        life.on_stop(server.close, "JSON-RPC server")
+        fields = {"url": server.url, "websocket": server.websocket_url, "latest": latest}
+        _LOG.info("listening", extra=fields)
+        return server.url
 
     def health(self) -> Health:
         """Ready while `pending` is what it promises: the stream and the node both speak."""
@@ -149,14 +173,15 @@ class RpcNode:
             return Health(True, "our execution differs from the builder's", degraded=True)
         return Health(True)
 
-    async def _ask(self, method: str, params: list[Any]) -> Any:
+    async def _ask(self, methods: Methods, method: str, params: list[Any]) -> Any:
         """The overlay's own answer where it has one, else the node's."""
-        handler = self.methods.find(method)
+        handler = methods.find(method)
         if handler is not None:
             with contextlib.suppress(PassOn):
                 return await handler(params)
         return await self.node.client.call(method, params)
 
     async def _pass_on(self, method: str, request: bytes) -> bytes:
-        """Everything else is the canonical node's to answer; bytes in, bytes out."""
-        return await self.node.client.relay(method, request)
+        """Everything else is the canonical node's to answer, or the sequencer's; bytes in, bytes out."""
+        client = self.sequencer if is_sent(method) else self.node.client
+        return await client.relay(method, request)

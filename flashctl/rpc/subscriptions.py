@@ -6,13 +6,16 @@
     pendingLogs [filter]                one message per new log
     newHeads, logs [filter]             as on any node, from the head that the overlay polls
 
-Nothing is retracted: a client learns of a replaced block from newHeads, as on Base.
+Where `latest` is the preconfirmed block, newHeads tells of it after every flashblock, and logs come when they
+are preconfirmed: once, and with `removed` if the block was sealed without them. Else nothing is retracted: a
+client learns of a replaced block from newHeads, as on Base. All other kinds are the node's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,8 +23,12 @@ from flashctl.chain.filters import LogFilter
 from flashctl.core import defects
 from flashctl.core.jsonrpc.methods import Methods, Subscription, optional
 from flashctl.errors import FlashctlError, ProtocolError
+from flashctl.eth.hexdata import parse_quantity
+from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node import Node
-from flashctl.rpc.overlay import Update
+from flashctl.rpc.node_subscriptions import NodeSubscriptions
+from flashctl.rpc.overlay import Overlay, Update
+from flashctl.rpc.showing import Showing
 from flashctl.rpc.views import (
     pending_block_json,
     pending_logs_json,
@@ -34,6 +41,9 @@ __all__ = ["Subscriptions"]
 _LOG = logging.getLogger(__name__)
 
 _NOT_IN_HEADS: Final = frozenset({"transactions", "uncles", "withdrawals", "size", "totalDifficulty"})
+MAX_TOLD: Final = 8
+"""Blocks not sealed whose logs were told."""
+
 _RECEIPT_FIELDS: Final = ("gasUsed", "status", "cumulativeGasUsed", "contractAddress", "logsBloom", "logs")
 
 
@@ -48,13 +58,18 @@ class _Wish:
 class Subscriptions:
     """The live subscriptions of all WebSocket clients. Lives on the event loop."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, overlay: Overlay, others: NodeSubscriptions, showing: Showing) -> None:
         self._node = node
+        self._overlay = overlay
+        self._others = others
+        self._showing = showing
         self._flashblocks: set[Subscription] = set()
         self._transactions: dict[Subscription, _Wish] = {}
         self._pending_logs: dict[Subscription, LogFilter] = {}
         self._heads: set[Subscription] = set()
         self._logs: dict[Subscription, LogFilter] = {}
+        self._told: OrderedDict[int, dict[str, PendingBlock]] = OrderedDict()
+        """Blocks whose logs subscribers of `logs` were told before the seal, by number and payload id."""
         self._fetches: set[asyncio.Task[None]] = set()
 
     def register(self, methods: Methods) -> None:
@@ -64,6 +79,7 @@ class Subscriptions:
         methods.register_subscription("eth", "pendingLogs", self.pending_logs)
         methods.register_subscription("eth", "newHeads", self.heads)
         methods.register_subscription("eth", "logs", self.logs)
+        methods.register_other_subscriptions("eth", self._others.subscribe)
 
     async def flashblocks(self, params: list[Any], subscription: Subscription) -> None:
         self._flashblocks.add(subscription)
@@ -101,6 +117,26 @@ class Subscriptions:
                 subscription.notify(log)
         if self._transactions:
             self._announce_transactions(update)
+        if self._showing.as_latest:
+            self._announce_latest(update)
+
+    def _announce_latest(self, update: Update) -> None:
+        block = update.block
+        if self._heads:
+            self._tell_head(pending_block_json(block, full=False))
+        if not self._logs:
+            return
+        self._told.setdefault(block.number, {})[block.payload_id] = block
+        while len(self._told) > MAX_TOLD:
+            self._told.popitem(last=False)
+        for subscription, wanted in tuple(self._logs.items()):
+            for log in pending_logs_json(block, wanted, first=update.first_transaction):
+                subscription.notify(log)
+
+    def _tell_head(self, block: dict[str, Any]) -> None:
+        header = {name: value for name, value in block.items() if name not in _NOT_IN_HEADS}
+        for subscription in tuple(self._heads):
+            subscription.notify(header)
 
     def _announce_transactions(self, update: Update) -> None:
         block = update.block
@@ -121,31 +157,46 @@ class Subscriptions:
 
     def on_heads(self, blocks: list[dict[str, Any]]) -> None:
         """Tell subscribers of canonical blocks."""
+        view = self._overlay.view if self._showing.as_latest else None
         for block in blocks if self._heads else ():
-            header = {name: value for name, value in block.items() if name not in _NOT_IN_HEADS}
-            for subscription in tuple(self._heads):
-                subscription.notify(header)
+            if view is None or parse_quantity(block["number"]) >= view.latest.number:
+                self._tell_head(block)
         if self._logs:
-            task = asyncio.get_running_loop().create_task(
-                self._announce_logs([block["hash"] for block in blocks])
-            )
+            task = asyncio.get_running_loop().create_task(self._announce_logs(blocks))
             self._fetches.add(task)
             task.add_done_callback(self._fetches.discard)
 
-    async def _announce_logs(self, hashes: list[str]) -> None:
-        for block_hash in hashes:
+    async def _announce_logs(self, blocks: list[dict[str, Any]]) -> None:
+        for block in blocks:
+            told = tuple(self._told.pop(parse_quantity(block["number"]), {}).values())
             for subscription, wanted in tuple(self._logs.items()):
                 try:
-                    found = await self._node.client.call("eth_getLogs", [_filter_json(wanted, block_hash)])
+                    filter_json = _filter_json(wanted, block["hash"])
+                    found = await self._node.client.call("eth_getLogs", [filter_json])
                     if not isinstance(found, list):
                         raise ProtocolError("the node answers no list of logs")
-                    for log in found:
+                    for log in _news(found, [log for was in told for log in pending_logs_json(was, wanted)]):
                         subscription.notify(log)
                 except FlashctlError as error:
                     _LOG.warning("logs of a new block: %s", error)
                     return
                 except Exception as error:
                     defects.caught("rpc.logs", error)
+
+
+def _news(sealed: list[Any], told: list[dict[str, Any]]) -> list[Any]:
+    """What a subscriber who was told some logs of a block has to hear when it is sealed: those that did not
+    come to be, then those that are new."""
+    places = {_place(log) for log in sealed}
+    known = {_place(log) for log in told}
+    return [
+        *({**log, "removed": True} for log in told if _place(log) not in places),
+        *(log for log in sealed if _place(log) not in known),
+    ]
+
+
+def _place(log: dict[str, Any]) -> tuple[Any, Any]:
+    return log.get("transactionHash"), log.get("logIndex")
 
 
 def _forget(subscribers: dict[Subscription, Any], subscription: Subscription) -> None:

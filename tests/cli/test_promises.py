@@ -216,9 +216,10 @@ def test_defaults_run_beside_each_other_as_the_devnet_s_do() -> None:
     own = (boost["rpc_port"], boost["flashblocks_port"], boost["debug_server_port"])
     assert own == (ports.boost_engine, ports.boost_stream, ports.boost_debug)
     assert proxy["listen_addr"] == f"127.0.0.1:{ports.proxy}"
-    assert rpc["http_port"] == ports.rpc
+    assert rpc["http_port"] == ports.rpc and "sealed_port" not in rpc
     numbers = [builder["http_port"], builder["authrpc_port"], builder["flashblocks_port"], *own,
-               ports.proxy, 9000, rpc["http_port"], ports.fallback_rpc, ports.fallback_engine]  # fmt: skip
+               ports.proxy, 9000, rpc["http_port"], ports.rpc_sealed, ports.fallback_rpc,
+               ports.fallback_engine]  # fmt: skip
     assert len(set(numbers)) == len(numbers)
     table = README.partition("## Ports")[2].partition("\n## ")[0]
     assert all(f"{number}" in table for number in numbers), "README's table of ports"

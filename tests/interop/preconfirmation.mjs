@@ -1,12 +1,12 @@
 // A user's script: send ether with viem and wait for the receipt, preconfirmed and then sealed.
-// usage: node preconfirmation.mjs RPC_URL CHAIN_ID PRIVATE_KEY
+// usage: node preconfirmation.mjs RPC_URL CHAIN_ID PRIVATE_KEY SEALED_RPC_URL
 import { createRequire } from 'node:module'
 
 const require = createRequire(process.env.FLASHCTL_NODE_MODULES + '/')
 const { createPublicClient, createWalletClient, defineChain, http, parseEther } = require('viem')
 const { privateKeyToAccount } = require('viem/accounts')
 
-const [url, id, key] = process.argv.slice(2)
+const [url, id, key, sealedUrl] = process.argv.slice(2)
 const chain = defineChain({
   id: Number(id),
   name: 'devnet',
@@ -23,7 +23,7 @@ for (let round = 0; round < 3; round++) {
   const hash = await wallet.sendTransaction({ to, value: parseEther('0.001') })
   const receipt = await reader.waitForTransactionReceipt({ hash })
   const waited = performance.now() - started
-  const sealed = await reader.request({ method: 'eth_blockNumber' })
+  const sealed = await createPublicClient({ transport: http(sealedUrl) }).request({ method: 'eth_blockNumber' })
   const balance = await reader.getBalance({ address: to })
   console.log(JSON.stringify({
     hash,

@@ -44,8 +44,8 @@ def cast(running: Devnet, *arguments: str) -> Any:
         return done.stdout.strip()
 
 
-def latest(running: Devnet) -> int:
-    return int(rpc(running.url("rpc"), "eth_blockNumber"), 16)
+def sealed_head(running: Devnet) -> int:
+    return int(rpc(running.url("rpc_sealed"), "eth_blockNumber"), 16)
 
 
 def test_cast_send_moves_ether(running: Devnet) -> None:
@@ -62,7 +62,7 @@ def test_cast_deploys_and_calls_before_the_seal(running: Devnet) -> None:
         sent = cast(running, "send", "--private-key", key, "--async", "--create", COUNTER_INIT_CODE)
         receipt = _preconfirmed_receipt(running, sent)
         address = receipt["contractAddress"]
-        seen_at = latest(running)
+        seen_at = sealed_head(running)
         word = cast(running, "call", address, "--data", "0x", "--block", "pending")
         assert int(word, 16) == 7
         shown = cast(running, "receipt", sent, "--json")
@@ -97,7 +97,14 @@ def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
     script = Path(__file__).with_name("preconfirmation.mjs")
     _, key = running.account(4)
     done = subprocess.run(
-        [node, str(script), running.url("rpc"), str(running.ready["chain_id"]), key],
+        [
+            node,
+            str(script),
+            running.url("rpc"),
+            str(running.ready["chain_id"]),
+            key,
+            running.url("rpc_sealed"),
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -112,7 +119,7 @@ def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
 
 def _wait_for_block(running: Devnet, number: int) -> None:
     deadline = time.monotonic() + 60
-    while latest(running) < number:
+    while sealed_head(running) < number:
         assert time.monotonic() < deadline, f"block {number} was not sealed within 60 s"
         time.sleep(0.01)
 

@@ -21,6 +21,7 @@ from flashctl.rpc.api import PendingApi
 from flashctl.rpc.arrivals import Arrivals
 from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.pending_calls import PendingCalls
+from flashctl.rpc.showing import Latest, showing
 
 COUNT = {"to": to_hex(PROBE_AT), "data": to_hex(selector("count()"))}
 INCREMENT = selector("increment()")
@@ -48,7 +49,14 @@ def test_answers_are_those_of_one_process() -> None:
         calls = PendingCalls(node.node, InProcess(), timeout_s=5.0)
         latest = LatestCalls(node.node, node.overlay, lambda: False)
         api = PendingApi(
-            node.overlay, node.node, latest, calls, Arrivals(), lambda _, nonce: nonce, node._config
+            node.overlay,
+            node.node,
+            latest,
+            calls,
+            Arrivals(),
+            lambda _, nonce: nonce,
+            node._config,
+            showing(Latest.SEALED),
         )
         api.register(methods := Methods())
         server = await serve(methods, "127.0.0.1", 0)

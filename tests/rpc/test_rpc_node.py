@@ -255,42 +255,6 @@ def test_sending_goes_to_the_sequencer_and_counts_for_the_next_nonce() -> None:
     run(scenario)
 
 
-def test_latest_nonce_as_pending_on_request() -> None:
-    async def scenario(made: Bench) -> None:
-        await made.stream(probe_block(made))
-        assert await made.call("eth_getTransactionCount", ALICE, "latest") == "0x3"
-
-    run(scenario, latest_nonce_is_pending=True)
-
-
-def test_send_and_wait_answers_with_the_preconfirmed_receipt() -> None:
-    async def scenario(made: Bench) -> None:
-        raw = signed(1, 0, TARGET, value=5, gas=21_000)
-        block = made.lab.build([[raw]])
-        await made.stream(block, upto=1)
-        waiting = asyncio.ensure_future(made.call("eth_sendRawTransactionSync", to_hex(raw)))
-        await made.until(lambda: made.sent)
-        assert not waiting.done()
-        await made.stream(block, start=1)
-        receipt = await waiting
-        assert receipt["status"] == "0x1" and receipt["blockHash"] == ZERO_HASH
-
-    run(scenario)
-
-
-def test_send_and_wait_times_out_with_code_4() -> None:
-    async def scenario(made: Bench) -> None:
-        raw = to_hex(signed(1, 0, TARGET, value=5, gas=21_000))
-        with pytest.raises(RpcError, match="wasn't confirmed within 20 ms") as caught:
-            await made.call("eth_sendRawTransactionSync", raw, 20)
-        assert caught.value.code == 4
-        with pytest.raises(RpcError, match="time out too long") as refused:
-            await made.call("eth_sendRawTransactionSync", raw, 60_000)
-        assert refused.value.code == -32602
-
-    run(scenario)
-
-
 def test_subscriptions() -> None:
     async def scenario(made: Bench) -> None:
         block = probe_block(made)

@@ -241,7 +241,7 @@ class Dispatcher:
             if not subscriber.unsubscribe(params[0]):
                 raise RpcError(Code.SERVER_ERROR, "subscription not found")
             return True
-        handler = kinds.get(params[0])
+        handler = kinds.get(params[0]) or self._methods.other_subscription(namespace, params[0])
         if handler is None:
             raise RpcError(
                 Code.METHOD_NOT_FOUND, f'no "{params[0][:100]}" subscription in {namespace} namespace'

@@ -12,6 +12,7 @@ dicts, or an `orjson.Fragment` holding JSON that is encoded already. It raises `
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from functools import partial
 from typing import Any, Protocol, Self
 
 __all__ = [
@@ -66,6 +67,9 @@ SubscribeHandler = Callable[[list[Any], Subscription], Awaitable[None]]
 """Sets one subscription up: keep the subscription, `notify` it, stop at `on_close`. The parameters are
 those after the kind. Raising refuses the subscription."""
 
+OtherSubscribeHandler = Callable[[str, list[Any], Subscription], Awaitable[None]]
+"""The same for whatever kind, which comes first."""
+
 
 class Methods:
     """Names to handlers; complete before it is served."""
@@ -73,6 +77,7 @@ class Methods:
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
         self._subscriptions: dict[str, dict[str, SubscribeHandler]] = {}
+        self._others: dict[str, OtherSubscribeHandler] = {}
 
     def register(self, name: str, handler: Handler) -> None:
         """Answer `name` with `handler`; a later registration replaces an earlier one."""
@@ -87,6 +92,10 @@ class Methods:
         """Answer `<namespace>_subscribe` with first parameter `kind`."""
         self._subscriptions.setdefault(namespace, {})[kind] = handler
 
+    def register_other_subscriptions(self, namespace: str, handler: OtherSubscribeHandler) -> None:
+        """Answer `<namespace>_subscribe` with a kind that is not in the table, if it has one."""
+        self._others[namespace] = handler
+
     def find(self, name: str) -> Handler | None:
         """The handler of a method, if it has one."""
         return self._handlers.get(name)
@@ -94,6 +103,11 @@ class Methods:
     def subscriptions(self, namespace: str) -> dict[str, SubscribeHandler] | None:
         """The kinds of subscription a namespace knows; None if it has none at all."""
         return self._subscriptions.get(namespace)
+
+    def other_subscription(self, namespace: str, kind: str) -> SubscribeHandler | None:
+        """What sets up a kind of subscription that is not in the table."""
+        handler = self._others.get(namespace)
+        return None if handler is None else partial(handler, kind)
 
     def only(self, namespaces: Collection[str]) -> Self:
         """A table of the methods and subscriptions of some namespaces; see `jsonrpc.namespaces`."""
@@ -105,6 +119,9 @@ class Methods:
             namespace: kinds
             for namespace, kinds in self._subscriptions.items()
             if allows(namespaces, namespace)
+        }
+        table._others = {
+            namespace: handler for namespace, handler in self._others.items() if allows(namespaces, namespace)
         }
         return table
 

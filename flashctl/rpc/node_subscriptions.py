@@ -1,0 +1,192 @@
+"""Kinds of `eth_subscribe` that the overlay has nothing to say about: the node's WebSocket answers them.
+
+`newPendingTransactions`, `syncing`, and whatever a node may have beside. Who asks for the same shares one
+connection, made anew whenever it is lost, until the last of them goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from flashctl.core import defects
+from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.methods import Subscription
+from flashctl.core.stream import Backoff
+from flashctl.core.upstream import InvalidAnswer, Unreachable
+from flashctl.core.urls import mask_url
+from flashctl.errors import FlashctlError
+
+__all__ = ["NodeSubscriptions"]
+
+_LOG = logging.getLogger(__name__)
+
+MAX_FEEDS: Final = 64
+"""Different questions, each with a connection to the node."""
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+
+_BACKOFF: Final = Backoff(initial_s=0.5, maximum_s=30.0)
+
+_PATIENCE_S: Final = 10.0
+"""For the connection, for the node's answer, and for a pong."""
+
+
+class NodeSubscriptions:
+    """All that clients of the overlay have at the node. Lives on the event loop."""
+
+    def __init__(self, url: str | None) -> None:
+        """`url` is the node's WebSocket; None if it is not known."""
+        self._url = url
+        self._feeds: dict[bytes, _Feed] = {}
+
+    async def subscribe(self, kind: str, params: list[Any], subscription: Subscription) -> None:
+        """Tell a subscriber what the node tells.
+
+        Raises:
+            RpcError: If the node refuses, or there is no asking it.
+            Unreachable, InvalidAnswer: If it does not answer (properly).
+        """
+        if self._url is None:
+            raise RpcError(
+                Code.METHOD_NOT_FOUND,
+                f'no "{kind[:100]}" subscription in eth namespace: the node\'s WebSocket is not set',
+            )
+        question = orjson.dumps([kind, *params])
+        feed = self._feeds.get(question)
+        if feed is None:
+            if len(self._feeds) >= MAX_FEEDS:
+                raise RpcError(Code.LIMIT_EXCEEDED, "too many different subscriptions at the node")
+            feed = self._feeds[question] = _Feed(self._url, question, self._forget)
+        await feed.join(subscription)
+
+    def _forget(self, feed: _Feed) -> None:
+        if self._feeds.get(feed.question) is feed:
+            del self._feeds[feed.question]
+
+    async def close(self) -> None:
+        """Hang up."""
+        for feed in tuple(self._feeds.values()):
+            feed.end()
+
+
+class _Feed:
+    """One subscription at the node, for all who asked the same."""
+
+    def __init__(self, url: str, question: bytes, forget: Callable[[_Feed], None]) -> None:
+        """`forget` is called when it ends."""
+        self.question: Final = question
+        self._url = url
+        self._forget = forget
+        self._request = b'{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":' + question + b"}"
+        self._subscribers: set[Subscription] = set()
+        self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.ensure_future(self._run())
+
+    async def join(self, subscription: Subscription) -> None:
+        """Tell this one as well, once the node has agreed."""
+        self._subscribers.add(subscription)
+        subscription.on_close(lambda: self._leave(subscription))
+        await asyncio.shield(self._accepted)
+
+    def end(self) -> None:
+        """Hang up."""
+        self._forget(self)
+        self._task.cancel()
+        if not self._accepted.done():
+            self._refuse(Unreachable("closing"))
+
+    def _refuse(self, error: FlashctlError) -> None:
+        self._accepted.set_exception(error)
+        self._accepted.exception()  # heard, if nobody waits any more
+
+    def _leave(self, subscription: Subscription) -> None:
+        self._subscribers.discard(subscription)
+        if not self._subscribers:
+            self.end()
+
+    async def _run(self) -> None:
+        failures, shown = 0, mask_url(self._url)
+        while True:
+            try:
+                await self._listen()
+                reason: Exception = Unreachable("closed")
+            except (OSError, TimeoutError, WebSocketException, FlashctlError) as error:
+                reason = error
+            except Exception as error:
+                defects.caught("rpc.node_subscriptions", error)
+                reason = InvalidAnswer(type(error).__name__)
+            if not self._accepted.done():
+                # Nobody was promised anything: those who wait hear why, and the next one may try again.
+                self._forget(self)
+                self._refuse(
+                    reason if isinstance(reason, FlashctlError) else Unreachable(f"{shown}: {reason}")
+                )
+                return
+            level = logging.DEBUG if failures else logging.WARNING
+            _LOG.log(level, "a subscription at the node was lost: %s", reason, extra={"url": shown})
+            await asyncio.sleep(_BACKOFF.delay(failures, random.random()))
+            failures += 1
+
+    async def _listen(self) -> None:
+        async with connect(
+            self._url,
+            open_timeout=_PATIENCE_S,
+            ping_interval=_PATIENCE_S,
+            ping_timeout=_PATIENCE_S,
+            close_timeout=1.0,
+            max_size=MAX_MESSAGE_BYTES,
+            compression=None,
+        ) as socket:
+            await socket.send(self._request, text=True)
+            async with asyncio.timeout(_PATIENCE_S):
+                early = await _agreed(socket)
+            if not self._accepted.done():
+                self._accepted.set_result(None)
+            for message in early:
+                self._tell(message)
+            async for message in socket:
+                try:
+                    self._tell(orjson.loads(message))
+                except orjson.JSONDecodeError:
+                    raise InvalidAnswer("the node's WebSocket sends no JSON") from None
+
+    def _tell(self, message: Any) -> None:
+        params = message.get("params") if isinstance(message, dict) else None
+        if isinstance(params, dict) and "result" in params:
+            for subscription in tuple(self._subscribers):
+                subscription.notify(params["result"])
+
+
+async def _agreed(socket: ClientConnection) -> list[Any]:
+    """Wait for the node's yes; notifications that came before it.
+
+    Raises:
+        RpcError: If it is a no.
+        InvalidAnswer: If it is nothing.
+    """
+    early: list[Any] = []
+    while len(early) < 1000:
+        try:
+            message = orjson.loads(await socket.recv())
+        except orjson.JSONDecodeError:
+            raise InvalidAnswer("the node's WebSocket sends no JSON") from None
+        if not isinstance(message, dict):
+            break
+        if message.get("method") == "eth_subscription":
+            early.append(message)
+            continue
+        if isinstance(message.get("result"), str):
+            return early
+        error = message.get("error")
+        if isinstance(error, dict) and isinstance(error.get("code"), int):
+            raise RpcError(error["code"], str(error.get("message"))[:1000], error.get("data"))
+        break
+    raise InvalidAnswer("the node's WebSocket answers no subscription")
