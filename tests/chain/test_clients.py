@@ -55,7 +55,7 @@ async def run(*command: str, fails: bool = False) -> str:
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:
@@ -118,12 +118,13 @@ const chain = {
   contracts: { multicall3: { address: "0xca11bde05977b3631167028862be2a173976ca11" } },
 };
 const account = privateKeyToAccount(key);
-const client = createPublicClient({ chain, transport: http(url) });
-const wallet = createWalletClient({ chain, account, transport: http(url) });
+// viem gives up after ten seconds, which a busy machine may need.
+const patient = http(url, { timeout: 90_000 });
+const client = createPublicClient({ chain, transport: patient });
+const wallet = createWalletClient({ chain, account, transport: patient });
 const live = createPublicClient({ chain, transport: webSocket(socket) });
 const blocks = [];
 const unwatch = live.watchBlocks({ onBlock: (block) => blocks.push(block.number.toString()) });
-await new Promise((resolve) => setTimeout(resolve, 300));
 const hash = await wallet.sendTransaction({ to: probe, data: calldata });
 const receipt = await client.waitForTransactionReceipt({ hash, pollingInterval: 50 });
 const abi = parseAbi(["function count() view returns (uint256)"]);
@@ -132,7 +133,11 @@ const many = await client.multicall({ contracts: [question, question], allowFail
 const block = await client.getBlock({ blockNumber: receipt.blockNumber, includeTransactions: true });
 const fees = await client.estimateFeesPerGas();
 const logs = await client.getLogs({ fromBlock: 0n, toBlock: "latest" });
-await new Promise((resolve) => setTimeout(resolve, 300));
+// When the subscription begins is not told: blocks are made until one arrives.
+while (blocks.length === 0) {
+  await wallet.sendTransaction({ to: account.address });
+  await new Promise((resolve) => setTimeout(resolve, 100));
+}
 unwatch();
 console.log(JSON.stringify({
   status: receipt.status, counts: many.map(String), types: block.transactions.map((tx) => tx.type),
