@@ -16,7 +16,6 @@ connection that ended before the first byte of a reply, is sent once more, on a 
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections import deque
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from flashctl.core.http_reply import (
     ResponseParser,
     decoded,
 )
+from flashctl.core.system_reason import system_reason
 from flashctl.core.upstream import InvalidAnswer, TooManyInLine, Unreachable, UpstreamTimedOut
 
 __all__ = ["DEFAULT_LIMITS", "ClientLimits", "HttpClient", "Reply"]
@@ -355,7 +355,4 @@ class HttpClient:
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        # asyncio's own text names the address tuple and not what happened.
-        return os.strerror(error.errno)
-    return getattr(error, "strerror", None) or str(error)
+    return system_reason(error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import Any, Final
 
+from flashctl.core.system_reason import system_reason
 from flashctl.errors import FlashctlError
 
 __all__ = ["ListenFailed", "check_ports", "listen_arguments", "listening_sockets"]
@@ -20,8 +20,11 @@ class ListenFailed(FlashctlError):
         self.host = host
         self.port = port
         shown = f"[{host}]" if ":" in host else host
+        reason = system_reason(error)
+        if not isinstance(error, socket.gaierror):
+            reason = reason.lower()
         super().__init__(
-            f"cannot listen on {shown}:{port}: {_reason(error)}",
+            f"cannot listen on {shown}:{port}: {reason}",
             hint="stop the other process, or choose another address or port (0 = any)",
         )
 
@@ -86,15 +89,3 @@ def listen_arguments(host: str, port: int, *, backlog: int = BACKLOG) -> dict[st
         return {"host": host, "port": port, "backlog": backlog}
     (sock,) = listening_sockets(host, port, backlog=backlog)
     return {"sock": sock, "backlog": backlog}
-
-
-def _reason(error: Exception) -> str:
-    """The system's own words: event loops wrap them in the address and in words of theirs."""
-    match error:
-        case socket.gaierror():
-            # Its numbers are not those of errno.
-            return error.strerror or str(error)
-        case OSError(errno=int(number)) if number > 0:
-            return os.strerror(number).lower()
-        case _:
-            return str(error)

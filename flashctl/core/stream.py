@@ -45,6 +45,7 @@ from websockets.exceptions import (
 
 from flashctl.core.direct import Direct, DirectConnection
 from flashctl.core.keepalive import LinkStats
+from flashctl.core.system_reason import system_reason
 from flashctl.core.urls import hide_secrets, mask_url
 from flashctl.core.wire import MAX_FRAME_BYTES
 from flashctl.errors import AuthError, FlashctlError, ProtocolError, UsageError
@@ -349,7 +350,7 @@ def _reason(error: BaseException) -> str:
         case TimeoutError():
             return str(error) or "timed out"
         case OSError():
-            return error.strerror or str(error)
+            return system_reason(error)
         case _:
             return str(error) or type(error).__name__
 

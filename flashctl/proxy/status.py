@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flashctl import __version__
+from flashctl.core.system_reason import system_reason
 from flashctl.errors import ExitCode, ProtocolError, UnavailableError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def fetch_status(url: str, timeout_s: float = 5.0) -> dict[str, Any]:
         reply = httpx.get(f"{url.rstrip('/')}/status", timeout=timeout_s)
     except httpx.HTTPError as error:
         raise UnavailableError(
-            f"{url}: {str(error) or type(error).__name__}", hint="is it the address of --metrics-addr?"
+            f"{url}: {system_reason(error)}", hint="is it the address of --metrics-addr?"
         ) from None
     try:
         content = reply.json()

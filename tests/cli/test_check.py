@@ -198,7 +198,7 @@ class TestPeers:
             code, said = check(server.url)
             assert code == 69 and "is its builder building?" in said
         code, said = check("ws://127.0.0.1:1")
-        assert code == 69 and "start it, or correct --upstream-ws" in said
+        assert code == 69 and "Connection refused; start it, or correct --upstream-ws" in said
         assert said.count("\n") == 1
 
     @pytest.mark.usefixtures("engine")
