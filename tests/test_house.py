@@ -76,3 +76,8 @@ def test_readme_names_every_command_exit_code_and_profile() -> None:
         assert re.search(rf"^\|.*\b{int(code)}\b.*\|", README, re.MULTILINE), code
     for profile in (ROOT / "profiles").glob("*.toml"):
         assert profile.stem in README
+
+
+def test_what_readme_links_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)", README):
+        assert target.startswith("http") or (ROOT / target).is_file(), target
