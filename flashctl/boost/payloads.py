@@ -102,13 +102,19 @@ class PayloadService:
             if not isinstance(error, FlashctlError):
                 defects.caught("boost.getPayload", error)
             fallback, l2_error = None, error
+        finally:
+            # The traceback of an error that its own frame names is a cycle, here with payloads in it.
+            del own
         if builder is not None and (contradiction := self._contradiction(builder, fallback, request)):
             builder, failure = None, contradiction
         with defects.contained("boost.getPayload"):
             self._judge(builder, fallback, round_)
         choice = choose(_offer(builder), _offer(fallback), mode, self._policy, failure)
         if choice is None:
-            raise l2_error
+            try:
+                raise l2_error
+            finally:
+                del l2_error
         chosen = builder if choice.source is Source.BUILDER else fallback
         assert chosen is not None
         round_.answer, round_.answered_version = chosen.envelope, version

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
 from flashctl.builder.pool import PoolRefusal
+from flashctl.errors import FlashctlError
 
 __all__ = ["Door"]
 
@@ -59,7 +60,11 @@ class Door(Generic[Checked, Taken]):
         self._waiting_bytes += len(raw)
         if self._working is None or self._working.done():
             self._working = loop.create_task(self._work(), name="admission")
-        return await future
+        try:
+            return await future
+        finally:
+            # A refusal's traceback holds this frame, and the future the refusal.
+            del future
 
     async def _work(self) -> None:
         """Until nobody waits any more."""
@@ -88,13 +93,20 @@ class Door(Generic[Checked, Taken]):
 
     def _answer(self, future: asyncio.Future[Taken], outcome: Checked | Exception) -> None:
         """Take it in, though whoever sent it may have gone."""
+        if isinstance(outcome, Exception):
+            _refuse(future, outcome)
+            return
         try:
-            if isinstance(outcome, Exception):
-                raise outcome
             taken = self._take(outcome)
         except Exception as error:
-            if not future.done():
-                future.set_exception(error)
+            _refuse(future, error)
         else:
             if not future.done():
                 future.set_result(taken)
+
+
+def _refuse(future: asyncio.Future[Taken], error: Exception) -> None:
+    """A refusal goes without its traceback, which is a cycle through the frames that name it, with a batch of
+    transactions in it; of a defect it is wanted."""
+    if not future.done():
+        future.set_exception(error.with_traceback(None) if isinstance(error, FlashctlError) else error)

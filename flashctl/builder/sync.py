@@ -152,7 +152,11 @@ class CatchUp:
         blocks: list[Block] = []
         for reply in replies:
             if isinstance(reply, FlashctlError):
-                raise reply
+                try:
+                    raise reply
+                finally:
+                    # The traceback of an error that its own frame names is a cycle, with the blocks.
+                    del reply, replies
             blocks.append(decode_block(parse_hex(reply)))
         return blocks
 

@@ -66,7 +66,8 @@ def _answer(job: ExecutionJob, name: ViewName, cache: StateCache, run: Run) -> A
         try:
             result = perform(job, state, deadline)
         except CALL_FAILURES as error:
-            failure = error
+            # Without its traceback, which is a cycle through this frame, with the state in it.
+            failure = error.with_traceback(None)
     if state.wanted:
         raise Needs(state.wanted)
     if isinstance(failure, ExecutionTimeout) and trial.is_over:

@@ -94,7 +94,11 @@ class SideProcesses:
             self._turns.release()
         if succeeded:
             return bytes(result)
-        raise result
+        try:
+            raise result
+        finally:
+            # The traceback of an error that its own frame names is a cycle.
+            del result
 
     def close(self) -> None:
         """End the processes; calls made from now on are computed where they stand."""

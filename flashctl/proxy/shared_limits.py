@@ -171,8 +171,7 @@ class RedisLimits:
                 pipe.hdel(key, self.instance)
                 keys.append(key)
                 del self._touched[key]
-        answers = await pipe.execute(raise_on_error=False)
-        await self._judge(zip(keys, answers, strict=True))
+        await self._judge(zip(keys, await pipe.execute(raise_on_error=False), strict=True))
         self.failing = False
 
     async def _judge(self, answers: Iterable[tuple[str, Any]]) -> None:
@@ -181,7 +180,11 @@ class RedisLimits:
         for key, answer in answers:
             if isinstance(answer, Exception):
                 if "WRONGTYPE" not in str(answer):
-                    raise answer
+                    try:
+                        raise answer
+                    finally:
+                        # The traceback of an error that its own frame names is a cycle.
+                        del answer, answers
                 wrong.add(key)
         if wrong:
             await self._redis.delete(*wrong)

@@ -97,7 +97,11 @@ class Node:
         if isinstance(error, RpcError):
             _, error = await self._take(state, failed)
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                # The traceback of an error that its own frame names is a cycle.
+                del error
 
     async def _take(
         self, state: CanonicalState, pieces: Sequence[_Piece]
@@ -108,16 +112,19 @@ class Node:
         failed: list[_Piece] = []
         first: FlashctlError | None = None
         for part, answers in zip(parts, fetched, strict=True):
+            if isinstance(answers, FlashctlError):
+                failed += part
+                first = first or answers
+                continue
             taken = 0
             for piece in part:
                 start, taken = taken, taken + len(piece.calls)
                 try:
-                    if isinstance(answers, FlashctlError):
-                        raise answers
                     _put(state, piece, answers[start:taken])
                 except FlashctlError as error:
                     failed.append(piece)
-                    first = first or error
+                    # Without its traceback, which is a cycle through this frame with all answers in it.
+                    first = first or error.with_traceback(None)
         return failed, first
 
     async def _part(self, pieces: Sequence[_Piece]) -> list[Any] | FlashctlError:

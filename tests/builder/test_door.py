@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
 from support.chains import ask, memory_chain, transfer
+from support.cycles import no_cycles
 
 from flashctl.builder import door
 from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.pool import PoolRefusal
-from flashctl.chain.chain import Chain
+from flashctl.builder.sync import CatchUp
+from flashctl.chain.chain import Chain, ChainBlock
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.methods import Methods
+from flashctl.core.jsonrpc.server import serve
+from flashctl.errors import FlashctlError
 from flashctl.op.envelope import TxEnvelope, recover_all
 
 
@@ -124,5 +132,54 @@ def test_the_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         refused = [str(outcome) for outcome in outcomes if isinstance(outcome, PoolRefusal)]
         assert refused and all("txpool is busy" in text for text in refused)
         await queue.submit(transfer(9, 0).raw)
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_leaves_no_cycle_behind() -> None:
+    queue = TransactionQueue(memory_chain())
+
+    async def refused(raw: bytes) -> None:
+        # What it looks at refuses some, the pool refuses others.
+        with contextlib.suppress(FlashctlError):
+            await queue.submit(raw)
+            raise AssertionError("taken in")
+
+    async def scenario() -> None:
+        await queue.submit(transfer(3, 0).raw)
+        await asyncio.sleep(0)
+        with no_cycles():
+            await refused(transfer(3, 0, fee=1, tip=0).raw)
+            await refused(transfer(3, 0).raw)
+            await refused(b"\x02\xc0")
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_without_blocks_leaves_no_cycle_behind() -> None:
+    async def refuse(params: list[object]) -> object:
+        raise RpcError(Code.SERVER_ERROR, "missing block")
+
+    async def scenario() -> None:
+        methods = Methods()
+        methods.register("debug_getRawBlock", refuse)
+        server = await serve(methods, "127.0.0.1", 0)
+        peer = JsonRpcClient(server.url)
+
+        async def never(_: object) -> ChainBlock:
+            raise AssertionError
+
+        catch_up = CatchUp(memory_chain(), peer, never, never)
+        try:
+            with contextlib.suppress(FlashctlError):
+                await peer.call("debug_getRawBlock", ["0x1"])
+            with no_cycles():
+                with contextlib.suppress(FlashctlError):
+                    await catch_up._raw_blocks(range(1, 5))
+                await asyncio.sleep(0)
+        finally:
+            await peer.close()
+            await server.close()
 
     asyncio.run(scenario())
