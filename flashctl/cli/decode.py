@@ -14,11 +14,12 @@ __all__ = ["app"]
 
 app = typer.Typer(rich_markup_mode=None)
 
-_KINDS = ("tx", "flashblock", "block", "header", "receipt", "payload", "log", "rlp")
+_KINDS = ("tx", "flashblock", "block", "header", "receipt", "payload", "log", "call", "error", "rlp")
 
 _EXAMPLES = """\
 flashctl decode 0x02f8...                        a listing of one transaction
 flashctl decode 0x02f8... maxFeePerGas           one field of it
+flashctl decode 0x095ea7b3...                    a call, without a transaction around it
 flashctl decode txs.txt --fields hash,from,to    a table of many, tab-separated
 cast rpc debug_getRawBlock latest | flashctl decode --as block --json
 flashctl watch unichain --json | flashctl decode - --json | jq -r .from
@@ -136,7 +137,7 @@ def decode(
     from flashctl.decode.config import DecodeConfig
     from flashctl.decode.run import run
 
-    names = tuple(name for part in fields or () for name in part.split(",") if name)
+    names = tuple(name.strip() for part in fields or () for name in part.split(",") if name.strip())
     return run(
         DecodeConfig(
             inputs=tuple(inputs or ()),

@@ -282,7 +282,7 @@ def watch(
         raise UsageError(
             "--confirm auto needs a node", hint="name it: --confirm URL, or use a profile that has one"
         )
-    names = tuple(name for part in shown.fields or () for name in part.split(",") if name)
+    names = tuple(name.strip() for part in shown.fields or () for name in part.split(",") if name.strip())
     settings: dict[str, Any] = {"output": "json" if shown.json else "raw" if shown.raw else shown.output}
     return run(
         WatchConfig(

@@ -238,13 +238,16 @@ def _json_param(param: Any, depth: int) -> Param:
 
 
 class _Decoder:
-    __slots__ = ("budget", "data")
+    __slots__ = ("budget", "data", "end")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.budget = MAX_VALUES
+        self.end = 0
+        """Behind the last byte that stands for something."""
 
     def word(self, at: int) -> bytes:
+        self.end = max(self.end, at + _WORD)
         word = self.data[at : at + _WORD]
         if len(word) != _WORD:
             raise AbiError(f"the data ends inside a word at offset {at}")
@@ -294,6 +297,8 @@ class _Decoder:
         content = self.data[at + _WORD : at + _WORD + size] if size <= len(self.data) else b""
         if len(content) != size:
             raise AbiError(f"{size:,} bytes announced at offset {at} run past the end of the data")
+        padded = at + _WORD + -(-size // _WORD) * _WORD
+        self.end = max(self.end, min(padded, len(self.data)))
         if base == "string":
             return content.decode("utf-8", "replace")
         return "0x" + content.hex()
@@ -305,14 +310,20 @@ def _elementary_value(base: str, word: bytes, at: int) -> Any:
         return "0x" + word[12:].hex()
     if base == "bool":
         _expect_zero(word[:31], at, base)
-        return word[31] != 0
+        if word[31] > 1:
+            raise AbiError(f"the word at offset {at} is no bool: {word[31]}")
+        return word[31] == 1
     if base.startswith("uint"):
         bits = int(base[4:])
         _expect_zero(word[: 32 - bits // 8], at, base)
         return str(int.from_bytes(word, "big"))
     if base.startswith("int"):
-        return str(int.from_bytes(word, "big", signed=True))
+        number, half = int.from_bytes(word, "big", signed=True), 1 << int(base[3:]) - 1
+        if not -half <= number < half:
+            raise AbiError(f"the word at offset {at} is no {base}: {number}")
+        return str(number)
     if base == "function":
+        _expect_zero(word[24:], at, base)
         return "0x" + word[:24].hex()
     size = int(base[5:])
     _expect_zero(word[size:], at, base)
@@ -332,17 +343,19 @@ def _named(params: Sequence[Param], values: Sequence[Any]) -> Any:
     return list(values)
 
 
-def decode_arguments(params: Sequence[Param], data: bytes) -> list[Argument]:
-    """Decode calldata after its selector, or the data of an error.
+def decode_arguments(params: Sequence[Param], data: bytes) -> tuple[list[Argument], bytes]:
+    """Decode calldata after its selector, or the data of an error; and what is left behind the arguments.
 
     Raises:
         AbiError: If the data does not follow the types.
     """
-    values = _Decoder(data).sequence((param.type for param in params), 0)
-    return [
+    decoder = _Decoder(data)
+    values = decoder.sequence((param.type for param in params), 0)
+    arguments = [
         Argument(param.name or f"arg{number}", param.type.canonical, value)
         for number, (param, value) in enumerate(zip(params, values, strict=True))
     ]
+    return arguments, data[decoder.end :]
 
 
 def decode_log(entry: Entry, topics: Sequence[bytes], data: bytes) -> list[Argument]:

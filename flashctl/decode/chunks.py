@@ -59,6 +59,8 @@ class Decoded(NamedTuple):
     text: bytes
     complaints: tuple[str, ...]
     worst: Outcome
+    seen: bool = True
+    """Whether there was more than blank lines in it."""
 
 
 class ChunkDecoder:
@@ -95,7 +97,12 @@ class ChunkDecoder:
                     complaints += complaints_about(report)
                 lines += self._presenter.show(report)
         lines.append("")  # the last line ends too
-        return Decoded("\n".join(lines).encode(errors="backslashreplace"), tuple(complaints), worst)
+        return Decoded(
+            "\n".join(lines).encode(errors="backslashreplace"),
+            tuple(complaints),
+            worst,
+            bool(chunk.data.strip()),
+        )
 
     def _left_over(self, chunk: Chunk, lines: list[str]) -> Iterator[tuple[int | None, str | bytes]]:
         """The pieces that need a report; what columns can do is appended to `lines` on the way."""

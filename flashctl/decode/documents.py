@@ -30,6 +30,8 @@ class Kind(StrEnum):
     RECEIPT = "receipt"
     PAYLOAD = "payload"
     LOG = "log"
+    CALL = "call"
+    ERROR = "error"
     RLP = "rlp"
 
 
@@ -74,6 +76,8 @@ def classify_bytes(raw: bytes) -> Kind:
     """The kind of raw bytes; what fits no other kind but is RLP is `RLP`, anything else a transaction."""
     if not raw:
         raise UnknownDocument("no bytes at all")
+    if len(raw) >= 4 and _is_call(raw):
+        return Kind.CALL
     if 0x80 <= raw[0] < 0xC0:
         return Kind.RLP
     start = 0 if raw[0] >= 0xC0 else 1
@@ -95,6 +99,36 @@ def classify_bytes(raw: bytes) -> Kind:
     if len(sizes) in (3, 4) and isinstance(item[0], list) and len(item[0]) >= 15:
         return Kind.BLOCK
     return Kind.TX if len(sizes) in (6, 9) else Kind.RLP
+
+
+_TYPES = frozenset((1, 2, 3, 4, 0x7D, 0x7E))
+
+
+def _is_call(raw: bytes) -> bool:
+    """Whether bytes are a selector with arguments: no transaction and no RLP begins like this."""
+    if raw[0] in _TYPES and (len(raw) % 32 != 4 or raw[1] >= 0xC0):
+        return False
+    if _spans(raw, 0) or (raw[0] < 0x80 and _spans(raw, 1)):
+        return False
+    if len(raw) % 32 == 4:
+        return True
+    if raw[0] >= 0xC0:  # a list that is cut off, more likely
+        return False
+    from flashctl.decode.signatures import SignatureBook
+
+    return bool(SignatureBook().by_selector(raw[:4]))
+
+
+def _spans(raw: bytes, at: int) -> bool:
+    """Whether what begins at `at` is one RLP string or list up to the end."""
+    first = raw[at]
+    if first < 0x80:
+        return False
+    short, base = (0xB8, 0x80) if first < 0xC0 else (0xF8, 0xC0)
+    if first < short:
+        return len(raw) == at + 1 + first - base
+    width = first - short + 1
+    return len(raw) == at + 1 + width + int.from_bytes(raw[at + 1 : at + 1 + width], "big")
 
 
 def documents_of(value: Any, depth: int = 0) -> Iterator[Document]:

@@ -135,11 +135,14 @@ class Engine:
                 return objects.report_log(value, self.options.book)
             case Kind.HEADER:
                 return containers.report_header_object(value)
+        from flashctl.decode.dialects import as_json_rpc
+
+        value = as_json_rpc(value)
         report = report_transaction(raw_from_object(value), self.options)
         return containers.checked(report, value)
 
     def _report_bytes(self, kind: Kind, raw: bytes) -> Report:
-        from flashctl.decode import containers
+        from flashctl.decode import containers, objects
 
         match kind:
             case Kind.BLOCK:
@@ -150,6 +153,10 @@ class Engine:
                 return containers.report_header(decode_header(raw))
             case Kind.RECEIPT:
                 return containers.report_receipt(raw, self.options)
+            case Kind.CALL | Kind.ERROR:
+                return objects.report_call(raw, kind.value, self.options.book)
+            case Kind.LOG:
+                return objects.report_log_bytes(raw, self.options.book)
             case Kind.RLP:
                 from flashctl.decode.bare import report_item
 

@@ -106,6 +106,8 @@ def describe_transaction(
     if tx.to is None and sender is not None and not isinstance(tx, DepositTx):
         extras["creates"] = "0x" + keccak256(encode([sender, int_to_bytes(tx.nonce)]))[12:].hex()
     extras |= _kind_facts(tx, reading.sidecar, options)
+    if "l1Attributes" in extras.get("deposit", {}):  # packed behind the selector, and shown there
+        extras.get("call", {}).pop("trailing", None)
     price_at = options.base_fee if options.base_fee is not None else base_fee
     if price_at is not None and not isinstance(tx, DepositTx):
         extras["effectiveGasPrice"] = hex(effective_gas_price(tx, price_at))

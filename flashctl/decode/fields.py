@@ -28,10 +28,19 @@ _EXTRA_FIELDS = (
 _CONTAINER_FIELDS = (
     "payloadId", "index", "blockNumber", "blockHash", "parentHash", "timestamp", "gasLimit", "gasUsed",
     "baseFeePerGas", "extraData", "stateRoot", "receiptsRoot", "withdrawalsRoot", "blobGasUsed", "number",
-    "size", "status", "cumulativeGasUsed", "transactions",
+    "size", "status", "cumulativeGasUsed", "transactions", "parentBeaconBlockRoot", "prevRandao",
+    "feeRecipient", "prevFlashblockId", "sha3Uncles", "miner", "transactionsRoot", "logsBloom", "difficulty",
+    "totalDifficulty", "mixHash", "excessBlobGas", "requestsHash", "uncles", "withdrawals", "eip1559",
+    "ommers", "executionRequests", "chain", "fork", "kind", "item",
+)  # fmt: skip
+_RECEIPT_FIELDS = (
+    "transactionHash", "transactionIndex", "contractAddress", "depositNonce", "depositReceiptVersion",
+    "l1GasPrice", "l1FeeScalar", "l1BaseFeeScalar", "l1BlobBaseFee", "l1BlobBaseFeeScalar",
+    "operatorFeeScalar", "operatorFeeConstant", "daFootprintGasScalar", "blobGasPrice", "address", "topics",
+    "data", "logIndex", "removed", "event", "blockTimestamp",
 )  # fmt: skip
 
-FIELDS: tuple[str, ...] = (*_TRANSACTION_FIELDS, *_EXTRA_FIELDS, *_CONTAINER_FIELDS)
+FIELDS: tuple[str, ...] = (*_TRANSACTION_FIELDS, *_EXTRA_FIELDS, *_CONTAINER_FIELDS, *_RECEIPT_FIELDS)
 """Every name that can be asked for without a path; what completion offers."""
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from flashctl.core.files import open_for_reading
 from flashctl.decode.fields import FIELDS
-from flashctl.errors import UsageError
+from flashctl.errors import IoError, UsageError
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -44,7 +44,7 @@ def split_arguments(arguments: Sequence[str], *, stdin_is_terminal: bool) -> tup
     """
     rest = list(arguments)
     field = None
-    if rest and rest[-1] in FIELDS and not Path(rest[-1]).exists():
+    if rest and rest[-1] in FIELDS and not _is_file(rest[-1]):
         field = rest.pop()
     if not rest:
         if stdin_is_terminal:
@@ -59,16 +59,28 @@ def _source(argument: str) -> Source:
     stripped = argument.strip().strip("\"'")
     if stripped[:2] in ("0x", "0X") or stripped[:1] in ("{", "["):
         return Source(text=argument.strip())
-    if len(argument) < 4096 and "\n" not in argument and Path(argument).exists():
+    if not stripped:
+        raise UsageError("an empty argument is nothing to decode", hint="give hex, JSON or a file")
+    if _is_file(argument):
         return Source(path=Path(argument))
     if stripped and all(character in "0123456789abcdefABCDEF \n\r\t" for character in stripped):
         return Source(text=stripped)
+    if "/" in argument and argument.isprintable():
+        raise IoError(f"cannot read {argument[:200]}: no such file")
     from flashctl.core.profile import suggestion
 
     hint = (
         suggestion(argument, FIELDS) or "give hex, JSON, a file, - for stdin, or end with the name of a field"
     )
     raise UsageError(f"{argument[:60]!r} is neither hex, JSON, a file nor a field", hint=hint)
+
+
+def _is_file(argument: str) -> bool:
+    """Whether there is a file of this name; hex may be longer than a name can be."""
+    try:
+        return "\n" not in argument and Path(argument).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def open_source(source: Source) -> BinaryIO:
@@ -116,9 +128,27 @@ def _document_or_lines(data: bytes) -> Iterator[tuple[int, str]]:
     if _is_json(data):
         yield 1, text.strip()
         return
+    if documents := _documents(text):
+        yield from documents
+        return
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             yield number, line.strip()
+
+
+def _documents(text: str) -> list[tuple[int, str]]:
+    """Several JSON documents one after the other, each over many lines; nothing where they are not that."""
+    from json import JSONDecodeError, JSONDecoder
+
+    decoder, at, found = JSONDecoder(), 0, []
+    try:
+        while rest := text[at:].lstrip("\ufeff \t\r\n"):
+            begin = len(text) - len(rest)
+            _, at = decoder.raw_decode(text, begin)
+            found.append((text.count("\n", 0, begin) + 1, text[begin:at]))
+    except (JSONDecodeError, RecursionError, ValueError):
+        return []
+    return found
 
 
 def _is_binary(line: bytes) -> bool:

@@ -167,8 +167,20 @@ def _extra(name: str, value: Any, style: Style) -> Iterator[str]:
         case (("call" | "event"), {"signature": signature}):
             yield _line(name, style.bold(printable(signature)), style, 0)
             yield from _arguments(value.get("arguments"), style, 2)
+            yield from _rest(value, style)
         case _:
             yield from _entry(name, value, style, 0)
+
+
+def _rest(call: Mapping[str, Any], style: Style) -> Iterator[str]:
+    """What does not follow the signature, or comes behind its arguments."""
+    if "mismatch" in call:
+        yield style.red(_label("mismatch", 2)) + printable(str(call["mismatch"]))
+    for name in ("data", "trailing"):
+        if name in call:
+            yield _line(name, printable(str(call[name])), style, 2)
+    if "builderCodes" in call:
+        yield _line("builderCodes", printable(", ".join(call["builderCodes"])), style, 2)
 
 
 def _arguments(arguments: Any, style: Style, indent: int) -> Iterator[str]:
@@ -185,8 +197,10 @@ def _log(log: Mapping[str, Any], style: Style) -> Iterator[str]:
     yield _line("log", printable(str(log.get("address"))), style, 0)
     if event:
         yield _line("event", style.bold(printable(event["signature"])), style, 2)
-        yield from _arguments(event["arguments"], style, 4)
-        return
+        yield from _arguments(event.get("arguments"), style, 4)
+        if "mismatch" not in event:
+            return
+        yield style.red(_label("mismatch", 2)) + printable(str(event["mismatch"]))
     for number, topic in enumerate(log.get("topics") or ()):
         yield _line(f"topic {number}", printable(str(topic)), style, 2)
     yield _line("data", printable(str(log.get("data", "0x"))), style, 2)

@@ -51,17 +51,28 @@ def run(config: DecodeConfig, output: Output | None = None) -> ExitCode:
         return _run_execution(config, config.execute, options, sources, presenter, output)
     engine = Engine(options, kind_named(config.kind))
     if (fields or config.json) and config.blobs is None:
-        outcome, size = _run_batch(config, engine, presenter, fields, sources, output)
+        outcome, size, seen = _run_batch(config, engine, presenter, fields, sources, output)
         if field is not None and size == 1 and outcome is not Outcome.FAILED:  # one line, and it is blank
             raise Failed(f"there is no {field} in it")
     else:
         session = _Session(config, engine, presenter, output)
         for source in sources:
             session.consume(source)
-        outcome = session.finish()
+        outcome, seen = session.finish(), session.seen
+    if not seen:
+        raise DataError("nothing to decode: the input is empty")
+    _tell_unused(config, options)
     if outcome is Outcome.FAILED:
         return ExitCode.DATA
     return ExitCode.FAILED if outcome is Outcome.PROBLEM and config.verify else ExitCode.OK
+
+
+def _tell_unused(config: DecodeConfig, options: Options) -> None:
+    """Say which `--sig` nothing in the input had; with --abi most of a contract is unused."""
+    if options.book is None or config.abi or (config.jobs or 1) > 1:
+        return
+    for key, signature in options.book.unused.items():
+        print(f"flashctl: --sig {signature}: nothing has 0x{key.hex()}", file=sys.stderr)
 
 
 def _run_batch(
@@ -71,9 +82,9 @@ def _run_batch(
     fields: Sequence[str],
     sources: Sequence[Source],
     output: Output,
-) -> tuple[Outcome, int]:
-    """Decode what prints line by line, in as many processes as it is worth; the worst outcome, and how many
-    bytes were printed."""
+) -> tuple[Outcome, int, bool]:
+    """Decode what prints line by line, in as many processes as it is worth; the worst outcome, how many
+    bytes were printed, and whether there was anything."""
     from flashctl.decode.chunks import ChunkDecoder, chunks_of
 
     chunks = chunks_of(sources)
@@ -84,14 +95,15 @@ def _run_batch(
         results = decode_in_parallel(decoder, chunks, jobs)
     else:
         results = map(decoder.decode, chunks)
-    worst, size = Outcome.FINE, 0
+    worst, size, seen = Outcome.FINE, 0, False
     for decoded in results:
         output.raw(decoded.text)
         size += len(decoded.text)
+        seen |= decoded.seen
         for complaint in decoded.complaints:
             print(complaint, file=sys.stderr)
         worst = max(worst, decoded.worst, key=lambda one: one.value)
-    return worst, size
+    return worst, size, seen
 
 
 class _Session:
@@ -104,6 +116,8 @@ class _Session:
         self.output = output
         self.worst = Outcome.FINE
         self.blobs = 0
+        self.seen = False
+        """Whether there was anything to decode."""
 
     def consume(self, source: Source) -> None:
         """Decode one source to its end."""
@@ -117,6 +131,7 @@ class _Session:
             raise IoError(f"cannot read {source.path or 'stdin'}: {error}") from None
 
     def _piece(self, number: int | None, piece: str | bytes) -> None:
+        self.seen = True
         reports = self.engine.blob(piece) if isinstance(piece, bytes) else self.engine.line(piece, number)
         for report in reports:
             self._show(report)
@@ -268,7 +283,10 @@ def _book(config: DecodeConfig) -> SignatureBook | None:
     from flashctl.decode.abi import entries_from_json, parse_signature
     from flashctl.decode.signatures import SignatureBook
 
-    entries = [parse_signature(text) for text in config.signatures]
+    try:
+        entries = [parse_signature(text) for text in config.signatures]
+    except DataError as error:
+        raise UsageError(f"--sig: {error}") from None
     for path in config.abi:
         entries += entries_from_json(_read_json(path))
     return SignatureBook(entries)

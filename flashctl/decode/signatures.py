@@ -56,8 +56,11 @@ class SignatureBook:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._selectors: dict[bytes, list[Entry]] = {}
         self._topics: dict[bytes, list[Entry]] = {}
+        self.unused: dict[bytes, str] = {}
+        """What the user gave and nothing has asked for yet, by selector or topic."""
         for entry in entries:
             digest = keccak256(entry.signature.encode())
+            self.unused[digest if entry.kind == "event" else digest[:4]] = entry.signature
             if entry.kind == "event":
                 self._topics.setdefault(digest, []).append(entry)
             else:
@@ -65,8 +68,10 @@ class SignatureBook:
 
     def by_selector(self, selector: bytes) -> Sequence[Entry]:
         """Functions and errors with this 4-byte selector, most trusted first."""
+        self.unused.pop(selector, None)
         return self._selectors.get(selector) or _builtin(selector, "function")
 
     def by_topic(self, topic: bytes) -> Sequence[Entry]:
         """Events with this first topic; several when they differ only in what is indexed."""
+        self.unused.pop(topic, None)
         return self._topics.get(topic) or _builtin(topic, "event")

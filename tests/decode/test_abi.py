@@ -65,7 +65,7 @@ def test_values_of_every_kind() -> None:
     payload = b"".join(
         [*head, word(offsets[0]), word(offsets[1]), *fixed, word(offsets[2]), string, data_bytes, tuple_body]
     )
-    values = {argument.name: argument.value for argument in decode_arguments(entry.params, payload)}
+    values = {argument.name: argument.value for argument in decode_arguments(entry.params, payload)[0]}
     assert values == {
         "a": "0x" + "11" * 20, "b": str(2**255), "c": "-5", "d": True, "e": "0xabcdef01", "g": "hi",
         "h": "0x010203", "i": ["7", "8"], "j": {"x": True, "y": "z"},
@@ -100,7 +100,10 @@ def test_the_users_signatures_win_over_the_table() -> None:
 
 def test_data_of_another_signature_keeps_the_name_and_drops_the_arguments() -> None:
     call = describe_call(bytes.fromhex("a9059cbb") + b"\xff" * 64, SignatureBook())
-    assert call == {"selector": "0xa9059cbb", "signature": "transfer(address,uint256)", "name": "transfer"}
+    assert call == {
+        "selector": "0xa9059cbb", "signature": "transfer(address,uint256)", "name": "transfer",
+        "mismatch": "the word at offset 0 is no address", "data": "0x" + "ff" * 64,
+    }  # fmt: skip
 
 
 def test_json_abi_with_tuples() -> None:
@@ -145,3 +148,40 @@ def test_no_data_breaks_the_decoder(text: str, data: bytes) -> None:
         decode_arguments(entry.params, data)
     except AbiError:
         pass
+
+
+def test_what_follows_the_arguments_is_shown() -> None:
+    codes = b"base,app" + bytes([8, 0]) + bytes.fromhex("8021" * 8)
+    call = describe_call(bytes.fromhex("a9059cbb") + word(7) + word(5) + codes, None)
+    assert call is not None and call["arguments"][1]["value"] == "5"
+    assert call["trailing"] == "0x" + codes.hex() and call["builderCodes"] == ["base", "app"]
+    call = describe_call(bytes.fromhex("a9059cbb") + word(7) + word(5) + b"\x01", None)
+    assert call is not None and call["trailing"] == "0x01" and "builderCodes" not in call
+    short = describe_call(bytes.fromhex("a9059cbb") + word(7), None)
+    assert short is not None and "ends" in short["mismatch"] and short["data"] == "0x" + word(7).hex()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "fits"),
+    [
+        ("int8", 0x7F, True), ("int8", 0x80, False), ("int8", 0x180, False), ("int8", -128, True),
+        ("int8", -129, False), ("bool", 1, True), ("bool", 2, False), ("uint8", 255, True),
+        ("uint8", 256, False), ("address", 2**160 - 1, True), ("address", 2**160, False),
+        ("bytes4", 1, False), ("function", 1, False),
+    ],
+)  # fmt: skip
+def test_the_range_of_every_type_is_checked(kind: str, value: int, fits: bool) -> None:
+    entry = parse_signature(f"f({kind})")
+    data = (value % 2**256).to_bytes(32, "big")
+    if fits:
+        decode_arguments(entry.params, data)
+    else:
+        with pytest.raises(AbiError, match=f"no {kind}"):
+            decode_arguments(entry.params, data)
+
+
+def test_a_log_with_wrong_topics_says_why() -> None:
+    topic = bytes.fromhex("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef")
+    event = describe_log((topic,), b"", None)
+    assert event is not None and event["name"] == "Transfer"
+    assert "indexed" in event["mismatch"] and "arguments" not in event

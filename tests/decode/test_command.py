@@ -163,7 +163,7 @@ def test_a_large_batch_prints_what_small_ones_print(monkeypatch: pytest.MonkeyPa
         ([HEX["eip1559"], "--fields", "hsh"], 2, "unknown field 'hsh'"),
         ([HEX["eip1559"], "--as", "cat"], 2, "not a kind"),
         ([HEX["eip1559"], "--fork", "frontier", "--l1-base-fee", "1"], 2, "not a fork"),
-        ([HEX["eip1559"], "--sig", "x"], 65, "not a signature"),
+        ([HEX["eip1559"], "--sig", "x"], 2, "not a signature"),
         ([HEX["eip1559"], "--abi", "absent.json"], 74, "cannot read absent.json"),
         ([HEX["legacy"], "maxFeePerGas"], 1, "there is no maxFeePerGas in it"),
         ([HEX["legacy"], "--json", "--fields", "hash"], 2, "exclude each other"),

@@ -10,38 +10,24 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.decode_lab import FRIEND, TOKEN, attributes_deposit, every_type
+from support.decode_lab import FRIEND, TOKEN, attributes_deposit
 from support.flashblocks import base_sepolia_block, derived_blocks
+from support.sample_block import BLOCK, HEADER, OBJECT, TRANSACTIONS
 
-from flashctl.chain.views import block_json
 from flashctl.core.engine import envelope_to_json, payload_to_json
 from flashctl.decode.documents import Kind
 from flashctl.decode.engine import Engine, Outcome, outcome_of
 from flashctl.decode.facts import Options, Report
 from flashctl.eth.blocks import (
-    EMPTY_OMMERS_HASH,
-    EMPTY_REQUESTS_HASH,
     Block,
-    Header,
     encode_block,
     encode_header,
 )
 from flashctl.eth.hexdata import to_hex
-from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import Log, Receipt, decode_receipt, encode_receipt
 from flashctl.eth.rlp import decode_list, encode
 from flashctl.eth.transactions import DepositTx, encode_transaction
-from flashctl.op.envelope import recover_all
 
-RAWS = every_type()
-TRANSACTIONS = (RAWS["attributes"], RAWS["eip1559"], RAWS["legacy"])
-HEADER = Header(
-    b"\x11" * 32, EMPTY_OMMERS_HASH, bytes(20), b"\x22" * 32, ordered_root(TRANSACTIONS), b"\x33" * 32,
-    bytes(256), 0, 5, 30_000_000, 21_000, 1_700_000_000, bytes.fromhex("01000000fa000000060000000000000001"),
-    b"\x44" * 32, bytes(8), 7, b"\x55" * 32, 4000, 0, b"\x66" * 32, EMPTY_REQUESTS_HASH,
-)  # fmt: skip
-BLOCK = Block(HEADER, TRANSACTIONS)
-OBJECT = block_json(HEADER, recover_all(TRANSACTIONS), full=True)
 RECEIPT = Receipt(2, True, 21_000, (Log(TOKEN, (b"\x77" * 32,), b"\x01"),))
 
 
