@@ -8,7 +8,8 @@ it except getPayload, up to the builder's time-out:
     newPayload          both; the answer is the fallback's
     getPayload          the builder's block if the fallback finds it valid, else the fallback's own
     anything else       the fallback; transactions that it takes and miner settings are copied to the
-                        builder, bundles and conditional transactions are the builder's alone
+                        builder, which is asked about those that cannot be paid at the head; bundles and
+                        conditional transactions are the builder's alone
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ BUILDER_METHODS = frozenset(
 ENGINE_NAMESPACES = ("engine_", "miner_")
 """What consensus client and batcher ask, which must not wait behind what everybody asks."""
 
+MAX_ASKED_BUILDER = 16
+"""Transactions that the builder is asked about at a time: anybody may send what cannot be paid, and a quarter
+of the connections is left to them at most."""
+
 PAYLOAD_VERSIONS = (3, 4, 5)
 """getPayload versions a builder can answer: Ecotone on. Older ones are the fallback's alone."""
 
@@ -111,6 +116,8 @@ class Multiplexer:
         self._doubt = doubt
         self._is_failing = False
         """Whether the last request passed on was not answered."""
+        self._asked_builder = 0
+        """Questions about transactions that the builder has not answered yet."""
 
     def methods(self) -> Methods:
         """The table to serve; what it lacks is for `forward`."""
@@ -155,9 +162,30 @@ class Multiplexer:
                 self._copy(request)
             raise
         self._is_failing = False
-        if method in COPIED_TRANSACTIONS and _is_in_the_pool(reply):
-            self._copy(request)
+        if method in COPIED_TRANSACTIONS:
+            if _is_in_the_pool(reply):
+                self._copy(request)
+            elif _lacks_funds(reply) and self._builder_takes_part:
+                return await self._ask_who_knows_more(method, request, reply)
         return reply
+
+    async def _ask_who_knows_more(self, method: str, request: bytes, refusal: bytes) -> bytes:
+        """The builder's answer to a transaction, if it takes it; the fallback's if not.
+
+        What the block being built has paid to an account is known to the builder alone, and whoever was told
+        of the payment may spend it.
+        """
+        if self._asked_builder >= MAX_ASKED_BUILDER:
+            return refusal
+        self._asked_builder += 1
+        try:
+            reply = await self._builder.client.relay(method, request)
+        except FlashctlError as error:
+            _LOG.debug("builder: %s: %s", method, error)
+            return refusal
+        finally:
+            self._asked_builder -= 1
+        return reply if _is_in_the_pool(reply) else refusal
 
     def _copy(self, request: bytes) -> None:
         with defects.contained("boost.copies"):
@@ -336,18 +364,28 @@ def _payload_id(answer: Any) -> bytes | None:
 
 
 def _is_in_the_pool(reply: bytes) -> bool:
-    """Whether the fallback took a transaction, or has it already."""
+    """Whether an engine took a transaction, or has it already."""
+    message = _refusal(reply)
+    # geth, reth and Erigon; Nethermind.
+    return message == "" or any(word in message for word in ("already known", "alreadyknown"))
+
+
+def _lacks_funds(reply: bytes) -> bool:
+    """Whether the sender of a transaction cannot pay for it, as far as the fallback knows: at the head."""
+    # geth, reth and Erigon; Nethermind.
+    return any(word in _refusal(reply) for word in ("insufficient funds", "insufficientfunds"))
+
+
+def _refusal(reply: bytes) -> str:
+    """Why a transaction is refused, in lower case; nothing if it is taken, `?` if that cannot be told."""
     try:
         answer = orjson.loads(reply)
     except orjson.JSONDecodeError:
-        return False
+        return "?"
     if not isinstance(answer, dict):
-        return False
+        return "?"
     error = answer.get("error")
     if error is None:
-        return "result" in answer
+        return "" if "result" in answer else "?"
     message = error.get("message") if isinstance(error, dict) else None
-    # geth, reth and Erigon; Nethermind.
-    return isinstance(message, str) and any(
-        word in message.lower() for word in ("already known", "alreadyknown")
-    )
+    return message.lower() if isinstance(message, str) and message else "?"

@@ -48,6 +48,26 @@ class TestTransactions:
 
         play(tmp_path, scenario)
 
+    def test_the_builder_is_asked_about_funds_that_only_it_may_know_of(self, tmp_path: Path) -> None:
+        async def scenario(s: Setup) -> None:
+            client = JsonRpcClient(s.boost.rpc_url)
+            words = "insufficient funds for gas * price + value: balance 0, tx cost 5, overshot 5"
+            s.l2.faults[SEND] = refuse(words)
+            assert await client.call(SEND, [RAW]) is not None
+            assert s.builder.pool == [TX]
+            # Its refusal is not the caller's business, nor is it that it does not answer.
+            s.builder.faults[SEND] = refuse("builder's words")
+            with pytest.raises(RpcError, match="balance 0, tx cost 5"):
+                await client.call(SEND, ["0x02c002"])
+            s.boost.switch.mode = ExecutionMode.DISABLED
+            s.builder.faults.clear()
+            with pytest.raises(RpcError, match="balance 0, tx cost 5"):
+                await client.call(SEND, ["0x02c003"])
+            assert s.builder.pool == [TX]
+            await client.close()
+
+        play(tmp_path, scenario)
+
     def test_no_answer_in_time_is_no_refusal(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
             async def hang() -> Any:

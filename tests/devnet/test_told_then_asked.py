@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import pytest
 from support.devnet import Devnet, devnet
@@ -10,7 +11,7 @@ from support.devnet import Devnet, devnet
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.eth.hexdata import to_hex
-from flashctl.eth.signatures import sign_transaction
+from flashctl.eth.signatures import address_of_secret, sign_transaction
 from flashctl.eth.transactions import FeeMarketTx, encode_transaction
 
 SENDERS = 8
@@ -19,9 +20,13 @@ VIEWER = "0x" + "55" * 20
 
 
 def payment(running: Devnet, sender: int, nonce: int, to: bytes) -> str:
+    return signed(running, DEVNET_ACCOUNTS[sender].secret, nonce, to, 1)
+
+
+def signed(running: Devnet, secret: bytes, nonce: int, to: bytes, value: int) -> str:
     chain_id = running.ready["chain_id"]
-    tx = FeeMarketTx(chain_id, nonce, 10**9, 10**11, 21_000, to, 1, b"", (), 0, 0, 0)
-    return to_hex(encode_transaction(sign_transaction(tx, DEVNET_ACCOUNTS[sender].secret)))
+    tx = FeeMarketTx(chain_id, nonce, 10**9, 10**11, 21_000, to, value, b"", (), 0, 0, 0)
+    return to_hex(encode_transaction(sign_transaction(tx, secret)))
 
 
 async def sends_and_looks(running: Devnet, url: str, sender: int, rounds: int) -> int:
@@ -52,5 +57,24 @@ def test_a_call_after_a_receipt_sees_the_transaction(name: str) -> None:
                 sends_and_looks(running, running.url(name), sender, ROUNDS) for sender in range(SENDERS)
             )
             assert sum(await asyncio.gather(*senders)) == 2 * ROUNDS * SENDERS
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("name", ["rpc", "builder"])
+def test_what_was_just_received_can_be_spent_at_once(name: str) -> None:
+    """From account to account, each of them new, faster than blocks are sealed."""
+
+    async def body() -> None:
+        with devnet() as running:
+            client = JsonRpcClient(running.url(name), timeout_s=60.0)
+            payer, nonce = DEVNET_ACCOUNTS[0].secret, 0
+            for step in range(6):
+                secret = secrets.token_bytes(32)
+                raw = signed(running, payer, nonce, address_of_secret(secret), 10**18 >> step)
+                receipt = await client.call("eth_sendRawTransactionSync", [raw], timeout_s=60.0)
+                assert receipt["status"] == "0x1"
+                payer = secret
+            await client.close()
 
     asyncio.run(body())
