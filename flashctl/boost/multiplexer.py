@@ -31,7 +31,13 @@ from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.payloads import PayloadService
 from flashctl.boost.rounds import Incoming, Round, Rounds, Verdict
 from flashctl.core import defects
-from flashctl.core.engine import ForkchoiceResult, ForkchoiceState, attributes_from_json, payload_id_from_json
+from flashctl.core.engine import (
+    ForkchoiceResult,
+    ForkchoiceState,
+    Status,
+    attributes_from_json,
+    payload_id_from_json,
+)
 from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import reading_params
@@ -318,7 +324,11 @@ class Multiplexer:
             if self._builder_takes_part:
                 with defects.contained("boost.newPayload"):
                     self._builder.send(method, params)
-            return await self._ask_l2(method, params)
+            answer = await self._ask_l2(method, params)
+            with defects.contained("boost.newPayload"):
+                if params and isinstance(answer, dict) and answer.get("status") == Status.VALID.value:
+                    self._rounds.parents.learn(params[0])
+            return answer
 
         return new_payload
 

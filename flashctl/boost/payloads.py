@@ -154,6 +154,7 @@ class PayloadService:
         self._health.builder_delivered(builder is not None)
         if fallback is not None:
             self._health.l2_probed(self._clock() - fallback.timestamp)
+            self._rounds.parents.compare(round_.child, fallback.payload)
             self._rounds.defaults = (
                 parameters_of(fallback.payload, round_.attributes) or self._rounds.defaults
             )

@@ -25,6 +25,7 @@ from enum import Enum
 from typing import Any
 
 from flashctl.boost.obligations import MAX_TRANSACTIONS, first_difference, later_difference
+from flashctl.boost.parents import Child, Parents, child_difference
 from flashctl.core.reorder import Reorder
 from flashctl.core.sequence import Accepted, Assembler, Duplicate, Equivocation, Gap, Inconsistent, Payload
 from flashctl.core.wire import Flashblock
@@ -131,6 +132,9 @@ class Round:
 
     defaults: bytes | None = None
     """The chain's EIP-1559 constants, as far as they were known when the round began."""
+
+    child: Child | None = None
+    """What the parent settles about the block, as far as it is known."""
 
     state: RoundState = RoundState.OPEN
     l2_id: bytes | None = None
@@ -253,7 +257,9 @@ class Round:
         """How a flashblock departs from what was asked for; empty if it does not."""
         if flashblock.index > 0:
             return later_difference(flashblock)
-        return first_difference(flashblock, self.parent_hash, self.attributes, self.defaults)
+        return first_difference(
+            flashblock, self.parent_hash, self.attributes, self.defaults
+        ) or child_difference(flashblock, self.child)
 
     def _extend(self, incoming: Incoming) -> Verdict:
         """Take what the assembler accepted; a builder that replays after a gap starts again at index 0."""
@@ -284,6 +290,8 @@ class Rounds:
         self._by_l2_id: OrderedDict[bytes, Round] = OrderedDict()
         self._held: list[Incoming] = []
         self._held_bytes = 0
+        self.parents = Parents()
+        """Blocks that the fallback found valid, which the next ones are built upon."""
         self.defaults: bytes | None = None
         """The chain's EIP-1559 constants as `eip1559Params`, learned from blocks of the fallback."""
 
@@ -306,7 +314,8 @@ class Rounds:
         if current is not None and current.expected_id == expected and current.state is RoundState.OPEN:
             return current
         self.supersede()
-        self._current = Round(parent_hash, attributes, expected, self.defaults)
+        child = self.parents.child(parent_hash, attributes.timestamp)
+        self._current = Round(parent_hash, attributes, expected, self.defaults, child)
         if current is not None and current.expected_id == expected:
             # A consensus client that lost the block asks for it again, and the builder may build another.
             self._current.promised = current.flashblocks or current.promised

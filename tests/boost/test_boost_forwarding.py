@@ -103,6 +103,9 @@ class TestHealth:
 
         async def scenario(s: Setup) -> None:
             client = JsonRpcClient(s.boost.rpc_url)
+            # Not the probe of the start.
+            await s.until(lambda: s.l2.called("eth_getBlockByNumber"))
+            await client.call("eth_chainId")
             await s.l2.stop()
             while await s.health() == 200:
                 with pytest.raises(RpcError, match="upstream is not available"):

@@ -41,6 +41,9 @@ from flashctl.eth.hexdata import parse_hex, quantity, to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.op.attributes import PayloadAttributes, payload_id
+from flashctl.op.base_fee import next_base_fee
+from flashctl.op.config import ChainConfig
+from flashctl.op.forks import OpFork
 
 __all__ = ["SECRET", "Driver", "ToyBuilder", "ToyEngine", "attributes_after", "genesis", "make_block"]
 
@@ -52,6 +55,9 @@ MINER_SETTINGS = ("setMaxDASize", "setGasLimit", "setGasPrice", "setExtra")
 
 CHAIN_DEFAULTS = (250).to_bytes(4, "big") + (6).to_bytes(4, "big")
 """The toy chain's EIP-1559 constants, as `eip1559Params`."""
+
+
+JOVIAN = ChainConfig(901, tuple((fork, 0) for fork in OpFork if OpFork.BEDROCK < fork <= OpFork.JOVIAN))
 
 
 def extra_data(attributes: PayloadAttributes) -> bytes:
@@ -80,7 +86,7 @@ def make_block(parent: Header, attributes: PayloadAttributes, transactions: tupl
         extra_data=extra_data(attributes),
         prev_randao=attributes.prev_randao,
         nonce=bytes(8),
-        base_fee_per_gas=1000,
+        base_fee_per_gas=next_base_fee(JOVIAN, parent, attributes.timestamp) if parent.extra_data else 1000,
         withdrawals_root=EMPTY_TRIE_ROOT,
         blob_gas_used=0,
         excess_blob_gas=0,

@@ -1,0 +1,140 @@
+"""What a block's parent settles about it: its number and base fee, checked before anything is published.
+
+Every block passes by as newPayload, and the fallback says whether it is valid; the next one is begun upon it.
+From Holocene a header holds all that the base fee of its child depends on (op/base_fee.py), so it is known
+here without the chain's configuration. Where it is not (the parent did not pass by, or is older), getPayload
+compares with the fallback's own block.
+
+Rules change with forks. If the fallback's block has another base fee than the one computed, this program is
+older than the chain, and says nothing about base fees any more.
+
+Pure. Parents come from the fallback's side; whatever is wrong with them, there is merely nothing known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flashctl.core.wire import Flashblock
+from flashctl.errors import DataError
+from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Header
+from flashctl.eth.hexdata import parse_hex, parse_quantity
+from flashctl.op.base_fee import next_base_fee
+from flashctl.op.config import ChainConfig
+from flashctl.op.extra_data import HOLOCENE_SIZE, JOVIAN_SIZE
+from flashctl.op.forks import OpFork
+
+__all__ = ["Child", "Parents", "child_difference"]
+
+_LOG = logging.getLogger("flashctl.boost")
+
+MAX_PARENTS: Final = 8
+"""Blocks remembered: the head, and those that a consensus client may go back to."""
+
+_FORKS: Final = {HOLOCENE_SIZE: OpFork.HOLOCENE, JOVIAN_SIZE: OpFork.JOVIAN}
+"""The fork whose base fee rules a block's child follows, by the size of the block's extra data."""
+
+_ZERO: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What is settled about the block after one that is known."""
+
+    number: int
+    base_fee: int | None
+    """Wei; None where it cannot be computed."""
+
+
+class Parents:
+    """Blocks that the fallback found valid."""
+
+    def __init__(self) -> None:
+        self._headers: OrderedDict[bytes, Header] = OrderedDict()
+        self._knows_base_fees = True
+
+    def learn(self, payload: Any) -> None:
+        """The fallback found this execution payload, JSON, valid."""
+        if not isinstance(payload, Mapping):
+            return
+        try:
+            identity, header = parse_hex(payload["blockHash"]), _header(payload)
+        except (DataError, KeyError, TypeError):
+            return
+        self._headers[identity] = header
+        self._headers.move_to_end(identity)
+        while len(self._headers) > MAX_PARENTS:
+            self._headers.popitem(last=False)
+
+    def child(self, parent_hash: bytes, timestamp: int) -> Child | None:
+        """What is settled about the block on `parent_hash`; None if that did not pass by."""
+        parent = self._headers.get(parent_hash)
+        if parent is None:
+            return None
+        return Child(parent.number + 1, self._base_fee(parent, timestamp))
+
+    def _base_fee(self, parent: Header, timestamp: int) -> int | None:
+        fork = _FORKS.get(len(parent.extra_data))
+        if fork is None or not self._knows_base_fees:
+            return None
+        schedule = tuple((each, 0) for each in OpFork if OpFork.BEDROCK < each <= fork)
+        try:
+            return next_base_fee(ChainConfig(0, schedule), parent, timestamp)
+        except DataError:
+            return None
+
+    def compare(self, child: Child | None, own: Mapping[str, Any]) -> None:
+        """The fallback's own block, JSON, on the same parent: it is the authority."""
+        if child is None or child.base_fee is None or not self._knows_base_fees:
+            return
+        try:
+            base_fee = parse_quantity(own["baseFeePerGas"])
+        except (DataError, KeyError):
+            return
+        if base_fee != child.base_fee:
+            self._knows_base_fees = False
+            fields = {"fallback": base_fee, "computed": child.base_fee}
+            _LOG.warning("base fees follow rules that are not known here: not checked", extra=fields)
+
+
+def child_difference(first: Flashblock, child: Child | None) -> str:
+    """How index 0 departs from what its parent settles; empty if it does not."""
+    if first.base is None or child is None:
+        return ""
+    if first.base.block_number != child.number:
+        return "block number differs"
+    if child.base_fee is not None and first.base.base_fee_per_gas != child.base_fee:
+        return "base fee differs"
+    return ""
+
+
+def _header(payload: Mapping[str, Any]) -> Header:
+    """The part of the header that the child depends on; the rest is empty.
+
+    Raises:
+        DataError, KeyError, TypeError: If a field is missing or malformed.
+    """
+    blob_gas = payload.get("blobGasUsed")
+    return Header(
+        parent_hash=parse_hex(payload["parentHash"]),
+        ommers_hash=EMPTY_OMMERS_HASH,
+        fee_recipient=bytes(20),
+        state_root=_ZERO,
+        transactions_root=EMPTY_TRIE_ROOT,
+        receipts_root=EMPTY_TRIE_ROOT,
+        logs_bloom=bytes(256),
+        difficulty=0,
+        number=parse_quantity(payload["blockNumber"]),
+        gas_limit=parse_quantity(payload["gasLimit"]),
+        gas_used=parse_quantity(payload["gasUsed"]),
+        timestamp=parse_quantity(payload["timestamp"]),
+        extra_data=parse_hex(payload["extraData"]),
+        prev_randao=_ZERO,
+        nonce=bytes(8),
+        base_fee_per_gas=parse_quantity(payload["baseFeePerGas"]),
+        blob_gas_used=None if blob_gas is None else parse_quantity(blob_gas),
+    )
