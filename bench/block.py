@@ -31,7 +31,7 @@ from pathlib import Path
 from flashctl.builder.job import Made
 from flashctl.builder.publisher import flashblock_of
 from flashctl.chain.genesis import build_genesis, devnet_genesis
-from flashctl.core.service import GC_THRESHOLDS
+from flashctl.core.garbage import GC_THRESHOLDS
 from flashctl.core.wire import encode
 from flashctl.eth.blocks import Header
 from flashctl.eth.keccak import keccak256

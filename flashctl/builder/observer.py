@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from flashctl.builder.budget import Refusal
 from flashctl.builder.job import Ending, Fate, JobObserver, Made
@@ -24,6 +25,8 @@ class Observer(JobObserver):
         self, metrics: Metrics, publisher: Publisher | None, arrivals: Arrivals | None = None
     ) -> None:
         self._publisher = publisher
+        self.on_opened: Callable[[], object] | None = None
+        """Called when index 0 is out: for a moment then, nothing is due."""
         self._arrivals = arrivals
         self.failed_in_a_row = 0
         """Payload jobs since the last one that ended otherwise."""
@@ -53,6 +56,8 @@ class Observer(JobObserver):
             self._bytes.inc(self._publisher.publish(made))
             if self._arrivals is not None:
                 self._arrivals.arrived(envelope.hash for envelope in made.added)
+        if made.index == 0 and self.on_opened is not None:
+            self.on_opened()
         self._flashblocks.inc()
         self._transactions.inc(len(made.added))
         self._offset.observe(max(0.0, header.timestamp - time.time()))

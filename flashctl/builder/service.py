@@ -70,6 +70,8 @@ FORGET_EVERY_S: Final = 0.1
 """Two milliseconds of each tenth of a second, so that no flashblock is late for it. A million accounts take
 some 30 s of it, which is 25 minutes."""
 
+SETTLE_AFTER_S: Final = 0.01
+
 FORGET_LOOK_S: Final = 5.0
 """Between looks whether it is time."""
 
@@ -144,6 +146,7 @@ class Service:
         async def close_chain() -> None:
             self.chain.close()
 
+        self.observer.on_opened = self._settle_garbage
         life.on_stop(close_chain, "chain")
         life.on_stop(self.payloads.close, "payloads")
         await compute_dear_calls_apart(life)
@@ -259,6 +262,11 @@ class Service:
         """A job beside the service."""
         assert self._life is not None
         return self._life.spawn(job.run(), "payload job")
+
+    def _settle_garbage(self) -> None:
+        """Soon, in the time between index 0 and flashblock 1, when the consensus client has its answer."""
+        if self._life is not None:
+            asyncio.get_running_loop().call_later(SETTLE_AFTER_S, self._life.garbage.settle)
 
     def _pending(self) -> PendingBlock | None:
         """The block under construction, if it is upon the head."""

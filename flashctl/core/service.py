@@ -24,7 +24,6 @@ work (a port that is taken, credentials refused at start); work on what others s
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -34,6 +33,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from flashctl.core import defects
+from flashctl.core.garbage import Garbage
 from flashctl.core.listening import ListenFailed, listen_arguments
 from flashctl.core.log import reload_level
 from flashctl.core.metrics import EXPOSITION_TYPE, Metrics
@@ -56,10 +56,6 @@ _LOG = logging.getLogger(__name__)
 
 DRAIN_S: Final = 5.0
 """Seconds between the first signal and the end, however much is left to do."""
-
-GC_THRESHOLDS: Final = (20_000, 20, 50)
-"""Allocations between collections of the youngest generation (Python: 700), and how many of each before the
-next older one; roles leave few cycles, so there is little to find."""
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop waits for the interpreter when a thread is computing (Python: 5 ms). It does so
@@ -88,6 +84,8 @@ class Lifecycle:
         self._closers: list[tuple[Callable[[], Awaitable[object]], str]] = []
         self._reloads: list[tuple[Callable[[], object], str]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.garbage = Garbage()
+        """Python's collector; a role with a better moment than any calls `settle` there."""
         self.failure: BaseException | None = None
         """What a supervised task failed with."""
         self.is_ready = False
@@ -112,7 +110,8 @@ class Lifecycle:
         if self.is_ready:
             return
         self.is_ready = True
-        _settle_garbage()
+        self.garbage.begin()
+        self.keep(self.garbage.keep, "garbage")
         self.on_stop(TurnWatch().close, "turns")
         _LOG.info("ready")
         if self._ready_fd is None:
@@ -211,18 +210,6 @@ class Lifecycle:
                 await asyncio.gather(*tasks, return_exceptions=True)
         except TimeoutError:
             _LOG.warning("not everything closed within %g s", DRAIN_S)
-
-
-def _settle_garbage() -> None:
-    """Leave what is loaded by now, which stays anyway, out of every later collection, and collect rarely.
-
-    A collection over a state of a million accounts took 2.9 s, over 5,000 clients several milliseconds:
-    in a builder a lost block, in a proxy a late fan-out. With this a window of 1,500 transfers takes 6 to
-    10 % less time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _trace(error: BaseException) -> Any:
