@@ -50,8 +50,9 @@ def test_thousands_of_blocks_leave_nothing_behind() -> None:
         Knot()
         held = [*held[-50:], {block: [block]}]
         garbage.settle()
-        counts.append(gc.get_freeze_count())
-    assert max(counts[1_000:]) - min(counts[1_000:]) < 200
+        if block % 500 == 499:
+            counts.append(gc.get_freeze_count())
+    assert max(counts[1:]) - min(counts[1:]) < 200
 
 
 def test_a_cycle_that_was_set_apart_is_found_once_an_hour() -> None:
