@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from support.devnet_chain import build, encode_call, mine, sign
+from support.devnet_chain import address, build, encode_call, mine, sign
 from support.node_lab import PROBE, PROBE_AT, TOKEN, TOKEN_AT, Node, start
 from support.rpc_lab import Caller, plain
 
@@ -180,13 +180,13 @@ def test_a_state_that_is_gone_is_said_so() -> None:
                 return None
 
             node.chain.node = gone  # type: ignore[method-assign]
-            trace = to_hex(node.blocks[0].envelopes[0].hash)
+            transfer = {"from": to_hex(address(0)), "to": to_hex(address(1)), "value": "0x1"}
             try:
-                await remote("debug_traceTransaction", trace)
+                await remote("eth_simulateV1", {"blockStateCalls": [{"calls": [transfer]}]})
             except RpcError as error:
                 assert "missing trie node" in error.message
             else:
-                raise AssertionError("traced on nothing")
+                raise AssertionError("a state root of nothing")
 
     asyncio.run(body())
 

@@ -92,14 +92,15 @@ def test_preconfirmation_comes_well_before_the_seal(running: Devnet) -> None:
     assert median(preconfirmed) < median(sealed)
 
 
-def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
+def viem(running: Devnet, script: str, account: int) -> list[dict[str, Any]]:
+    """What a script prints, a JSON object on each line."""
     node = require_node("viem")
-    script = Path(__file__).with_name("preconfirmation.mjs")
-    _, key = running.account(4)
+    _, key = running.account(account)
+    path = Path(__file__).with_name(script)
     done = subprocess.run(
         [
             node,
-            str(script),
+            str(path),
             running.url("rpc"),
             str(running.ready["chain_id"]),
             key,
@@ -111,10 +112,21 @@ def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
         env={**os.environ, "FLASHCTL_NODE_MODULES": str(node_modules())},
     )
     assert done.returncode == 0, done.stderr
-    rounds = [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
+    rounds = viem(running, "preconfirmation.mjs", 4)
     assert [entry["status"] for entry in rounds] == ["success"] * 3
     assert [int(entry["balance"]) for entry in rounds] == [10**15, 2 * 10**15, 3 * 10**15]
     assert sum(entry["latest"] < entry["block"] for entry in rounds) >= 2, rounds
+
+
+def test_viem_looks_up_the_block_that_a_preconfirmed_receipt_states(running: Devnet) -> None:
+    """And asks there why the transaction reverted, as wagmi does."""
+    for entry in viem(running, "revert_reason.mjs", 5):
+        assert entry["status"] == "reverted" and entry["isInBlock"] and entry["isThere"], entry
+        assert int(entry["data"], 16) == 0xAA
 
 
 def _wait_for_block(running: Devnet, number: int) -> None:
