@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
 from flashctl.cli.options import Common, command, new_app
 from flashctl.errors import ExitCode, UsageError
-from flashctl.rpc.showing import Latest
 
 __all__ = ["app"]
 
@@ -88,12 +87,12 @@ class Listeners(NamedTuple):
         ),
     ] = None
     latest: Annotated[
-        Latest,
+        Literal["sealed", "preconfirmed"],
         typer.Option(
             help="What latest, the block number and calls without a block mean: the sealed block, as on "
             "Base's nodes, or the newest preconfirmed one, for tools that know nothing of preconfirmations."
         ),
-    ] = Latest.SEALED
+    ] = "sealed"
     sealed_port: Annotated[
         int | None,
         typer.Option(
@@ -218,6 +217,7 @@ def rpc(
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
     from flashctl.rpc.config import RpcConfig, chain_config
     from flashctl.rpc.service import run
+    from flashctl.rpc.showing import Latest
 
     metrics_host, metrics_port = (
         parse_host_port(listen.metrics_addr, "--metrics-addr") if listen.metrics_addr else ("127.0.0.1", None)
@@ -231,7 +231,7 @@ def rpc(
         port=listen.http_port,
         namespaces=parse_namespaces(listen.http_api),
         cors=parse_origins(listen.http_corsdomain),
-        latest=listen.latest,
+        latest=Latest(listen.latest),
         sealed_port=listen.sealed_port,
         chain=chain_config(sources.chain, sources.genesis),
         max_depth=overlay.max_pending_blocks_depth,
