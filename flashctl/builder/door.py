@@ -106,7 +106,9 @@ class Door(Generic[Checked, Taken]):
 
 
 def _refuse(future: asyncio.Future[Taken], error: Exception) -> None:
-    """A refusal goes without its traceback, which is a cycle through the frames that name it, with a batch of
-    transactions in it; of a defect it is wanted."""
+    """A refusal goes without its traceback and what it was raised from, whose frames are cycles with a batch
+    of transactions in them; of a defect they are wanted."""
+    if isinstance(error, FlashctlError):
+        error.__traceback__ = error.__context__ = None
     if not future.done():
-        future.set_exception(error.with_traceback(None) if isinstance(error, FlashctlError) else error)
+        future.set_exception(error)
