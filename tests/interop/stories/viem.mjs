@@ -103,7 +103,7 @@ await story({
     const waiting = reader.waitForTransactionReceipt(
       { hash: first, onReplaced: ({ reason, transaction }) => replaced.push(reason, transaction.hash) })
     // it looks the transaction up before it is replaced, or could not know later what became of it
-    await new Promise((resolve) => setTimeout(resolve, 600))
+    await new Promise((resolve) => setTimeout(resolve, 2000))
     const second = await wallet.sendTransaction(
       { to, value: 1n, nonce: nonce + 1, ...fees(2n), maxFeePerGas: 40n * GWEI })
     await wallet.sendTransaction({ to, value: 4n, nonce, ...fees(1n) })

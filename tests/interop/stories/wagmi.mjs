@@ -101,7 +101,7 @@ await story({
       hash: first, onReplaced: ({ reason, transaction }) => replaced.push(reason, transaction.hash),
     })
     // it looks the transaction up before it is replaced, or could not know later what became of it
-    await new Promise((resolve) => setTimeout(resolve, 600))
+    await new Promise((resolve) => setTimeout(resolve, 2000))
     const second = await signed({ to, value: 1n, nonce: nonce + 1, ...fees(2n), maxFeePerGas: 40n * GWEI })
     await signed({ to, value: 4n, nonce, ...fees(1n) })
     expect('status', (await wait(second)).status, 'success')
