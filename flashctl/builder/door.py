@@ -83,13 +83,17 @@ class Door(Generic[Checked, Taken]):
                         future.set_exception(error)
 
     def _look_at_all(self, raws: Sequence[bytes]) -> list[Checked | Exception]:
-        outcomes: list[Checked | Exception] = []
-        for raw in raws:
-            try:
-                outcomes.append(self._look_at(raw))
-            except Exception as error:
-                outcomes.append(error)
-        return outcomes
+        return [self._looked_at(raw) for raw in raws]
+
+    def _looked_at(self, raw: bytes) -> Checked | Exception:
+        try:
+            return self._look_at(raw)
+        except FlashctlError as refusal:
+            # What it was raised for has a traceback as well, through the frame that holds the batch.
+            refusal.__context__ = None
+            return refusal.with_traceback(None)
+        except Exception as error:
+            return error
 
     def _answer(self, future: asyncio.Future[Taken], outcome: Checked | Exception) -> None:
         """Take it in, though whoever sent it may have gone."""
