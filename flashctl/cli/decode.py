@@ -90,11 +90,14 @@ def decode(
         bool, typer.Option("--senders/--no-senders", help="Recover senders and authorities (50 us each).")
     ] = True,
     base_fee: Annotated[
-        int | None, typer.Option(metavar="WEI", help="Of the block; shows the effective price and tip.")
+        int | None,
+        typer.Option(metavar="WEI", min=0, help="Of the block; shows price and tip."),
     ] = None,
-    chain_id: Annotated[int | None, typer.Option(help="Report transactions for another chain.")] = None,
+    chain_id: Annotated[
+        int | None, typer.Option(metavar="ID", min=0, help="Report transactions for another chain.")
+    ] = None,
     l1_base_fee: Annotated[
-        int | None, typer.Option(metavar="WEI", help="Price data on L1, with the next four.")
+        int | None, typer.Option(metavar="WEI", min=0, help="Price data on L1, with the next four.")
     ] = None,
     blob_base_fee: Annotated[int | None, typer.Option(metavar="WEI", help="Of L1.")] = None,
     base_fee_scalar: Annotated[int | None, typer.Option(help="Of the L1 attributes.")] = None,
@@ -134,9 +137,11 @@ def decode(
     Exit codes: 0 decoded; 1 --verify or --execute found a problem; 2 usage; 65 something could not be
     decoded.
     """
+    from flashctl.cli.values import one_of
     from flashctl.decode.config import DecodeConfig
     from flashctl.decode.run import run
 
+    one_of("--color", color, ("auto", "always", "never"))
     names = tuple(name.strip() for part in fields or () for name in part.split(",") if name.strip())
     return run(
         DecodeConfig(

@@ -9,16 +9,34 @@ otherwise it changes nothing.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
 import typer
 
-__all__ = ["make_plain"]
+__all__ = ["make_plain", "one_of"]
 
+_INTEGER: Final = re.compile(r"-?[0-9]{1,78}|0[xX][0-9a-fA-F]{1,64}")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,78}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,2})?")
 _YES: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _NO: Final = frozenset({"0", "false", "f", "no", "n", "off"})
+
+
+def one_of(flag: str, value: str, known: Collection[str]) -> str:
+    """The value, if it is one of those that the flag knows.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if value in known:
+        return value
+    from flashctl.core.profile import suggestion
+    from flashctl.errors import UsageError
+
+    hint = suggestion(value, list(known)) or f"one of {', '.join(known)}"
+    raise UsageError(f"{flag} {value!r}: not one of its values", hint=hint)
 
 
 def make_plain(command: Any) -> Any:
@@ -133,22 +151,16 @@ def _text(value: Any) -> str:
 def _integer(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        try:
-            return int(value.strip())
-        except ValueError:
-            pass
+    if isinstance(value, str) and _INTEGER.fullmatch(text := value.strip(" ")):
+        return int(text, 16 if text[:2] in ("0x", "0X") else 10)
     raise ValueError(f"{value!r} is not an integer")
 
 
 def _number(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
+    if isinstance(value, str) and _DECIMAL.fullmatch(value.strip(" ")):
+        return float(value)
     raise ValueError(f"{value!r} is not a number")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from flashctl.cli.options import Common, command, load_settings
+from flashctl.cli.values import one_of
 from flashctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def _load_target(context: typer.Context, value: str | None) -> str | None:
     if "://" in value:
         context.default_map = {**(context.default_map or {}), "url": value}  # for --save-profile
     else:
+        host, colon, port = value.rpartition(":")
+        if colon and port.isdigit() and "/" not in host:
+            raise UsageError(f"{value!r} is neither a URL nor a profile", hint=f"write ws://{value}")
         load_settings(context, "watch", value)
     return value
 
@@ -151,10 +155,15 @@ class Filters(NamedTuple):
     address: Annotated[list[str] | None, typer.Option(help="Only from, to or logged by this address.")] = None
     sender: Annotated[list[str] | None, typer.Option("--from", help="Only from this address.")] = None
     to: Annotated[list[str] | None, typer.Option("--to", help="Only to this address.")] = None
-    selector: Annotated[list[str] | None, typer.Option(help="Only calls of this function.")] = None
+    selector: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SELECTOR", help="Only calls of 0xa9059cbb or 'transfer(address,uint256)'."),
+    ] = None
     topic: Annotated[list[str] | None, typer.Option(help="Only with this log topic.")] = None
     type: Annotated[list[str] | None, typer.Option("--type", help="Only of this type: 0x2, deposit.")] = None
-    min_value: Annotated[int | None, typer.Option(metavar="WEI", help="Only worth at least this.")] = None
+    min_value: Annotated[int | None, typer.Option(metavar="WEI", min=0, help="Only worth at least this.")] = (
+        None
+    )
     no_deposits: Annotated[bool, typer.Option("--no-deposits", help="Leave deposits out.")] = False
     index: Annotated[str | None, typer.Option(metavar="N..M", help="Only these indices.")] = None  # type: ignore[assignment]  # as `count`
 
@@ -262,6 +271,13 @@ def watch(
     source = context.get_parameter_source("url")
     if is_url and source is not None and source.name == "COMMANDLINE":
         raise UsageError("the argument and --url both name the stream", hint="give one of them")
+    if is_url and recording.replay is not None:
+        raise UsageError("a URL and --replay name two streams", hint="give one of them")
+    one_of("--color", shown.color, ("auto", "always", "never"))
+    one_of("--source", endpoint.source, ("auto", "raw", "rpc"))
+    forms = [f"--{name}" for name in ("json", "raw", "fields", "format") if _is_given(context, name)]
+    if len(forms) > 1:
+        raise UsageError(f"{' and '.join(forms)} are two forms of output", hint="give one of them")
     stream = resolve_stream(
         target if is_url else endpoint.url,
         target if target is not None and not is_url else common.profile,
@@ -323,6 +339,12 @@ def watch(
             **settings,
         )
     )
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether a flag stands on the command line itself."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _filters(only: Filters) -> FilterConfig:

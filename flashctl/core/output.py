@@ -38,8 +38,8 @@ def counted(number: int, noun: str) -> str:
 
 
 def wants_color(stream: Any, choice: str = "auto") -> bool:
-    """Whether `stream` should get colour: `--color` first, then NO_COLOR, FORCE_COLOR, TERM and what it
-    is."""
+    """Whether `stream` should get colour: `--color` first, then NO_COLOR, FORCE_COLOR, CLICOLOR, TERM
+    and what it is."""
     if choice in ("always", "never"):
         return choice == "always"
     environment = os.environ
@@ -47,6 +47,8 @@ def wants_color(stream: Any, choice: str = "auto") -> bool:
         return False
     if environment.get("FORCE_COLOR") or environment.get("CLICOLOR_FORCE"):
         return True
+    if environment.get("CLICOLOR") == "0":
+        return False
     return environment.get("TERM") != "dumb" and bool(stream.isatty())
 
 

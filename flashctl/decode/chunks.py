@@ -45,7 +45,7 @@ class Chunk(NamedTuple):
                 yield None if self.number is None else number, piece
             return
         for position, line in enumerate(self.data.split(b"\n")):
-            if (text := line.decode("utf-8-sig", "replace").strip()) and text[0] != "#":
+            if line and (text := line.decode("utf-8-sig", "replace").strip()) and text[0] != "#":
                 yield self.number_of(position), text
 
     def number_of(self, position: int) -> int | None:

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from flashctl.core.files import open_for_reading
 from flashctl.decode.fields import FIELDS
-from flashctl.errors import IoError, UsageError
+from flashctl.errors import DataError, IoError, UsageError
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -26,6 +26,10 @@ __all__ = [
 
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 """Largest single document; a flashblock is 50 KB, a full L1 block in hex 20 MB."""
+
+
+MAX_BLANK_LINES = 1_000_000
+"""In a row; a few kilobytes of a compressed file may stand for a hundred million."""
 
 
 class Source(NamedTuple):
@@ -99,9 +103,15 @@ def read_pieces(stream: BinaryIO) -> Iterator[tuple[int, str | bytes]]:
 
     Lines come out as they arrive, so that a live stream is decoded live.
     """
-    number = 0
+    number = blank = 0
     while line := stream.readline(MAX_DOCUMENT_BYTES):
         number += 1
+        if line == b"\n" and number > 1:
+            blank += 1
+            if blank > MAX_BLANK_LINES:
+                raise DataError(f"line {number}: more than {MAX_BLANK_LINES:,} blank lines in a row")
+            continue
+        blank = 0
         if number == 1 and not is_made_of_lines(line):
             rest = line + stream.read(MAX_DOCUMENT_BYTES)
             if _is_binary(line):

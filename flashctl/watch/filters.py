@@ -126,7 +126,7 @@ def make_filter(config: FilterConfig) -> Filter | None:
         targets = _hex_set(config.targets, 20, "--to")
         checks.append(lambda subject: subject.tx is not None and subject.tx.to in targets)
     if config.selectors:
-        selectors = _hex_set(config.selectors, 4, "--selector")
+        selectors = _selectors(config.selectors)
         checks.append(lambda subject: subject.tx is not None and subject.tx.data[:4] in selectors)
     if config.min_value is not None:
         least = config.min_value
@@ -178,6 +178,27 @@ def _hex_set(texts: Sequence[str], size: int, flag: str) -> frozenset[bytes]:
         return frozenset(parse_hex(text, size=size) for text in texts)
     except DataError as error:
         raise UsageError(f"{flag}: {error}") from None
+
+
+_FUNCTION: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,127}\([a-z0-9,()\[\]]{0,512}\)")
+_AROUND: Final = re.compile(r"\s*([,()\[\]])\s*")
+_ALIAS: Final = re.compile(r"\b(u?int)(?![0-9a-z])")
+
+
+def _selectors(texts: Sequence[str]) -> frozenset[bytes]:
+    """Selectors as four bytes, or as the function that they are of: `transfer(address,uint256)`."""
+    found: list[bytes] = []
+    for text in texts:
+        if "(" not in text:
+            found += _hex_set([text], 4, "--selector")
+            continue
+        function = _ALIAS.sub(r"\g<1>256", _AROUND.sub(r"\1", text.strip()))
+        if _FUNCTION.fullmatch(function) is None:
+            raise UsageError(
+                f"--selector {text!r}: not a function", hint="write name(type,...) without names of arguments"
+            )
+        found.append(keccak256(function.encode())[:4])
+    return frozenset(found)
 
 
 def _type_byte(text: str) -> int:

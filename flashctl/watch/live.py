@@ -235,7 +235,8 @@ class LiveView:
                 break
             lines += part
             room -= len(part)
-        return lines
+        # One less than the screen has: the line end of the last one would scroll the first away.
+        return lines[: max(1, self.screen.height - 1)]
 
     def _matches(self, block: _Block) -> bool:
         if not self.needle:

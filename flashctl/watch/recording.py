@@ -35,6 +35,9 @@ LOOK_UP_S: Final = 0.005
 MAX_COMPLAINTS: Final = 20
 """Lines that are no messages and are told one by one."""
 
+MAX_BLANK_LINES: Final = 100_000
+"""In a row; a few kilobytes of a compressed file may stand for a hundred million."""
+
 _UNTIMED_STEP_NS: Final = 200_000_000
 """Between messages without times: the interval of every public stream."""
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -256,8 +259,16 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
             yield _text_of(member)
         return
     yield first
+    blank = 0
     while line := stream.readline(MAX_LINE_BYTES):
+        if line != b"\n":
+            blank = 0
+            yield line
+            continue
+        blank += 1
         yield line
+        if blank > MAX_BLANK_LINES:
+            raise DataError(f"not a recording: more than {MAX_BLANK_LINES:,} blank lines in a row")
 
 
 def _verbatim(text: bytes, cut: int) -> Arrival:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from flashctl.core.output import counted
 from flashctl.watch.events import WatchEvent
 
 __all__ = ["Samples", "StreamStats", "render_stats"]
@@ -206,7 +207,8 @@ def render_stats(report: Mapping[str, Any], *, unicode: bool = True) -> Iterator
     seconds = report["seconds"] or 0.0
     rate = report["flashblocks"] / seconds if seconds else 0.0
     yield (
-        f"{report['flashblocks']} flashblocks of {report['payloads']} payloads in {seconds:.1f} s "
+        f"{counted(report['flashblocks'], 'flashblock')} of {counted(report['payloads'], 'payload')} "
+        f"in {seconds:.1f} s "
         f"({rate:.2f}/s), {report['transactions']} tx, {report['gas']:,} gas"
     )
     ratio = report["compression_ratio"]

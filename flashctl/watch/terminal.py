@@ -29,7 +29,7 @@ def terminal_size() -> tuple[int, int]:
         columns, lines = os.get_terminal_size(sys.stdout.fileno())
     except (OSError, ValueError):
         columns, lines = 80, 24
-    return max(columns, 20), max(lines, 6)
+    return max(columns, 20), max(lines, 2)
 
 
 class Keyboard:
@@ -43,6 +43,7 @@ class Keyboard:
     def __enter__(self) -> Keyboard:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGWINCH, self._on_resize)
+        loop.add_signal_handler(signal.SIGCONT, self._continued)
         if sys.stdin.isatty():
             import termios
             import tty
@@ -52,6 +53,17 @@ class Keyboard:
             tty.setcbreak(descriptor)
             loop.add_reader(descriptor, self._read)
         return self
+
+    def _continued(self) -> None:
+        """After Ctrl-Z and fg: the shell has set the terminal its own way and written below the view."""
+        if self._saved is not None:
+            import tty
+
+            descriptor = sys.stdin.fileno()
+            if os.tcgetpgrp(descriptor) != os.getpgrp():
+                return  # in the background, where touching the terminal would stop it again
+            tty.setcbreak(descriptor)
+        self._on_resize()
 
     def _read(self) -> None:
         data = os.read(sys.stdin.fileno(), 256).decode(errors="ignore")
@@ -65,6 +77,7 @@ class Keyboard:
     ) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_signal_handler(signal.SIGWINCH)
+        loop.remove_signal_handler(signal.SIGCONT)
         if self._saved is not None:
             import termios
 

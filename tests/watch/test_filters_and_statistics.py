@@ -60,7 +60,7 @@ def test_no_filter_is_no_filter() -> None:
 def test_statistics_on_standard_output_with_q(monkeypatch: pytest.MonkeyPatch, sepolia: Path) -> None:
     code, output, errors = watch(monkeypatch, "--replay", str(sepolia), "--stats", "-q")
     assert (code, errors) == (0, "")
-    assert output.startswith("11 flashblocks of 1 payloads in 2.0 s (5.50/s), 24 tx, 4,846,652 gas")
+    assert output.startswith("11 flashblocks of 1 payload in 2.0 s (5.50/s), 24 tx, 4,846,652 gas")
     assert "losses: none" in output and "slot offset" in output
 
 

@@ -158,3 +158,26 @@ def test_a_dumb_terminal_gets_lines(
     )
     screen = terminal.until(lambda text: "end=0" in text)
     assert "+0 tx" in screen and "idx" not in screen
+
+
+def test_keys_work_again_after_a_stop_and_fg(stream: StreamServer, start: Callable[..., Terminal]) -> None:
+    terminal = start(stream.url)
+    terminal.until(lambda text: "#2 " in text)
+    terminal.keys("C-z")
+    terminal.until(lambda text: "topped" in text)
+    terminal.keys("fg", "Enter")
+    terminal.until(lambda text: "#5 " in text)
+    terminal.keys("Space")
+    terminal.until(lambda text: "PAUSED" in text)
+    terminal.keys("q")
+    terminal.until(lambda text: "flashblocks of" in text, history=True)
+
+
+def test_a_pane_of_five_lines_keeps_its_header(stream: StreamServer, start: Callable[..., Terminal]) -> None:
+    terminal = start(stream.url, height=5)
+    terminal.until(lambda text: "#3 " in text)
+    time.sleep(1.0)
+    screen = terminal.screen(history=True)
+    assert sum(line.startswith("   idx") for line in screen.splitlines()) == 1
+    terminal.keys("q")
+    terminal.until(lambda text: "exit=0" in text)

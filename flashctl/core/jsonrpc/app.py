@@ -287,7 +287,8 @@ class _Head:
             if name == b"content-type":
                 self.content_type = value
             elif name == b"content-length" and value.isdigit():
-                self.content_length = int(value)
+                # By its length first: a number of a million digits is not made.
+                self.content_length = int(value) if len(value) <= 18 else 10**18
             elif name == b"content-encoding":
                 self.content_encoding = value.strip().lower()
             elif name == b"authorization":
