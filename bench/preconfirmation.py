@@ -49,7 +49,7 @@ async def measure(ready: dict[str, object], transactions: int) -> tuple[list[flo
     """Milliseconds to the receipt and to the sealed block, per transaction."""
     endpoints, accounts = ready["endpoints"], ready["accounts"]
     assert isinstance(endpoints, dict) and isinstance(accounts, list)
-    client = JsonRpcClient(endpoints["rpc"])
+    client, strict = JsonRpcClient(endpoints["rpc"]), JsonRpcClient(endpoints["rpc_sealed"])
     secret = bytes.fromhex(accounts[0]["private_key"][2:])
     sender = to_hex(address_of_secret(secret))
     preconfirmed, sealed = [], []
@@ -62,8 +62,9 @@ async def measure(ready: dict[str, object], transactions: int) -> tuple[list[flo
         preconfirmed.append((await until(client, "eth_getTransactionReceipt", tx_hash) - started) * 1e3)
         receipt = await client.call("eth_getTransactionReceipt", [tx_hash])
         number = int(receipt["blockNumber"], 16)
-        sealed.append((await until(client, "eth_blockNumber", least=number) - started) * 1e3)
+        sealed.append((await until(strict, "eth_blockNumber", least=number) - started) * 1e3)
     await client.close()
+    await strict.close()
     return preconfirmed, sealed
 
 

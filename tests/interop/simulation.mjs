@@ -1,12 +1,12 @@
 // A wallet's script: before signing, show with viem what calls upon the preconfirmed state would do.
-// usage: node simulation.mjs RPC_URL CHAIN_ID PRIVATE_KEY TOKEN_INIT_CODE
+// usage: node simulation.mjs RPC_URL CHAIN_ID PRIVATE_KEY TOKEN_INIT_CODE SEALED_RPC_URL
 import { createRequire } from 'node:module'
 
 const require = createRequire(process.env.FLASHCTL_NODE_MODULES + '/')
 const { createPublicClient, createWalletClient, defineChain, http, parseAbi, parseEther } = require('viem')
 const { generatePrivateKey, privateKeyToAccount, privateKeyToAddress } = require('viem/accounts')
 
-const [url, id, key, token] = process.argv.slice(2)
+const [url, id, key, token, sealedUrl] = process.argv.slice(2)
 const chain = defineChain({
   id: Number(id),
   name: 'devnet',
@@ -15,6 +15,7 @@ const chain = defineChain({
   experimental_preconfirmationTime: 200,
 })
 const reader = createPublicClient({ chain, transport: http() })
+const strict = createPublicClient({ chain, transport: http(sealedUrl) })
 const account = privateKeyToAccount(key)
 const wallet = createWalletClient({ account, chain, transport: http() })
 const abi = parseAbi([
@@ -23,24 +24,20 @@ const abi = parseAbi([
 ])
 
 const deployment = await wallet.sendTransaction({ data: token })
-const { contractAddress, blockNumber } = await reader.waitForTransactionReceipt({ hash: deployment })
-// simulateCalls looks for tokens with eth_createAccessList, which it always asks about the latest block.
-while ((await reader.getBlockNumber({ cacheTime: 0 })) < blockNumber) {
-  await new Promise((resolve) => setTimeout(resolve, 20))
-}
+const { contractAddress } = await reader.waitForTransactionReceipt({ hash: deployment })
 
 for (let round = 0; round < 3; round++) {
   const stranger = privateKeyToAddress(generatePrivateKey())
   const hash = await wallet.sendTransaction({ to: stranger, value: parseEther('1') })
   const receipt = await reader.waitForTransactionReceipt({ hash })
   const spend = { account: stranger, to: account.address, value: parseEther('0.25') }
-  const spent = (blockTag) =>
-    reader.simulateBlocks({ blocks: [{ calls: [spend] }], blockTag, traceTransfers: true }).then(
+  const spent = (client, blockTag) =>
+    client.simulateBlocks({ blocks: [{ calls: [spend] }], blockTag, traceTransfers: true }).then(
       ([block]) => ({ status: block.calls[0].status, number: Number(block.number), logs: block.calls[0].logs }),
       (error) => ({ status: error.name })
     )
-  const [pending, latest] = await Promise.all([spent('pending'), spent('latest')])
-  const sealed = await reader.getBlockNumber({ cacheTime: 0 })
+  const [pending, latest] = await Promise.all([spent(reader, 'pending'), spent(strict, 'latest')])
+  const sealed = await strict.getBlockNumber({ cacheTime: 0 })
   const { assetChanges, results } = await reader.simulateCalls({
     account: account.address,
     blockTag: 'pending',

@@ -23,7 +23,15 @@ def test_viem_simulates_upon_what_is_only_preconfirmed() -> None:
     with devnet() as running:
         _, key = running.account(5)
         done = subprocess.run(
-            [node, str(script), running.url("rpc"), str(running.ready["chain_id"]), key, token],
+            [
+                node,
+                str(script),
+                running.url("rpc"),
+                str(running.ready["chain_id"]),
+                key,
+                token,
+                running.url("rpc_sealed"),
+            ],
             capture_output=True,
             text=True,
             timeout=90,
