@@ -8,6 +8,7 @@ quarter of that of one decode.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 __all__ = ["main"]
@@ -16,6 +17,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     gc.disable()
+    _open_standard_streams()
     from flashctl.cli.app import main as run
 
     gc.freeze()
@@ -23,6 +25,14 @@ def main() -> None:
     code = run()
     gc.freeze()
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """A stream that was closed at the start (`<&-`) is nothing to read, or nobody who reads: a file opened
+    later must not take its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,15 @@ def test_blank_lines_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found == [(3, "0x02"), (6, "0x03")]
     code, _, errors = run_command(["decode", str(path), "--json"], monkeypatch)
     assert code == 65 and "nothing to decode" in errors
+
+
+@pytest.mark.parametrize(("closed", "code"), [("<&-", 65), (">&-", 0), ("2>&-", 0)])
+def test_a_closed_standard_stream_is_no_crash(closed: str, code: int) -> None:
+    arguments = "" if closed == "<&-" else RAW
+    result = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m flashctl decode {arguments} {closed}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == code and "AttributeError" not in result.stderr
