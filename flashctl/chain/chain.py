@@ -44,7 +44,7 @@ __all__ = [
     "UnknownBlock",
 ]
 
-RECENT_TRANSACTIONS: Final = 30_000
+RECENT_TRANSACTIONS: Final = 10_000
 """Transactions of blocks kept decoded, about 60 MB: minutes of a busy chain, hours of a quiet one."""
 
 RECENT_HEADERS: Final = 4096

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 from support.hand_started import HandStarted
 
+from flashctl.chain.pruning import MIN_KEEP_STATES
 from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.stream import Frame, StreamOptions, subscribe
@@ -81,6 +82,10 @@ class SoakNet(HandStarted):
 
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(folder, **options)
+        for engine in ("builder", "fallback"):
+            # The fewest there are: what takes memory is there after two minutes, and what piles up shows.
+            arguments = self.commands[engine]
+            arguments[arguments.index("--keep-states") + 1] = str(MIN_KEEP_STATES)
         self.offsets: dict[int, list[float]] = {}
         """Seconds after its slot's start at which a flashblock arrived, by index."""
 
