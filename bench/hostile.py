@@ -41,10 +41,19 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
+async def warmed(net: SoakNet) -> None:
+    """Have both ports start what they start with their first call."""
+    async with httpx.AsyncClient(timeout=30) as client:
+        for url in (net.rpc_url, net.builder_url):
+            await post(client, url, request("eth_call", {"to": "0x" + "11" * 20}, "latest"))
+
+
 async def honest(net: SoakNet, seconds: list[float]) -> None:
     """A trivial call twenty times a second; a failed one counts as ten seconds."""
     address = to_hex(DEVNET_ACCOUNTS[0].address)
-    async with httpx.AsyncClient(timeout=10) as client:
+    # From another address than the hostile ones, as anybody's would be.
+    transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+    async with httpx.AsyncClient(timeout=10, transport=transport) as client:
         while True:
             started = time.monotonic()
             answer = await post(client, net.rpc_url, request("eth_call", {"to": address}, "pending"))
@@ -85,6 +94,7 @@ async def main(seconds: float, only: list[str]) -> None:
         arguments[arguments.index("--flashblocks-builder-url") + 1] = url
         for net in (quiet, hostile):
             await stack.enter_async_context(soak_net(net, tx_rate=10))
+            await warmed(net)
             await net.sealed_blocks(3, with_flashblocks=True)
         idle = hostile.memory()
         starts = [len(quiet.sealed), len(hostile.sealed)]

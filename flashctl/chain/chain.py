@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 RECENT_TRANSACTIONS: Final = 10_000
-"""Transactions of blocks kept decoded, about 60 MB: minutes of a busy chain, hours of a quiet one."""
+"""Transactions of blocks kept decoded, about 20 MB: a minute of a busy chain, hours of a quiet one."""
 
 RECENT_HEADERS: Final = 4096
 """About 8 MB; walks along a branch go through these."""

