@@ -13,8 +13,9 @@ from flashctl.chain.params import address_param, bytes_param, quantity_param
 from flashctl.chain.providers import TransactionPool
 from flashctl.chain.views import transaction_json
 from flashctl.core.arrivals import Arrivals
-from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
+from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional
+from flashctl.core.sync_send import bounded_timeout_ms, is_known, not_confirmed, not_ready
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.keccak import keccak256
@@ -31,9 +32,6 @@ MAX_NAMED_BLOCKS: Final = 4
 
 SLICE_S: Final = 0.002
 """How long the writing of the pool's content holds the event loop at a stretch."""
-
-CONFIRMATION_TIMEOUT: Final = 4
-"""EIP-7966's error code for a transaction that was taken but not seen in a block in time."""
 
 
 class PoolApi:
@@ -69,28 +67,46 @@ class PoolApi:
         return to_hex((await self._add(params)).hash)
 
     async def send_and_wait(self, params: list[Any]) -> dict[str, Any]:
-        """Send, and answer with the receipt once the transaction is in a block or flashblock (EIP-7966)."""
-        timeout_ms = MAX_SYNC_MS
-        if optional(params, 1) is not None:
-            timeout_ms = quantity_param(params, 1, "timeout")
-        if timeout_ms > MAX_SYNC_MS:
-            raise invalid_params(f"time out too long, timeout: {timeout_ms} ms, max: {MAX_SYNC_MS} ms")
+        """Send, and answer with the receipt once the transaction is in a block or flashblock (EIP-7966).
+
+        What was sent before is waited for, or answered with its receipt; what waits behind a gap in its
+        sender's nonces is not waited for.
+        """
+        asked = None if optional(params, 1) is None else quantity_param(params, 1, "timeout")
+        timeout_ms = bounded_timeout_ms(asked, MAX_SYNC_MS)
         self._listen()
         tx_hash = keccak256(bytes_param(params, 0, "transaction"))
         # Before the transaction is sent: what is in a block the next moment must not be missed.
         with self._arrivals.expect(tx_hash) as arrived:
-            await self._add(params)
+            known = await self._add_again(params, tx_hash)
+            if known is not None:
+                return known
             receipt = await self._receipt(tx_hash, arrived, timeout_ms / 1000)
         if receipt is None and (reason := self._pool.given_up(tx_hash)) is not None:
             raise RpcError(Code.SERVER_ERROR, reason, to_hex(tx_hash))
         if receipt is None:
-            raise RpcError(
-                CONFIRMATION_TIMEOUT,
-                f"Transaction {to_hex(tx_hash)} was added to the mempool but wasn't confirmed within "
-                f"{timeout_ms} ms.",
-                to_hex(tx_hash),
-            )
+            raise not_confirmed(tx_hash, timeout_ms)
         return receipt
+
+    async def _add_again(self, params: list[Any], tx_hash: bytes) -> dict[str, Any] | None:
+        """Take in what may have been sent before: its receipt if it is in a block, None if it waits its turn.
+
+        Raises:
+            RpcError: It is refused, or waits behind a gap.
+        """
+        try:
+            envelope = await self._add(params)
+        except RpcError as error:
+            found = self._blocks.find(tx_hash)
+            if found is not None:
+                return self._blocks.receipt(*found)
+            if not is_known(error.message):
+                raise
+            envelope = TxEnvelope.decode(bytes_param(params, 0, "transaction"))
+        _, queued = self._pool.content_from(envelope.sender)
+        if any(waiting.hash == tx_hash for waiting in queued):
+            raise not_ready(tx_hash)
+        return None
 
     async def status(self, params: list[Any]) -> dict[str, str]:
         pending, queued = self._pool.counts()

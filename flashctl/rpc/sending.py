@@ -13,8 +13,8 @@ from flashctl.chain.params import bytes_param, quantity_param
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional
+from flashctl.core.sync_send import bounded_timeout_ms, is_known, not_confirmed, not_ready
 from flashctl.errors import FlashctlError
-from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import InvalidSignature
 from flashctl.eth.transactions import DepositTx, InvalidTransaction
@@ -22,12 +22,6 @@ from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc.arrivals import Arrivals, wait_for
 
 __all__ = ["Lookups", "Sender", "is_sent"]
-
-CONFIRMATION_TIMEOUT: Final = 4
-"""EIP-7966's error code for a transaction that was taken but not seen in a block in time."""
-
-NOT_READY: Final = 5
-"""EIP-7966's error code for a transaction that was taken and cannot be executed yet."""
 
 RECHECK_S: Final = 1.0
 """How often a waiting call asks the node as well: the transaction may be sealed without having been
@@ -111,9 +105,8 @@ class Sender:
         A time-out that is not between one and the longest one means the longest one, as EIP-7966 wants it.
         """
         raw = bytes_param(params, 0, "transaction")
-        timeout_ms = self._timeout_ms if optional(params, 1) is None else quantity_param(params, 1, "timeout")
-        if not 0 < timeout_ms <= self._timeout_ms:
-            timeout_ms = self._timeout_ms
+        asked = None if optional(params, 1) is None else quantity_param(params, 1, "timeout")
+        timeout_ms = bounded_timeout_ms(asked, self._timeout_ms)
         wanted, envelope = keccak256(raw), _decoded(raw)
         try:
             # Before it is sent: a flashblock may hold it before the sequencer's answer is here
@@ -126,12 +119,7 @@ class Sender:
                 async with asyncio.timeout(timeout_ms / 1000):
                     return await self._receipt(lookups, wanted, event, envelope)
         except TimeoutError:
-            raise RpcError(
-                CONFIRMATION_TIMEOUT,
-                f"Transaction {to_hex(wanted)} was added to the mempool but wasn't confirmed within "
-                f"{timeout_ms} ms.",
-                to_hex(wanted),
-            ) from None
+            raise not_confirmed(wanted, timeout_ms) from None
 
     async def _send_again(self, lookups: Lookups, text: str, wanted: bytes) -> dict[str, Any] | None:
         """Send what may have been sent before, by a client that lost its connection: its receipt if it is in
@@ -144,7 +132,7 @@ class Sender:
             await self._sequencer.call("eth_sendRawTransaction", [text])
         except RpcError as error:
             receipt = await lookups.receipt_of(wanted)
-            if receipt is None and not _is_known(error):
+            if receipt is None and not is_known(error.message):
                 raise
             return receipt
         return None
@@ -160,12 +148,7 @@ class Sender:
             if not waiting.done():
                 expected = await gap
                 if expected is not None and not waiting.done():
-                    raise RpcError(
-                        NOT_READY,
-                        f"Transaction {to_hex(wanted)} was added to the mempool but cannot be executed yet: "
-                        f"nonce too high, the next one of its sender is {expected}.",
-                        to_hex(wanted),
-                    )
+                    raise not_ready(wanted, expected)
             return await waiting
         finally:
             waiting.cancel()
@@ -204,9 +187,3 @@ def _decoded(raw: bytes) -> TxEnvelope | None:
         return TxEnvelope.decode(raw)
     except (InvalidTransaction, InvalidSignature):
         return None
-
-
-def _is_known(error: RpcError) -> bool:
-    """Whether a pool has it already: geth's and reth's words, and those of older nodes."""
-    message = error.message.lower()
-    return any(words in message for words in ("already known", "alreadyknown", "already imported"))
