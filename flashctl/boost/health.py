@@ -18,10 +18,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from flashctl.boost.modes import ExecutionMode
+from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.errors import FlashctlError
 
 __all__ = ["Health", "HealthStatus"]
+
+_NO_TO_THE_CALL: Final = frozenset(
+    {
+        Code.METHOD_NOT_FOUND,
+        Code.INVALID_PARAMS,
+        Code.UNKNOWN_PAYLOAD,
+        Code.INVALID_FORKCHOICE_STATE,
+        Code.INVALID_PAYLOAD_ATTRIBUTES,
+        Code.TOO_LARGE_REQUEST,
+        Code.UNSUPPORTED_FORK,
+    }
+)
 
 
 class HealthStatus(IntEnum):
@@ -55,6 +70,11 @@ class Health:
         """The fallback answered an engine call, or failed to."""
         self.l2_failing = not ok
         self.tell()
+
+    def l2_refused(self, error: FlashctlError) -> None:
+        """An engine call to the fallback ended with an error. One that says no to the call itself (an unknown
+        method or payload, a fork choice that cannot be) is an answer of an engine that is well."""
+        self.l2_answered(isinstance(error, RpcError) and error.code in _NO_TO_THE_CALL)
 
     def builder_delivered(self, ok: bool) -> None:
         """A getPayload ended with or without a valid builder block."""

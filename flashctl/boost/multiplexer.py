@@ -348,7 +348,7 @@ class Multiplexer:
             answer = await self._l2.call(method, params)
             status = "ok"
         except FlashctlError as error:
-            self._health.l2_answered(False)
+            self._health.l2_refused(error)
             _LOG.error("fallback: %s: %s", method, error)
             raise
         finally:

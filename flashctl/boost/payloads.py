@@ -175,7 +175,7 @@ class PayloadService:
             envelope = await self._l2.get_payload(identity, version=version)
             status = "ok"
         except FlashctlError as error:
-            self._health.l2_answered(False)
+            self._health.l2_refused(error)
             _LOG.error("fallback has no payload: %s", error, extra={"payload_id": to_hex(identity)})
             raise
         finally:

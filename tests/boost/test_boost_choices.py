@@ -18,9 +18,10 @@ from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.boost.selection import Choice, Offer, Source, choose
 from flashctl.core import wire
 from flashctl.core.engine import envelope_to_json, payload_from_json
+from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jwt import JwtSecret
 from flashctl.core.sequence import Payload
-from flashctl.errors import IoError, UsageError
+from flashctl.errors import IoError, UnavailableError, UsageError
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT
 from flashctl.eth.hexdata import parse_hex
 from flashctl.op.attributes import PayloadAttributes
@@ -63,6 +64,15 @@ class TestSelection:
 
 
 class TestHealth:
+    def test_an_engine_that_says_no_is_well(self) -> None:
+        health = Health(60)
+        for code in (Code.METHOD_NOT_FOUND, Code.UNKNOWN_PAYLOAD, Code.UNSUPPORTED_FORK):
+            health.l2_refused(RpcError(code, "no"))
+            assert health.status(ExecutionMode.ENABLED) == 200
+        for error in (RpcError(Code.SERVER_ERROR, "database closed"), UnavailableError("away")):
+            health.l2_refused(error)
+            assert health.status(ExecutionMode.ENABLED) == 503
+
     def test_starts_healthy(self) -> None:
         assert Health(10).status(ON) is HealthStatus.HEALTHY
 
