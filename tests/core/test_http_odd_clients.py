@@ -105,6 +105,18 @@ class TestUpgrades:
 
         with_server(scenario)
 
+    @pytest.mark.parametrize("headers", [b"", b"connection: upgrade\r\nupgrade: websocket\r\n"])
+    @pytest.mark.parametrize("behind", [b"", LAST, b"\x16\x03\x01"])
+    def test_a_tunnel_is_refused(
+        self, headers: bytes, behind: bytes, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def scenario(server: RunningServer) -> None:
+            head = b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n" + headers + b"\r\n"
+            assert (await exchange(server.port, head + behind)).startswith(b"HTTP/1.1 40")
+
+        with_server(scenario)
+        assert not [record for record in caplog.records if record.exc_info]
+
     def test_websockets_still_work(self) -> None:
         async def scenario(server: RunningServer) -> None:
             async with connect(server.websocket_url) as ws:

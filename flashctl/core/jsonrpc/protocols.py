@@ -115,7 +115,8 @@ class HttpConnection(HttpToolsProtocol):
     def _feed(self, head: bytes) -> bool:
         try:
             self.parser.feed_data(head)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            # CONNECT is an upgrade without a header that says so: there is no request behind it.
             self.send_400_response("Invalid HTTP request received.")
             return False
         return True
