@@ -87,7 +87,9 @@ class TestVariables:
         token = ("--l2-jwt-token", SECRET) if role == "boost" else ()
         assert name in flashctl(role, "-P", "devnet", *token, "--check", **{name: "hunter2"}).stderr
         off = flashctl(role, "-P", "devnet", *token, "--check", **{name: "false"})
-        assert off.returncode in (0, 69) and name not in off.stderr, "69: nobody is there to be asked"
+        assert off.returncode in (0, 1, 69) and name not in off.stderr, (
+            "1: a port is taken; 69: nobody answers"
+        )
 
     @pytest.mark.parametrize(("given", "shown"), [("ERROR", 0), ("Warn", 1), ("WARNING", 1), ("debug", 1)])
     def test_log_level_is_read_in_any_case(self, given: str, shown: int) -> None:
