@@ -10,11 +10,17 @@ so that nobody can forge a line or drive a terminal through a log.
 
 A message that repeats is worth one line with a counter, not a thousand lines (rollup-boost#375): after the
 first few of a kind within a window, the rest is counted and reported when the window ends.
+
+Whoever reads the lines (a collector that hangs, a terminal after Ctrl-S) cannot stop a service by not
+reading: what does not fit is left out and counted.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import select
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -50,6 +56,11 @@ fields."""
 MAX_MESSAGE_CHARS: Final = 4096
 """Longer messages are cut: a peer's error body may be megabytes."""
 
+READER_WAIT_MS: Final = 20
+"""For a reader that is merely slow; the event loop may stand still meanwhile."""
+PIECE_CHARS: Final = 1024
+"""At most 4,096 bytes: a pipe that is ready for writing takes PIPE_BUF at once (pipe(7))."""
+
 _level_again: Callable[[], LogLevel] | None = None
 """Says which level is in force now, where that can change while the process runs."""
 
@@ -70,7 +81,7 @@ def configure_logging(
     global _level_again
     _level_again = again
     logging.addLevelName(TRACE, "TRACE")
-    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler = _Handler(stream if stream is not None else sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     handler.addFilter(_without_handshake_secrets)
     handler.addFilter(_Repeats())
@@ -110,6 +121,51 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def _target(record: logging.LogRecord) -> str:
     return record.name.removeprefix("flashctl.")
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines as long as they are taken; waits a moment for a reader, once, and then no more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._poll = _poll_of(stream)
+        self._lost = 0
+        self._is_within = False
+        """Whether the last line was cut off."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._poll is None:
+            super().emit(record)
+            return
+        try:
+            text = self.format(record) + self.terminator
+            if self._lost:
+                text = f"({self._lost} log lines lost: nobody read them){self.terminator}{text}"
+            if self._is_within:
+                text = self.terminator + text
+            for start in range(0, len(text), PIECE_CHARS):
+                if not self._poll.poll(0 if self._lost else READER_WAIT_MS):
+                    self._lost += 1
+                    return
+                self.stream.write(text[start : start + PIECE_CHARS])
+                self.stream.flush()
+                self._is_within = start + PIECE_CHARS < len(text)
+            self._lost = 0
+        except Exception:
+            self.handleError(record)
+
+
+def _poll_of(stream: TextIO) -> select.poll | None:
+    """Tells whether PIECE_CHARS can be written at once; None where writing never waits for a reader."""
+    try:
+        number = stream.fileno()
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            return None
+    except (AttributeError, OSError, ValueError):
+        return None  # no stream, or one in memory
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    return poll
 
 
 class _TextFormatter(logging.Formatter):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -47,6 +49,30 @@ def test_json_lines_carry_fields() -> None:
 def test_text_from_the_network_cannot_forge_a_line_or_drive_a_terminal(log_format: str) -> None:
     lines = logged(log_format, (logging.INFO, "peer says \n12:00 info: all fine \x1b[2J", {"x": "\r\n\x9b"}))
     assert len(lines) == 1 and "\x1b" not in lines[0] and "\x9b" not in lines[0]
+
+
+def test_a_reader_that_does_not_read_stops_nobody() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    filled = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    log = logging.getLogger("flashctl.boost.test")
+    with open(reading, "rb") as reader, open(writing, "w") as stream:
+        configure_logging("info", stream=stream)
+        assert reader.read(4096) == bytes(4096)
+        for number in range(3):
+            # The first fits in part: four pieces of 1,024 bytes and some.
+            log.info("sealed " + "x" * 4080, extra={"block": number})
+        assert reader.read(filled - 4096) == bytes(filled - 4096)
+        log.info("sealed", extra={"block": 3})
+        log.info("sealed", extra={"block": 4})
+        lines = [reader.readline().decode() for _ in range(4)]
+    assert "sealed x" in lines[0] and "block" not in lines[0]
+    assert lines[1] == "(3 log lines lost: nobody read them)\n"
+    assert [line.split()[-1] for line in lines[2:]] == ["block=3", "block=4"]
 
 
 def test_levels_filter_and_repeats_collapse() -> None:
