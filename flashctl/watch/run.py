@@ -126,14 +126,16 @@ class _Runner:
                         raise
                     failure = error  # of a recording, after everything in it that can be read
                     break
-                if session.take(item):
-                    return
                 has_worked |= isinstance(item, Connected | Arrival)
                 if isinstance(item, Disconnected) and not has_worked:
+                    if session.take(replace(item, retry_in_s=0.0)):  # for it is not tried again
+                        return
                     raise UnavailableError(
                         f"{session.title}: {item.reason}",
                         hint="--wait keeps trying; flashctl watch --check finds out why",
                     )
+                if session.take(item):
+                    return
         session.end_of_source()
         if failure is not None:
             raise failure

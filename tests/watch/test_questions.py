@@ -59,8 +59,9 @@ def dead_url() -> str:
 
 
 def test_an_address_without_anybody_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    code, _, errors = run_command(["watch", dead_url(), "-o", "line"], monkeypatch)
+    code, output, errors = run_command(["watch", dead_url(), "-o", "line"], monkeypatch)
     assert code == 69 and "onnect" in errors and "--wait" in errors
+    assert "disconnected" in output and "trying again" not in output, "for it does not"
 
 
 def test_who_waits_is_told_why_nothing_came(monkeypatch: pytest.MonkeyPatch) -> None:
