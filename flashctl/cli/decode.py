@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from flashctl.cli.options import command
+from flashctl.cli.options import command, new_app
 from flashctl.errors import ExitCode
 
 __all__ = ["app"]
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 
 _KINDS = ("tx", "flashblock", "block", "header", "receipt", "payload", "log", "call", "error", "rlp")
 

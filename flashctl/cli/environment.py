@@ -78,5 +78,5 @@ def _nearest(name: str, role: str, known: Collection[str]) -> str:
     import difflib
 
     begun = name if name.startswith(environment_name(role, "")) else environment_name(role, name[9:])
-    close = difflib.get_close_matches(begun, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(begun, known, n=1, cutoff=0.8)
     return f"; did you mean {close[0]}?" if close else ""

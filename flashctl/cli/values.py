@@ -85,6 +85,8 @@ def _use_plain_values(parameters: Iterable[Any]) -> None:
             parameter.split_envvar_value = str.splitlines
         value = _plain_value(parameter)
         if value is not None:
+            if parameter.metavar is None and parameter.param_type_name == "option" and not parameter.is_flag:
+                parameter.metavar = value.word
             parameter.get_runtime_param = functools.partial(_same, value)
 
 
@@ -118,6 +120,11 @@ class _PlainValue:
         self._convert = convert
         self._low = low
         self._high = high
+
+    @property
+    def word(self) -> str:
+        """What stands for the value in the help."""
+        return "TEXT" if self._convert is _text else "PATH" if self._convert is _path else "N"
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """The value of the parameter, from text, a profile or a default."""

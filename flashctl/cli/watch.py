@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from flashctl.cli.options import Common, command, load_settings
+from flashctl.cli.options import Common, command, load_settings, new_app
 from flashctl.cli.values import one_of
 from flashctl.errors import ExitCode, UsageError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(rich_markup_mode=None)
+app = new_app()
 
 _EXAMPLES = """\
 flashctl watch unichain                                 the live view of a profile

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from flashctl.cli.app import main
 from flashctl.cli.completions import FILES, completion_script
 from flashctl.cli.options import ROLES
 
@@ -140,3 +142,11 @@ def test_completion_knows_roles_flags_and_profiles() -> None:
     assert complete("flashctl de", 1) == ["devnet", "decode"]
     assert "--upstream-ws" in complete("flashctl proxy --up", 2)
     assert complete("flashctl watch -P base", 3) == ["base-mainnet", "base-sepolia"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_help_names_values_and_no_types(role: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([role, "--help"]) == 0
+    shown = capsys.readouterr().out
+    options = shown[shown.index("\nOptions:") :]
+    assert not re.search(r"<(str|int|float|path|list)\b", options) and "--install-completion" not in options
