@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flashctl.boost.config import BoostConfig
 from flashctl.boost.modes import ExecutionMode
-from flashctl.core.listening import check_ports
 from flashctl.core.probes import Chains, probe_engine, probe_stream, run_probes
 from flashctl.errors import ExitCode
 
@@ -15,12 +14,9 @@ def check(config: BoostConfig) -> ExitCode:
     """Try the ports, ask the peers, and print what is wrong.
 
     The builder's stream need only accept a subscriber: nothing builds before boost has started.
-
-    Raises:
-        ListenFailed: A port is taken.
     """
     stream = config.flashblocks
-    check_ports(
+    ports = (
         (config.rpc_host, config.rpc_port),
         (config.debug_host, config.debug_port),
         (config.metrics_host, config.metrics_port) if config.metrics else None,
@@ -34,4 +30,4 @@ def check(config: BoostConfig) -> ExitCode:
         if stream:
             url, flag = stream.builder_url, "--flashblocks-builder-url"
             probes.append(probe_stream("builder's stream", flag, url, is_driven=False))
-    return run_probes(*probes, chains=chains)
+    return run_probes(*probes, chains=chains, ports=ports)

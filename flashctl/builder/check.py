@@ -5,7 +5,6 @@ from __future__ import annotations
 from flashctl.builder.config import BuilderConfig
 from flashctl.chain.genesis import DEVNET_CHAIN_ID, load_genesis, require_executable
 from flashctl.core.jwt import load_secret
-from flashctl.core.listening import check_ports
 from flashctl.core.probes import Chains, probe_peer, run_probes
 from flashctl.errors import ExitCode
 
@@ -28,7 +27,7 @@ def check(config: BuilderConfig) -> ExitCode:
     if config.jwt_secret is not None and config.jwt_secret.exists():
         load_secret(config.jwt_secret)
     endpoints = (config.http, config.engine, config.metrics, config.stream and config.stream.endpoint)
-    check_ports(*((endpoint.host, endpoint.port) if endpoint else None for endpoint in endpoints))
+    ports = [(endpoint.host, endpoint.port) if endpoint else None for endpoint in endpoints]
     probes = [
         probe_peer(name, flag, url, chains)
         for name, flag, url in (
@@ -37,4 +36,4 @@ def check(config: BuilderConfig) -> ExitCode:
         )
         if url is not None
     ]
-    return run_probes(*probes, chains=chains)
+    return run_probes(*probes, chains=chains, ports=ports)

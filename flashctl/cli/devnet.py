@@ -126,12 +126,11 @@ def devnet(
         from dataclasses import astuple
 
         from flashctl.chain.genesis import load_genesis, require_executable
-        from flashctl.core.listening import check_ports
+        from flashctl.core.probes import run_probes
 
         if genesis is not None:
             require_executable(load_genesis(genesis))
-        check_ports(*((host, port) for port in astuple(ports)))
-        return ExitCode.OK
+        return run_probes(ports=[(host, port) for port in astuple(ports)])
     return run(config, common.ready_fd)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from collections.abc import Iterable
 from typing import Any, Final
 
 from flashctl.core.system_reason import system_reason
 from flashctl.errors import FlashctlError
 
-__all__ = ["ListenFailed", "check_ports", "listen_arguments", "listening_sockets"]
+__all__ = ["ListenFailed", "listen_arguments", "listening_sockets", "refused_ports"]
 
 BACKLOG: Final = 2048
 
@@ -19,6 +21,7 @@ class ListenFailed(FlashctlError):
     def __init__(self, host: str, port: int, error: Exception) -> None:
         self.host = host
         self.port = port
+        self.is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         shown = f"[{host}]" if ":" in host else host
         reason = system_reason(error)
         if not isinstance(error, socket.gaierror):
@@ -29,20 +32,24 @@ class ListenFailed(FlashctlError):
         )
 
 
-def check_ports(*addresses: tuple[str, int] | None) -> None:
-    """See whether a role could listen on all its addresses; None is one that is switched off.
+def refused_ports(addresses: Iterable[tuple[str, int] | None]) -> list[ListenFailed]:
+    """On which of its addresses a role could not listen; None is one that is switched off.
 
-    Raises:
-        ListenFailed: One is taken, by another process or by another of these, or is not ours.
+    That is one that is taken, by another process or by another of these, or is not ours.
     """
     held: list[socket.socket] = []
+    refused: list[ListenFailed] = []
     try:
         for address in addresses:
             if address is not None:
-                held += listening_sockets(*address)
+                try:
+                    held += listening_sockets(*address)
+                except ListenFailed as error:
+                    refused.append(error)
     finally:
         for sock in held:
             sock.close()
+    return refused
 
 
 def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG) -> list[socket.socket]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -25,6 +25,7 @@ from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jwt import JwtSecret
+from flashctl.core.listening import refused_ports
 from flashctl.core.output import escape
 from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
 from flashctl.core.upstream import InvalidAnswer, RefusedCredentials
@@ -236,10 +237,20 @@ def _there(flag: str) -> str:
     return f"start it, or correct {flag}"
 
 
-def run_probes(*probes: Awaitable[list[Finding]], chains: Chains | None = None) -> ExitCode:
-    """Run all probes side by side, print a line for each finding on stderr, and say with the exit code of the
-    first whether all is well."""
-    findings = asyncio.run(_all(probes))
+def run_probes(
+    *probes: Awaitable[list[Finding]],
+    chains: Chains | None = None,
+    ports: Iterable[tuple[str, int] | None] = (),
+) -> ExitCode:
+    """Try the ports and run all probes side by side; print a line for each finding on stderr.
+
+    The exit code of the first says whether all is well.
+
+    Args:
+        ports: Where the role would listen; None is a port that is switched off.
+    """
+    findings = [Finding(str(error), error.hint or "", error.exit_code) for error in refused_ports(ports)]
+    findings += asyncio.run(_all(probes))
     if chains is not None:
         findings += chains.findings()
     for finding in findings:

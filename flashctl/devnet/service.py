@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, read_
 from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jwt import create_secret, load_secret
+from flashctl.core.listening import refused_ports
 from flashctl.core.output import Output, escape, when_reader_leaves
 from flashctl.core.service import Lifecycle, run_service
 from flashctl.core.stream import Frame, subscribe
@@ -80,6 +82,7 @@ class _Devnet:
 
     async def main(self, life: Lifecycle) -> None:
         """Everything, in the order in which it depends on each other."""
+        self._try_ports()
         genesis = self._prepare()
         family = Family(self._layout.logs)
         life.on_stop(partial(self._stop, family), "children")
@@ -106,6 +109,13 @@ class _Devnet:
         for driver in self._drivers:
             driver.cancel()
         await family.stop()
+
+    def _try_ports(self) -> None:
+        """Say what is wrong with a port before a child does, whose flags nobody gave."""
+        for refused in refused_ports((self._config.host, port) for port in astuple(self._ports)):
+            if refused.is_taken:
+                refused.hint = "is another devnet running? --any-ports takes free ports instead"
+            raise refused
 
     def _prepare(self) -> Genesis:
         """Write what the children share, or find what an earlier run on this datadir wrote."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flashctl.core.addresses import parse_host_port
-from flashctl.core.listening import check_ports
 from flashctl.core.probes import Finding, probe_stream, run_probes
 from flashctl.core.stream import StreamOptions
 from flashctl.core.urls import hide_secrets, mask_url
@@ -23,7 +22,7 @@ def check(config: ProxyConfig) -> ExitCode:
         FlashctlError: What would keep the proxy from starting.
     """
     Proxy(config)
-    check_ports(
+    ports = (
         parse_host_port(config.listen_addr, "--listen-addr"),
         parse_host_port(config.metrics_addr, "--metrics-addr") if config.metrics else None,
     )
@@ -35,7 +34,7 @@ def check(config: ProxyConfig) -> ExitCode:
     probes = [probe_stream("upstream", "--upstream-ws", url, options) for url in config.upstreams]
     places = {"--redis-url": config.redis_url, "--bus": config.bus}
     probes += [_probe_redis(flag, url) for flag, url in places.items() if url is not None]
-    return run_probes(*probes)
+    return run_probes(*probes, ports=ports)
 
 
 async def _probe_redis(flag: str, url: str) -> list[Finding]:

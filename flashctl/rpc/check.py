@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from flashctl.core.listening import check_ports
 from flashctl.core.probes import Chains, probe_node, probe_peer, probe_stream, run_probes
 from flashctl.errors import ExitCode
 from flashctl.rpc.config import RpcConfig
@@ -11,14 +10,10 @@ __all__ = ["check"]
 
 
 def check(config: RpcConfig) -> ExitCode:
-    """Try the ports, ask node, sequencer and streams, and print what is wrong.
-
-    Raises:
-        ListenFailed: A port is taken.
-    """
+    """Try the ports, ask node, sequencer and streams, and print what is wrong."""
     metrics = None if config.metrics_port is None else (config.metrics_host, config.metrics_port)
     sealed = None if config.sealed_port is None else (config.host, config.sealed_port)
-    check_ports((config.host, config.port), sealed, metrics)
+    ports = ((config.host, config.port), sealed, metrics)
     chains = Chains() if config.chain is None else Chains({"--chain or --genesis": config.chain.chain_id})
     probes = [probe_node("node", "--upstream-rpc", config.upstream_url, chains)]
     probes += [probe_stream("stream", "--flashblocks-url", url) for url in config.flashblocks_urls]
@@ -27,4 +22,4 @@ def check(config: RpcConfig) -> ExitCode:
         probes.append(probe_stream("node's WebSocket", "--upstream-ws", url, is_driven=False))
     if config.sequencer_url is not None:
         probes.append(probe_peer("sequencer", "--sequencer", config.sequencer_url, chains))
-    return run_probes(*probes, chains=chains)
+    return run_probes(*probes, chains=chains, ports=ports)

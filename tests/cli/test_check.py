@@ -77,6 +77,27 @@ def test_a_port_that_is_taken_is_named(arguments: list[str]) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr.splitlines()[0]
 
 
+def test_all_taken_ports_and_absent_peers_are_named_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        taken = [str(server.getsockname()[1]) for server in (one, other)]
+        done = run(
+            "boost", "--builder-url", NOBODY, "--l2-url", NOBODY, "--flashblocks-builder-url", "ws://127.0.0.1:1",
+            "--l2-jwt-token", SECRET, "--rpc-port", taken[0], "--debug-server-port", taken[1],
+            "--flashblocks-port", "0", "--check",
+        )  # fmt: skip
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines)) == (1, 5), done.stderr
+    assert [taken[0] in lines[0], taken[1] in lines[1], NOBODY in lines[2]] == [True] * 3
+
+
+def test_a_devnet_beside_another_says_how() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("devnet", "--any-ports", "--proxy-port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr and "hint" in done.stderr and "--any-ports" in done.stderr
+    assert len(done.stderr.splitlines()) == 2, "no log of a child"
+
+
 @pytest.mark.parametrize("role", ["builder", "devnet"])
 def test_a_genesis_that_cannot_be_used_is_named(role: str, tmp_path: Path) -> None:
     genesis = tmp_path / "genesis.json"
