@@ -230,9 +230,7 @@ def render_stats(report: Mapping[str, Any], *, unicode: bool = True) -> Iterator
         yield _series(label, report[key])
     for index, own in report["per_index"].items():
         # None of an index that came only as the past with which a proxy begins.
-        if (
-            own["interval_ms"]["count"] or own["slot_offset_ms"]["count"]
-        ):
+        if own["interval_ms"]["count"] or own["slot_offset_ms"]["count"]:
             yield _series(f"  [{index}] interval", own["interval_ms"])
             yield _series("      offset", own["slot_offset_ms"])
     if histogram := report["flashblocks_per_payload"]:
