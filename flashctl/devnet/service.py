@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jwt import create_secret, load_secret
 from flashctl.core.listening import refused_ports
 from flashctl.core.output import Output, escape, when_reader_leaves
+from flashctl.core.printing import Printer, live_output
 from flashctl.core.service import Lifecycle, run_service
 from flashctl.core.stream import Frame, subscribe
 from flashctl.core.wire import InvalidFlashblock, decode
@@ -48,6 +49,9 @@ __all__ = ["run"]
 _PLAIN_WIDTH = 120
 """Columns of the table where no terminal says how many there are."""
 
+_READER_PATIENCE_S = 2.0
+"""At the end, for lines that the reader of stdout has not taken yet."""
+
 _COUNTED_PAYLOADS = 64
 """Payloads whose flashblocks are remembered; only the newest is ever asked for."""
 
@@ -64,6 +68,7 @@ def run(config: DevnetConfig, ready_fd: int | None = None) -> ExitCode:
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flashctl-devnet-")))
         devnet = _Devnet(config, Layout(folder))
+        stack.callback(devnet.finish_printing)
         return run_service(devnet.main, ready_fd=ready_fd)
 
 
@@ -75,6 +80,8 @@ class _Devnet:
         self._layout = layout
         self._ports = with_real_ports(config.host, config.ports)
         self._out = Output()
+        self._sealed_out = live_output(is_live=True)
+        """No block waits for whoever reads stdout: many a script reads the first line and no more."""
         self._flashblocks: Counter[str] = Counter()
         self._sealed = 0
         self._drivers: list[asyncio.Task[None]] = []
@@ -197,9 +204,15 @@ class _Devnet:
         self._sealed += 1
         flashblocks = self._flashblocks[to_hex(slot.payload_id)]
         if self._config.json:
-            self._out.json(sealed_event(slot, flashblocks))
+            self._sealed_out.json(sealed_event(slot, flashblocks))
         else:
-            self._out.line(sealed_line(slot, flashblocks))
+            self._sealed_out.line(sealed_line(slot, flashblocks))
+
+    def finish_printing(self) -> None:
+        """Give the reader of stdout a moment for the last lines."""
+        if isinstance(self._sealed_out, Printer):
+            with suppress(OSError):  # it has gone away
+                self._sealed_out.finish(_READER_PATIENCE_S)
 
     def _announce(self, genesis: Genesis, family: Family) -> None:
         endpoints = self._endpoints()

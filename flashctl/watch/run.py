@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flashctl.core.output import when_reader_leaves
+from flashctl.core.printing import Printer
 from flashctl.core.service import Lifecycle, run_service
 from flashctl.core.stream import Connected, Disconnected
 from flashctl.core.urls import mask_url
@@ -21,7 +22,6 @@ from flashctl.errors import DataError, ExitCode, Failed, IoError, TimedOut, Unav
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import Arrival, WatchEvent
 from flashctl.watch.live import REDRAWS_PER_S
-from flashctl.watch.printing import Printer
 from flashctl.watch.session import Session, say
 from flashctl.watch.sources import Item, live, replayed
 from flashctl.watch.terminal import Keyboard, terminal_size

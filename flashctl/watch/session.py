@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from flashctl.core import defects
 from flashctl.core.output import Output, counted, escape, wants_color
+from flashctl.core.printing import Printer, live_output
 from flashctl.core.stream import Connected, Disconnected
 from flashctl.core.urls import mask_url
 from flashctl.errors import DataError, ExitCode, FlashctlError, UsageError
@@ -36,7 +37,6 @@ from flashctl.watch.lines import (
     to_json,
 )
 from flashctl.watch.live import LiveView, Screen
-from flashctl.watch.printing import Printer, live_output
 from flashctl.watch.recording import Recorder
 from flashctl.watch.sources import Item
 from flashctl.watch.stats import StreamStats, render_stats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -71,6 +72,24 @@ def test_stop_leaves_no_orphan() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the parent-death signal of Linux")
+def test_a_reader_that_reads_the_first_line_only_stops_no_block() -> None:
+    with devnet("--block-time", "1") as net:
+        assert net.process.stdout is not None
+        # A description of its own: that it does not block is nothing the devnet sees.
+        pipe = os.open(f"/proc/{net.process.pid}/fd/1", os.O_WRONLY | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(pipe, b"x")
+        os.close(pipe)
+        start = int(rpc(net.url("rpc_sealed"), "eth_blockNumber"), 16)
+        deadline = time.monotonic() + 60
+        while int(rpc(net.url("rpc_sealed"), "eth_blockNumber"), 16) < start + 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        net.process.terminate()
+        assert net.process.wait(60) == 0
+
+
 def test_killed_parent_leaves_no_orphan() -> None:
     running = Devnet.start()
     pids = list(running.ready["processes"].values())
