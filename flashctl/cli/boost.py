@@ -11,25 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-import typer.core
 
 from flashctl.cli.options import Common, command, new_app
+from flashctl.cli.verbs import serve_without_verb
 from flashctl.errors import ExitCode, UsageError
 
 _RUN = "run"
 
 
-class _DefaultToRun(typer.core.TyperGroup):
-    """`flashctl boost --flags` means `flashctl boost run --flags`: an operator's command line has no verb."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or args[0] not in self.commands:
-            args = [_RUN, *args]
-        return super().parse_args(ctx, args)
-
-
 app = new_app()
-app.info.cls = _DefaultToRun
+serve_without_verb(app, _RUN)
 
 
 def _env(name: str, help_text: str, *flags: str, **settings: Any) -> Any:

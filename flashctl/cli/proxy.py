@@ -10,38 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-import typer.core
 
 from flashctl.cli.options import Common, command, new_app
+from flashctl.cli.verbs import serve_without_verb
 from flashctl.errors import ExitCode, IoError, UsageError
 
 __all__ = ["app"]
 
 
-class _Nameless(typer.Context):
-    """The context of the command that runs without being named: its path is that of the group."""
-
-    @property
-    def command_path(self) -> str:
-        return super().command_path.rstrip()
-
-
-class _ServeByDefault(typer.core.TyperGroup):
-    """`flashctl proxy [flags]` serves; only `flashctl proxy status` is something else."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args if args[:1] == ["status"] else ["proxy", *args])
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, resolved, rest = super().resolve_command(ctx, args)
-        if name == "proxy" and resolved is not None:
-            resolved.context_class = _Nameless
-            name = None
-        return name, resolved, rest
-
-
 app = new_app()
-app.info.cls = _ServeByDefault
+serve_without_verb(app, "proxy")
 
 
 def _flag(help: str, *decls: str, env: str | None = None, **settings: Any) -> Any:

@@ -316,7 +316,7 @@ def _refusal(error: BaseException, shown: str, url: str) -> FlashctlError | None
     if status in (200, 400, 404, 405, 426):
         return NotAStream(
             f"{shown} is not a WebSocket stream: HTTP {status}{hide_secrets(_body(error), url)}",
-            hint="is the path right? JSON-RPC endpoints of nodes do not serve the stream",
+            hint="is the path right? A proxy's is /ws; JSON-RPC endpoints of nodes do not serve the stream",
         )
     return None
 

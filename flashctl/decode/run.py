@@ -217,7 +217,8 @@ def _json_or_bytes(source: Source) -> Any:
     except (OSError, EOFError) as error:
         raise IoError(f"cannot read {source.path or 'stdin'}: {error}") from None
     if len(pieces) != 1:
-        raise DataError(f"{source.path or 'the input'} holds {len(pieces)} documents, expected one")
+        held = f"holds {len(pieces)} documents, expected one" if pieces else "is empty"
+        raise DataError(f"{source.path or 'the input'} {held}")
     (piece,) = pieces
     if isinstance(piece, bytes):
         return piece

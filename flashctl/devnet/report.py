@@ -92,7 +92,10 @@ def print_endpoints(endpoints: Mapping[str, Endpoint], console: Console) -> None
     table.add_column(style="dim")
     for endpoint in endpoints.values():
         table.add_row(f"  {endpoint.name}", endpoint.url, endpoint.purpose)
-    console.print(table)
+    with console.capture() as drawn:
+        console.print(table)
+    for line in drawn.get().splitlines():
+        print(line.rstrip(), file=console.file, flush=True)
 
 
 def accounts_text() -> str:

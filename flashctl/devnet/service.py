@@ -222,13 +222,13 @@ class _Devnet:
                 ready_event(endpoints, family.pids(), chain_id, str(layout.jwt_secret), str(layout.folder))
             )
             return
-        kept = "" if self._config.datadir else " (temporary)"
+        folder = f"{self._layout.folder}{'' if self._config.datadir else ' (temporary)'}"
         self._out.line(
             f"flashctl devnet: chain {genesis.config.chain_id}, a block every {self._config.block_time} s,"
             f" a flashblock every {self._config.flashblock_ms} ms\n"
         )
         print_endpoints(endpoints, Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH))
-        self._out.line(f"\n{accounts_text()}\n\n  files and logs: {self._layout.folder}{kept}\n")
+        self._out.line(f"\n{accounts_text()}\n\n  logs, genesis.json, jwt.hex: {folder}\n")
 
     def _endpoints(self) -> dict[str, Endpoint]:
         ports: Ports = self._ports

@@ -150,3 +150,21 @@ def test_help_names_values_and_no_types(role: str, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     options = shown[shown.index("\nOptions:") :]
     assert not re.search(r"<(str|int|float|path|list)\b", options) and "--install-completion" not in options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [(("boost", "status"), "boost debug"), (("boost", "debgu"), "did you mean 'debug'"),
+     (("proxy", "statu"), "did you mean 'status'"), (("boost", "--nonsense"), "flashctl boost --help")],
+)  # fmt: skip
+def test_a_word_that_is_no_command_of_a_role_is_answered_with_those_that_are(
+    arguments: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("role", ["boost", "proxy"])
+def test_the_usage_of_a_service_shows_no_verb(role: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([role, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: flashctl {role} [OPTIONS]")
