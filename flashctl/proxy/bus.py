@@ -57,10 +57,15 @@ STREAM_LENGTH = 1000
 _APPEND = """
 if ARGV[1] ~= '' and not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
 local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'd', ARGV[4], 'b', ARGV[5])
+if added.err and string.find(added.err, 'last possible ID', 1, true) then
+  redis.call('DEL', KEYS[1])
+  added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'd', ARGV[4], 'b', ARGV[5])
+end
 if added.err then redis.call('DEL', KEYS[2]) end
 return added
 """
-"""What is marked as seen is in the stream: the next attempt after a failure would otherwise drop it."""
+"""What is marked as seen is in the stream: the next attempt after a failure would otherwise drop it. A stream
+in which somebody took the last id there is takes nothing any more, and is begun anew."""
 
 _READ_SMALL = """
 local found, size, most = {}, 0, tonumber(ARGV[3])

@@ -140,6 +140,26 @@ def test_a_stream_that_begins_anew_below_is_followed(
     run(test)
 
 
+def test_the_last_id_there_is_ends_nothing(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_module, "QUIET_BEFORE_LOOK_S", 0.0)
+
+    async def test() -> None:
+        client = connect_redis(redis.url)
+        source = await UpstreamServer().start()
+        async with (
+            running(source, bus=redis.url),
+            running(bus=redis.url) as reader,
+            await RawClient.connect(port_of(reader)) as far,
+        ):
+            await client.xadd(STREAM, {"foo": "bar"}, id=f"{2**64 - 1}-{2**64 - 1}")
+            await until(lambda: reader.bus.skipped == 1)
+            sent = [source.publish(7, 0)]
+            assert await far.frames(1) == sent
+        await client.aclose()
+
+    run(test)
+
+
 def test_waiting_messages_are_bounded_in_bytes(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus_module, "QUEUE_BYTES", 1000)
 
