@@ -26,10 +26,14 @@ class ListenFailed(FlashctlError):
         reason = system_reason(error)
         if not isinstance(error, socket.gaierror):
             reason = reason.lower()
-        super().__init__(
-            f"cannot listen on {shown}:{port}: {reason}",
-            hint="stop the other process, or choose another address or port (0 = any)",
-        )
+        match error:
+            case OSError(errno=errno.EADDRINUSE):
+                hint = "stop the other process, or choose another address or port (0 = any)"
+            case OSError(errno=errno.EACCES):
+                hint = "choose a port from 1024 on (0 = any)"
+            case _:
+                hint = "choose an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+        super().__init__(f"cannot listen on {shown}:{port}: {reason}", hint=hint)
 
 
 def refused_ports(addresses: Iterable[tuple[str, int] | None]) -> list[ListenFailed]:

@@ -90,6 +90,12 @@ def test_all_taken_ports_and_absent_peers_are_named_at_once() -> None:
     assert [taken[0] in lines[0], taken[1] in lines[1], NOBODY in lines[2]] == [True] * 3
 
 
+def test_an_address_of_another_machine_is_not_blamed_on_a_process() -> None:
+    done = run("devnet", "--any-ports", "--host", "192.0.2.1")
+    assert done.returncode == 1 and "cannot listen on 192.0.2.1:" in done.stderr
+    assert "hint: choose an address of this machine" in done.stderr
+
+
 def test_a_devnet_beside_another_says_how() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("devnet", "--any-ports", "--proxy-port", str(taken.getsockname()[1]))
