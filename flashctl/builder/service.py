@@ -320,7 +320,10 @@ def _jwt_secret(config: BuilderConfig) -> JwtSecret | None:
     if path is None:
         _LOG.warning("no --authrpc.jwtsecret: whoever reaches the engine port can drive this engine")
         return None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IoError(f"cannot write into {path.parent}: {error.strerror}") from None
     if not path.exists():
         create_secret(path)
     return JwtSecret.load(path)

@@ -36,6 +36,7 @@ def ports() -> list[str]:
         (["--genesis", "{folder}/absent.json"], ExitCode.IO, "absent.json"),
         (["--genesis", "{folder}/text.json"], ExitCode.DATA, "text.json"),
         (["--authrpc.jwtsecret", "{folder}/text.json"], ExitCode.USAGE, "JWT key"),
+        (["--datadir", "{folder}/text.json"], ExitCode.IO, "text.json"),
         (["--genesis", "{folder}/other.json", "--datadir", "{folder}/chain"], None, "genesis"),
     ],
 )
