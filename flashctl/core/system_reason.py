@@ -18,8 +18,14 @@ def system_reason(error: BaseException) -> str:
     Event loops and HTTP libraries wrap the reason in addresses and words of theirs, or put several in one,
     for a name with several addresses; those that are the same are told once.
     """
+    import ssl  # loaded by whoever has such an error; 10 ms for everybody else
+
     if isinstance(error, socket.gaierror):
         return error.strerror or str(error)  # its numbers are not those of errno
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)  # nor are these
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)
     text = getattr(error, "strerror", None) or str(error)

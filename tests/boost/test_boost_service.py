@@ -287,6 +287,14 @@ class TestL2Decides:
             with pytest.raises(RpcError) as caught:
                 await s.driver.begin()
             assert (caught.value.code, caught.value.data) == (-38002, {"why": "test"})
+            assert await s.health() == 200, "an engine that says no is well"
+
+            def fail() -> Any:
+                raise RpcError(-32000, "database closed")
+
+            s.l2.faults["engine_forkchoiceUpdatedV3"] = fail
+            with pytest.raises(RpcError):
+                await s.driver.begin()
             assert await s.health() == 503
             s.l2.faults.clear()
             invalid = PayloadStatus(Status.INVALID, bytes(32), "bad")

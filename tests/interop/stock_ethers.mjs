@@ -10,9 +10,11 @@ const { ethers } = require('ethers')
 
 const [url, key, file, kind] = process.argv.slice(2)
 const { abi, bytecode } = JSON.parse(readFileSync(file))
-const direct = new ethers.JsonRpcProvider(url)
+// ethers remembers answers for 250 ms, longer than a flashblock takes: a nonce, say, that has been used since.
+const options = { cacheTimeout: -1 }
+const direct = new ethers.JsonRpcProvider(url, undefined, options)
 const wallet1193 = { request: ({ method, params }) => direct.send(method, params ?? []) }
-const provider = kind === 'browser' ? new ethers.BrowserProvider(wallet1193) : direct
+const provider = kind === 'browser' ? new ethers.BrowserProvider(wallet1193, undefined, options) : direct
 provider.pollingInterval = direct.pollingInterval = 100
 const wallet = new ethers.Wallet(key, provider)
 
