@@ -182,19 +182,15 @@ def test_hardhat(running: Devnet, port: str, tmp_path: Path) -> None:
         f"require('@nomicfoundation/hardhat-ethers')\nmodule.exports = {json.dumps(settings)}\n"
     )
     (tmp_path / "use.js").write_text((HERE / "stock_hardhat.cjs").read_text())
-    told = ran(
-        hardhat,
-        "run",
-        "--no-compile",
-        "--network",
-        "devnet",
-        "use.js",
-        cwd=tmp_path,
-        PROBE_JSON=str(PROBE),
-        HARDHAT_DISABLE_TELEMETRY_PROMPT="true",
-        HOME=str(tmp_path),
-    )
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "use.js").write_text((HERE / "stock_hardhat_test.cjs").read_text())
+    variables = {
+        "PROBE_JSON": str(PROBE), "HARDHAT_DISABLE_TELEMETRY_PROMPT": "true", "HOME": str(tmp_path),
+    }  # fmt: skip
+    devnet = ("--no-compile", "--network", "devnet")
+    told = ran(hardhat, "run", *devnet, "use.js", cwd=tmp_path, **variables)
     assert last_line(told) == {"done": True}
+    assert "3 passing" in ran(hardhat, "test", *devnet, cwd=tmp_path, **variables)
 
 
 def _selector(signature: str) -> str:
