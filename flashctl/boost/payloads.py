@@ -186,6 +186,7 @@ class PayloadService:
 
     # --- bookkeeping ---
 
+    @defects.contained("boost.decisions")
     def _record(
         self,
         identity: bytes,
@@ -197,19 +198,6 @@ class PayloadService:
         started: float,
     ) -> None:
         """Write one decision down: log, metrics, file. The answer does not depend on it."""
-        with defects.contained("boost.decisions"):
-            self._write(identity, round_, choice, builder, fallback, mode, started)
-
-    def _write(
-        self,
-        identity: bytes,
-        round_: Round | None,
-        choice: Choice,
-        builder: Candidate | None,
-        fallback: Candidate | None,
-        mode: ExecutionMode,
-        started: float,
-    ) -> None:
         chosen = builder if choice.source is Source.BUILDER else fallback
         assert chosen is not None
         promised = round_.payload if round_ is not None and round_.published else None

@@ -8,16 +8,17 @@ own, so that Ctrl-C reaches only the parent, and on Linux the kernel ends it whe
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from flashctl.core.parent import end_with_parent
 from flashctl.errors import Failed
 
 __all__ = ["Child", "ChildDied", "Family"]
@@ -29,8 +30,6 @@ _LINE_LIMIT = 64 * 1024
 _STOP_GRACE_S = 5.0
 """What every role has to drain after SIGTERM (the design's promise), before SIGKILL."""
 
-_PR_SET_PDEATHSIG = 1
-
 
 class ChildDied(Failed):
     """A child ended before it was told to; the run ends with it."""
@@ -41,12 +40,6 @@ class ChildDied(Failed):
         self.name = name
         self.code = code
         self.last_lines = tuple(last_lines)
-
-
-def _die_with_parent() -> None:
-    """In the child, before exec: ask the kernel for SIGTERM when the parent is gone (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass(slots=True)
@@ -77,7 +70,7 @@ class Child:
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(write_fd,),
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
                 limit=_LINE_LIMIT,
             )
         finally:

@@ -45,6 +45,7 @@ __all__ = [
     "TransactionResult",
     "execute_block",
     "receipt_of",
+    "result_of",
     "withdrawals_root",
 ]
 
@@ -281,21 +282,10 @@ class BlockExecution:
         )
 
     def _result(self, envelope: TxEnvelope, applied: Applied) -> TransactionResult:
-        outcome = applied.outcome
         receipt, bits = receipt_of(envelope, applied, self.gas_used, self.fork)
         self._bloom |= bits
         self._encoded_receipts.append(encode_receipt(receipt))
-        return TransactionResult(
-            receipt,
-            outcome.gas_used,
-            applied.gas_price,
-            applied.l1_fee,
-            applied.operator_fee,
-            applied.tip,
-            outcome.output,
-            _contract_address(envelope, applied) if envelope.tx.to is None else None,
-            outcome.halt_reason,
-        )
+        return result_of(envelope, applied, receipt)
 
     def _footprint_scalar(self) -> int:
         """Gas per estimated byte: from the calldata of the block's first transaction, else from the contract.
@@ -335,6 +325,22 @@ def receipt_of(
         envelope.tx.type_byte, outcome.succeeded, cumulative_gas_used, logs, bits, nonce, version
     )
     return receipt, bits
+
+
+def result_of(envelope: TxEnvelope, applied: Applied, receipt: Receipt) -> TransactionResult:
+    """What became of a transaction, with its receipt."""
+    outcome = applied.outcome
+    return TransactionResult(
+        receipt,
+        outcome.gas_used,
+        applied.gas_price,
+        applied.l1_fee,
+        applied.operator_fee,
+        applied.tip,
+        outcome.output,
+        _contract_address(envelope, applied) if envelope.tx.to is None else None,
+        outcome.halt_reason,
+    )
 
 
 def _contract_address(envelope: TxEnvelope, applied: Applied) -> bytes:

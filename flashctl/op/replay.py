@@ -16,7 +16,7 @@ from flashctl.evm.state import JournaledState, StateReader
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import AncestorHash, BlockContext
 from flashctl.op.envelope import TxEnvelope
-from flashctl.op.execution import TransactionResult, receipt_of
+from flashctl.op.execution import TransactionResult, receipt_of, result_of
 from flashctl.op.forks import rules_for
 from flashctl.op.system_calls import begin_block
 from flashctl.op.transaction import TransactionProcessor
@@ -63,18 +63,7 @@ class BlockReplay:
             applied = self._processor.apply_deposit(tx, deadline, codes)
         else:
             applied = self._processor.apply_signed(envelope, tx, deadline, codes)
-        outcome = applied.outcome
-        self._gas_used += outcome.gas_used
+        self._gas_used += applied.outcome.gas_used
         receipt, _ = receipt_of(envelope, applied, self._gas_used, self.fork)
         self.receipts.append(receipt)
-        return TransactionResult(
-            receipt,
-            outcome.gas_used,
-            applied.gas_price,
-            applied.l1_fee,
-            applied.operator_fee,
-            applied.tip,
-            outcome.output,
-            None if outcome.created is None else outcome.created.to_bytes(20, "big"),
-            outcome.halt_reason,
-        )
+        return result_of(envelope, applied, receipt)

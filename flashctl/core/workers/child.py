@@ -11,7 +11,6 @@ when it is loaded: on a machine without a processor to spare that half second to
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 import pickle
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flashctl.core.jsonrpc.errors import Code, RpcError, rpc_error_for
+from flashctl.core.parent import end_with_parent
 from flashctl.core.workers.frames import (
     HEADER,
     Answer,
@@ -47,7 +47,6 @@ __all__ = ["Perform", "main"]
 Perform = Callable[[Any, Run], Any]
 """Runs one job: its arguments, and what it finds here."""
 
-_PR_SET_PDEATHSIG: Final = 1
 _OOM_SCORE: Final = "500"
 _RECEIVE_BYTES: Final = 256 * 1024
 
@@ -170,8 +169,8 @@ def _settle(memory: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()
+    end_with_parent(signal.SIGKILL)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     if os.getppid() != parent:
