@@ -8,7 +8,6 @@ behind for a while, by a seed. By hand, from the tests folder, between an overla
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from support.relay_command import run_relay
 
 __all__ = ["NodeFaults", "NodeRelay", "node_relay"]
 
@@ -191,19 +191,5 @@ async def node_relay(
         await relay._client.aclose()
 
 
-async def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--listen", type=int, default=0)
-    parser.add_argument("--upstream", required=True)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    async with node_relay(options.upstream, port=options.listen, seed=options.seed) as (relay, url):
-        print(url, flush=True)
-        while True:
-            await asyncio.sleep(10)
-            print(dict(relay.counts), flush=True)
-
-
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_main())
+    run_relay(__doc__, node_relay)

@@ -8,7 +8,6 @@ folder, between a proxy and an overlay:
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import websockets
+from support.relay_command import run_relay
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 
@@ -183,19 +183,5 @@ async def stream_relay(
         await server.wait_closed()
 
 
-async def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--listen", type=int, default=0)
-    parser.add_argument("--upstream", required=True)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    async with stream_relay(options.upstream, port=options.listen, seed=options.seed) as (relay, url):
-        print(url, flush=True)
-        while True:
-            await asyncio.sleep(10)
-            print(dict(relay.counts), flush=True)
-
-
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_main())
+    run_relay(__doc__, stream_relay)
