@@ -64,6 +64,8 @@ PIECE_CHARS: Final = 1024
 _level_again: Callable[[], LogLevel] | None = None
 """Says which level is in force now, where that can change while the process runs."""
 
+_LOG = logging.getLogger(__name__)
+
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -97,7 +99,9 @@ def reload_level() -> None:
         FlashctlError: If that cannot be found out; the level stays.
     """
     if _level_again is not None:
-        _set_level(_level_again())
+        level = _level_again()
+        _set_level(level)
+        _LOG.debug("logging at level %s", level)
 
 
 def _set_level(level: LogLevel) -> None:

@@ -191,7 +191,7 @@ def test_the_log_level_of_a_profile_is_read_again(tmp_path: Path) -> None:
         assert " debug " not in proxy.said()
         profile.write_text('[proxy]\nlog_level = "debug"\n')
         proxy.process.send_signal(signal.SIGHUP)
-        proxy.wait_for(" debug ")
+        proxy.wait_for("logging at level debug")
         profile.write_text('[proxy]\nlog_level = "loud"\n')
         proxy.process.send_signal(signal.SIGHUP)
         proxy.wait_for("reload of log level: --log-level 'loud'")
