@@ -31,8 +31,8 @@ from pathlib import Path
 from flashctl.builder.job import Made
 from flashctl.builder.publisher import flashblock_of
 from flashctl.chain.genesis import build_genesis, devnet_genesis
-from flashctl.core.garbage import GC_THRESHOLDS
-from flashctl.core.wire import encode
+from flashctl.core.flashblocks.wire import encode
+from flashctl.core.service.garbage_collection import GC_THRESHOLDS
 from flashctl.eth.blocks import Header
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import address_of_secret, sign_transaction

@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from support.node_relay import NodeFaults, node_relay
 from support.soak_lab import SoakNet, soak_net
 
-from flashctl.core.stream import Frame, StreamOptions, subscribe
-from flashctl.core.wire import decode
+from flashctl.core.flashblocks.client import Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.wire import decode
 
 WARM_UP_S = 8.0
 

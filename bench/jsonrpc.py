@@ -26,12 +26,12 @@ import uvloop
 
 from flashctl.boost.config import BoostConfig, Upstream
 from flashctl.boost.service import Boost
-from flashctl.core import jwt
+from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.listener import EmbeddedServer
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
-from flashctl.core.service import Lifecycle
+from flashctl.core.service.lifecycle import Lifecycle
 
 SECRET = b"\x42" * 32
 ZERO = "0x" + "00" * 32

@@ -21,8 +21,8 @@ import time
 
 import uvloop
 
+from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata, encode
 from flashctl.core.hub import Hub, HubOptions, LagBudget, RingLimits, serve
-from flashctl.core.wire import Base, Diff, Flashblock, Metadata, encode
 
 PER_BLOCK = 11
 

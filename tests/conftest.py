@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-from flashctl.core import defects
+from flashctl.core.service import defects
 
 # The machine may be busy with something else: how long an example takes says nothing about the code.
 settings.register_profile("flashctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -17,8 +17,15 @@ PACKAGE = ROOT / "flashctl"
 README = (ROOT / "README.md").read_text()
 
 ROLES = {"builder", "boost", "proxy", "rpc", "watch", "decode", "devnet"}
-LAYERS = ("eth", "evm", "op", "chain")
+LAYERS = ("eth", "evm", "op")
 """Bottom up: each may import those before it."""
+
+SHARED = {
+    "core": {"eth", "op"},
+    "chain": {"core", *LAYERS},
+    "ethrpc": {"chain", "core", *LAYERS},
+}
+"""What lies between the layers and the roles, and what each may import."""
 
 IO_MODULES = {"asyncio", "socket", "uvloop", "httpx", "httptools", "websockets", "uvicorn", "sqlite3"}
 
@@ -40,12 +47,12 @@ def files() -> list[Path]:
 def allowed(part: str) -> set[str]:
     """The packages of flashctl that files of `part` may import."""
     if part in LAYERS:
-        return {part, *LAYERS[: LAYERS.index(part)]} | ({"core"} if part == "chain" else set())
-    if part == "core":
-        return {"core", "eth", "op"}
+        return {part, *LAYERS[: LAYERS.index(part)]}
+    if part in SHARED:
+        return {part, *SHARED[part]}
     if part == "cli":
-        return {"cli", "core", *LAYERS, *ROLES}
-    return {part, "core", *LAYERS}
+        return {"cli", *SHARED, *LAYERS, *ROLES}
+    return {part, *SHARED, *LAYERS}
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -57,6 +64,11 @@ def test_imports_point_down(path: Path) -> None:
             assert rest[0] in allowed(part), f"{part} imports {module}"
         if part in LAYERS[:3]:
             assert root not in IO_MODULES, f"{part} does I/O: {module}"
+
+
+def test_core_is_packages_and_output() -> None:
+    modules = {path.stem for path in (PACKAGE / "core").glob("*.py")}
+    assert modules == {"__init__", "output"}
 
 
 def test_readme_starts_with_two_commands() -> None:

@@ -25,9 +25,9 @@ from flashctl.boost.candidate import Candidate, Request, Unusable, from_envelope
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.obligations import count_transactions, read_transactions
 from flashctl.boost.rounds import MAX_ROUNDS, Round
-from flashctl.core import defects
-from flashctl.core.engine import ForkchoiceResult, Status, new_payload_version_for
-from flashctl.core.engine_client import EngineClient
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.engine.payloads import ForkchoiceResult, Status, new_payload_version_for
+from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError
 from flashctl.eth.hexdata import to_hex
 

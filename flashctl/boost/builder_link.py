@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashctl.boost.copies import CopyQueue
-from flashctl.core import defects
-from flashctl.core.engine_client import EngineClient
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError, UnavailableError
 
 __all__ = ["BuilderLink", "Replaced"]

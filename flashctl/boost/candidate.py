@@ -20,10 +20,10 @@ from flashctl.boost.obligations import (
     read_envelope,
 )
 from flashctl.boost.selection import Offer
-from flashctl.core.assembly import full_block
-from flashctl.core.engine import envelope_to_json
-from flashctl.core.sequence import Payload
-from flashctl.core.wire import ZERO_HASH
+from flashctl.core.engine.payloads import envelope_to_json
+from flashctl.core.flashblocks.assembly import full_block
+from flashctl.core.flashblocks.sequence import Payload
+from flashctl.core.flashblocks.wire import ZERO_HASH
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Block
 from flashctl.eth.hexdata import parse_quantity, to_hex

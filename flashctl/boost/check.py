@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flashctl.boost.config import BoostConfig
 from flashctl.boost.modes import ExecutionMode
-from flashctl.core.probes import Chains, probe_engine, probe_stream, run_probes
+from flashctl.core.service.probes import Chains, probe_engine, probe_stream, run_probes
 from flashctl.errors import ExitCode
 
 __all__ = ["check"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
-from flashctl.core import jwt
-from flashctl.core.endpoint import Endpoint
-from flashctl.core.stream import check_stream_url
+from flashctl.core.engine import jwt
+from flashctl.core.flashblocks.client import check_stream_url
+from flashctl.core.net.endpoint import Endpoint
 from flashctl.errors import UsageError
 
 __all__ = ["BoostConfig", "FlashblocksConfig", "Upstream"]

@@ -14,8 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from flashctl.core import defects
 from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 
 __all__ = ["CopyQueue"]

@@ -13,10 +13,10 @@ from flashctl.boost.frames import FrameReader, decode
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.rounds import Drop, DropReason, Hold, Incoming, Publish, Rounds, Verdict
-from flashctl.core import defects
+from flashctl.core.flashblocks.client import Connected, Disconnected, Frame, StreamOptions, subscribe
 from flashctl.core.hub import Hub
-from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
-from flashctl.core.urls import mask_url
+from flashctl.core.net.urls import mask_url
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 
 __all__ = ["Follower"]

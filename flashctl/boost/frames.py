@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from flashctl.boost.obligations import MAX_TRANSACTIONS
-from flashctl.core import wire
-from flashctl.core.json_bounds import LARGE_BYTES, MAX_VALUES, count_values
-from flashctl.core.wire import Flashblock, InvalidFlashblock, Metadata
+from flashctl.core.flashblocks import wire
+from flashctl.core.flashblocks.wire import Flashblock, InvalidFlashblock, Metadata
+from flashctl.core.jsonrpc.json_bounds import LARGE_BYTES, MAX_VALUES, count_values
 
 __all__ = ["FrameReader", "decode"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from flashctl.boost.modes import ExecutionMode
 from flashctl.boost.rounds import Drop, DropReason, Publish, Verdict
-from flashctl.core.metrics import Metrics
+from flashctl.core.service.metrics import Metrics
 
 __all__ = ["BoostMetrics"]
 

@@ -30,18 +30,18 @@ from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.payloads import PayloadService
 from flashctl.boost.rounds import Incoming, Round, Rounds, Verdict
-from flashctl.core import defects
-from flashctl.core.engine import (
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.engine.payloads import (
     ForkchoiceResult,
     ForkchoiceState,
     Status,
     attributes_from_json,
     payload_id_from_json,
 )
-from flashctl.core.engine_client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import reading_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, required
+from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError, TimedOut
 from flashctl.eth.hexdata import to_hex
 from flashctl.op.attributes import PayloadAttributes, payload_id

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from flashctl.core.engine import payload_from_json
-from flashctl.core.wire import Flashblock
+from flashctl.core.engine.payloads import payload_from_json
+from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Block
 from flashctl.eth.hexdata import parse_hex, parse_quantity

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flashctl.core.wire import Flashblock
+from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.errors import DataError
 from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Header
 from flashctl.eth.hexdata import parse_hex, parse_quantity

@@ -22,9 +22,9 @@ from flashctl.boost.obligations import parameters_of
 from flashctl.boost.resender import Resender
 from flashctl.boost.rounds import Round, Rounds
 from flashctl.boost.selection import Choice, Offer, Source, choose
-from flashctl.core import defects
-from flashctl.core.engine_client import EngineClient
+from flashctl.core.engine.client import EngineClient
 from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import to_hex
 

@@ -9,8 +9,8 @@ import time
 
 from flashctl.boost.health import Health, HealthStatus
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
-from flashctl.core import defects
 from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.service import defects
 from flashctl.errors import AuthError, FlashctlError
 from flashctl.eth.hexdata import parse_quantity
 

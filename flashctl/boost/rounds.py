@@ -26,9 +26,17 @@ from typing import Any
 
 from flashctl.boost.obligations import MAX_TRANSACTIONS, first_difference, later_difference
 from flashctl.boost.parents import Child, Parents, child_difference
-from flashctl.core.reorder import Reorder
-from flashctl.core.sequence import Accepted, Assembler, Duplicate, Equivocation, Gap, Inconsistent, Payload
-from flashctl.core.wire import Flashblock
+from flashctl.core.flashblocks.reorder import Reorder
+from flashctl.core.flashblocks.sequence import (
+    Accepted,
+    Assembler,
+    Duplicate,
+    Equivocation,
+    Gap,
+    Inconsistent,
+    Payload,
+)
+from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.op.attributes import PayloadAttributes, payload_id
 
 __all__ = ["Drop", "DropReason", "Hold", "Incoming", "Publish", "Round", "RoundState", "Rounds", "Verdict"]

@@ -20,17 +20,17 @@ from flashctl.boost.payloads import PayloadService
 from flashctl.boost.probe import probe_forever
 from flashctl.boost.resender import Resender
 from flashctl.boost.rounds import Rounds
-from flashctl.core.engine_client import EngineClient
-from flashctl.core.http1 import DEFAULT_LIMITS, ClientLimits
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.engine.jwt import JwtSecret
+from flashctl.core.flashblocks.client import Backoff, StreamOptions
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_hub
-from flashctl.core.json_bounds import MAX_VALUES
 from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.json_bounds import MAX_VALUES
 from flashctl.core.jsonrpc.server import serve
-from flashctl.core.jwt import JwtSecret
-from flashctl.core.service import Health as ReportedHealth
-from flashctl.core.service import Lifecycle, run_service, serve_status, status_pages
-from flashctl.core.stream import Backoff, StreamOptions
+from flashctl.core.net.http1 import DEFAULT_LIMITS, ClientLimits
+from flashctl.core.service.lifecycle import Health as ReportedHealth
+from flashctl.core.service.lifecycle import Lifecycle, run_service, serve_status, status_pages
 from flashctl.errors import ExitCode
 
 __all__ = ["ENGINE_LIMITS", "Boost", "run"]

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Protocol
 from flashctl.builder.door import Door
 from flashctl.builder.late import Cut, LatePlan, LateTransactions
 from flashctl.builder.pool import Pool, PoolCursor, PoolLimits, PoolRefusal, SenderState
-from flashctl.core import defects
+from flashctl.core.service import defects
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import EMPTY_CODE_HASH

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flashctl.builder.config import BuilderConfig
 from flashctl.chain.genesis import DEVNET_CHAIN_ID, load_genesis, require_executable
-from flashctl.core.jwt import load_secret
-from flashctl.core.probes import Chains, probe_peer, run_probes
+from flashctl.core.engine.jwt import load_secret
+from flashctl.core.service.probes import Chains, probe_peer, run_probes
 from flashctl.errors import ExitCode
 
 __all__ = ["check"]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from flashctl.builder.pool import PoolLimits
 from flashctl.builder.schedule import Schedule
-from flashctl.chain.call_runner import DEFAULT_WORKERS
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
+from flashctl.core.flashblocks.wire import Dialect
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
-from flashctl.core.wire import Dialect
 from flashctl.errors import UsageError
+from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
 
 __all__ = ["BuilderConfig", "Endpoint", "StreamConfig"]
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from flashctl import __version__
 from flashctl.builder.node import Node
 from flashctl.chain.chain import ChainBlock
-from flashctl.core.engine import (
+from flashctl.core.engine.payloads import (
     BlockHashMismatch,
     ForkchoiceState,
     PayloadStatus,

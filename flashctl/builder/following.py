@@ -19,7 +19,7 @@ from typing import Final
 
 from flashctl.builder.admission import TransactionQueue
 from flashctl.chain.chain import ChainBlock, HeadChange
-from flashctl.core import defects
+from flashctl.core.service import defects
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["MAX_REINJECTED_BLOCKS", "PoolFollower"]

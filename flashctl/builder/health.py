@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flashctl.builder.node import Node
 from flashctl.builder.observer import Observer
-from flashctl.core.service import Health
+from flashctl.core.service.lifecycle import Health
 
 __all__ = ["BuilderHealth"]
 

@@ -33,8 +33,8 @@ from flashctl.builder.budget import Budget, Refusal
 from flashctl.builder.late import NOBODY_IS_LATE
 from flashctl.builder.schedule import Schedule
 from flashctl.builder.work import BlockWork, Extension, ForcedTransactionFailed, JobLimits, Made
-from flashctl.core import defects
 from flashctl.core.hub import Prepared
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.execution import SealedBlock

@@ -24,7 +24,7 @@ from typing import Final, TypeVar, TypeVarTuple
 from flashctl.builder.job import ForcedTransactionFailed, JobFailed
 from flashctl.builder.payloads import Payloads
 from flashctl.chain.chain import Chain, ChainBlock, InvalidForkchoice, UnknownBlock
-from flashctl.core.engine import ForkchoiceResult, ForkchoiceState, PayloadStatus, Status
+from flashctl.core.engine.payloads import ForkchoiceResult, ForkchoiceState, PayloadStatus, Status
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Block, Header

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from flashctl.builder.budget import Refusal
 from flashctl.builder.job import Ending, Fate, JobObserver, Made
 from flashctl.builder.publisher import Publisher
-from flashctl.core.arrivals import Arrivals
 from flashctl.core.hub import Prepared
-from flashctl.core.metrics import Metrics
+from flashctl.core.service.metrics import Metrics
+from flashctl.ethrpc.tx_waiters import Arrivals
 
 __all__ = ["Observer"]
 

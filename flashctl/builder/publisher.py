@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashctl.builder.job import Made
+from flashctl.core.flashblocks.wire import Base, Dialect, Diff, Flashblock, Metadata, encode
 from flashctl.core.hub import Hub, Prepared
-from flashctl.core.wire import Base, Dialect, Diff, Flashblock, Metadata, encode
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.receipts import Receipt

@@ -31,26 +31,26 @@ from flashctl.builder.payloads import Payloads
 from flashctl.builder.peer_pool import PeerPool
 from flashctl.builder.publisher import Publisher
 from flashctl.builder.sync import CatchUp
-from flashctl.chain.call_runner import CallLimits, call_runner
 from flashctl.chain.chain import Chain, HeadChange
-from flashctl.chain.dear_calls import compute_dear_calls_apart
-from flashctl.chain.eth_api import EthApi
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis, require_executable
-from flashctl.chain.providers import PendingBlock
 from flashctl.chain.store import StoreError
-from flashctl.core import defects
-from flashctl.core.arrivals import Arrivals
+from flashctl.core.engine.jwt import JwtSecret, create_secret
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.server import serve as serve_rpc
-from flashctl.core.jwt import JwtSecret, create_secret
-from flashctl.core.metrics import Metrics
-from flashctl.core.service import Lifecycle, run_service, serve_status, status_pages
-from flashctl.core.workers.figures import PoolFigures
+from flashctl.core.service import defects
+from flashctl.core.service.lifecycle import Lifecycle, run_service, serve_status, status_pages
+from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.errors import ExitCode, FlashctlError, IoError
+from flashctl.ethrpc.call_runner import CallLimits, call_runner
+from flashctl.ethrpc.eth_api import EthApi
+from flashctl.ethrpc.heavy_precompiles import compute_dear_calls_apart
+from flashctl.ethrpc.interfaces import PendingBlock
+from flashctl.ethrpc.tx_waiters import Arrivals
 from flashctl.evm.world import World
 
 __all__ = ["Service", "run"]

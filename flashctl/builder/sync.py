@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from flashctl.chain.chain import Chain, ChainBlock
-from flashctl.core.block_objects import block_from_object
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.errors import DataError, FlashctlError, ProtocolError, TimedOut, UnavailableError
 from flashctl.eth.blocks import Block, decode_block
 from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
+from flashctl.ethrpc.block_objects import block_from_object
 
 __all__ = ["CatchUp"]
 

@@ -23,8 +23,8 @@ from flashctl.builder.backend import BlockBuild
 from flashctl.builder.budget import BlockLimits, Budget, Refusal, TxCost
 from flashctl.builder.late import NOBODY_IS_LATE, Cut, LatePlan
 from flashctl.builder.pool_entries import nonce_of_envelope
-from flashctl.core import defects
 from flashctl.core.hub import Prepared
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 from flashctl.eth.transactions import DepositTx
 from flashctl.evm.halts import ExecutionTimeout

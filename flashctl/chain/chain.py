@@ -19,12 +19,12 @@ from pathlib import Path
 from threading import RLock
 from typing import Final, Protocol
 
+from flashctl.chain.chain_block import BranchBlocks, ChainBlock, HeadChange
 from flashctl.chain.genesis import Genesis
-from flashctl.chain.kept import BranchBlocks, ChainBlock, HeadChange
+from flashctl.chain.lru import Recent
 from flashctl.chain.pruning import Pruner
-from flashctl.chain.recent import Recent
 from flashctl.chain.store import BlockRow, Heads, OldestState, Store, StoreError
-from flashctl.core import defects
+from flashctl.core.service import defects
 from flashctl.errors import DataError, Failed
 from flashctl.eth.blocks import Block, Header
 from flashctl.eth.receipts import Receipt

@@ -44,7 +44,7 @@ class _Roles(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in ROLES:
-            from flashctl.core.profile import suggestion
+            from flashctl.core.settings.profile import suggestion
             from flashctl.errors import UsageError
 
             hint = suggestion(args[0], list(ROLES)) or "flashctl --help lists them"
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.insert(0, role)
     try:
         if argv is None and arguments and arguments[0] in SERVICES:
-            from flashctl.core.signals import before_start
+            from flashctl.core.service.signals import before_start
 
             before_start()
         code = _run(arguments)

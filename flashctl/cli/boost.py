@@ -160,7 +160,7 @@ def boost(
     from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
     from flashctl.boost.modes import ExecutionMode, SelectionPolicy
     from flashctl.boost.service import run
-    from flashctl.core.jwt import JwtSecret
+    from flashctl.core.engine.jwt import JwtSecret
 
     if choice.block_selection_policy not in (None, SelectionPolicy.GAS_USED.value):
         raise UsageError(f"unknown block selection policy {choice.block_selection_policy!r}", hint="gas-used")

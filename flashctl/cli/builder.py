@@ -256,8 +256,8 @@ def builder(
     from flashctl.builder.pool import PoolLimits
     from flashctl.builder.schedule import Schedule
     from flashctl.builder.service import run
-    from flashctl.core.duration import parse_duration
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
+    from flashctl.core.settings.durations import parse_duration
 
     match parts.flashblocks_dialect:
         case "op-rbuilder" | "base" | "subblocks" | "full":
@@ -318,6 +318,6 @@ def builder(
 
 def _endpoint(text: str | None) -> Endpoint | None:
     from flashctl.builder.config import Endpoint
-    from flashctl.core.addresses import parse_host_port
+    from flashctl.core.net.addresses import parse_host_port
 
     return None if text is None else Endpoint(*parse_host_port(text, "--metrics"))

@@ -121,12 +121,12 @@ def devnet(
     )
     if not common.verbosity:
         # The table of endpoints says that it is ready; the children's lifecycles are in their logs.
-        logging.getLogger("flashctl.core.service").setLevel(logging.WARNING)
+        logging.getLogger("flashctl.core.service.lifecycle").setLevel(logging.WARNING)
     if common.check_only:
         from dataclasses import astuple
 
         from flashctl.chain.genesis import load_genesis, require_executable
-        from flashctl.core.probes import run_probes
+        from flashctl.core.service.probes import run_probes
 
         if genesis is not None:
             require_executable(load_genesis(genesis))

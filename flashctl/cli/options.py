@@ -247,7 +247,7 @@ def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
         return value
 
     def names(incomplete: str) -> list[str]:
-        from flashctl.core.profile import profile_names
+        from flashctl.core.settings.profile import profile_names
 
         return [name for name in profile_names() if name.startswith(incomplete)]
 
@@ -307,7 +307,7 @@ def load_settings(context: typer.Context, role: str, name: str, *, needed: bool 
         UsageError: There is no such profile, it is wrong, another one was loaded before, or it has no such
             table although it is `needed`.
     """
-    from flashctl.core.profile import load_profile, role_settings
+    from flashctl.core.settings.profile import load_profile, role_settings
 
     profile = load_profile(name)
     if (other := context.meta.get(_LOADED)) is not None:
@@ -358,7 +358,7 @@ def _checked_level(level: str | None, verbosity: int, log_format: str, *, servic
     Raises:
         UsageError: There is no such level, or no such format.
     """
-    from flashctl.core.log import LOG_FORMATS, LOG_LEVELS
+    from flashctl.core.service.log import LOG_FORMATS, LOG_LEVELS
 
     order = LOG_LEVELS
     start = order.index("info" if service else "warning")
@@ -375,7 +375,7 @@ def _checked_level(level: str | None, verbosity: int, log_format: str, *, servic
 
 
 def _configure_logging(common: Common, context: typer.Context) -> None:
-    from flashctl.core.log import LogFormat, LogLevel, configure_logging
+    from flashctl.core.service.log import LogFormat, LogLevel, configure_logging
 
     level = cast(LogLevel, common.log_level)
     again = None
@@ -386,7 +386,7 @@ def _configure_logging(common: Common, context: typer.Context) -> None:
 
 def _level_of_profile(common: Common) -> Any:
     """The level that the profile says now; the command line's own where it says none."""
-    from flashctl.core.profile import load_profile, role_settings
+    from flashctl.core.settings.profile import load_profile, role_settings
 
     assert common.profile is not None
     settings = role_settings(load_profile(common.profile), common.role, _profile_keys(common.role), [*ROLES])

@@ -213,8 +213,8 @@ def rpc(
             "--latest-nonce-is-pending is gone: a latest nonce ahead of the latest state helped nobody",
             hint="--latest preconfirmed, where nonce, state, number and logs are of one block",
         )
-    from flashctl.core.addresses import parse_host_port
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
+    from flashctl.core.net.addresses import parse_host_port
     from flashctl.rpc.config import RpcConfig, chain_config
     from flashctl.rpc.service import run
     from flashctl.rpc.showing import Latest

@@ -17,7 +17,7 @@ _SECRET_WORDS: Final = ("secret", "jwt_token", "jwt_hex", "api_key", "password",
 
 def save_settings(path: Path, role: str, keys: Collection[str], values: Mapping[str, Any]) -> int:
     """Write the effective settings of a command, except secrets, to a profile; `-` is standard output."""
-    from flashctl.core.profile import save_profile
+    from flashctl.core.settings.profile import save_profile
 
     settings = {}
     for key in sorted(keys):
@@ -47,7 +47,7 @@ def _may_be_secret(key: str, value: Any) -> bool:
 
 def _holds_secret(text: str) -> bool:
     """Whether one of the URLs in a text has a part that is not shown elsewhere: a password, a path key."""
-    from flashctl.core.urls import mask_url
+    from flashctl.core.net.urls import mask_url
 
     urls = [url for url in text.split(",") if "://" in url or "@" in url]
     return any("@" in url or "#" in url or "…" in mask_url(url) for url in urls)

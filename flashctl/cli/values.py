@@ -32,7 +32,7 @@ def one_of(flag: str, value: str, known: Collection[str]) -> str:
     """
     if value in known:
         return value
-    from flashctl.core.profile import suggestion
+    from flashctl.core.settings.profile import suggestion
     from flashctl.errors import UsageError
 
     hint = suggestion(value, list(known)) or f"one of {', '.join(known)}"

@@ -46,7 +46,7 @@ class _Group(typer.core.TyperGroup):
         return name, resolved, rest
 
     def _refuse(self, ctx: Any, word: str) -> None:
-        from flashctl.core.profile import suggestion
+        from flashctl.core.settings.profile import suggestion
         from flashctl.errors import UsageError
 
         others = sorted(set(self.commands) - {self.verb})

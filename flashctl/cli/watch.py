@@ -30,7 +30,7 @@ flashctl watch --check unichain                         what is wrong with an en
 
 
 def _complete_target(incomplete: str) -> list[str]:
-    from flashctl.core.profile import profile_names
+    from flashctl.core.settings.profile import profile_names
 
     return [name for name in profile_names() if name.startswith(incomplete)]
 

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from flashctl.core.block_objects import header_from_object
 from flashctl.errors import DataError
 from flashctl.eth.blocks import (
     EMPTY_OMMERS_HASH,
@@ -32,6 +31,7 @@ from flashctl.eth.bloom import logs_bloom
 from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import Log, Receipt
+from flashctl.ethrpc.block_objects import header_from_object
 from flashctl.op.extra_data import InvalidFeeParameters, decode_extra_data
 from flashctl.op.forks import OpFork
 

@@ -12,8 +12,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flashctl.chain.views import header_json
-from flashctl.core.transaction_objects import raw_from_object
 from flashctl.decode.calls import describe_log
 from flashctl.decode.commitments import (
     bloom_problems,
@@ -34,6 +32,8 @@ from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.eth.receipts import decode_receipt
 from flashctl.eth.rlp import Item, RlpError, decode_list, encode
 from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_transaction
+from flashctl.ethrpc.rpc_json import header_json
+from flashctl.ethrpc.transaction_objects import raw_from_object
 
 __all__ = [
     "PriceMemory",
@@ -115,7 +115,7 @@ def report_flashblock(message: Mapping[str, Any], options: Options, memory: Pric
     Raises:
         DataError: The object is no flashblock.
     """
-    from flashctl.core.wire import from_object
+    from flashctl.core.flashblocks.wire import from_object
 
     flashblock = from_object(_snake(message))
     base, diff = flashblock.base, flashblock.diff
@@ -167,7 +167,7 @@ def _snake(message: Mapping[str, Any]) -> Mapping[str, Any]:
         return message
     import orjson
 
-    from flashctl.core.wire import parse_object
+    from flashctl.core.flashblocks.wire import parse_object
 
     return parse_object(orjson.dumps(message))
 

@@ -218,7 +218,7 @@ def _recorded(line: Mapping[str, Any]) -> Any:
     import base64
     import binascii
 
-    from flashctl.core.wire import parse_object, unpack
+    from flashctl.core.flashblocks.wire import parse_object, unpack
 
     try:
         frame = base64.b64decode(line["raw"], validate=True)

@@ -117,8 +117,8 @@ class Engine:
         return self._report_bytes(document.kind, value)
 
     def _report_object(self, kind: Kind, value: Mapping[str, Any]) -> Report:
-        from flashctl.core.transaction_objects import raw_from_object
         from flashctl.decode import containers, objects
+        from flashctl.ethrpc.transaction_objects import raw_from_object
 
         match kind:
             case Kind.FLASHBLOCK:

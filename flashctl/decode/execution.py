@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from flashctl.chain.views import block_receipts_json
 from flashctl.decode.calls import describe_revert
 from flashctl.decode.containers import report_header
 from flashctl.decode.facts import Options, Report, report_transaction
@@ -20,6 +19,7 @@ from flashctl.eth.blocks import Header
 from flashctl.eth.signatures import InvalidSignature
 from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_transaction
 from flashctl.eth.trie import MissingNode
+from flashctl.ethrpc.rpc_json import block_receipts_json
 from flashctl.evm.world import MissingCode
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope, recover_all

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from flashctl.core.files import open_for_reading
+from flashctl.core.settings.files import open_for_reading
 from flashctl.decode.fields import FIELDS
 from flashctl.errors import DataError, IoError, UsageError
 
@@ -71,7 +71,7 @@ def _source(argument: str) -> Source:
         return Source(text=stripped)
     if "/" in argument and argument.isprintable():
         raise IoError(f"cannot read {argument[:200]}: no such file")
-    from flashctl.core.profile import suggestion
+    from flashctl.core.settings.profile import suggestion
 
     hint = (
         suggestion(argument, FIELDS) or "give hex, JSON, a file, - for stdin, or end with the name of a field"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flashctl.core.transaction_objects import InvalidObject
 from flashctl.decode.calls import describe_call, describe_log
 from flashctl.decode.commitments import receipt_problems
 from flashctl.decode.signatures import SignatureBook
 from flashctl.eth.hexdata import parse_hex, to_hex
 from flashctl.eth.rlp import RlpError, decode_list
+from flashctl.ethrpc.transaction_objects import InvalidObject
 
 __all__ = ["report_call", "report_log", "report_log_bytes", "report_receipt_object", "unwrap_receipt"]
 

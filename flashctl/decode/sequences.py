@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Final
 
-from flashctl.core.assembly import full_block
-from flashctl.core.sequence import Payload
-from flashctl.core.wire import ZERO_HASH, Flashblock
+from flashctl.core.flashblocks.assembly import full_block
+from flashctl.core.flashblocks.sequence import Payload
+from flashctl.core.flashblocks.wire import ZERO_HASH, Flashblock
 from flashctl.decode.commitments import header_problems, receipt_of_object
 from flashctl.decode.objects import unwrap_receipt
 from flashctl.errors import DataError

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from flashctl.core.block_objects import block_from_object, header_from_object
-from flashctl.core.engine import payload_from_json
+from flashctl.core.engine.payloads import payload_from_json
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Block, Header, decode_block, decode_header
 from flashctl.eth.hexdata import parse_hex
 from flashctl.eth.keccak import keccak256
+from flashctl.ethrpc.block_objects import block_from_object, header_from_object
 from flashctl.evm.world import World
 
 __all__ = ["StatedBlock", "Witness", "read_block", "read_witness"]

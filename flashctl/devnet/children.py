@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from flashctl.core.parent import end_with_parent
+from flashctl.core.service.parent_death import end_with_parent
 from flashctl.errors import Failed
 
 __all__ = ["Child", "ChildDied", "Family"]

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from flashctl.core.listening import ListenFailed
+from flashctl.core.net.listening import ListenFailed
 from flashctl.devnet.config import DevnetConfig, Ports
 from flashctl.errors import UnavailableError
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from flashctl.chain.call_runner import DEFAULT_WORKERS
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.errors import UsageError
+from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
 
 __all__ = ["DevnetConfig", "Ports"]
 

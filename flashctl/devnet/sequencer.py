@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flashctl.core.engine import (
+from flashctl.core.engine.client import EngineClient, requests_of
+from flashctl.core.engine.payloads import (
     ForkchoiceState,
     PayloadStatus,
     Status,
@@ -28,7 +29,6 @@ from flashctl.core.engine import (
     new_payload_version,
     payload_from_json,
 )
-from flashctl.core.engine_client import EngineClient, requests_of
 from flashctl.devnet.l1 import L1Fees, L1Origin, l1_origin_at
 from flashctl.errors import FlashctlError, ProtocolError
 from flashctl.eth.blocks import Block, Header

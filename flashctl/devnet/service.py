@@ -18,15 +18,15 @@ from typing import Any
 from rich.console import Console
 
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, read_genesis, require_executable
-from flashctl.core.engine_client import EngineClient
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.engine.jwt import create_secret, load_secret
+from flashctl.core.flashblocks.client import Frame, subscribe
+from flashctl.core.flashblocks.wire import InvalidFlashblock, decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jwt import create_secret, load_secret
-from flashctl.core.listening import refused_ports
+from flashctl.core.net.listening import refused_ports
 from flashctl.core.output import Output, escape, when_reader_leaves
-from flashctl.core.printing import Printer, live_output
-from flashctl.core.service import Lifecycle, run_service
-from flashctl.core.stream import Frame, subscribe
-from flashctl.core.wire import InvalidFlashblock, decode
+from flashctl.core.service.lifecycle import Lifecycle, run_service
+from flashctl.core.service.printer import Printer, live_output
 from flashctl.devnet.children import ChildDied, Family
 from flashctl.devnet.commands import Layout, role_commands, with_real_ports
 from flashctl.devnet.config import DevnetConfig, Ports

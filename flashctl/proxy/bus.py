@@ -23,10 +23,10 @@ import time
 from collections import deque
 from typing import Any
 
-from flashctl.core import defects
-from flashctl.core.stream import Backoff
-from flashctl.core.urls import mask_url
-from flashctl.core.wire import MAX_FRAME_BYTES
+from flashctl.core.flashblocks.client import Backoff
+from flashctl.core.flashblocks.wire import MAX_FRAME_BYTES
+from flashctl.core.net.urls import mask_url
+from flashctl.core.service import defects
 from flashctl.eth.hexdata import MAX_U64, parse_number
 from flashctl.proxy.redis_client import READ_BLOCK_MS, connect_redis, is_too_large
 from flashctl.proxy.relay import Placed, Relay

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flashctl.core.addresses import parse_host_port
-from flashctl.core.probes import Finding, probe_stream, run_probes
-from flashctl.core.stream import StreamOptions
-from flashctl.core.urls import hide_secrets, mask_url
+from flashctl.core.flashblocks.client import StreamOptions
+from flashctl.core.net.addresses import parse_host_port
+from flashctl.core.net.urls import hide_secrets, mask_url
+from flashctl.core.service.probes import Finding, probe_stream, run_probes
 from flashctl.errors import ExitCode
 from flashctl.proxy.config import ProxyConfig
 from flashctl.proxy.redis_client import connect_redis

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from flashctl.core import defects
+from flashctl.core.flashblocks.wire import InvalidFlashblock, parse_object, unpack
 from flashctl.core.hub import HttpResponse, InvalidRequest, Message, Request
-from flashctl.core.wire import InvalidFlashblock, parse_object, unpack
+from flashctl.core.service import defects
 from flashctl.errors import DataError
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from flashctl import __version__
-from flashctl.core import defects, turns
+from flashctl.core.service import defects
+from flashctl.core.service import loop_turns as turns
 from flashctl.proxy.limits import Limit
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from flashctl.core.urls import mask_url
+from flashctl.core.net.urls import mask_url
 from flashctl.errors import UsageError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flashctl.core import defects
-from flashctl.core.frame import ZSTD_MAGIC
+from flashctl.core.flashblocks.frame import ZSTD_MAGIC
+from flashctl.core.flashblocks.wire import MAX_INDEX, InvalidFlashblock, parse_object, unpack
 from flashctl.core.hub import Encoding, Hub
-from flashctl.core.wire import MAX_INDEX, InvalidFlashblock, parse_object, unpack
+from flashctl.core.service import defects
 from flashctl.errors import DataError
 from flashctl.eth.hexdata import MAX_HEIGHT, parse_number
 from flashctl.proxy.config import Validation

@@ -9,7 +9,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-from flashctl.core.addresses import parse_host_port
 from flashctl.core.hub import (
     Admission,
     Encoding,
@@ -24,9 +23,10 @@ from flashctl.core.hub import (
     ServerLimits,
     serve,
 )
-from flashctl.core.metrics import EXPOSITION_TYPE
-from flashctl.core.service import Health, Lifecycle, run_service, with_defects
-from flashctl.core.toml import read_toml
+from flashctl.core.net.addresses import parse_host_port
+from flashctl.core.service.lifecycle import Health, Lifecycle, run_service, with_defects
+from flashctl.core.service.metrics import EXPOSITION_TYPE
+from flashctl.core.settings.toml import read_toml
 from flashctl.errors import ExitCode, IoError, UsageError
 from flashctl.proxy.access import Access
 from flashctl.proxy.addresses import ClientAddresses

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flashctl import __version__
-from flashctl.core.system_reason import system_reason
+from flashctl.core.net.system_reason import system_reason
 from flashctl.errors import ExitCode, ProtocolError, UnavailableError
 
 if TYPE_CHECKING:

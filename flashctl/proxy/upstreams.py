@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flashctl.core.keepalive import LinkStats
-from flashctl.core.stream import (
+from flashctl.core.flashblocks.client import (
     Backoff,
     Connected,
     Disconnected,
@@ -26,7 +25,8 @@ from flashctl.core.stream import (
     check_stream_url,
     subscribe,
 )
-from flashctl.core.urls import mask_url
+from flashctl.core.net.keepalive import LinkStats
+from flashctl.core.net.urls import mask_url
 from flashctl.errors import IoError
 from flashctl.proxy.config import ProxyConfig
 from flashctl.proxy.relay import Relay

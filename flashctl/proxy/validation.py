@@ -10,8 +10,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from flashctl.core import sequence
-from flashctl.core.wire import Flashblock, InvalidFlashblock, from_object
+from flashctl.core.flashblocks import sequence
+from flashctl.core.flashblocks.wire import Flashblock, InvalidFlashblock, from_object
 from flashctl.proxy.config import Validation
 
 __all__ = ["Validator"]

@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from flashctl.chain.block_methods import BLOCK_METHODS
-from flashctl.chain.blocktag import BlockHash, Tag
-from flashctl.chain.by_identity import ByIdentity
-from flashctl.chain.call_api import CALL_METHODS
-from flashctl.chain.call_jobs import CallJob, Setting, SimulateJob, TraceBlockJob, TraceCallJob, params_text
-from flashctl.chain.filters import LogFilter
-from flashctl.chain.params import address_param, hash_param, slot_param
-from flashctl.chain.state_api import storage_values_json, storage_values_param
-from flashctl.chain.trace_api import trace_seconds
-from flashctl.chain.trace_params import trace_config
 from flashctl.core.jsonrpc.errors import invalid_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, PassOn, optional, required
 from flashctl.eth.hexdata import parse_quantity, quantity, to_hex
+from flashctl.ethrpc.block_methods import BLOCK_METHODS
+from flashctl.ethrpc.block_tags import BlockHash, Tag
+from flashctl.ethrpc.by_identity import ByIdentity
+from flashctl.ethrpc.call_api import CALL_METHODS
+from flashctl.ethrpc.call_jobs import CallJob, Setting, SimulateJob, TraceBlockJob, TraceCallJob, params_text
+from flashctl.ethrpc.filters import LogFilter
+from flashctl.ethrpc.params import address_param, hash_param, slot_param
+from flashctl.ethrpc.state_api import storage_values_json, storage_values_param
+from flashctl.ethrpc.trace_api import trace_seconds
+from flashctl.ethrpc.trace_params import trace_config
 from flashctl.op.context import BlockContext
 from flashctl.rpc.arrivals import Arrivals, wait_for
 from flashctl.rpc.block_answers import BlockAnswers

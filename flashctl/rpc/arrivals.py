@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from flashctl.core import arrivals
+from flashctl.ethrpc import tx_waiters as arrivals
 from flashctl.rpc.overlay import Update
 
 __all__ = ["Arrivals", "wait_for"]

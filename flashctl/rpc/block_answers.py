@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from flashctl.chain.block_api import raw_block_hex
-from flashctl.chain.fee_api import MAX_BLOCKS, history_json, percentiles_param
-from flashctl.chain.params import bool_param, quantity_param
-from flashctl.chain.resolve import BlockView
-from flashctl.chain.views import PENDING_HASH, header_json
-from flashctl.core.upstream import InvalidAnswer
+from flashctl.core.net.upstream_errors import InvalidAnswer
 from flashctl.eth.blocks import encode_header
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.receipts import encode_receipt
+from flashctl.ethrpc.block_api import raw_block_hex
+from flashctl.ethrpc.fee_api import MAX_BLOCKS, history_json, percentiles_param
+from flashctl.ethrpc.params import bool_param, quantity_param
+from flashctl.ethrpc.resolve import BlockView
+from flashctl.ethrpc.rpc_json import PENDING_HASH, header_json
 from flashctl.rpc.block_dispatch import Served
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node import Node

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from flashctl.chain.block_methods import BLOCK_METHODS, BlockMethod, Given, Means
-from flashctl.chain.blocktag import Tag
-from flashctl.chain.filters import LogFilter
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Handler, PassOn
 from flashctl.errors import InvalidParams
+from flashctl.ethrpc.block_methods import BLOCK_METHODS, BlockMethod, Given, Means
+from flashctl.ethrpc.block_tags import Tag
+from flashctl.ethrpc.filters import LogFilter
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.naming import Naming

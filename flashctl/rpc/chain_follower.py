@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from flashctl.core import defects
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 from flashctl.rpc.canonical import HeadTrack, Verdict
 from flashctl.rpc.chains import ChainRules

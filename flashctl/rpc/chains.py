@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from flashctl.core.sequence import Payload
+from flashctl.core.flashblocks.sequence import Payload
 from flashctl.eth.transactions import InvalidTransaction, decode_transaction
 from flashctl.op.config import ChainConfig
 from flashctl.op.forks import OpFork

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flashctl.core.probes import Chains, probe_node, probe_peer, probe_stream, run_probes
+from flashctl.core.service.probes import Chains, probe_node, probe_peer, probe_stream, run_probes
 from flashctl.errors import ExitCode
 from flashctl.rpc.config import RpcConfig
 

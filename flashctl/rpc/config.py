@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashctl.chain.call_runner import DEFAULT_WORKERS
 from flashctl.chain.genesis import genesis_config, read_genesis
+from flashctl.core.flashblocks.client import check_stream_url
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
-from flashctl.core.stream import check_stream_url
 from flashctl.errors import UsageError
+from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
 from flashctl.op.config import ChainConfig
 from flashctl.op.forks import rules_for
 from flashctl.op.registry import chain_by_name

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from flashctl.core.wire import Base, Flashblock
-from flashctl.core.wire import Diff as WireDiff
+from flashctl.core.flashblocks.wire import Base, Flashblock
+from flashctl.core.flashblocks.wire import Diff as WireDiff
 from flashctl.errors import DataError
 from flashctl.eth.receipts import Receipt
 from flashctl.eth.transactions import DepositTx, LegacyTx

@@ -14,8 +14,8 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
 
-from flashctl.core import defects
-from flashctl.core.stream import Backoff
+from flashctl.core.flashblocks.client import Backoff
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc.node import Node

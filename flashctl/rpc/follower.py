@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-from flashctl.core import defects
-from flashctl.core.reorder import Reorder
-from flashctl.core.sequence import (
+from flashctl.core.flashblocks.client import Connected, Disconnected, Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.reorder import Reorder
+from flashctl.core.flashblocks.sequence import (
     Accepted,
     Assembler,
     Duplicate,
@@ -31,8 +31,8 @@ from flashctl.core.sequence import (
     Replaced,
     Rewound,
 )
-from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
-from flashctl.core.wire import Flashblock, InvalidFlashblock, decode
+from flashctl.core.flashblocks.wire import Flashblock, InvalidFlashblock, decode
+from flashctl.core.service import defects
 from flashctl.rpc.fetching import StateFetcher
 from flashctl.rpc.node import Node
 from flashctl.rpc.overlay import Overlay, Update

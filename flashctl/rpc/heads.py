@@ -16,9 +16,9 @@ import orjson
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from flashctl.core import defects
-from flashctl.core.stream import Backoff
-from flashctl.core.urls import mask_url
+from flashctl.core.flashblocks.client import Backoff
+from flashctl.core.net.urls import mask_url
+from flashctl.core.service import defects
 
 __all__ = ["HeadNews"]
 

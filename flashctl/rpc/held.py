@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from flashctl.core.sequence import Payload
-from flashctl.core.wire import Base, Flashblock
+from flashctl.core.flashblocks.sequence import Payload
+from flashctl.core.flashblocks.wire import Base, Flashblock
 from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.rpc.execution import PendingBlock
 

@@ -7,8 +7,8 @@ shows the preconfirmed block as the latest one, `latest` names it, too.
 
 from __future__ import annotations
 
-from flashctl.chain.block_methods import is_zero_hash
-from flashctl.chain.blocktag import BlockRef, Tag
+from flashctl.ethrpc.block_methods import is_zero_hash
+from flashctl.ethrpc.block_tags import BlockRef, Tag
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.showing import Showing

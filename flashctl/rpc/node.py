@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from flashctl.core.http1 import ClientLimits
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.net.http1 import ClientLimits
 from flashctl.errors import DataError, FlashctlError, ProtocolError, UnavailableError
 from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256

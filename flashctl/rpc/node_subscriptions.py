@@ -16,12 +16,12 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from flashctl.core import defects
+from flashctl.core.flashblocks.client import Backoff
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Subscription
-from flashctl.core.stream import Backoff
-from flashctl.core.upstream import InvalidAnswer, Unreachable
-from flashctl.core.urls import mask_url
+from flashctl.core.net.upstream_errors import InvalidAnswer, Unreachable
+from flashctl.core.net.urls import mask_url
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 
 __all__ = ["NodeSubscriptions"]

@@ -36,10 +36,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from flashctl.core import defects
-from flashctl.core.assembly import full_block
-from flashctl.core.sequence import Accepted, Closed, CloseReason, Event, Opened, Payload, PrevMismatch
-from flashctl.core.wire import ZERO_HASH, Flashblock
+from flashctl.core.flashblocks.assembly import full_block
+from flashctl.core.flashblocks.sequence import (
+    Accepted,
+    Closed,
+    CloseReason,
+    Event,
+    Opened,
+    Payload,
+    PrevMismatch,
+)
+from flashctl.core.flashblocks.wire import ZERO_HASH, Flashblock
+from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import encode_receipt

@@ -12,10 +12,14 @@ from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from flashctl.chain.by_identity import ByIdentity
-from flashctl.chain.call_jobs import ExecutionJob
-from flashctl.chain.call_runner import CallRunner
-from flashctl.chain.call_source import (
+from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.errors import UnavailableError
+from flashctl.eth.keccak import EMPTY_CODE_HASH
+from flashctl.eth.trie import MissingNode
+from flashctl.ethrpc.by_identity import ByIdentity
+from flashctl.ethrpc.call_jobs import ExecutionJob
+from flashctl.ethrpc.call_runner import CallRunner
+from flashctl.ethrpc.call_source import (
     CallGround,
     ChangesOf,
     CodeOf,
@@ -27,10 +31,6 @@ from flashctl.chain.call_source import (
     ViewName,
     Wanted,
 )
-from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.errors import UnavailableError
-from flashctl.eth.keccak import EMPTY_CODE_HASH
-from flashctl.eth.trie import MissingNode
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, StateReader
 from flashctl.evm.world import World

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from flashctl.core import defects
+from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError
 from flashctl.evm.message import Deadline
 from flashctl.evm.state import StateDiff

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from flashctl.chain.params import bytes_param, quantity_param
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional
-from flashctl.core.sync_send import bounded_timeout_ms, is_known, not_confirmed, not_ready
 from flashctl.errors import FlashctlError
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import InvalidSignature
 from flashctl.eth.transactions import DepositTx, InvalidTransaction
+from flashctl.ethrpc.params import bytes_param, quantity_param
+from flashctl.ethrpc.sync_send import bounded_timeout_ms, is_known, not_confirmed, not_ready
 from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc.arrivals import Arrivals, wait_for
 

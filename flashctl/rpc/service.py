@@ -8,17 +8,17 @@ import sys
 from functools import partial
 from typing import Any, Final
 
-from flashctl.chain.call_runner import call_runner
-from flashctl.chain.dear_calls import compute_dear_calls_apart
-from flashctl.chain.fill_api import FillApi
 from flashctl.core.jsonrpc.client import FORWARD_LIMITS, JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods, PassOn
 from flashctl.core.jsonrpc.server import serve
-from flashctl.core.metrics import Metrics
-from flashctl.core.service import Health, Lifecycle, run_service, serve_status, status_pages
-from flashctl.core.urls import mask_url
-from flashctl.core.workers.figures import PoolFigures
+from flashctl.core.net.urls import mask_url
+from flashctl.core.service.lifecycle import Health, Lifecycle, run_service, serve_status, status_pages
+from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.errors import ExitCode
+from flashctl.ethrpc.call_runner import call_runner
+from flashctl.ethrpc.fill_api import FillApi
+from flashctl.ethrpc.heavy_precompiles import compute_dear_calls_apart
 from flashctl.rpc.api import PendingApi
 from flashctl.rpc.arrivals import Arrivals
 from flashctl.rpc.chain_follower import ChainFollower

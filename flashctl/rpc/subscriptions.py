@@ -19,11 +19,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flashctl.chain.filters import LogFilter
-from flashctl.core import defects
 from flashctl.core.jsonrpc.methods import Methods, Subscription, optional
+from flashctl.core.service import defects
 from flashctl.errors import FlashctlError, ProtocolError
 from flashctl.eth.hexdata import parse_quantity
+from flashctl.ethrpc.filters import LogFilter
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node import Node
 from flashctl.rpc.node_subscriptions import NodeSubscriptions

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flashctl.chain.filters import LogFilter
-from flashctl.chain.views import (
+from flashctl.eth.blocks import Header
+from flashctl.eth.ordered_trie import ordered_root
+from flashctl.ethrpc.filters import LogFilter
+from flashctl.ethrpc.rpc_json import (
     PENDING_HASH,
     ReceiptContext,
     TxPosition,
@@ -19,8 +21,6 @@ from flashctl.chain.views import (
     receipt_json,
     transaction_json,
 )
-from flashctl.eth.blocks import Header
-from flashctl.eth.ordered_trie import ordered_root
 from flashctl.rpc.execution import PendingBlock
 
 __all__ = [

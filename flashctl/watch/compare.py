@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from flashctl.core.wire import Flashblock
+from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.watch.events import WatchEvent
 from flashctl.watch.stats import Samples
 

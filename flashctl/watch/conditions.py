@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flashctl.core.duration import parse_duration
+from flashctl.core.settings.durations import parse_duration
 from flashctl.errors import UsageError
 from flashctl.eth.hexdata import MAX_HEIGHT, parse_number
 from flashctl.eth.keccak import keccak256

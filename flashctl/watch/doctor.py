@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from flashctl.core.flashblocks.client import Connected, Disconnected, StreamOptions, subscribe
 from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.net.urls import mask_url
 from flashctl.core.output import Output, escape
-from flashctl.core.stream import Connected, Disconnected, StreamOptions, subscribe
-from flashctl.core.urls import mask_url
 from flashctl.errors import AuthError, DataError, ExitCode, FlashctlError, UsageError
 from flashctl.eth.hexdata import MAX_HEIGHT, MAX_TIMESTAMP, parse_quantity
 from flashctl.watch.config import StreamConfig

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flashctl.core.wire import Flashblock
+from flashctl.core.flashblocks.wire import Flashblock
 
 __all__ = ["EVENT_NAMES", "Arrival", "Row", "WatchEvent"]
 

@@ -14,8 +14,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from flashctl.core.flashblocks.wire import Diff, Flashblock, Metadata
 from flashctl.core.output import escape
-from flashctl.core.wire import Diff, Flashblock, Metadata
 from flashctl.watch.events import Row, WatchEvent
 from flashctl.watch.lines import describe_event, gas_text, short_id
 from flashctl.watch.stats import StreamStats, sparkline

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from flashctl.core.files import LineWriter, open_for_reading, open_for_writing
-from flashctl.core.wire import unpack
+from flashctl.core.flashblocks.wire import unpack
+from flashctl.core.settings.files import LineWriter, open_for_reading, open_for_writing
 from flashctl.errors import DataError, IoError
 from flashctl.eth.hexdata import MAX_TIMESTAMP, parse_quantity
 from flashctl.watch.events import Arrival

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from flashctl.core.addresses import parse_host_port
+from flashctl.core.net.addresses import parse_host_port
 from flashctl.watch.events import WatchEvent
 
 if TYPE_CHECKING:

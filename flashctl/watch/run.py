@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flashctl.core.flashblocks.client import Connected, Disconnected
+from flashctl.core.net.urls import mask_url
 from flashctl.core.output import when_reader_leaves
-from flashctl.core.printing import Printer
-from flashctl.core.service import Lifecycle, run_service
-from flashctl.core.stream import Connected, Disconnected
-from flashctl.core.urls import mask_url
+from flashctl.core.service.lifecycle import Lifecycle, run_service
+from flashctl.core.service.printer import Printer
 from flashctl.errors import DataError, ExitCode, Failed, IoError, TimedOut, UnavailableError, UsageError
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import Arrival, WatchEvent

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from flashctl.core import defects
+from flashctl.core.flashblocks.client import Connected, Disconnected
+from flashctl.core.net.urls import mask_url
 from flashctl.core.output import Output, counted, escape, wants_color
-from flashctl.core.printing import Printer, live_output
-from flashctl.core.stream import Connected, Disconnected
-from flashctl.core.urls import mask_url
+from flashctl.core.service import defects
+from flashctl.core.service.printer import Printer, live_output
 from flashctl.errors import DataError, ExitCode, FlashctlError, UsageError
 from flashctl.watch.conditions import StopRule, parse_condition
 from flashctl.watch.config import WatchConfig

@@ -14,8 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from flashctl.core.output import counted
-from flashctl.core.stream import (
+from flashctl.core.flashblocks.client import (
     Backoff,
     Connected,
     Disconnected,
@@ -26,8 +25,9 @@ from flashctl.core.stream import (
     retry_after,
     subscribe,
 )
-from flashctl.core.urls import mask_url
-from flashctl.core.wire import InvalidFlashblock, parse_object, unpack
+from flashctl.core.flashblocks.wire import InvalidFlashblock, parse_object, unpack
+from flashctl.core.net.urls import mask_url
+from flashctl.core.output import counted
 from flashctl.errors import DataError, ProtocolError
 from flashctl.watch.config import StreamConfig
 from flashctl.watch.events import Arrival

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flashctl.core.profile import load_profile
+from flashctl.core.settings.profile import load_profile
 from flashctl.errors import AuthError, UsageError
 from flashctl.watch.config import StreamConfig
 

@@ -13,9 +13,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from flashctl.core import defects
-from flashctl.core.reorder import Reorder
-from flashctl.core.sequence import (
+from flashctl.core.flashblocks.reorder import Reorder
+from flashctl.core.flashblocks.sequence import (
     MAX_FLASHBLOCKS_PER_PAYLOAD,
     Accepted,
     Assembler,
@@ -34,7 +33,15 @@ from flashctl.core.sequence import (
     Replaced,
     Rewound,
 )
-from flashctl.core.wire import Base, Flashblock, InvalidFlashblock, from_object, parse_object, unpack
+from flashctl.core.flashblocks.wire import (
+    Base,
+    Flashblock,
+    InvalidFlashblock,
+    from_object,
+    parse_object,
+    unpack,
+)
+from flashctl.core.service import defects
 from flashctl.watch.events import Arrival, Row, WatchEvent
 
 __all__ = ["Tracker"]

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flashctl.core.transaction_objects import raw_from_object
 from flashctl.errors import DataError
 from flashctl.eth.hexdata import MAX_HEIGHT, parse_quantity
 from flashctl.eth.keccak import keccak256
+from flashctl.ethrpc.transaction_objects import raw_from_object
 
 __all__ = ["BlockUpdates", "is_block_object"]
 

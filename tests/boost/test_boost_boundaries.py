@@ -14,9 +14,9 @@ from support.engines import DEPOSIT, ToyEngine
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.copies import CopyQueue
 from flashctl.boost.rounds import Rounds
-from flashctl.core import defects
-from flashctl.core.engine import envelope_to_json
+from flashctl.core.engine.payloads import envelope_to_json
 from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.service import defects
 
 TX = b"\x02\xc0\x01"
 
@@ -244,7 +244,7 @@ class TestMinerSettings:
                 assert (await http.post(s.boost.rpc_url, json=request)).status_code == 401
             assert not s.l2.called("miner_setMaxDASize")
 
-        from flashctl.core.jwt import JwtSecret
+        from flashctl.core.engine.jwt import JwtSecret
 
         play(tmp_path, scenario, rpc_jwt_secret=JwtSecret(bytes(32)))
 

@@ -16,11 +16,11 @@ from flashctl.boost.decisions import DecisionLog
 from flashctl.boost.health import Health, HealthStatus
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.boost.selection import Choice, Offer, Source, choose
-from flashctl.core import wire
-from flashctl.core.engine import envelope_to_json, payload_from_json
+from flashctl.core.engine.jwt import JwtSecret
+from flashctl.core.engine.payloads import envelope_to_json, payload_from_json
+from flashctl.core.flashblocks import wire
+from flashctl.core.flashblocks.sequence import Payload
 from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.core.jwt import JwtSecret
-from flashctl.core.sequence import Payload
 from flashctl.errors import IoError, UnavailableError, UsageError
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT
 from flashctl.eth.hexdata import parse_hex

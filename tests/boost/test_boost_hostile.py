@@ -9,7 +9,8 @@ from support.boost_lab import Setup, play
 from support.engines import DEPOSIT
 from support.hostile import mutations
 
-from flashctl.core import defects, wire
+from flashctl.core.flashblocks import wire
+from flashctl.core.service import defects
 
 TX = b"\x02\xc0\x01"
 

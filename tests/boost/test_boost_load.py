@@ -13,8 +13,8 @@ from support.boost_lab import Setup, play
 from support.engines import DEPOSIT
 
 from flashctl.boost.service import BUILDER_LIMITS, FORWARD_LIMITS
-from flashctl.core.json_bounds import MAX_VALUES
 from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.json_bounds import MAX_VALUES
 
 TX = b"\x02\xc0\x01"
 

@@ -19,8 +19,8 @@ from flashctl.boost.obligations import (
     parameters_of,
     read_transactions,
 )
-from flashctl.core.engine import envelope_to_json
-from flashctl.core.sequence import Payload
+from flashctl.core.engine.payloads import envelope_to_json
+from flashctl.core.flashblocks.sequence import Payload
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT, Block
 
 PARENT = genesis()

@@ -13,7 +13,7 @@ from support.engines import DEPOSIT, Build, Driver, ToyBuilder, attributes_after
 
 from flashctl.boost.parents import MAX_PARENTS, Child, Parents
 from flashctl.boost.rounds import Drop, DropReason, Incoming, Publish, Rounds
-from flashctl.core.engine import envelope_to_json
+from flashctl.core.engine.payloads import envelope_to_json
 from flashctl.eth.blocks import Block
 from flashctl.eth.hexdata import quantity, to_hex
 

@@ -28,7 +28,7 @@ from flashctl.boost.rounds import (
     RoundState,
     Verdict,
 )
-from flashctl.core.wire import Flashblock
+from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.op.attributes import payload_id
 
 PARENT = genesis()

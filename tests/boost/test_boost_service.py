@@ -18,8 +18,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from flashctl.boost.debug_api import DebugClient
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
-from flashctl.core.engine import PayloadStatus, Status, envelope_to_json
-from flashctl.core.frame import MAX_DECOMPRESSED_BYTES, MAX_FRAME_BYTES
+from flashctl.core.engine.payloads import PayloadStatus, Status, envelope_to_json
+from flashctl.core.flashblocks.frame import MAX_DECOMPRESSED_BYTES, MAX_FRAME_BYTES
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.errors import UnavailableError

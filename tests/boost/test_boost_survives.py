@@ -27,10 +27,11 @@ from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.obligations import MAX_TRANSACTIONS
 from flashctl.boost.probe import probe_forever
 from flashctl.boost.rounds import Incoming, Publish, Rounds
-from flashctl.core import defects, wire
-from flashctl.core.json_bounds import LARGE_BYTES, MAX_VALUES, count_values
+from flashctl.core.flashblocks import wire
+from flashctl.core.flashblocks.wire import InvalidFlashblock
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.wire import InvalidFlashblock
+from flashctl.core.jsonrpc.json_bounds import LARGE_BYTES, MAX_VALUES, count_values
+from flashctl.core.service import defects
 from flashctl.errors import AuthError, DataError
 from flashctl.op.attributes import payload_id
 

@@ -25,7 +25,7 @@ def workers() -> list[int]:
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if parent == os.getpid() and b"flashctl.core.workers\0" in command:
+        if parent == os.getpid() and b"flashctl.core.service.workers\0" in command:
             found.append(int(folder.name))
     return found
 

@@ -21,7 +21,7 @@ from flashctl.builder.job import JobLimits, JobObserver, PayloadJob
 from flashctl.builder.node import Node
 from flashctl.builder.payloads import KEPT_PAYLOADS, Payloads
 from flashctl.builder.schedule import Schedule
-from flashctl.core.engine import attributes_to_json, payload_to_json
+from flashctl.core.engine.payloads import attributes_to_json, payload_to_json
 from flashctl.core.jsonrpc.dispatch import Dispatcher
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.eth.blocks import Block

@@ -17,8 +17,8 @@ from flashctl.builder.node import Node
 from flashctl.builder.payloads import Payloads
 from flashctl.builder.schedule import Schedule
 from flashctl.chain.chain import Chain, HeadChange
-from flashctl.core import defects
-from flashctl.core.engine import ForkchoiceState, Status
+from flashctl.core.engine.payloads import ForkchoiceState, Status
+from flashctl.core.service import defects
 from flashctl.op.envelope import TxEnvelope
 
 

@@ -28,7 +28,7 @@ from flashctl.builder.pool import PoolRefusal, SenderState
 from flashctl.builder.publisher import flashblock_of
 from flashctl.builder.schedule import Schedule
 from flashctl.chain.chain import Chain
-from flashctl.core.wire import Flashblock, decode, encode
+from flashctl.core.flashblocks.wire import Flashblock, decode, encode
 from flashctl.eth.transactions import DepositTx, encode_transaction
 from flashctl.evm.world import World
 from flashctl.op.attributes import PayloadAttributes

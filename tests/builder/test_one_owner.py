@@ -19,8 +19,8 @@ from flashctl.builder.payloads import Payloads
 from flashctl.builder.schedule import Schedule
 from flashctl.chain.chain import Chain
 from flashctl.chain.genesis import build_genesis, devnet_genesis
-from flashctl.core import defects
 from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.core.service import defects
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.execution import BlockExecution
 

@@ -13,7 +13,7 @@ from support.chains import CHAIN_ID, transfer
 
 from flashctl.builder.pool import Pool, PoolRefusal, SenderState
 from flashctl.builder.schedule import Schedule
-from flashctl.core.engine import ForkchoiceState
+from flashctl.core.engine.payloads import ForkchoiceState
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.devnet.sequencer import SequencerSettings, attributes_after

@@ -19,9 +19,9 @@ from support.watch_lab import NodeServer
 from flashctl.builder import service as builder_service
 from flashctl.builder.config import BuilderConfig, Endpoint
 from flashctl.builder.service import Service
+from flashctl.core.flashblocks.wire import Flashblock, decode
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
-from flashctl.core.wire import Flashblock, decode
 from flashctl.devnet.sequencer import SealedSlot, Sequencer, SequencerSettings
 from flashctl.errors import AuthError, FlashctlError
 from flashctl.eth.hexdata import to_hex

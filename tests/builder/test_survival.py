@@ -17,8 +17,8 @@ from flashctl.builder import service as builder_service
 from flashctl.builder.job import Ending
 from flashctl.builder.service import Service
 from flashctl.chain.chain import Chain
-from flashctl.core import defects
-from flashctl.core.service import with_defects
+from flashctl.core.service import defects
+from flashctl.core.service.lifecycle import with_defects
 from flashctl.eth.blocks import Block
 from flashctl.eth.hexdata import to_hex
 

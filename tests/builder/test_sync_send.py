@@ -9,8 +9,8 @@ from support.builders import builder_config, rpc_client, running, scenario
 from support.chains import transfer
 
 from flashctl.core.jsonrpc.errors import RpcError
-from flashctl.core.sync_send import NOT_READY
 from flashctl.eth.hexdata import to_hex
+from flashctl.ethrpc.sync_send import NOT_READY
 
 
 def test_what_waits_behind_a_gap_is_kept_and_not_waited_for(tmp_path: Path) -> None:

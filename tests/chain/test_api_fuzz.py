@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from support.devnet_chain import address, contract, encode_call, mine, open_devnet, sign
 from support.rpc_lab import ListPool
 
-from flashctl.chain.call_runner import CallLimits
-from flashctl.chain.eth_api import EthApi
 from flashctl.core.jsonrpc.errors import rpc_error_for
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.eth.hexdata import to_hex
+from flashctl.ethrpc.call_runner import CallLimits
+from flashctl.ethrpc.eth_api import EthApi
 
 PROBE = contract("Probe")
 

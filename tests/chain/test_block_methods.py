@@ -10,9 +10,9 @@ from support.devnet_chain import address, build, encode_call, sign
 from support.node_lab import PROBE, PROBE_AT, Node, start
 from support.rpc_lab import running
 
-from flashctl.chain.block_methods import BLOCK_METHODS, BlockMethod, Given, Means
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import quantity, to_hex
+from flashctl.ethrpc.block_methods import BLOCK_METHODS, BlockMethod, Given, Means
 
 ALICE = to_hex(address(0))
 CALL = {"from": ALICE, "to": to_hex(PROBE_AT), "data": to_hex(encode_call(PROBE, "increment()"))}

@@ -11,12 +11,12 @@ from support.devnet_chain import address, build, encode_call, mine, sign
 from support.node_lab import PROBE, PROBE_AT, TOKEN, TOKEN_AT, Node, start
 from support.rpc_lab import Caller, plain
 
-from flashctl.chain.call_runner import CallLimits, InProcess, InWorkers, call_runner
-from flashctl.chain.eth_api import EthApi
-from flashctl.chain.providers import PendingBlock
 from flashctl.core.jsonrpc.errors import RpcError, rpc_error_for
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.eth.hexdata import quantity, to_hex
+from flashctl.ethrpc.call_runner import CallLimits, InProcess, InWorkers, call_runner
+from flashctl.ethrpc.eth_api import EthApi
+from flashctl.ethrpc.interfaces import PendingBlock
 
 ALICE, NOBODY = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8", "0x" + "77" * 20
 READS_HASHES = "0x60014303405f526002430340602052604060" + "00f3"

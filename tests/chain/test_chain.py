@@ -19,7 +19,7 @@ from support.chain_lab import COUNTER, GENESIS, LabBlock, grow, next_block, tran
 from flashctl.chain.chain import Chain, HeadChange, InvalidForkchoice, UnknownBlock
 from flashctl.chain.genesis import build_genesis, devnet_genesis
 from flashctl.chain.store import DATABASE_NAME, Store, StoreError
-from flashctl.core import defects
+from flashctl.core.service import defects
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.receipts import Log
 from flashctl.evm.state import Account

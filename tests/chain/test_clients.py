@@ -13,11 +13,11 @@ from support.rpc_lab import ListPool
 
 from flashctl.chain.chain import Chain
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
-from flashctl.chain.eth_api import EthApi
-from flashctl.chain.views import created_address
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.eth.hexdata import to_hex
+from flashctl.ethrpc.eth_api import EthApi
+from flashctl.ethrpc.rpc_json import created_address
 
 PROBE = contract("Probe")
 

@@ -19,9 +19,9 @@ from support.recorded_chain import recorded_head
 from support.rpc_lab import Caller
 
 from flashctl.chain.chain import Chain
-from flashctl.chain.eth_api import EthApi
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
+from flashctl.ethrpc.eth_api import EthApi
 
 METHODS = [
     "eth_blockNumber",

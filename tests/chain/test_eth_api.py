@@ -10,12 +10,12 @@ from support.devnet_chain import GWEI, address, build, encode_call, mine, sign
 from support.node_lab import ETHER, PROBE, PROBE_AT, TOKEN_AT, start
 from support.rpc_lab import running
 
-from flashctl.chain.call_runner import CallLimits
 from flashctl.chain.predeploys import L2_TO_L1_MESSAGE_PASSER
 from flashctl.eth.blocks import decode_block, decode_header
 from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.trie import Trie
+from flashctl.ethrpc.call_runner import CallLimits
 
 
 def test_node_facts() -> None:

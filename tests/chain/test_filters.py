@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashctl.chain.blocktag import BlockHash, InvalidBlockRef, Tag, parse_block_number, parse_block_ref
-from flashctl.chain.filters import InvalidFilter, LogFilter
 from flashctl.eth.bloom import logs_bloom
 from flashctl.eth.receipts import Log
+from flashctl.ethrpc.block_tags import BlockHash, InvalidBlockRef, Tag, parse_block_number, parse_block_ref
+from flashctl.ethrpc.filters import InvalidFilter, LogFilter
 
 ADDRESSES = [bytes([n]) * 20 for n in range(1, 5)]
 WORDS = [bytes([n]) * 32 for n in range(1, 5)]

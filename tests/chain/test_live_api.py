@@ -10,13 +10,13 @@ from support.devnet_chain import GWEI, address, build, encode_call, mine, open_d
 from support.node_lab import PROBE, PROBE_AT, start
 from support.rpc_lab import ListSubscription, running
 
-from flashctl.chain.eth_api import EthApi
-from flashctl.chain.reading import Readers
-from flashctl.core import defects
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
+from flashctl.core.service import defects
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
+from flashctl.ethrpc.block_readers import Readers
+from flashctl.ethrpc.eth_api import EthApi
 
 
 def test_pending_is_the_block_being_built() -> None:
@@ -183,13 +183,13 @@ def test_polling_filters_follow_the_chain_through_a_reorganisation() -> None:
 
 def test_filters_that_nobody_asks_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
-        monkeypatch.setattr("flashctl.chain.filter_api.MAX_FILTERS", 3)
+        monkeypatch.setattr("flashctl.ethrpc.filter_api.MAX_FILTERS", 3)
         node = start(grown=False)
         first = await node.rpc("eth_newBlockFilter")
         others = [await node.rpc("eth_newBlockFilter") for _ in range(3)]
         assert (await node.rpc.error("eth_getFilterChanges", first)).message == "filter not found"
         assert await node.rpc("eth_getFilterChanges", others[0]) == []
-        monkeypatch.setattr("flashctl.chain.filter_api.FILTER_LIFETIME_S", 0)
+        monkeypatch.setattr("flashctl.ethrpc.filter_api.FILTER_LIFETIME_S", 0)
         assert (await node.rpc.error("eth_getFilterChanges", others[0])).message == "filter not found"
 
     running(body)
@@ -240,7 +240,7 @@ def test_announcements_share_the_loop_and_one_bad_subscriber_costs_nobody_else(
         node = start()
         kinds = node.methods.subscriptions("eth")
         assert kinds is not None
-        monkeypatch.setattr("flashctl.chain.subscriptions.SLICE_S", 0)
+        monkeypatch.setattr("flashctl.ethrpc.subscriptions.SLICE_S", 0)
         defects.forget()
         everybody = [ListSubscription() for _ in range(50)]
         for subscription in (Failing(), *everybody):
@@ -262,7 +262,7 @@ def test_queries_that_read_many_blocks_wait_in_a_short_line(monkeypatch: pytest.
     """Of them alone: other threads of the process are not theirs to fill."""
 
     async def body() -> None:
-        monkeypatch.setattr("flashctl.chain.reading.MAX_WAITING", 1)
+        monkeypatch.setattr("flashctl.ethrpc.block_readers.MAX_WAITING", 1)
         readers, go = Readers(), threading.Event()
         waiting = [asyncio.create_task(readers.run(go.wait, 30)) for _ in range(3)]
         await asyncio.sleep(0)
@@ -271,7 +271,7 @@ def test_queries_that_read_many_blocks_wait_in_a_short_line(monkeypatch: pytest.
         assert await asyncio.to_thread(lambda: True)
         go.set()
         assert await asyncio.gather(*waiting) == [True] * 3
-        monkeypatch.setattr("flashctl.chain.reading.MAX_SECONDS", -1)
+        monkeypatch.setattr("flashctl.ethrpc.block_readers.MAX_SECONDS", -1)
         with pytest.raises(RpcError, match="query waited for more than"):
             await readers.run(lambda: True)
         readers.close()
@@ -283,16 +283,16 @@ def test_a_log_query_that_asks_for_too_much(monkeypatch: pytest.MonkeyPatch) -> 
     async def body() -> None:
         node = start()
         everything = {"fromBlock": "0x0", "toBlock": "latest"}
-        monkeypatch.setattr("flashctl.chain.log_search.MAX_BLOCKS", 3)
+        monkeypatch.setattr("flashctl.ethrpc.log_search.MAX_BLOCKS", 3)
         error = await node.rpc.error("eth_getLogs", everything)
         assert (error.code, error.message) == (-32602, "block range too large: 4 blocks, at most 3")
-        monkeypatch.setattr("flashctl.chain.log_search.MAX_BLOCKS", 100)
-        monkeypatch.setattr("flashctl.chain.log_search.MAX_RESULTS", 2)
+        monkeypatch.setattr("flashctl.ethrpc.log_search.MAX_BLOCKS", 100)
+        monkeypatch.setattr("flashctl.ethrpc.log_search.MAX_RESULTS", 2)
         error = await node.rpc.error("eth_getLogs", everything)
         assert error.code == -32005
         assert error.message == "query exceeds max results 2, retry with the range 0-1"
-        monkeypatch.setattr("flashctl.chain.log_search.MAX_RESULTS", 100)
-        monkeypatch.setattr("flashctl.chain.log_search.MAX_SECONDS", -1.0)
+        monkeypatch.setattr("flashctl.ethrpc.log_search.MAX_RESULTS", 100)
+        monkeypatch.setattr("flashctl.ethrpc.log_search.MAX_SECONDS", -1.0)
         assert "narrow the block range" in (await node.rpc.error("eth_getLogs", everything)).message
 
     running(body)

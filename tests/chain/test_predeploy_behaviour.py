@@ -22,10 +22,10 @@ from flashctl.chain.predeploys import (
     WETH,
     artifact,
 )
-from flashctl.chain.views import block_receipts_json
 from flashctl.eth.hexdata import parse_quantity
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.transactions import DepositTx, FeeMarketTx, encode_transaction
+from flashctl.ethrpc.rpc_json import block_receipts_json
 from flashctl.evm.state import EMPTY_ACCOUNT
 from flashctl.op.call import CallRequest, CallResult, Simulation, simulate_call
 from flashctl.op.context import BlockContext

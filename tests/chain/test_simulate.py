@@ -13,9 +13,9 @@ from support.devnet_chain import GWEI, address, build, encode_call, sign
 from support.node_lab import ETHER, PROBE, PROBE_AT, TOKEN, TOKEN_AT, Node, start
 from support.rpc_lab import running
 
-from flashctl.chain.call_runner import CallLimits
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT
 from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
+from flashctl.ethrpc.call_runner import CallLimits
 from flashctl.op.fees import BASE_FEE_VAULT, L1_FEE_VAULT, OPERATOR_FEE_VAULT, SEQUENCER_FEE_VAULT
 from flashctl.op.forks import OpFork
 from flashctl.op.system_calls import BEACON_ROOTS

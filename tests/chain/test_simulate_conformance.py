@@ -16,12 +16,12 @@ from support import fixture_path
 from support.recorded_chain import recorded_head, recorded_headers
 
 from flashctl.chain.chain import Chain
-from flashctl.chain.eth_api import EthApi
 from flashctl.chain.genesis import Genesis
-from flashctl.chain.simulate_run import simulation_json
 from flashctl.core.jsonrpc.errors import rpc_error_for
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.eth.blocks import Block
+from flashctl.ethrpc.eth_api import EthApi
+from flashctl.ethrpc.simulate_run import simulation_json
 from flashctl.evm.message import Deadline
 from flashctl.op.simulate import SimulationBase
 

@@ -13,9 +13,9 @@ from support.devnet_chain import address, build, encode_call, mine, sign
 from support.node_lab import PROBE, PROBE_AT, TOKEN_AT, Node, start
 from support.rpc_lab import running
 
-from flashctl.chain import call_jobs
-from flashctl.chain.call_runner import CallLimits
 from flashctl.eth.hexdata import parse_hex, quantity, to_hex
+from flashctl.ethrpc import call_jobs
+from flashctl.ethrpc.call_runner import CallLimits
 
 REFUSED_BY_ALL = (
     "debug_traceTransaction/trace-unknown-tx",

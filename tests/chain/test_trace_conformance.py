@@ -15,11 +15,11 @@ import orjson
 import pytest
 from support import fixture_path
 
-from flashctl.chain.trace_json import StructLogText
-from flashctl.chain.trace_params import trace_config
 from flashctl.eth.blocks import Block, decode_block
 from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.eth.rlp import decode_prefix, encode
+from flashctl.ethrpc.trace_json import StructLogText
+from flashctl.ethrpc.trace_params import trace_config
 from flashctl.evm.forks import SHANGHAI
 from flashctl.evm.machine import execute_message
 from flashctl.evm.message import BlockEnv, Message, TxEnv

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from support import FIXTURES, op_blocks
 
-from flashctl.chain.trace_params import trace_config
-from flashctl.chain.trace_run import trace_transactions
+from flashctl.ethrpc.trace_params import trace_config
+from flashctl.ethrpc.trace_run import trace_transactions
 from flashctl.evm.message import Deadline
 from flashctl.evm.tracers.tracer import Allowance
 from flashctl.op.envelope import recover_all

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from support import fixture_path
 
-from flashctl.chain.views import TxPosition, block_json, block_receipts_json, log_json, transaction_json
 from flashctl.eth.blocks import Block, Header, InvalidBlockEncoding, decode_block, decode_header
 from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.eth.receipts import Log, Receipt
 from flashctl.eth.rlp import decode_prefix, encode
+from flashctl.ethrpc.rpc_json import TxPosition, block_json, block_receipts_json, log_json, transaction_json
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.op.forks import OpFork

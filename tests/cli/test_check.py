@@ -14,7 +14,8 @@ from support.role_process import RoleProcess, free_port, role_process
 from support.watch_lab import HOLD, NodeServer, StreamServer, block, text_frames
 
 from flashctl.cli.app import main
-from flashctl.core import jwt, probes
+from flashctl.core.engine import jwt
+from flashctl.core.service import probes
 
 SECRET = "11" * 32
 

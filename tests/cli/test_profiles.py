@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flashctl.cli.options import ROLES
-from flashctl.core.profile import load_profile
+from flashctl.core.settings.profile import load_profile
 
 PROFILES = Path(__file__).resolve().parents[2] / "profiles"
 NAMES = (

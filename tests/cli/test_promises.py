@@ -21,7 +21,7 @@ import pytest
 from support.certificates import self_signed
 from support.role_process import RoleProcess, free_port, get, role_process
 
-from flashctl.core.jwt import bearer, create_secret, parse_secret
+from flashctl.core.engine.jwt import bearer, create_secret, parse_secret
 from flashctl.devnet.config import Ports
 from tests.cli.test_inputs import flashctl
 

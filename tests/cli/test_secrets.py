@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from support.role_process import free_port, get, post, role_process
 
-from flashctl.core.jwt import create_secret
+from flashctl.core.engine.jwt import create_secret
 
 USER, QUERY, PATH, HEADER, KEY = (f"hunter{n}secret{n}" for n in range(5))
 TOKEN = "5ec4e7" + "c0ffee" * 9 + "1234"

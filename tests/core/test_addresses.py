@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flashctl.core.addresses import parse_host_port
+from flashctl.core.net.addresses import parse_host_port
 from flashctl.errors import UsageError
 
 GOOD = {

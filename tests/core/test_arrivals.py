@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from flashctl.core.arrivals import WOKEN_AT_ONCE, Arrivals
 from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.ethrpc.tx_waiters import WOKEN_AT_ONCE, Arrivals
 
 
 def test_who_waits_is_woken_by_his_transaction_alone() -> None:

@@ -14,9 +14,9 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flashctl.core import compressed
-from flashctl.core.compressed import COMPRESSED
-from flashctl.core.files import open_for_reading, open_for_writing
+from flashctl.core.settings import compressed_files as compressed
+from flashctl.core.settings.compressed_files import COMPRESSED
+from flashctl.core.settings.files import open_for_reading, open_for_writing
 from flashctl.errors import DataError, FlashctlError, IoError
 
 SUFFIXES = list(COMPRESSED)

@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from flashctl.core import defects
-from flashctl.core.metrics import Metrics
-from flashctl.core.service import Health, Lifecycle, status_pages, with_defects
+from flashctl.core.service import defects
+from flashctl.core.service.lifecycle import Health, Lifecycle, status_pages, with_defects
+from flashctl.core.service.metrics import Metrics
 from flashctl.errors import UnavailableError
 
 

@@ -12,10 +12,10 @@ import pytest
 from support.proxy_lab import run, until
 from websockets.utils import accept_key
 
-from flashctl.core.direct import DirectConnection
+from flashctl.core.flashblocks.client import Connected, Disconnected, Frame, StreamOptions, subscribe
 from flashctl.core.hub.framing import data_frame
-from flashctl.core.keepalive import LinkStats
-from flashctl.core.stream import Connected, Disconnected, Frame, StreamOptions, subscribe
+from flashctl.core.net.fast_receive import DirectConnection
+from flashctl.core.net.keepalive import LinkStats
 
 
 class Script:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import fixture_path
 
-from flashctl.core.engine import (
+from flashctl.core.engine.client import EngineClient, requests_of
+from flashctl.core.engine.payloads import (
     BlockHashMismatch,
     ForkchoiceResult,
     ForkchoiceState,
@@ -30,7 +31,6 @@ from flashctl.core.engine import (
     payload_id_from_json,
     payload_to_json,
 )
-from flashctl.core.engine_client import EngineClient, requests_of
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flashctl.core.garbage import FULL_EVERY_S, MAX_FULL, Garbage
+from flashctl.core.service.garbage_collection import FULL_EVERY_S, MAX_FULL, Garbage
 
 
 class Knot:

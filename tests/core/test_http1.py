@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashctl.core.endpoint import Endpoint
-from flashctl.core.http1 import HttpClient
-from flashctl.core.http_reply import ClientLimits, Reply, ReplyTooLarge, ResponseParser
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.upstream import TooManyInLine
+from flashctl.core.net.endpoint import Endpoint
+from flashctl.core.net.http1 import HttpClient
+from flashctl.core.net.http_reply import ClientLimits, Reply, ReplyTooLarge, ResponseParser
+from flashctl.core.net.upstream_errors import TooManyInLine
 from flashctl.errors import ProtocolError, TimedOut, UnavailableError, UsageError
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"

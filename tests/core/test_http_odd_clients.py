@@ -25,7 +25,7 @@ from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.exact import loads_exact
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import RunningServer, serve
-from flashctl.core.service import serve_status
+from flashctl.core.service.lifecycle import serve_status
 from flashctl.errors import ProtocolError
 
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"echo","params":["hello"]}'
@@ -254,7 +254,7 @@ class TestNumbers:
         assert loads_exact(text) == orjson.loads(text)
 
     def test_what_an_engine_answered_is_handed_on_as_it_was(self) -> None:
-        from flashctl.core.engine_client import EngineClient
+        from flashctl.core.engine.client import EngineClient
 
         async def main() -> None:
             result = b'{"blockValue":123456789012345678901234567890,"rate":0.10}'

@@ -17,11 +17,11 @@ import pytest
 import uvloop
 from websockets.asyncio.client import connect
 
-from flashctl.core.http_reply import ClientLimits, ResponseParser
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import RunningServer, serve
+from flashctl.core.net.http_reply import ClientLimits, ResponseParser
 from flashctl.errors import FlashctlError
 
 LARGE = 512 * 1024

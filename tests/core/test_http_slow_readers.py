@@ -15,13 +15,13 @@ import uvloop
 from support.raw_websocket import RawClient, client_frame, upgrade_request
 from websockets.frames import CloseCode
 
-from flashctl.core.http1 import ClientLimits
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods, Subscription
 from flashctl.core.jsonrpc.outbound import GRACE_S, Outbound, Share
 from flashctl.core.jsonrpc.server import RunningServer, serve
+from flashctl.core.net.http1 import ClientLimits
 
 SIZE = 8 << 20
 READERS = 60

@@ -20,7 +20,7 @@ from flashctl.core.hub import (
     RingLimits,
     serve,
 )
-from flashctl.core.listening import ListenFailed
+from flashctl.core.net.listening import ListenFailed
 
 
 class TestFanOut:

@@ -16,7 +16,7 @@ import httpx
 import orjson
 import pytest
 
-from flashctl.core import jwt
+from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.errors import RpcError, invalid_params
@@ -25,8 +25,8 @@ from flashctl.core.jsonrpc.namespaces import EVERYTHING, USER_NAMESPACES, parse_
 from flashctl.core.jsonrpc.repeatable import is_repeatable
 from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.core.jsonrpc.slices import SLICE_S
-from flashctl.core.listening import ListenFailed
-from flashctl.core.upstream import Refused, Unreachable
+from flashctl.core.net.listening import ListenFailed
+from flashctl.core.net.upstream_errors import Refused, Unreachable
 from flashctl.errors import (
     AuthError,
     DataError,

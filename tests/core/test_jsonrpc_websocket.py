@@ -13,7 +13,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from flashctl.core import jwt
+from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.methods import Methods, Subscription
 from flashctl.core.jsonrpc.server import RunningServer, serve

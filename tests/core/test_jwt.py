@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashctl.core import jwt
+from flashctl.core.engine import jwt
 from flashctl.errors import AuthError, IoError, UsageError
 
 SECRET = bytes(range(32))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flashctl.core.log import configure_logging
+from flashctl.core.service.log import configure_logging
 
 
 @pytest.fixture(autouse=True)

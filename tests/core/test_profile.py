@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flashctl.core.profile import (
+from flashctl.core.settings.profile import (
     InvalidProfile,
     UnknownProfile,
     load_profile,

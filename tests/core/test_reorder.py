@@ -13,9 +13,9 @@ from support.flashblocks import make_flashblock
 from support.rpc_node import Bench, run
 from support.stream_lab import signed
 
-from flashctl.core.reorder import MAX_WAIT_NS, MAX_WAITING, Reorder
-from flashctl.core.sequence import Assembler, Gap
-from flashctl.core.wire import Flashblock, encode
+from flashctl.core.flashblocks.reorder import MAX_WAIT_NS, MAX_WAITING, Reorder
+from flashctl.core.flashblocks.sequence import Assembler, Gap
+from flashctl.core.flashblocks.wire import Flashblock, encode
 
 
 def payload(block: int, count: int) -> list[Flashblock]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.flashblocks import base_sepolia_block, make_flashblock
 
-from flashctl.core.sequence import (
+from flashctl.core.flashblocks.sequence import (
     Accepted,
     Assembler,
     Closed,
@@ -27,7 +27,7 @@ from flashctl.core.sequence import (
     Replaced,
     Rewound,
 )
-from flashctl.core.wire import Flashblock, Metadata, from_object
+from flashctl.core.flashblocks.wire import Flashblock, Metadata, from_object
 
 PID = [f"0x{number:016x}" for number in range(10)]
 

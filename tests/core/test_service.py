@@ -17,9 +17,9 @@ import pytest
 PREAMBLE = """
 import asyncio, sys
 from flashctl.cli.app import _report
-from flashctl.core.log import configure_logging
-from flashctl.core.metrics import Metrics
-from flashctl.core.service import Health, run_service, serve_status
+from flashctl.core.service.log import configure_logging
+from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.lifecycle import Health, run_service, serve_status
 from flashctl.errors import UnavailableError
 configure_logging("info")
 """

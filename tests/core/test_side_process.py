@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flashctl.core.side_process import SideProcesses
+from flashctl.core.service.side_process import SideProcesses
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.message import Deadline, WorkDeadline
 from flashctl.evm.precompiles import PrecompileError, apart

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from flashctl.core.stream import (
+from flashctl.core.flashblocks.client import (
     MAX_RETRY_AFTER_S,
     Backoff,
     Connected,

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from flashctl.core.system_reason import system_reason
+from flashctl.core.net.system_reason import system_reason
 
 CALLED = "Connect call failed ('127.0.0.1', 1)"
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
-from flashctl.core import turns
-from flashctl.core.metrics import Metrics
-from flashctl.core.service import Lifecycle
+from flashctl.core.service import loop_turns as turns
+from flashctl.core.service.lifecycle import Lifecycle
+from flashctl.core.service.metrics import Metrics
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flashctl.core.urls import hide_secrets, mask_url
+from flashctl.core.net.urls import hide_secrets, mask_url
 
 MASKED = {
     "wss://user:pass@host:8443/v2/abcdefghijklmnopqrstuvwx/ws?key=abc&x=1": "wss://host:8443/v2/…/ws?key=…&x=…",

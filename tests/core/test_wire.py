@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from support import fixture_path
 from support.flashblocks import base_sepolia_block, derived_blocks, make_flashblock, rollup_boost_message
 
-from flashctl.core import wire
-from flashctl.core.assembly import full_block
-from flashctl.core.sequence import Assembler
-from flashctl.core.wire import FrameTooLarge, InvalidFlashblock, Metadata
+from flashctl.core.flashblocks import wire
+from flashctl.core.flashblocks.assembly import full_block
+from flashctl.core.flashblocks.sequence import Assembler
+from flashctl.core.flashblocks.wire import FrameTooLarge, InvalidFlashblock, Metadata
 from flashctl.eth.keccak import keccak256
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from support.flashblocks import base_sepolia_block, rollup_boost_message
 from support.hostile import HOSTILE_VALUES, dialects, mutations
 
-from flashctl.core import wire
-from flashctl.core.sequence import Assembler
-from flashctl.core.wire import MAX_INDEX, Flashblock, InvalidFlashblock
+from flashctl.core.flashblocks import wire
+from flashctl.core.flashblocks.sequence import Assembler
+from flashctl.core.flashblocks.wire import MAX_INDEX, Flashblock, InvalidFlashblock
 from flashctl.eth.hexdata import MAX_HEIGHT, MAX_TIMESTAMP, MAX_WORD
 
 

@@ -17,14 +17,14 @@ import pytest
 import uvloop
 from support.toy_worker import ENTRY, ToyJob
 
-from flashctl.core import defects
 from flashctl.core.jsonrpc.caller import Caller, caller
 from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.core.metrics import Metrics
-from flashctl.core.workers.figures import PoolFigures
-from flashctl.core.workers.pool import JobBroke, WorkerPool
-from flashctl.core.workers.process import NICE, WorkerLimits
-from flashctl.core.workers.schedule import QueueLimits
+from flashctl.core.service import defects
+from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.workers.figures import PoolFigures
+from flashctl.core.service.workers.pool import JobBroke, WorkerPool
+from flashctl.core.service.workers.process import NICE, WorkerLimits
+from flashctl.core.service.workers.schedule import QueueLimits
 from flashctl.errors import Failed
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -248,7 +248,7 @@ def test_a_worker_that_cannot_start_is_tried_again_with_pauses() -> None:
 
 PARENT = """
 import asyncio, sys
-from flashctl.core.workers.pool import WorkerPool
+from flashctl.core.service.workers.pool import WorkerPool
 from support.toy_worker import ENTRY, ToyJob
 async def main():
     pool = WorkerPool(ENTRY, 2)

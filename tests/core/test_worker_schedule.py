@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashctl.core.jsonrpc.caller import Caller
-from flashctl.core.workers.queue import FairQueue
-from flashctl.core.workers.schedule import GRACE_S, Lane, QueueFull, QueueLimits, Schedule, State, Ticket
+from flashctl.core.service.workers.queue import FairQueue
+from flashctl.core.service.workers.schedule import (
+    GRACE_S,
+    Lane,
+    QueueFull,
+    QueueLimits,
+    Schedule,
+    State,
+    Ticket,
+)
 
 CLIENTS = st.builds(Caller, st.sampled_from("abc"), st.integers(1, 3))
 

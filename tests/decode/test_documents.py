@@ -13,14 +13,14 @@ from support import fixture_path
 from support.decode_lab import SENDER, TOKEN, every_type
 from support.flashblocks import base_sepolia_block, derived_blocks, rollup_boost_message
 
-from flashctl.core.transaction_objects import raw_from_object
-from flashctl.core.wire import compress
+from flashctl.core.flashblocks.wire import compress
 from flashctl.decode.documents import Kind, UnknownDocument, classify_bytes, parse_hex_text
 from flashctl.decode.engine import Engine, Outcome, outcome_of
 from flashctl.decode.facts import Options, Report
 from flashctl.eth.blocks import Block, Header, encode_block, encode_header
 from flashctl.eth.receipts import Log, Receipt, encode_receipt
 from flashctl.eth.rlp import encode, encode_bytes
+from flashctl.ethrpc.transaction_objects import raw_from_object
 
 RAWS = every_type()
 

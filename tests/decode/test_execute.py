@@ -11,12 +11,12 @@ import pytest
 from support import FIXTURES, op_blocks
 from support.decode_lab import run_command
 
-from flashctl.chain.views import block_json
-from flashctl.core.block_objects import header_from_object
-from flashctl.core.engine import envelope_to_json, payload_to_json
+from flashctl.core.engine.payloads import envelope_to_json, payload_to_json
 from flashctl.decode.witness import read_witness
 from flashctl.eth.blocks import Block, encode_block, encode_header
 from flashctl.eth.hexdata import to_hex
+from flashctl.ethrpc.block_objects import header_from_object
+from flashctl.ethrpc.rpc_json import block_json
 from flashctl.op.envelope import recover_all
 from flashctl.op.execution import execute_block
 

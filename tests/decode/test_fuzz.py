@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decode_lab import every_type
 
-from flashctl.core.transaction_objects import raw_from_object
 from flashctl.decode.engine import Engine
 from flashctl.decode.facts import Options, report_transaction
 from flashctl.decode.reading import signing_hash_of
@@ -27,6 +26,7 @@ from flashctl.eth.transactions import (
     encode_transaction,
     signing_hash,
 )
+from flashctl.ethrpc.transaction_objects import raw_from_object
 
 RAWS = list(every_type().values())
 OPTIONS = Options()

@@ -11,7 +11,7 @@ from support.decode_lab import SENDER, every_type, run_command, transfer_call
 from support.flashblocks import base_sepolia_block
 from support.sample_block import BLOCK, HEADER, OBJECT
 
-from flashctl.core.engine import envelope_to_json
+from flashctl.core.engine.payloads import envelope_to_json
 from flashctl.decode.documents import Kind, classify_bytes
 from flashctl.decode.engine import Engine
 from flashctl.decode.facts import Options, Report

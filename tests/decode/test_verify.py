@@ -14,7 +14,7 @@ from support.decode_lab import FRIEND, TOKEN, attributes_deposit
 from support.flashblocks import base_sepolia_block, derived_blocks
 from support.sample_block import BLOCK, HEADER, OBJECT, TRANSACTIONS
 
-from flashctl.core.engine import envelope_to_json, payload_to_json
+from flashctl.core.engine.payloads import envelope_to_json, payload_to_json
 from flashctl.decode.documents import Kind
 from flashctl.decode.engine import Engine, Outcome, outcome_of
 from flashctl.decode.facts import Options, Report

@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 
 from flashctl.chain.chain import Chain
 from flashctl.chain.genesis import load_genesis
-from flashctl.core.wire import Flashblock, decode
+from flashctl.core.flashblocks.wire import Flashblock, decode
 
 
 class Recorder:

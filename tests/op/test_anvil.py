@@ -15,8 +15,6 @@ import pytest
 from support.anvil import Anvil, anvil
 from support.op_chain import CHAIN_ID, ISTHMUS, no_ancestors, parent_header, world_with
 
-from flashctl.chain.trace_params import trace_config
-from flashctl.chain.trace_run import trace_transactions
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.signatures import address_of_secret, sign_authorization, sign_transaction
 from flashctl.eth.transactions import (
@@ -29,6 +27,8 @@ from flashctl.eth.transactions import (
     Transaction,
     encode_transaction,
 )
+from flashctl.ethrpc.trace_params import trace_config
+from flashctl.ethrpc.trace_run import trace_transactions
 from flashctl.evm.message import Deadline
 from flashctl.evm.tracers.tracer import Allowance
 from flashctl.op.context import BlockContext

@@ -10,9 +10,9 @@ from support.hostile import dialects, mutations
 from support.proxy_lab import UpstreamServer, flashblock, port_of, run, running, until
 from support.raw_websocket import RawClient, http, upgrade_request
 
-from flashctl.core import defects
+from flashctl.core.flashblocks.wire import MAX_INDEX
 from flashctl.core.hub import Hub, Message
-from flashctl.core.wire import MAX_INDEX
+from flashctl.core.service import defects
 from flashctl.eth.hexdata import MAX_HEIGHT
 from flashctl.proxy.config import Validation
 from flashctl.proxy.filters import Filter, FilterIndex, Match, describe

@@ -11,7 +11,7 @@ from support.proxy_lab import UpstreamServer, flashblock, port_of, run, running,
 from support.raw_websocket import RawClient, http, upgrade_request
 from support.redis_server import RedisServer
 
-from flashctl.core import defects
+from flashctl.core.service import defects
 from flashctl.proxy import bus as bus_module
 from flashctl.proxy import redis_client
 from flashctl.proxy.config import BusFailure

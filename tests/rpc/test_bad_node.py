@@ -12,17 +12,17 @@ from support.cycles import no_cycles
 from support.rpc_node import bench
 from support.stream_lab import StreamLab, signed
 
-from flashctl.chain.fill_api import FillApi
-from flashctl.core.http1 import ClientLimits
+from flashctl.core.flashblocks.wire import encode
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
-from flashctl.core.service import Lifecycle
-from flashctl.core.wire import encode
+from flashctl.core.net.http1 import ClientLimits
+from flashctl.core.service.lifecycle import Lifecycle
 from flashctl.errors import FlashctlError
+from flashctl.ethrpc.fill_api import FillApi
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.node import Node
 from flashctl.rpc.service import RpcNode

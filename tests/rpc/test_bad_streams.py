@@ -17,10 +17,10 @@ from support.rpc_node import ALICE, TARGET, Bench, run
 from support.stream_lab import CHAIN_ID, StreamedBlock, signed
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
-from flashctl.core import defects
-from flashctl.core.reorder import Reorder
-from flashctl.core.service import with_defects
-from flashctl.core.wire import Flashblock
+from flashctl.core.flashblocks.reorder import Reorder
+from flashctl.core.flashblocks.wire import Flashblock
+from flashctl.core.service import defects
+from flashctl.core.service.lifecycle import with_defects
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.signatures import sign_transaction

@@ -10,9 +10,9 @@ from support.block_questions import ZERO_HASH, in_common, named, questions
 from support.rpc_node import ALICE, PROBE_AT, Bench, probe_block, run, selector
 from support.stream_lab import signed
 
-from flashctl.chain.block_methods import BLOCK_METHODS, BlockMethod, Given, Means
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import to_hex
+from flashctl.ethrpc.block_methods import BLOCK_METHODS, BlockMethod, Given, Means
 
 CALL = {"from": ALICE, "to": to_hex(PROBE_AT), "data": to_hex(selector("increment()"))}
 NAMES = ("pending", "0x1", ZERO_HASH)

@@ -10,8 +10,8 @@ import pytest
 from support.hub_lab import until
 from support.rpc_node import Bench, run
 
-from flashctl.core import defects
-from flashctl.core.stream import Backoff
+from flashctl.core.flashblocks.client import Backoff
+from flashctl.core.service import defects
 from flashctl.errors import UnavailableError
 from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc import fetching

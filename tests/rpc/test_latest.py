@@ -14,10 +14,10 @@ from support.rpc_node import ALICE, PROBE_AT, TARGET, Bench, bench, notification
 from support.stream_lab import signed, word
 from websockets.asyncio.client import ClientConnection, connect
 
-from flashctl.chain.views import PENDING_HASH
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import to_hex
+from flashctl.ethrpc.rpc_json import PENDING_HASH
 from flashctl.rpc.showing import Latest
 
 ZERO_HASH = to_hex(PENDING_HASH)

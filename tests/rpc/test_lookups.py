@@ -11,9 +11,9 @@ import pytest
 from support.rpc_node import ALICE, PROBE_AT, TARGET, Bench, probe_block, run, selector
 from support.stream_lab import signed, word
 
-from flashctl.chain import call_jobs
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import to_hex
+from flashctl.ethrpc import call_jobs
 
 ZERO_HASH = "0x" + "00" * 32
 

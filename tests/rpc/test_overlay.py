@@ -9,9 +9,9 @@ import pytest
 from support.stream_lab import StreamedBlock, StreamLab, contract, signed, word
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
-from flashctl.core import defects
-from flashctl.core.sequence import Accepted, Assembler
-from flashctl.core.wire import ZERO_HASH, Flashblock
+from flashctl.core.flashblocks.sequence import Accepted, Assembler
+from flashctl.core.flashblocks.wire import ZERO_HASH, Flashblock
+from flashctl.core.service import defects
 from flashctl.evm.calls import create_address
 from flashctl.op.forks import OpFork
 from flashctl.op.system_calls import BEACON_ROOTS, HISTORY_STORAGE

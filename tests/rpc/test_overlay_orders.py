@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.stream_lab import StreamedBlock, StreamLab, signed
 
-from flashctl.core import defects
-from flashctl.core.sequence import (
+from flashctl.core.flashblocks.sequence import (
     Accepted,
     Assembler,
     Closed,
@@ -29,7 +28,8 @@ from flashctl.core.sequence import (
     Payload,
     PrevMismatch,
 )
-from flashctl.core.wire import Flashblock
+from flashctl.core.flashblocks.wire import Flashblock
+from flashctl.core.service import defects
 from flashctl.rpc.chains import ChainRules
 from flashctl.rpc.overlay import Overlay, PendingView
 from flashctl.rpc.state import CanonicalBlock, Missing

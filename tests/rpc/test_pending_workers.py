@@ -10,12 +10,12 @@ from typing import Any
 from support.rpc_node import ALICE, PROBE, PROBE_AT, TARGET, Bench, bench, notification, probe_block, selector
 from support.stream_lab import signed, word
 
-from flashctl.chain.call_runner import InProcess
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.eth.hexdata import to_hex
+from flashctl.ethrpc.call_runner import InProcess
 from flashctl.rpc import pending_calls
 from flashctl.rpc.api import PendingApi
 from flashctl.rpc.arrivals import Arrivals

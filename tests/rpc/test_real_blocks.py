@@ -9,8 +9,8 @@ from support import FIXTURES, op_blocks
 from support.flashblocks import derived_blocks
 from support.stream_lab import canonical_block
 
-from flashctl.core.sequence import Assembler
-from flashctl.core.wire import from_object
+from flashctl.core.flashblocks.sequence import Assembler
+from flashctl.core.flashblocks.wire import from_object
 from flashctl.eth.blocks import Block
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import encode_receipt

@@ -9,7 +9,8 @@ from support.hostile import mutations
 from support.rpc_node import Bench, bench
 from support.stream_lab import signed
 
-from flashctl.core import defects, wire
+from flashctl.core.flashblocks import wire
+from flashctl.core.service import defects
 
 
 @pytest.mark.parametrize("index", [0, 1])

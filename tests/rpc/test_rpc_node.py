@@ -16,8 +16,8 @@ import pytest
 from support.rpc_node import ALICE, PROBE_AT, TARGET, Bench, notification, probe_block, run, selector
 from support.stream_lab import signed, word
 
+from flashctl.core.flashblocks.wire import encode
 from flashctl.core.jsonrpc.errors import RpcError
-from flashctl.core.wire import encode
 from flashctl.eth.hexdata import to_hex
 from flashctl.evm.state import NO_CHANGES
 from flashctl.op.envelope import TxEnvelope

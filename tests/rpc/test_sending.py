@@ -8,12 +8,12 @@ import pytest
 from support.rpc_node import TARGET, Bench, bench, run
 from support.stream_lab import signed
 
-from flashctl.chain.views import PENDING_HASH
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
+from flashctl.ethrpc.rpc_json import PENDING_HASH
 from flashctl.rpc.sending import is_sent
 
 ZERO_HASH = to_hex(PENDING_HASH)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flashctl.chain.block_methods import BlockMethod, Given
+from flashctl.ethrpc.block_methods import BlockMethod, Given
 
 ZERO_HASH = "0x" + "00" * 32
 

@@ -15,8 +15,8 @@ from support.engines import SECRET, Driver, ToyBuilder, ToyEngine, genesis
 
 from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
 from flashctl.boost.service import Boost
-from flashctl.core import defects
-from flashctl.core.service import Lifecycle
+from flashctl.core.service import defects
+from flashctl.core.service.lifecycle import Lifecycle
 
 __all__ = ["Setup", "play", "running"]
 

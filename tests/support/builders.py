@@ -18,10 +18,10 @@ from flashctl.builder.config import BuilderConfig, Endpoint, StreamConfig
 from flashctl.builder.schedule import Schedule
 from flashctl.builder.service import Service
 from flashctl.chain.genesis import devnet_genesis
-from flashctl.core.engine_client import EngineClient
+from flashctl.core.engine.client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
-from flashctl.core.service import Lifecycle
+from flashctl.core.service.lifecycle import Lifecycle
 
 __all__ = ["builder_config", "engine_client", "rpc_client", "running", "scenario"]
 

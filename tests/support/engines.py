@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flashctl.core import wire
-from flashctl.core.engine import (
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.engine.payloads import (
     BlockHashMismatch,
     ForkchoiceResult,
     ForkchoiceState,
@@ -24,7 +24,7 @@ from flashctl.core.engine import (
     payload_from_json,
     payload_id_from_json,
 )
-from flashctl.core.engine_client import EngineClient
+from flashctl.core.flashblocks import wire
 from flashctl.core.hub import Hub, HubServer
 from flashctl.core.hub import serve as serve_hub
 from flashctl.core.jsonrpc.errors import Code, RpcError

@@ -8,7 +8,7 @@ from typing import Any
 
 from support import fixture_path
 
-from flashctl.core.wire import Base, Diff, Flashblock, Metadata
+from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata
 
 __all__ = ["base_sepolia_block", "derived_blocks", "make_flashblock", "rollup_boost_message"]
 

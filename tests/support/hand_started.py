@@ -11,11 +11,11 @@ from pathlib import Path
 
 from flashctl.boost.debug_api import DebugClient
 from flashctl.chain.genesis import Genesis, devnet_genesis, load_genesis
-from flashctl.core.engine_client import EngineClient
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.engine.jwt import create_secret
+from flashctl.core.flashblocks.client import Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.wire import Flashblock, decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jwt import create_secret
-from flashctl.core.stream import Frame, StreamOptions, subscribe
-from flashctl.core.wire import Flashblock, decode
 from flashctl.devnet.children import Family
 from flashctl.devnet.commands import Layout, role_commands, with_real_ports
 from flashctl.devnet.config import DevnetConfig, Ports

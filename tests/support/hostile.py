@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from support.flashblocks import make_flashblock
 
-from flashctl.core import wire
+from flashctl.core.flashblocks import wire
 
 __all__ = ["HOSTILE_VALUES", "dialects", "mutations"]
 

@@ -21,9 +21,9 @@ import httpx
 import orjson
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
-from flashctl.core.engine import ForkchoiceState
-from flashctl.core.engine_client import EngineClient
-from flashctl.core.jwt import load_secret
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.engine.jwt import load_secret
+from flashctl.core.engine.payloads import ForkchoiceState
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import parse_hex, to_hex
 from flashctl.eth.signatures import sign_transaction

@@ -8,17 +8,17 @@ from typing import Any
 from support.devnet_chain import GWEI, address, contract, encode_call, mine, open_devnet, sign, sign_raw
 from support.rpc_lab import Caller, ListPool
 
-from flashctl.chain.call_runner import CallLimits
 from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
-from flashctl.chain.eth_api import EthApi
-from flashctl.chain.providers import PendingBlock
-from flashctl.core.arrivals import Arrivals
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode_bytes, encode_uint, join_list
 from flashctl.eth.signatures import sign_authorization
 from flashctl.eth.transactions import AccessListEntry, AccessListTx, LegacyTx, SetCodeTx
+from flashctl.ethrpc.call_runner import CallLimits
+from flashctl.ethrpc.eth_api import EthApi
+from flashctl.ethrpc.interfaces import PendingBlock
+from flashctl.ethrpc.tx_waiters import Arrivals
 from flashctl.op.execution import SealedBlock
 
 PROBE, TOKEN = contract("Probe"), contract("Token")

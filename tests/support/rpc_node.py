@@ -14,17 +14,17 @@ from support.stream_lab import StreamedBlock, StreamLab, contract, signed, word
 from websockets.asyncio.client import ClientConnection, connect
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
-from flashctl.chain.eth_api import EthApi
+from flashctl.core.flashblocks.wire import Flashblock, encode
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.namespaces import EVERYTHING
 from flashctl.core.jsonrpc.server import serve
-from flashctl.core.service import Lifecycle
-from flashctl.core.wire import Flashblock, encode
+from flashctl.core.service.lifecycle import Lifecycle
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
+from flashctl.ethrpc.eth_api import EthApi
 from flashctl.evm.calls import create_address
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.service import RpcNode

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from support.decode_lab import every_type
 
-from flashctl.chain.views import block_json
 from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_REQUESTS_HASH, Block, Header
 from flashctl.eth.ordered_trie import ordered_root
+from flashctl.ethrpc.rpc_json import block_json
 from flashctl.op.envelope import recover_all
 
 __all__ = ["BLOCK", "HEADER", "OBJECT", "TRANSACTIONS"]

@@ -19,10 +19,10 @@ import httpx
 from support.hand_started import HandStarted
 
 from flashctl.chain.pruning import MIN_KEEP_STATES
-from flashctl.core.engine_client import EngineClient
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.flashblocks.client import Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.wire import decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.stream import Frame, StreamOptions, subscribe
-from flashctl.core.wire import decode
 from flashctl.devnet.sequencer import Sequencer, SequencerSettings
 from flashctl.devnet.traffic import Traffic, traffic_accounts
 from flashctl.errors import FlashctlError

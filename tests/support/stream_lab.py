@@ -11,7 +11,7 @@ from pathlib import Path
 from flashctl.chain.chain import Chain
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.chain.genesis import build_genesis, devnet_genesis
-from flashctl.core.wire import Base, Diff, Flashblock, Metadata
+from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata
 from flashctl.eth.blocks import Header
 from flashctl.eth.signatures import sign_transaction
 from flashctl.eth.transactions import FeeMarketTx, encode_transaction

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flashctl.core.jsonrpc.errors import RpcError
-from flashctl.core.workers.run import Needs, OverSlice, Run
+from flashctl.core.service.workers.run import Needs, OverSlice, Run
 from flashctl.errors import Failed
 
 ENTRY = "support.toy_worker:make"

@@ -20,7 +20,7 @@ from support.flashblocks import make_flashblock
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from flashctl.core.wire import Flashblock, encode
+from flashctl.core.flashblocks.wire import Flashblock, encode
 from flashctl.eth.keccak import keccak256
 from flashctl.watch.events import Arrival, WatchEvent
 from flashctl.watch.tracker import Tracker

@@ -23,7 +23,7 @@ from support.watch_lab import (
     watch,
 )
 
-from flashctl.core.wire import encode
+from flashctl.core.flashblocks.wire import encode
 from flashctl.eth.keccak import keccak256
 
 RAWS = every_type()

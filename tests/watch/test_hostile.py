@@ -9,8 +9,8 @@ import pytest
 from support.hostile import dialects, mutations
 from support.watch_lab import arrive, message, watch
 
-from flashctl.core import defects
 from flashctl.core.output import Output
+from flashctl.core.service import defects
 from flashctl.errors import ExitCode
 from flashctl.watch.config import FilterConfig
 from flashctl.watch.filters import make_filter

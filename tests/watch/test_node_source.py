@@ -11,7 +11,7 @@ import pytest
 from support.watch_lab import message
 from websockets.asyncio.server import ServerConnection, serve
 
-from flashctl.core.stream import Connected, Disconnected
+from flashctl.core.flashblocks.client import Connected, Disconnected
 from flashctl.errors import ProtocolError
 from flashctl.watch.config import StreamConfig
 from flashctl.watch.events import Arrival

@@ -24,7 +24,7 @@ from support.watch_lab import (
     text_frames,
 )
 
-from flashctl.core.wire import compress, encode
+from flashctl.core.flashblocks.wire import compress, encode
 from flashctl.watch.compare import Comparison, render_comparison
 from flashctl.watch.confirm import ShownPayload, judge
 from flashctl.watch.events import WatchEvent

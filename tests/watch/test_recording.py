@@ -13,7 +13,7 @@ from support.decode_lab import run_command
 from support.flashblocks import base_sepolia_block
 from support.watch_lab import arrive, block, message
 
-from flashctl.core.wire import compress
+from flashctl.core.flashblocks.wire import compress
 from flashctl.errors import DataError, IoError
 from flashctl.watch.recording import Recorder, Replay, line_of_arrival
 

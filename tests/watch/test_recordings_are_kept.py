@@ -16,7 +16,7 @@ from support.decode_lab import run_command
 from support.watch_lab import HOLD, StreamServer, block, text_frames
 from websockets.asyncio.server import ServerConnection, serve
 
-from flashctl.core.printing import Printer
+from flashctl.core.service.printer import Printer
 from flashctl.watch.recording import Replay
 
 MESSAGES = [*block(1, 4), *block(2, 4)]

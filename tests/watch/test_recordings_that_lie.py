@@ -13,7 +13,7 @@ import zstandard
 from support.decode_lab import run_command
 from support.watch_lab import TX, TX_HASH, block, message
 
-from flashctl.core.files import open_for_writing
+from flashctl.core.settings.files import open_for_writing
 
 MESSAGES = [*block(1, 4), *block(2, 4), *block(3, 3)]
 

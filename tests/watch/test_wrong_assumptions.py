@@ -13,7 +13,7 @@ from support.decode_lab import TOKEN, every_type, run_command
 from support.flashblocks import make_flashblock
 from support.watch_lab import CLOSE, HOLD, StreamServer, arrive, block, follow, message, names, text_frames
 
-from flashctl.core.wire import compress, encode
+from flashctl.core.flashblocks.wire import compress, encode
 from flashctl.eth.keccak import keccak256
 from flashctl.watch.config import FilterConfig
 from flashctl.watch.confirm import ShownPayload, judge

@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, cast
 
-from flashctl.core import defects
 from flashctl.core.hub.framing import (
     ClientFrames,
     CloseCode,
@@ -39,6 +38,7 @@ from flashctl.core.hub.handshake import (
     upgrade_response,
 )
 from flashctl.core.hub.subscriber import Subscriber
+from flashctl.core.service import defects
 
 if TYPE_CHECKING:
     from flashctl.core.hub.server import HubServer

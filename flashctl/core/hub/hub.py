@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
-from flashctl.core import defects
 from flashctl.core.hub.batch import BatchSender
 from flashctl.core.hub.budget import Lag, LagBudget, Verdict, judge
 from flashctl.core.hub.encoding import Encoding, encode
@@ -31,6 +30,7 @@ from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.ring import UNPLACED, Message, Position, Prepared, Ring, RingLimits
 from flashctl.core.hub.stats import HubStats
 from flashctl.core.hub.subscriber import Lane, Router, Selector, Subscriber
+from flashctl.core.service import defects
 
 __all__ = ["SWEEP_INTERVAL_S", "Hub", "HubOptions"]
 

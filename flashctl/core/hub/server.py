@@ -21,7 +21,7 @@ from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, Request
 from flashctl.core.hub.hub import Hub
-from flashctl.core.listening import ListenFailed, listen_arguments
+from flashctl.core.net.listening import ListenFailed, listen_arguments
 
 __all__ = ["Admit", "HubServer", "Pages", "ServerLimits", "serve"]
 

@@ -11,14 +11,15 @@ from typing import Any, Final
 
 import orjson
 
-from flashctl.core import defects, jwt
+from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.caller import caller, caller_of
 from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.errors import Code, error_object
 from flashctl.core.jsonrpc.outbound import SMALL_BYTES, Outbound
 from flashctl.core.jsonrpc.protocols import CONNECTION, HttpConnection, WebSocketConnection
 from flashctl.core.jsonrpc.session import Session
-from flashctl.core.seldom import Seldom
+from flashctl.core.service import defects
+from flashctl.core.service.log_throttle import Seldom
 from flashctl.errors import AuthError
 
 __all__ = ["App", "Page"]

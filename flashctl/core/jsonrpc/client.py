@@ -23,13 +23,13 @@ from typing import Any, Final
 
 import orjson
 
-from flashctl.core import jwt
-from flashctl.core.http1 import DEFAULT_LIMITS, ClientLimits, HttpClient, Reply
-from flashctl.core.json_bounds import LARGE_BYTES, count_values
+from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.exact import loads_exact
+from flashctl.core.jsonrpc.json_bounds import LARGE_BYTES, count_values
 from flashctl.core.jsonrpc.repeatable import is_repeatable
-from flashctl.core.upstream import InvalidAnswer, Refused, RefusedCredentials
+from flashctl.core.net.http1 import DEFAULT_LIMITS, ClientLimits, HttpClient, Reply
+from flashctl.core.net.upstream_errors import InvalidAnswer, Refused, RefusedCredentials
 from flashctl.errors import ProtocolError, UsageError
 
 __all__ = ["FORWARD_LIMITS", "JsonRpcClient", "parse_reply"]

@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from flashctl.core import defects
 from flashctl.core.jsonrpc.errors import (
     Code,
     RpcError,
@@ -29,8 +28,9 @@ from flashctl.core.jsonrpc.exact import exact
 from flashctl.core.jsonrpc.methods import Fallback, Methods, PassOn, SubscribeHandler, Subscription
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, allows
 from flashctl.core.jsonrpc.slices import Slices
-from flashctl.core.seldom import Seldom
-from flashctl.core.upstream import InvalidAnswer
+from flashctl.core.net.upstream_errors import InvalidAnswer
+from flashctl.core.service import defects
+from flashctl.core.service.log_throttle import Seldom
 
 __all__ = ["DEFAULT_LIMITS", "Dispatcher", "ServerLimits", "Subscriber"]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, Final
 
-from flashctl.core.upstream import (
+from flashctl.core.net.upstream_errors import (
     InvalidAnswer,
     Refused,
     RefusedCredentials,

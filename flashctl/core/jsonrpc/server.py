@@ -21,14 +21,14 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from flashctl.core import jwt
+from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.app import App, Page
 from flashctl.core.jsonrpc.dispatch import DEFAULT_LIMITS, Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.listener import EmbeddedServer
 from flashctl.core.jsonrpc.methods import Fallback, Methods
 from flashctl.core.jsonrpc.namespaces import warn_of_exposed
 from flashctl.core.jsonrpc.protocols import bounded_protocols
-from flashctl.core.listening import listening_sockets
+from flashctl.core.net.listening import listening_sockets
 from flashctl.errors import UnavailableError
 
 __all__ = ["Page", "RunningServer", "serve"]

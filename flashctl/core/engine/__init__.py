@@ -1,0 +1,1 @@
+"""The Engine API: its objects, a client, its tokens."""

@@ -1,0 +1,147 @@
+"""How long one turn of the event loop takes, and what made it long.
+
+Sockets are served and flashblocks timed by one loop, so whatever holds it makes everybody wait. Turns over
+LONG_S are counted by cause in `flashctl_loop_turns_over_5ms_total{cause=…}` of every role:
+
+    flashctl place    rpc/api.py:get_logs   the function of ours that ran when the turn was over its time
+    other place       orjson.py:dumps       likewise, where none of ours is on the stack
+    waiting in …      as above, but the thread mostly slept there: a lock, a disk, a processor that others use
+    not running       the loop had nothing to do and was not woken in time: the machine is busy
+
+The loop counts by a timer that is due every TICK_S: one that comes LONG_S late met a turn of at least that.
+A turn of LONG_S + TICK_S is always met, a shorter one in proportion to what it has over LONG_S. The cause is
+seen from a thread that looks at the loop's stack once the timer is overdue; when all is well the two cost a
+loop that is idle up to 1 % of a core.
+
+One registry for the process, like `defects`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+__all__ = ["LONG_S", "TurnFigures", "TurnWatch", "counts", "forget"]
+
+_LOG = logging.getLogger(__name__)
+
+LONG_S: Final = 0.005
+"""A turn that is too long: a fortieth of a flashblock."""
+
+TICK_S: Final = 0.005
+"""Between two looks of the loop at the clock."""
+
+MAX_CAUSES: Final = 200
+"""Causes counted by name; later ones are "other". They are places in code, so it takes a while."""
+
+_lock = threading.Lock()
+_counts: dict[str, int] = {}
+
+_LOOPS: Final = ("asyncio/base_events.py", "asyncio/runners.py", "uvloop/__init__.py")
+"""Where the stack of a callback ends and that of the loop begins."""
+
+_PARTS_OF_LOOPS: Final = ("asyncio/", "uvloop/", "selectors.py", "contextlib.py")
+
+
+def counts() -> dict[str, int]:
+    """Long turns so far by cause."""
+    with _lock:
+        return dict(_counts)
+
+
+def forget() -> None:
+    """Start from nothing, for tests."""
+    with _lock:
+        _counts.clear()
+
+
+class TurnFigures(Collector):
+    """The counts, for a registry of metrics."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One counter with the cause as its label."""
+        family = CounterMetricFamily(
+            "flashctl_loop_turns_over_5ms",
+            "Turns of the event loop over 5 ms, by what ran in them.",
+            labels=["cause"],
+        )
+        for cause, count in sorted(counts().items()):
+            family.add_metric([cause], count)
+        yield family
+
+
+class TurnWatch:
+    """Watches the loop that it is made on, until closed."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._due = time.perf_counter() + TICK_S
+        self._cpu = time.thread_time()
+        self._seen: tuple[float, str] | None = None
+        """When a tick was due that is still out, and what was found to hold it up."""
+        self._timer = self._loop.call_later(TICK_S, self._tick)
+        self._is_open = True
+        threading.Thread(target=self._look, name="turns", daemon=True).start()
+
+    async def close(self) -> None:
+        """Watch no more."""
+        self._is_open = False
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        now, cpu, due = time.perf_counter(), time.thread_time(), self._due
+        late = now - due
+        if late > LONG_S:
+            seen = self._seen
+            # Nobody looked if the machine kept the other thread waiting, too.
+            where = seen[1] if seen is not None and seen[0] == due else ""
+            is_busy = (cpu - self._cpu) > (late + TICK_S) / 2
+            _count(where if is_busy or not where else f"waiting in {where}", late)
+        self._due, self._cpu = now + TICK_S, cpu
+        self._timer = self._loop.call_later(TICK_S, self._tick)
+
+    def _look(self) -> None:
+        while self._is_open:
+            due = self._due
+            left = due + LONG_S - time.perf_counter()
+            if left <= 0:
+                if self._seen is None or self._seen[0] != due:
+                    self._seen = (due, _place(sys._current_frames().get(self._thread_id)))
+                left = LONG_S
+            time.sleep(left)
+
+
+def _place(frame: FrameType | None) -> str:
+    """What a thread's loop is running: the innermost function of ours, else the innermost of all; empty if
+    the loop runs nothing.
+    """
+    innermost = ""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.endswith(_LOOPS):
+            break
+        if "/flashctl/" in file and file != __file__:
+            return f"{file.rpartition('/flashctl/')[2]}:{frame.f_code.co_name}"
+        if not innermost and not any(part in file for part in _PARTS_OF_LOOPS):
+            innermost = f"{file.rpartition('/')[2]}:{frame.f_code.co_name}"
+        frame = frame.f_back
+    return innermost
+
+
+def _count(cause: str, late: float) -> None:
+    cause = cause or "not running"
+    with _lock:
+        if cause not in _counts and len(_counts) >= MAX_CAUSES:
+            cause = "other"
+        _counts[cause] = _counts.get(cause, 0) + 1
+    _LOG.debug("the event loop was held", extra={"cause": cause, "at_least_ms": round(late * 1000, 1)})

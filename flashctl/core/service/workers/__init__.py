@@ -1,0 +1,15 @@
+"""Worker processes: what anybody may ask runs outside the process that has to be on time.
+
+    queue.py      lines of clients, served in turn; no clock, no I/O
+    schedule.py   which job runs next on which worker, and which has waited too long; a clock is passed in
+    pool.py       `WorkerPool`: processes, started when needed, replaced when they die
+    process.py    the parent's end of one process
+    frames.py     messages between the two
+    run.py        what a job finds in the worker: questions to the parent, its time
+    child.py      the worker process (`python -m flashctl.core.service.workers`)
+    figures.py    metrics
+
+The parent decides what a job sees (an immutable view) when it is submitted, and answers the worker's
+questions about it; so whatever a client was told before it asks is part of what its job sees, on whichever
+worker it runs. Import from the modules: this package stays empty so that a worker loads no event loop.
+"""

@@ -1,0 +1,1 @@
+"""Where settings come from: profiles, files, and the forms that people write values in."""

@@ -1,0 +1,1 @@
+"""Answers in Ethereum's JSON-RPC shapes."""
