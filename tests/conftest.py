@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from flashctl.core.service import defects
 
 # The machine may be busy with something else: how long an example takes says nothing about the code.
-settings.register_profile("flashctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("flashctl")
+_ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", _ANY_SPEED)
+# The same examples on every run: a failure is due to the change at hand, and can be reproduced.
+settings.register_profile("ci", _ANY_SPEED, derandomize=True, database=None, print_blob=True)
+settings.register_profile("slow", _ANY_SPEED, max_examples=1_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
 
 
 @pytest.fixture(autouse=True)
 def no_defects() -> None:
     """Defects are counted for the whole process: each test begins with none."""
     defects.forget()
+
+
+_LEGIBLE = 60
+"""Characters of a parameter that a test's name shows."""
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names that are equal in every process (pytest-xdist, --last-failed) and legible: no packed bytes."""
+    if isinstance(val, bytes) and not (len(val) < _LEGIBLE and val.isascii() and val.decode().isprintable()):
+        return argname
+    if isinstance(val, str) and len(val) >= _LEGIBLE:
+        return argname
+    return None

@@ -14,8 +14,8 @@ __all__ = ["environment_name", "unread_variables"]
 
 _OF_EVERY_COMMAND: Final = frozenset({"FLASHCTL_PROFILE", "FLASHCTL_LOG"})
 
-_OF_TESTS: Final = ("FLASHCTL_EELS_", "FLASHCTL_ETH_ACCOUNT_", "FLASHCTL_NODE_MODULES", "FLASHCTL_SOAK_",
-                    "FLASHCTL_UPDATE_", "FLASHCTL_WEB3_")  # fmt: skip
+_OF_TESTS: Final = ("FLASHCTL_EELS_", "FLASHCTL_ETH_ACCOUNT_", "FLASHCTL_FIXTURES", "FLASHCTL_NODE_MODULES",
+                    "FLASHCTL_SOAK_", "FLASHCTL_UPDATE_", "FLASHCTL_WEB3_")  # fmt: skip
 """What tests and benchmarks read."""
 
 _NO: Final = frozenset({"", "0", "false", "no", "off"})

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.engines import CHAIN_DEFAULTS, DEPOSIT, Build, ToyBuilder, attributes_after, genesis, make_block
+from support.examples import examples
 
 from flashctl.boost.candidate import Request, Unusable, from_envelope, from_fallback, from_flashblocks
 from flashctl.boost.obligations import (
@@ -285,7 +286,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from([*RIGHT]), st.none() | st.sampled_from([*PAYLOAD]), JSON, st.sampled_from([3, 4, 5]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_whatever_comes_it_is_the_right_block_or_a_reason(
     name: str, inner: str | None, value: Any, version: int
 ) -> None:

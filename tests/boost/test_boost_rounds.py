@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.engines import DEPOSIT, Build, ToyBuilder, attributes_after, genesis
+from support.examples import examples
 
 from flashctl.boost.obligations import MAX_TRANSACTIONS
 from flashctl.boost.rounds import (
@@ -69,7 +70,7 @@ def begun() -> tuple[Rounds, Round]:
 
 
 class TestIdentity:
-    @pytest.mark.parametrize("identity", [SPEC_ID, RETH_ID])
+    @pytest.mark.parametrize("identity", [SPEC_ID, RETH_ID], ids=["spec", "reth"])
     def test_recognised_before_the_builder_answers(self, identity: bytes) -> None:
         rounds, round_ = begun()
         assert reasons(feed(rounds, sequence(identity, 3))) == ["Publish"] * 3
@@ -169,7 +170,7 @@ class TestSequence:
         assert not round_.trouble
 
     @given(st.permutations(range(8)), st.sampled_from([SPEC_ID, OWN_ID]))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=examples(100))
     def test_in_whatever_order_they_come_they_are_published_in_theirs(
         self, order: list[int], identity: bytes
     ) -> None:
@@ -232,7 +233,7 @@ class TestSequence:
         assert reasons(verdicts)[3:] == ["DUPLICATE", "EQUIVOCATION", "EQUIVOCATION", "EQUIVOCATION"]
 
     @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1)), max_size=20))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200))
     def test_whatever_arrives_what_is_published_is_one_sequence(self, picks: list[tuple[int, int]]) -> None:
         rounds, round_ = begun()
         variants = (sequence(SPEC_ID, 5), sequence(SPEC_ID, 5, marker=1))

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.boost_lab import Setup, play
 from support.engines import DEPOSIT, Build, ToyBuilder, ToyEngine, attributes_after, genesis
+from support.examples import examples
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
@@ -284,7 +285,7 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 
 
 @given(streams())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_whatever_the_builder_sends_only_what_was_asked_for_is_published(sent: list[bytes]) -> None:
     rounds = Rounds()
     round_ = rounds.begin(PARENT.hash, WANTED)

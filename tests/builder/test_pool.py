@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.builder.pool import Pool, PoolLimits, PoolRefusal, SenderState
 from flashctl.builder.pool_entries import SLOT_BYTES
@@ -251,7 +252,7 @@ def test_a_drained_account_offers_nothing() -> None:
     assert len(drain(pool)) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 50)), max_size=40))
 def test_order_is_valid_whatever_arrives(arrivals: list[tuple[int, int, int]]) -> None:
     pool = Pool(PoolLimits(transactions=12, per_sender=4))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.examples import examples
 
 from flashctl.builder.pool import Pool, PoolLimits, PoolRefusal, SenderState
 from flashctl.builder.pool_entries import SLOT_BYTES
@@ -322,12 +323,12 @@ class PoolMachine(RuleBasedStateMachine):
         assert set(self.pool.set_aside_senders()) == set(self.plain.held)
 
 
-PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40)
 TestPool = PoolMachine.TestCase
 
 
 class TestPoolAtLength(PoolMachine.TestCase):
     """The same for longer."""
 
-    settings = settings(max_examples=400, stateful_step_count=80, deadline=None)
+    settings = settings(max_examples=examples(400), stateful_step_count=80)
     pytestmark = pytest.mark.slow

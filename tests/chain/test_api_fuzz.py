@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.devnet_chain import address, contract, encode_call, mine, open_devnet, sign
+from support.examples import examples
 from support.rpc_lab import ListPool
 
 from flashctl.core.jsonrpc.errors import rpc_error_for
@@ -90,13 +91,13 @@ async def all_of(calls: list[tuple[str, list[Any]]]) -> None:
             await answers(name, params)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.lists(values, max_size=4)), min_size=1, max_size=40))
 def test_arbitrary_parameters(calls: list[tuple[str, list[Any]]]) -> None:
     asyncio.run(all_of(calls))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(
     st.sampled_from(["eth_call", "eth_estimateGas", "eth_createAccessList"]),
     call_objects,
@@ -124,7 +125,7 @@ trace_options = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(call_objects, st.sampled_from(["latest", "0x0", "pending"]), trace_options)
 def test_arbitrary_traces(call: dict[str, Any], block: str, options: dict[str, Any]) -> None:
     asyncio.run(answers("debug_traceCall", [call, block, options]))
@@ -152,7 +153,7 @@ blocks_of_calls = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     st.lists(blocks_of_calls, max_size=3),
     st.fixed_dictionaries(
@@ -163,7 +164,7 @@ def test_arbitrary_simulations(blocks: list[Any], options: dict[str, Any]) -> No
     asyncio.run(answers("eth_simulateV1", [{"blockStateCalls": blocks, **options}]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(call_objects, values)
 def test_arbitrary_transactions_to_fill(call: dict[str, Any], authorizations: Any) -> None:
     asyncio.run(answers("eth_fillTransaction", [{**call, "authorizationList": authorizations}]))

@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.chain_lab import COUNTER, GENESIS, LabBlock, grow, next_block, transfer
+from support.examples import examples
 
 from flashctl.chain.chain import Chain, HeadChange, InvalidForkchoice, UnknownBlock
 from flashctl.chain.genesis import build_genesis, devnet_genesis
@@ -425,4 +426,4 @@ class ChainMachine(RuleBasedStateMachine):
 
 
 TestChainMachine = ChainMachine.TestCase
-TestChainMachine.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestChainMachine.settings = settings(max_examples=examples(25), stateful_step_count=15)

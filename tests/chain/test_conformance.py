@@ -14,8 +14,8 @@ import json
 from typing import Any
 
 import pytest
-from support import fixture_path
 from support.recorded_chain import recorded_head
+from support.reference import reference_path
 from support.rpc_lab import Caller
 
 from flashctl.chain.chain import Chain
@@ -49,7 +49,7 @@ ELSEWHERE = ("eth_simulateV1", "debug_trace")
 def exchanges() -> list[tuple[str, list[Any], dict[str, Any], bool]]:
     """(name, parameters, response, whether only its shape counts) of every exchange that can be asked."""
     found = []
-    for path in sorted((fixture_path("execution-apis") / "tests").glob("*/*.io")):
+    for path in sorted((reference_path("execution-apis") / "tests").glob("*/*.io")):
         method, text = path.parent.name, path.read_text()
         lines = [line[3:] for line in text.splitlines() if line[:2] in (">>", "<<")]
         request, response = json.loads(lines[0]), json.loads(lines[1])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.eth.bloom import logs_bloom
 from flashctl.eth.receipts import Log
@@ -58,7 +59,7 @@ def wanted(filter_json: dict[str, Any], log: Log) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(addresses_json, topics_json, st.lists(logs, max_size=5))
 def test_matches_as_the_rules_say_and_the_bloom_misses_nothing(
     address: Any, topics: list[Any], block_logs: list[Log]
@@ -72,7 +73,7 @@ def test_matches_as_the_rules_say_and_the_bloom_misses_nothing(
     assert LogFilter().may_match(bloom)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     st.recursive(
         st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=70)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS, DEVNET_BALANCE
 from flashctl.chain.genesis import InvalidGenesis, build_genesis, devnet_genesis, load_genesis
@@ -33,7 +33,7 @@ GENESES = [
 
 
 def real_genesis(name: str) -> dict[str, Any]:
-    path = fixture_path("superchain-genesis") / "dev" / f"{name}.json.xz"
+    path = reference_path("superchain-genesis") / "dev" / f"{name}.json.xz"
     entry: dict[str, Any] = json.loads(lzma.decompress(path.read_bytes()))
     return entry
 
@@ -51,7 +51,7 @@ def test_real_genesis_has_its_known_hash(name: str) -> None:
 
 
 def test_op_rbuilder_devnet_genesis_loads(tmp_path: Path) -> None:
-    template = (fixture_path("l2-genesis") / "genesis.json.tmpl").read_text()
+    template = (reference_path("l2-genesis") / "genesis.json.tmpl").read_text()
     genesis = json.loads(template)
     genesis["timestamp"] = "0x6a000000"
     path = tmp_path / "genesis.json"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.devnet_chain import GWEI, address, build, contract, encode_call, mine, open_devnet, sign
+from support.examples import examples
 
 from flashctl.chain.chain import Chain, UnknownBlock
 from flashctl.eth.blocks import Block, Header
@@ -113,7 +114,7 @@ def test_a_block_that_lies_is_refused_and_leaves_nothing(field: str) -> None:
     assert follower.import_block(block).hash == block.hash
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_changed_transactions_are_refused(data: st.DataObject) -> None:
     """Any change to the raw transactions of a valid block makes it invalid, never a crash."""

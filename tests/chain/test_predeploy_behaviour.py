@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-from support import fixture_path
 from support.devnet_chain import GWEI, address, encode_call, l1_attributes, mine, open_devnet, sign_raw
+from support.reference import reference_path
 
 from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.chain.genesis import build_genesis
@@ -37,7 +37,7 @@ ETHER = 10**18
 
 @cache
 def real_genesis() -> dict[str, object]:
-    path = fixture_path("superchain-genesis") / "dev" / "sepolia-devnet-2_sepolia-devnet-2.json.xz"
+    path = reference_path("superchain-genesis") / "dev" / "sepolia-devnet-2_sepolia-devnet-2.json.xz"
     genesis: dict[str, object] = json.loads(lzma.decompress(path.read_bytes()))["genesis"]
     # Its time is later than the devnet's; what contracts see of it must be the same on both.
     return genesis | {"timestamp": hex(1_800_000_000)}

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.chain_lab import GENESIS, grow, next_block
+from support.examples import examples
 
 from flashctl.chain import pruning
 from flashctl.chain.chain import Chain, StatePruned
@@ -299,4 +300,4 @@ class PruningMachine(RuleBasedStateMachine):
 
 
 TestPruningMachine = PruningMachine.TestCase
-TestPruningMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestPruningMachine.settings = settings(max_examples=examples(25), stateful_step_count=25)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.devnet_chain import GWEI, address, build, encode_call, sign
+from support.examples import examples
 from support.node_lab import ETHER, PROBE, PROBE_AT, TOKEN, TOKEN_AT, Node, start
 from support.rpc_lab import running
 
@@ -292,7 +293,7 @@ def test_ether_that_a_revert_gave_back_leaves_no_log() -> None:
 PARTIES = [ALICE, BOB, STRANGER, to_hex(address(2))]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(
     st.lists(
         st.tuples(st.sampled_from(PARTIES), st.sampled_from(PARTIES), st.integers(0, 5)),

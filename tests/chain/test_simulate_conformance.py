@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import fixture_path
 from support.recorded_chain import recorded_head, recorded_headers
+from support.reference import reference_path
 
 from flashctl.chain.chain import Chain
 from flashctl.chain.genesis import Genesis
@@ -65,7 +65,7 @@ READS_HASHES = {"blockhash-simple", "blockhash-start-before-head", "use-as-many-
 
 
 def exchanges() -> list[Path]:
-    return sorted((fixture_path("execution-apis") / "tests" / "eth_simulateV1").glob("*.io"))
+    return sorted((reference_path("execution-apis") / "tests" / "eth_simulateV1").glob("*.io"))
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 import pytest
-from support import fixture_path
 from support.assembler import assemble
 from support.devnet_chain import address, build, encode_call, mine, sign
 from support.node_lab import PROBE, PROBE_AT, TOKEN_AT, Node, start
+from support.reference import reference_path
 from support.rpc_lab import running
 
 from flashctl.eth.hexdata import parse_hex, quantity, to_hex
@@ -37,7 +37,7 @@ SPIN = encode_call(PROBE, "spin(uint256)", 10**6)
 
 @pytest.mark.parametrize("name", REFUSED_BY_ALL)
 def test_refusals_have_geths_words(name: str) -> None:
-    lines = (fixture_path("execution-apis") / "tests" / f"{name}.io").read_text().splitlines()
+    lines = (reference_path("execution-apis") / "tests" / f"{name}.io").read_text().splitlines()
     request, response = (json.loads(line[3:]) for line in lines if line[:2] in (">>", "<<"))
 
     async def body() -> None:

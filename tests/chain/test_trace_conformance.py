@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.eth.blocks import Block, decode_block
 from flashctl.eth.keccak import EMPTY_CODE_HASH
@@ -34,7 +34,7 @@ RULES = SHANGHAI.with_precompiles(tables.BERLIN)
 REPRICED = ("SLOAD", "SSTORE")
 """Instructions of the recorded programs that cost something else today (EIP-2200, EIP-2929)."""
 
-FOLDER = fixture_path("execution-apis") / "tests"
+FOLDER = reference_path("execution-apis") / "tests"
 
 Json = dict[str, Any]
 

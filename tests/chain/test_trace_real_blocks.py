@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
-from support import FIXTURES, op_blocks
+from support import op_blocks
+from support.reference import each_reference
 
 from flashctl.ethrpc.trace_params import trace_config
 from flashctl.ethrpc.trace_run import trace_transactions
@@ -16,7 +17,7 @@ from flashctl.evm.tracers.tracer import Allowance
 from flashctl.op.envelope import recover_all
 from flashctl.op.execution import BlockContext, BlockExecution
 
-ALL = op_blocks.names() if FIXTURES.exists() else ["absent"]
+ALL = each_reference(op_blocks.names)
 
 Json = dict[str, Any]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.eth.blocks import Block, Header, InvalidBlockEncoding, decode_block, decode_header
 from flashctl.eth.hexdata import parse_hex, parse_quantity
@@ -24,7 +24,7 @@ from flashctl.op.forks import OpFork
 @cache
 def chain_blocks() -> dict[int, Block]:
     """The blocks of the execution-apis test chain by number."""
-    data = (fixture_path("execution-apis") / "tests" / "chain.rlp").read_bytes()
+    data = (reference_path("execution-apis") / "tests" / "chain.rlp").read_bytes()
     blocks, offset = {}, 0
     while offset < len(data):
         item, offset = decode_prefix(data, offset)
@@ -39,7 +39,7 @@ def chain_blocks() -> dict[int, Block]:
 def recorded(method: str) -> list[tuple[str, list[Any], Any]]:
     """(name, parameters, result) of every recorded successful answer of a method."""
     found = []
-    for path in sorted((fixture_path("execution-apis") / "tests" / method).glob("*.io")):
+    for path in sorted((reference_path("execution-apis") / "tests" / method).glob("*.io")):
         lines = [line[3:] for line in path.read_text().splitlines() if line[:2] in (">>", "<<")]
         request, response = json.loads(lines[0]), json.loads(lines[1])
         if "error" not in response:
@@ -122,7 +122,7 @@ def test_receipts_look_like_geths() -> None:
 
 
 def real_blocks() -> list[Path]:
-    folder = fixture_path("op-blocks") / "dev"
+    folder = reference_path("op-blocks") / "dev"
     return sorted(folder.glob("op-*.json.gz"))[:6]
 
 
@@ -150,7 +150,7 @@ def test_receipts_of_real_op_blocks() -> None:
 
 
 def test_deposit_shows_zero_signature_and_the_nonce_of_its_receipt() -> None:
-    for item in json.loads((fixture_path("op-vectors") / "deposit_txs.json").read_text()):
+    for item in json.loads((reference_path("op-vectors") / "deposit_txs.json").read_text()):
         envelope = TxEnvelope.decode(parse_hex(item["raw"]))
         receipt = Receipt(0x7E, True, 21_000, (), 7, 1)
         shown = transaction_json(envelope, None, 5, receipt)

@@ -13,6 +13,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.core.settings import compressed_files as compressed
 from flashctl.core.settings.compressed_files import COMPRESSED
@@ -86,7 +87,7 @@ def packed(suffix: str, text: bytes) -> bytes:
             return brotli.compress(text)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(40))
 @given(parts=st.lists(st.binary(max_size=3000), min_size=1, max_size=4), cut=st.integers(1, 40))
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_whole_and_cut(tmp_path: Path, suffix: str, parts: list[bytes], cut: int) -> None:
@@ -111,7 +112,7 @@ def test_whole_and_cut(tmp_path: Path, suffix: str, parts: list[bytes], cut: int
     assert b"".join(parts).startswith(bytes(out))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(data=st.binary(max_size=200), head=st.sampled_from([b"", b"\x1f\x8b\x08\x00", b"\x28\xb5\x2f\xfd"]))
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_garbage_is_an_error_with_a_name(tmp_path: Path, suffix: str, data: bytes, head: bytes) -> None:

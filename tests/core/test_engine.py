@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import fixture_path
+from support.examples import examples
+from support.reference import reference_path
 
 from flashctl.core.engine.client import EngineClient, requests_of
 from flashctl.core.engine.payloads import (
@@ -98,7 +99,7 @@ class TestPayloads:
         )
 
     def test_real_blocks(self) -> None:
-        for path in sorted(Path(fixture_path("op-blocks/dev")).glob("*.json.gz")):
+        for path in sorted(Path(reference_path("op-blocks/dev")).glob("*.json.gz")):
             fixture = json.loads(gzip.decompress(path.read_bytes()))
             header = decode_header(bytes.fromhex(fixture["expected_header_rlp"][2:]))
             raws = tuple(bytes.fromhex(raw[2:]) for raw in fixture["payload_attributes"]["transactions"])
@@ -168,7 +169,7 @@ class TestPayloads:
             max_leaves=8,
         )
     )
-    @settings(max_examples=100)
+    @settings(max_examples=examples(100))
     def test_any_json_is_refused_cleanly(self, value: Any) -> None:
         for read in (
             payload_from_json,
@@ -226,7 +227,7 @@ class TestAttributes:
             attributes_from_json(attributes_to_json(self.ATTRIBUTES) | change)
 
     def test_ids_of_op_geth(self) -> None:
-        vectors = json.loads(Path(fixture_path("op-vectors/payload_id.json")).read_text())["vectors"]
+        vectors = json.loads(Path(reference_path("op-vectors/payload_id.json")).read_text())["vectors"]
         for vector in vectors:
             attributes = attributes_from_json(vector["attributes"])
             parent = bytes.fromhex(vector["parentHash"][2:])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.net.endpoint import Endpoint
@@ -76,7 +77,7 @@ class TestParser:
         assert reply.body == b"hello"
 
     @given(st.binary(min_size=1, max_size=300))
-    @settings(max_examples=200)
+    @settings(max_examples=examples(200))
     def test_garbage_is_a_protocol_error(self, garbage: bytes) -> None:
         try:
             parse(garbage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.raw_websocket import client_frame
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
@@ -155,7 +156,7 @@ _EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(_EVENTS, st.lists(st.integers(1, 40), min_size=1, max_size=8))
 def test_the_same_events_however_the_bytes_are_cut(events: list, cuts: list[int]) -> None:
     data = b"".join(frame for frame, _ in events)
@@ -168,7 +169,7 @@ def test_the_same_events_however_the_bytes_are_cut(events: list, cuts: list[int]
     assert parser.idle
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=200))
 def test_noise_ends_in_a_frame_error_or_in_nothing(data: bytes) -> None:
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.core.hub.budget import Lag, LagBudget, LagPolicy, Verdict, judge
 from flashctl.core.hub.encoding import Encoding
@@ -103,7 +104,7 @@ class TestForgetting:
         ring.trim(1000.0)
         assert len(ring) == 0
 
-    @settings(max_examples=50)
+    @settings(max_examples=examples(50))
     @given(
         st.lists(st.tuples(st.sampled_from("ab"), st.integers(-1, 3), st.integers(0, 3)), max_size=60),
         st.integers(100, 3000),

@@ -20,6 +20,7 @@ import websockets
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.examples import examples
 from support.hub_lab import Stuck, message, publish, run, serving, small_send_buffers, until
 from support.npm import node_modules, require_node
 from support.raw_websocket import RawClient, RawFrame, upgrade_request
@@ -635,4 +636,4 @@ class Streams(RuleBasedStateMachine):
 
 
 TestStreams = Streams.TestCase
-TestStreams.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestStreams.settings = settings(max_examples=examples(60), stateful_step_count=60)

@@ -12,8 +12,8 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from support import fixture_path
 from support.flashblocks import base_sepolia_block, derived_blocks, make_flashblock, rollup_boost_message
+from support.reference import reference_path
 
 from flashctl.core.flashblocks import wire
 from flashctl.core.flashblocks.assembly import full_block
@@ -52,14 +52,14 @@ class TestRecordings:
         assert {"0x" + keccak256(raw).hex() for raw in flashblock.diff.transactions} == set(receipts)
 
     def test_pinned_messages_of_three_versions(self) -> None:
-        samples = json.loads(fixture_path("flashblocks/base_wire_format_samples.json").read_bytes())
+        samples = json.loads(reference_path("flashblocks/base_wire_format_samples.json").read_bytes())
         first, second, later = [wire.from_object(message) for message in samples.values()]
         assert first.block_number == second.block_number == 9  # base says 9, their metadata says otherwise
         assert second.metadata.extra == {"access_list": None}
         assert later.base is None and later.block_number == 99
 
     def test_a_message_that_a_filter_has_cut_down_is_refused(self) -> None:
-        sample = json.loads(fixture_path("flashblocks/websocket_proxy_filter_sample.json").read_bytes())
+        sample = json.loads(reference_path("flashblocks/websocket_proxy_filter_sample.json").read_bytes())
         with pytest.raises(InvalidFlashblock, match="diff: missing"):
             wire.from_object(sample)
 

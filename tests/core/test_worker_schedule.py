@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.core.jsonrpc.caller import Caller
 from flashctl.core.service.workers.queue import FairQueue
@@ -24,7 +25,6 @@ CLIENTS = st.builds(Caller, st.sampled_from("abc"), st.integers(1, 3))
 
 
 class TestFairQueue:
-    @settings(deadline=None)
     @given(st.lists(CLIENTS, max_size=60))
     def test_addresses_take_turns_and_each_is_served_in_order(self, clients: list[Caller]) -> None:
         queue: FairQueue[tuple[Caller, int]] = FairQueue()
@@ -57,7 +57,6 @@ class TestFairQueue:
         queue.push("light", Caller("a", 2))
         assert "light" in [queue.pop(), queue.pop()]
 
-    @settings(deadline=None)
     @given(st.lists(st.tuples(CLIENTS, st.booleans()), max_size=40), st.sets(st.integers(0, 39)))
     def test_what_is_removed_is_gone(self, pushed: list[tuple[Caller, bool]], removed: set[int]) -> None:
         queue: FairQueue[int] = FairQueue()
@@ -172,7 +171,7 @@ class TestBounds:
         assert schedule.overdue(1.0 + GRACE_S) == [runs]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.integers(1, 4), st.data())
 def test_every_job_ends_and_no_worker_runs_two(workers: int, data: st.DataObject) -> None:
     """Jobs are submitted, run, go over, lack, are obtained, withdrawn and expire in any order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.decode.abi import (
     AbiError,
@@ -140,7 +141,7 @@ def test_the_table_is_keyed_right_and_has_no_two_spellings_of_one_signature() ->
     assert len(seen) == len(builtin_texts())
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.sampled_from([text for _, text in builtin_texts()]), st.binary(max_size=400))
 def test_no_data_breaks_the_decoder(text: str, data: bytes) -> None:
     entry = parse_signature(text)

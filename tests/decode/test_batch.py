@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.decode_lab import every_type
 
@@ -70,7 +70,6 @@ def test_columns_are_those_of_the_report(raw: bytes) -> None:
     assert line is not None and line(raw) == line_of_report(raw)
 
 
-@settings(deadline=None)
 @given(
     transactions,
     st.integers(0, 400),

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 import pytest
-from support import fixture_path
 from support.decode_lab import SENDER, TOKEN, every_type
 from support.flashblocks import base_sepolia_block, derived_blocks, rollup_boost_message
+from support.reference import reference_path
 
 from flashctl.core.flashblocks.wire import compress
 from flashctl.decode.documents import Kind, UnknownDocument, classify_bytes, parse_hex_text
@@ -256,7 +256,7 @@ def test_derived_blocks_decode_without_a_problem() -> None:
 def test_the_hive_chain_is_read_from_its_file_of_blocks() -> None:
     from flashctl.eth.rlp import decode_prefix
 
-    data = fixture_path("execution-apis/tests/chain.rlp").read_bytes()
+    data = reference_path("execution-apis/tests/chain.rlp").read_bytes()
     start, blocks, transactions = 0, 0, 0
     while start < len(data):
         _, end = decode_prefix(data, start)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import FIXTURES, op_blocks
+from support import op_blocks
 from support.decode_lab import run_command
+from support.reference import needs_reference
 
 from flashctl.core.engine.payloads import envelope_to_json, payload_to_json
 from flashctl.decode.witness import read_witness
@@ -20,7 +21,7 @@ from flashctl.ethrpc.rpc_json import block_json
 from flashctl.op.envelope import recover_all
 from flashctl.op.execution import execute_block
 
-pytestmark = pytest.mark.skipif(not FIXTURES.exists(), reason="needs the reference data")
+pytestmark = needs_reference
 
 NAME = "op-mainnet-121057303"
 """Four transactions: a deposit, a transfer, a swap and another call."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import fixture_path
 from support.decode_lab import (
     FRIEND,
     SECRET,
@@ -16,6 +15,7 @@ from support.decode_lab import (
     every_type,
     transfer_call,
 )
+from support.reference import reference_path
 
 from flashctl.decode.facts import Options, Report, report_transaction
 from flashctl.decode.forms import Unreadable
@@ -121,7 +121,7 @@ def test_a_forged_source_hash_shows() -> None:
 def test_recorded_upgrade_and_attribute_deposits_are_recognised() -> None:
     import json
 
-    path = fixture_path("op-vectors/deposit_txs.json")
+    path = reference_path("op-vectors/deposit_txs.json")
     kinds = [
         report(bytes.fromhex(case["raw"][2:]))["flashctl"]["deposit"]["kind"]
         for case in json.loads(path.read_text())

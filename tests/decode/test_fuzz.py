@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decode_lab import every_type
+from support.examples import examples
 
 from flashctl.decode.engine import Engine
 from flashctl.decode.facts import Options, report_transaction
@@ -68,19 +69,19 @@ def survive(line: str) -> None:
     list(presenter.finish())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.binary(max_size=300))
 def test_any_bytes(data: bytes) -> None:
     survive("0x" + data.hex())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.sampled_from([b"", b"\x01", b"\x02", b"\x03", b"\x04", b"\x7e"]), rlp_items)
 def test_any_rlp_of_any_type(prefix: bytes, item: Any) -> None:
     survive("0x" + (prefix + encode(item)).hex())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.sampled_from(RAWS), st.data())
 def test_any_damage_to_a_real_transaction(raw: bytes, data: st.DataObject) -> None:
     position = data.draw(st.integers(0, len(raw) - 1))
@@ -89,19 +90,19 @@ def test_any_damage_to_a_real_transaction(raw: bytes, data: st.DataObject) -> No
     survive("0x" + (raw[:position] + insert + raw[position + cut :]).hex())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(json_values)
 def test_any_json(value: Any) -> None:
     survive(json.dumps(value))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.text(max_size=200))
 def test_any_text(text: str) -> None:
     survive(text.strip() or "0x")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(st.sampled_from(RAWS))
 def test_a_report_is_the_same_twice(raw: bytes) -> None:
     assert report_transaction(raw, OPTIONS) == report_transaction(raw, OPTIONS)
@@ -147,7 +148,7 @@ transactions = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(transactions)
 def test_a_transaction_survives_the_way_to_json_and_back(tx: Any) -> None:
     raw = encode_transaction(tx)
@@ -156,7 +157,7 @@ def test_a_transaction_survives_the_way_to_json_and_back(tx: Any) -> None:
     assert report["flashctl"]["canonical"] is True
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(transactions)
 def test_the_signing_hash_cut_out_of_the_bytes_is_that_of_the_fields(tx: Any) -> None:
     if not isinstance(tx, DepositTx):

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import fixture_path
 from support.decode_lab import every_type
 from support.npm import node_modules, npm_binary, require_node
+from support.reference import reference_path
 
 from flashctl.decode.facts import Options, Report, report_transaction
 
@@ -43,8 +43,8 @@ def transactions() -> list[str]:
     """500 of every kind there is data for: real OP blocks, the hive chain, and one of each type made here."""
     raws: list[str] = ["0x" + raw.hex() for raw in every_type().values()]
     for name in ("transactions/op_block_txs.json", "transactions/hivechain_txs.json"):
-        raws += [tx["raw"] for tx in json.loads(fixture_path(name).read_text())["txs"]]
-    raws += [tx["raw"] for tx in json.loads(fixture_path("op-vectors/deposit_txs.json").read_text())]
+        raws += [tx["raw"] for tx in json.loads(reference_path(name).read_text())["txs"]]
+    raws += [tx["raw"] for tx in json.loads(reference_path("op-vectors/deposit_txs.json").read_text())]
     assert len(raws) < COUNT
     raws += [tx for message in _recorded() for tx in message["diff"]["transactions"]]
     raws += raws[: COUNT - len(raws)]
@@ -53,7 +53,7 @@ def transactions() -> list[str]:
 
 def _recorded() -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = json.loads(
-        fixture_path("flashblocks/seq_block_33439826.json").read_text()
+        reference_path("flashblocks/seq_block_33439826.json").read_text()
     )
     return messages
 
@@ -151,7 +151,9 @@ def test_equal_to_cast_on_every_ethers_transaction() -> None:
     import gzip
 
     cast = cast_path()
-    cases = json.loads(gzip.decompress(fixture_path("transactions/ethers/transaction.json.gz").read_bytes()))
+    cases = json.loads(
+        gzip.decompress(reference_path("transactions/ethers/transaction.json.gz").read_bytes())
+    )
     for case in cases[:400]:
         raw = case["signedLondon"]
         result = subprocess.run([cast, "decode-tx", raw], capture_output=True, timeout=60)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.decode.facts import Options, report_transaction
 from flashctl.decode.forms import Unreadable
@@ -55,7 +55,7 @@ PRAGUE_ONLY = "DataTestSufficientGas2028"
 
 
 def cancun_cases() -> Iterator[tuple[str, bytes, dict[str, str]]]:
-    for path in sorted(fixture_path("transactions/ethereum-tests").rglob("*.json")):
+    for path in sorted(reference_path("transactions/ethereum-tests").rglob("*.json")):
         for name, case in json.loads(path.read_text()).items():
             if (result := case["result"].get("Cancun")) is not None:
                 yield f"{path.parent.name}/{path.stem}/{name}", bytes.fromhex(case["txbytes"][2:]), result
@@ -105,7 +105,7 @@ def test_the_ninety_nine_invalid_ones_are_refused_each_with_its_reason() -> None
     [pytest.param(p, id=p) for p in ("transactions/hivechain_txs.json", "transactions/op_block_txs.json")],
 )
 def test_transactions_of_real_blocks_have_their_hash_and_sender(name: str) -> None:
-    transactions = json.loads(fixture_path(name).read_text())["txs"]
+    transactions = json.loads(reference_path(name).read_text())["txs"]
     for expected in transactions:
         report = report_transaction(bytes.fromhex(expected["raw"][2:]), OPTIONS)
         assert report["hash"] == expected["hash"]
@@ -117,7 +117,7 @@ def test_transactions_of_real_blocks_have_their_hash_and_sender(name: str) -> No
 
 
 def test_deposits_show_every_field() -> None:
-    deposits = json.loads(fixture_path("op-vectors/deposit_txs.json").read_text())
+    deposits = json.loads(reference_path("op-vectors/deposit_txs.json").read_text())
     assert len(deposits) == 28
     for expected in deposits:
         report = report_transaction(bytes.fromhex(expected["raw"][2:]), OPTIONS)
@@ -130,7 +130,7 @@ def ethers_cases() -> list[dict[str, Any]]:
     """Of those for chain 0 the EIP-155 forms are left out: ethers wrote the chain id as a zero byte, which is
     not RLP for zero, and signed that."""
     cases: list[dict[str, Any]] = json.loads(
-        gzip.decompress(fixture_path("transactions/ethers/transaction.json.gz").read_bytes())
+        gzip.decompress(reference_path("transactions/ethers/transaction.json.gz").read_bytes())
     )
     for case in cases:
         if int(str(case["transaction"].get("chainId", "0x")).ljust(3, "0"), 16) == 0:
@@ -175,7 +175,7 @@ def test_l1_fees_equal_the_published_ones() -> None:
     from flashctl.op.forks import OpFork
 
     compared = 0
-    for case in json.loads(fixture_path("op-vectors/l1_fee.json").read_text()):
+    for case in json.loads(reference_path("op-vectors/l1_fee.json").read_text()):
         fork = OpFork[case["fork"].upper()] if case["fork"].upper() in OpFork.__members__ else None
         if fork is None or fork < OpFork.ECOTONE or "l1Fee" not in case or "tx" not in case:
             continue

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.eth.blocks import (
     EMPTY_OMMERS_HASH,
@@ -110,7 +111,7 @@ def test_malformed_headers() -> None:
             decode_block(raw)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.sampled_from([0, 1, 2, 4, 0x7E]), st.booleans(), st.integers(0, 2**40), st.lists(LOGS, max_size=4))
 def test_receipts_round_trip(tx_type: int, succeeded: bool, gas: int, logs: list[Log]) -> None:
     deposit = {"deposit_nonce": gas, "deposit_receipt_version": 1} if tx_type == 0x7E else {}
@@ -129,7 +130,7 @@ def test_malformed_receipts(raw: bytes) -> None:
         decode_receipt(raw)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(LOGS, max_size=5))
 def test_receipts_of_what_the_evm_logged(logs: list[Log]) -> None:
     entries = [
@@ -147,7 +148,7 @@ def test_receipts_of_what_the_evm_logged(logs: list[Log]) -> None:
     assert receipt.bloom == logs_bloom(logs)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(LOGS, max_size=5))
 def test_bloom_holds_what_went_in(logs: list[Log]) -> None:
     bloom = logs_bloom(logs)

@@ -10,7 +10,7 @@ import pytest
 import rlp as oracle
 from hypothesis import given
 from hypothesis import strategies as st
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.eth import rlp
 
@@ -29,7 +29,7 @@ def encodable(value: Any) -> Any:
 
 
 def test_ethereum_vectors() -> None:
-    vectors = json.loads(fixture_path("rlp/ethereum-tests/rlptest.json").read_text())
+    vectors = json.loads(reference_path("rlp/ethereum-tests/rlptest.json").read_text())
     for name, vector in vectors.items():
         encoded = bytes.fromhex(vector["out"].removeprefix("0x"))
         item = encodable(vector["in"])
@@ -38,14 +38,14 @@ def test_ethereum_vectors() -> None:
 
 
 def test_ethereum_invalid_vectors() -> None:
-    vectors = json.loads(fixture_path("rlp/ethereum-tests/invalidRLPTest.json").read_text())
+    vectors = json.loads(reference_path("rlp/ethereum-tests/invalidRLPTest.json").read_text())
     for name, vector in vectors.items():
         with pytest.raises(rlp.RlpError):
             pytest.fail(f"{name} decoded to {rlp.decode(bytes.fromhex(vector['out'].removeprefix('0x')))!r}")
 
 
 def test_ethereum_random_vectors() -> None:
-    vectors = json.loads(fixture_path("rlp/ethereum-tests/RandomRLPTests/example.json").read_text())
+    vectors = json.loads(reference_path("rlp/ethereum-tests/RandomRLPTests/example.json").read_text())
     for vector in vectors.values():
         encoded = bytes.fromhex(vector["out"].removeprefix("0x"))
         assert rlp.encode(rlp.decode(encoded)) == encoded
@@ -55,7 +55,7 @@ def test_ethers_vectors() -> None:
     def item(value: Any) -> Any:
         return [item(entry) for entry in value] if isinstance(value, list) else bytes.fromhex(value[2:])
 
-    for vector in json.loads(gzip.decompress(fixture_path("rlp/ethers/rlp.json.gz").read_bytes())):
+    for vector in json.loads(gzip.decompress(reference_path("rlp/ethers/rlp.json.gz").read_bytes())):
         encoded = bytes.fromhex(vector["encoded"][2:])
         assert rlp.encode(item(vector["decoded"])) == encoded, vector["name"]
         assert rlp.decode(encoded) == item(vector["decoded"]), vector["name"]

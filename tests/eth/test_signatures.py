@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import (
@@ -28,7 +29,7 @@ def test_known_address() -> None:
     assert address_of_secret(secret).hex() == "f39fd6e51aad88f6f4ce6ab8827279cfffb92266"
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.integers(1, ORDER - 1), st.binary(min_size=32, max_size=32))
 def test_what_is_signed_recovers(secret: int, message_hash: bytes) -> None:
     key = secret.to_bytes(32, "big")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import FIXTURES, fixture_path
+from support.examples import examples
+from support.reference import reference_path
 
 from flashctl.eth import signatures
 from flashctl.eth.keccak import keccak256
@@ -63,7 +64,7 @@ def unhex(text: str) -> bytes:
 
 
 def ethereum_cases() -> list[tuple[str, dict[str, Any]]]:
-    folder = FIXTURES / "transactions" / "ethereum-tests"
+    folder = reference_path("transactions/ethereum-tests")
     return [
         (name, case)
         for path in sorted(folder.rglob("*.json"))
@@ -76,7 +77,6 @@ INTRINSIC_GAS_IS_EXECUTIONS = "TransactionException.INTRINSIC_GAS_TOO_LOW"
 
 
 def test_ethereum_vectors_at_cancun() -> None:
-    fixture_path("transactions/ethereum-tests")
     valid = rejected = 0
     for name, case in ethereum_cases():
         raw, result = unhex(case["txbytes"]), case["result"]["Cancun"]
@@ -100,7 +100,7 @@ def test_ethereum_vectors_at_cancun() -> None:
 
 @pytest.mark.parametrize("name", ["hivechain_txs", "op_block_txs"])
 def test_real_transactions(name: str) -> None:
-    for entry in json.loads(fixture_path(f"transactions/{name}.json").read_text())["txs"]:
+    for entry in json.loads(reference_path(f"transactions/{name}.json").read_text())["txs"]:
         raw = unhex(entry["raw"])
         tx = decode_transaction(raw)
         assert keccak256(raw) == transaction_hash(tx) == unhex(entry["hash"])
@@ -109,7 +109,7 @@ def test_real_transactions(name: str) -> None:
 
 
 def test_deposits() -> None:
-    for entry in json.loads(fixture_path("op-vectors/deposit_txs.json").read_text()):
+    for entry in json.loads(reference_path("op-vectors/deposit_txs.json").read_text()):
         raw = unhex(entry["raw"])
         tx = decode_transaction(raw)
         assert isinstance(tx, DepositTx)
@@ -123,7 +123,7 @@ def test_deposits() -> None:
 
 
 def test_ethers_vectors_sign_to_the_same_bytes() -> None:
-    path = fixture_path("transactions/ethers/transaction.json.gz")
+    path = reference_path("transactions/ethers/transaction.json.gz")
     seen = 0
     for case in json.loads(gzip.decompress(path.read_bytes()))[::4]:
         for form in ("signedLegacy", "signedEip155", "signedBerlin", "signedLondon"):
@@ -150,7 +150,7 @@ def test_every_type_round_trips(tx: Transaction) -> None:
     assert signatures.recover_sender(tx) == sender
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_damage_is_refused_or_is_another_transaction(data: st.DataObject) -> None:
     raw = bytearray(encode_transaction(data.draw(st.sampled_from([*signed_examples(), DEPOSIT]))))

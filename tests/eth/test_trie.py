@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import fixture_path
+from support.examples import examples
+from support.reference import reference_path
 
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.ordered_trie import OrderedTrie, ordered_root
@@ -70,7 +71,7 @@ def test_published_roots(name: str) -> None:
     if not secure:
         files.append(f"trie/ethereum-tests/{name}_secureTrie.json")
     for file in files:
-        for case_name, case in json.loads(fixture_path(file).read_text()).items():
+        for case_name, case in json.loads(reference_path(file).read_text()).items():
             entries = case["in"].items() if isinstance(case["in"], dict) else case["in"]
             hashed = "secure" in file
             trie = Trie()
@@ -83,7 +84,7 @@ def test_published_roots(name: str) -> None:
             assert Trie().update(final).root_hash == trie.root_hash
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(BATCHES)
 def test_batches_equal_the_naive_definition(batches: list[dict[bytes, bytes]]) -> None:
     trie, model = Trie(), {}
@@ -98,7 +99,7 @@ def test_batches_equal_the_naive_definition(batches: list[dict[bytes, bytes]]) -
         assert list(version.items()) == sorted(expected.items())
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(BATCHES, st.lists(KEYS, max_size=4))
 def test_stored_nodes_reload_and_prove(batches: list[dict[bytes, bytes]], probes: list[bytes]) -> None:
     store: dict[bytes, bytes] = {}
@@ -145,7 +146,7 @@ def test_a_missing_node_is_named() -> None:
         Trie(full.root_hash).get(keys[0])
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.binary(min_size=1, max_size=60), max_size=300), st.integers(0, 300))
 def test_a_list_grows_to_the_same_root(values: list[bytes], cut: int) -> None:
     whole = {encode_uint(position): value for position, value in enumerate(values)}
@@ -197,7 +198,7 @@ def test_malformed_nodes(raw: bytes) -> None:
 
 def test_nearest_keys_of_the_published_vector() -> None:
     """trietestnextprev: our items come in key order, from which the neighbours of any key follow."""
-    case = json.loads(fixture_path("trie/ethereum-tests/trietestnextprev.json").read_text())["basic"]
+    case = json.loads(reference_path("trie/ethereum-tests/trietestnextprev.json").read_text())["basic"]
     keys = [key for key, _ in Trie().update({as_bytes(key): b"\x01" for key in case["in"]}).items()]
     for probe_text, before, after in case["tests"]:
         probe = as_bytes(probe_text)

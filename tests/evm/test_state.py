@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.examples import examples
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, EmptyReader, JournaledState
@@ -234,5 +235,5 @@ class Journal(RuleBasedStateMachine):
                 assert self.state.storage(address, slot) == self.words.get((address, slot), 0)
 
 
-Journal.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Journal.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30)
 TestJournalAgainstCopies = Journal.TestCase

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 
 import pytest
-from support import fixture_path
+from support.reference import reference_path
 from support.statetests import Case, cases, pre_world, run_case
 
 from flashctl.evm.code import CodeCache, TierPolicy
@@ -33,7 +33,7 @@ TIERS = {"interpreter": interpreter_policy, "compiler": compiler_policy}
 
 @cache
 def all_cases() -> tuple[Case, ...]:
-    return tuple(cases(fixture_path("statetests/cancun-dev.jsonl.xz")))
+    return tuple(cases(reference_path("statetests/cancun-dev.jsonl.xz")))
 
 
 def mismatches(chosen: Iterable[Case], policy: TierPolicy) -> list[str]:

@@ -6,11 +6,11 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from support import fixture_path
 from support.assembler import assemble
 from support.eels import Oracle, oracle_python
 from support.evm_runs import BLOCK, CALLER, CONTRACT, PRAGUE_RULES, state_with
 from support.programs import make_case
+from support.reference import reference_path
 from support.spec_runs import RULES, Json, expected, run_case_on
 from support.statetests import cases, pre_world, run_case
 
@@ -158,7 +158,7 @@ def test_state_tests_come_out_the_same_under_a_tracer() -> None:
     rules = CANCUN.with_precompiles(tables.CANCUN)
     short = [
         case
-        for case in cases(fixture_path("statetests/cancun-dev.jsonl.xz"))
+        for case in cases(reference_path("statetests/cancun-dev.jsonl.xz"))
         if case.tx.gas_limit < 1_000_000 and "vmPerformance" not in case.name
     ]
     wrong = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.eth.rlp import encode, int_to_bytes
@@ -59,7 +60,7 @@ def diff_of(steps: list[Step], model: Model) -> StateDiff:
     return diff
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(st.lists(st.tuples(st.lists(STEPS, max_size=6), st.booleans()), max_size=8))
 def test_follows_a_model(blocks: list[tuple[list[Step], bool]]) -> None:
     world, stored = World.empty(), World.empty()

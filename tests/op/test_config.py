@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.errors import UsageError
 from flashctl.op.config import ChainConfig, InvalidChainConfig
@@ -23,7 +23,7 @@ def rollup(**times: Any) -> dict[str, Any]:
 
 
 def unpacked(name: str) -> Any:
-    return json.loads(lzma.decompress(fixture_path(name).read_bytes()))
+    return json.loads(lzma.decompress(reference_path(name).read_bytes()))
 
 
 class TestRegistry:
@@ -61,14 +61,14 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["rollup-isthmus.json", "rollup-jovian.json"])
     def test_playground_rollups(self, name: str) -> None:
         config = ChainConfig.from_rollup(
-            json.loads(fixture_path(f"l2-genesis/playground/{name}").read_text())
+            json.loads(reference_path(f"l2-genesis/playground/{name}").read_text())
         )
         assert config.chain_id == 13
         assert config.fork_at(0).label in name
         assert config.eip1559_denominator_canyon == 250
 
     def test_genesis_of_op_rbuilder_round_trips(self) -> None:
-        text = fixture_path("l2-genesis/genesis.json.tmpl").read_text()
+        text = reference_path("l2-genesis/genesis.json.tmpl").read_text()
         config = ChainConfig.from_genesis_config(json.loads(text)["config"])
         assert (config.chain_id, config.fork_at(0)) == (901, OpFork.JOVIAN)
         assert ChainConfig.from_genesis_config(config.to_genesis_config()) == config
@@ -79,7 +79,7 @@ class TestFiles:
         assert config.fork_at(0) is OpFork.KARST
 
     def test_rollup_boost_genesis(self) -> None:
-        path: Path = fixture_path("l2-genesis/rollup-boost/genesis.json")
+        path: Path = reference_path("l2-genesis/rollup-boost/genesis.json")
         config = ChainConfig.from_genesis_config(json.loads(path.read_text())["config"])
         assert config.fork_at(0) is OpFork.GRANITE
         assert config.activation_time(OpFork.HOLOCENE) == config.activation_time(OpFork.ISTHMUS) == 10**14

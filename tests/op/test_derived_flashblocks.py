@@ -6,22 +6,21 @@ import gzip
 import json
 
 import pytest
-from support import FIXTURES, fixture_path, op_blocks
+from support import op_blocks
+from support.reference import each_reference, reference_path
 
 from flashctl.op.envelope import recover_all
 from flashctl.op.execution import BlockContext, BlockExecution
 
 
 def names() -> list[str]:
-    if not FIXTURES.exists():
-        return ["absent"]
-    index = json.loads(fixture_path("flashblocks/derived/index.json").read_text())
+    index = json.loads(reference_path("flashblocks/derived/index.json").read_text())
     return [entry["file"].removeprefix("dev/").removesuffix(".json.gz") for entry in index]
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", each_reference(names))
 def test_state_root_at_every_flashblock(name: str) -> None:
-    path = fixture_path(f"flashblocks/derived/dev/{name}.json.gz")
+    path = reference_path(f"flashblocks/derived/dev/{name}.json.gz")
     sequence = json.loads(gzip.decompress(path.read_bytes()))
     recorded = op_blocks.load(name)
     context = BlockContext.from_header(recorded.block.header)

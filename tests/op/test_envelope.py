@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.op_chain import SENDER, attributes_deposit, transfer
 
 from flashctl.errors import DataError
@@ -69,7 +70,7 @@ class TestAnyInput:
     """Everything here comes from outside; a refusal is a DataError, never another exception."""
 
     @given(st.sampled_from(OpFork), st.binary(max_size=40))
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     def test_extra_data(self, fork: OpFork, data: bytes) -> None:
         for reader in (decode_parameters, lambda extra: decode_extra_data(fork, extra)):
             try:
@@ -80,7 +81,7 @@ class TestAnyInput:
     @given(
         st.sampled_from(("015d8eb9", "440a5e20", "098999be", "3db6be2b", "00000000")), st.binary(max_size=300)
     )
-    @settings(max_examples=150)
+    @settings(max_examples=examples(150))
     def test_l1_attributes(self, selector: str, body: bytes) -> None:
         data = bytes.fromhex(selector) + body
         stated_footprint_scalar(data)
@@ -91,7 +92,7 @@ class TestAnyInput:
         assert decode_l1_attributes(encode_l1_attributes(attributes, layout)) == (layout, attributes)
 
     @given(st.dictionaries(st.sampled_from(CONFIG_KEYS), JSON, max_size=8) | JSON)
-    @settings(max_examples=200)
+    @settings(max_examples=examples(200))
     def test_chain_configs(self, value: Any) -> None:
         for read in (ChainConfig.from_genesis_config, ChainConfig.from_rollup):
             try:

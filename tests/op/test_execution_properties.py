@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.op_chain import (
     CANYON,
     ECOTONE,
@@ -128,7 +129,7 @@ def opened(config: ChainConfig) -> BlockExecution:
     "config", [CANYON, ECOTONE, HOLOCENE, ISTHMUS, JOVIAN, KARST], ids=lambda config: config.fork_at(0).label
 )
 @given(actions=ACTIONS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 def test_ether_is_conserved_and_the_block_is_valid(config: ChainConfig, actions: list[Action]) -> None:
     execution = opened(config)
     execution.execute(attributes_deposit())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support import FIXTURES, op_blocks
+from support import op_blocks
+from support.reference import each_reference
 
 from flashctl.eth.receipts import Receipt
 from flashctl.op.envelope import recover_all
@@ -15,7 +16,7 @@ from flashctl.op.execution import (
     execute_block,
 )
 
-ALL = op_blocks.names() if FIXTURES.exists() else ["absent"]
+ALL = each_reference(op_blocks.names)
 OVERRIDDEN_BASE_FEE = "celo-sepolia-2346038"
 """Celo floors its base fee by a rule of its own; the block is executed, its base fee not derived."""
 

@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 import pytest
-from support import FIXTURES, fixture_path
 from support.op_chain import FJORD, ISTHMUS, no_ancestors, parent_header, world_with
+from support.reference import each_reference, reference_path
 
 from flashctl.eth.transactions import DepositTx, encode_transaction
 from flashctl.evm.message import BlockEnv
@@ -33,14 +33,12 @@ FORKS = {"bn254_pair_fjord": OpFork.FJORD, "bn254_pair_granite": OpFork.GRANITE,
 
 
 def load(name: str) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(fixture_path(f"op-revm-testdata/{name}.json").read_text())
+    record: dict[str, Any] = json.loads(reference_path(f"op-revm-testdata/{name}.json").read_text())
     return record
 
 
 def names() -> list[str]:
-    if not FIXTURES.exists():
-        return ["absent"]
-    found = {path.stem for path in fixture_path("op-revm-testdata").glob("*.json")}
+    found = {path.stem for path in reference_path("op-revm-testdata").glob("*.json")}
     return sorted(found - EXCLUDED.keys())
 
 
@@ -48,7 +46,7 @@ def environment() -> BlockEnv:
     return BlockEnv(1, 1, 30_000_000, 0, 0, 0, 10)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", each_reference(names))
 def test_precompile_call(name: str) -> None:
     record = load(name)
     ((kind, result),) = record["result"].items()

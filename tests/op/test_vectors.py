@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import fixture_path
+from support.examples import examples
+from support.reference import reference_path
 
 from flashctl.eth.blocks import EMPTY_OMMERS_HASH, Header
 from flashctl.eth.transactions import DepositTx, encode_transaction
@@ -37,7 +38,7 @@ from flashctl.op.l1_attributes import (
 
 
 def vectors(name: str) -> Any:
-    return json.loads(fixture_path(f"op-vectors/{name}.json").read_text())
+    return json.loads(reference_path(f"op-vectors/{name}.json").read_text())
 
 
 def unhex(text: str) -> bytes:
@@ -91,7 +92,7 @@ class TestFastLz:
         assert [compressed_length(bytes(size)) for size in (0, 1, 12, 15)] == [0, 2, 13, 16]
 
     @given(st.binary(max_size=600))
-    @settings(max_examples=100)
+    @settings(max_examples=examples(100))
     def test_never_longer_than_literals_only(self, data: bytes) -> None:
         assert compressed_length(data) <= len(data) + -(-len(data) // 32)
 

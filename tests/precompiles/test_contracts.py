@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import fixture_path
+from support.examples import examples
+from support.reference import reference_path
 
 from flashctl.evm.precompiles import PrecompileError, PrecompileUnavailable
 from flashctl.evm.precompiles import blake2f as blake2f_module
@@ -111,7 +112,7 @@ class TestModexp:
 
 class TestBlake2f:
     @given(st.integers(0, 30), st.binary(min_size=208, max_size=208), st.booleans())
-    @settings(max_examples=40)
+    @settings(max_examples=examples(40))
     def test_the_python_compression_agrees_with_the_native_one(
         self, rounds: int, body: bytes, final: bool
     ) -> None:
@@ -140,7 +141,7 @@ class TestBn254Fallback:
 
     def vectors(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(
-            fixture_path(f"precompiles/go-ethereum/{name}.json").read_text()
+            reference_path(f"precompiles/go-ethereum/{name}.json").read_text()
         )
         return found
 
@@ -211,7 +212,7 @@ class TestBn254Fallback:
         assert not python.pairing_is_one([left, ((x, y), GENERATOR_G2)])
 
     @given(st.integers(0, GROUP_ORDER - 1))
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_multiples(self, scalar: int) -> None:
         """Against doubling and adding, also near the ends and the middle, where a half of it is small."""
         python = PurePython()
@@ -267,7 +268,7 @@ class TestBls:
                 contract.run(b"")
 
     def test_a_sum_of_many_is_the_sum_of_multiples(self) -> None:
-        case = json.loads(fixture_path("precompiles/go-ethereum/blsG1Mul.json").read_text())
+        case = json.loads(reference_path("precompiles/go-ethereum/blsG1Mul.json").read_text())
         inputs = [bytes.fromhex(each["Input"]) for each in case if int(each["Expected"], 16)]
         total = bytes(128)
         for data in inputs:

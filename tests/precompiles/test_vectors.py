@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.evm.precompiles import Precompile, PrecompileError
 from flashctl.evm.precompiles.basic import ECRECOVER
@@ -62,12 +62,14 @@ FAILURES: dict[str, Precompile] = {
 
 
 def load(name: str) -> list[dict[str, Any]]:
-    cases: list[dict[str, Any]] = json.loads(fixture_path(f"precompiles/go-ethereum/{name}.json").read_text())
+    cases: list[dict[str, Any]] = json.loads(
+        reference_path(f"precompiles/go-ethereum/{name}.json").read_text()
+    )
     return cases
 
 
 def test_every_file_is_used() -> None:
-    names = {path.stem for path in fixture_path("precompiles/go-ethereum").glob("*.json")}
+    names = {path.stem for path in reference_path("precompiles/go-ethereum").glob("*.json")}
     assert names == set(VECTORS) | set(FAILURES)
 
 

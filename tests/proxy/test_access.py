@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from flashctl.core.hub import Admission, HttpResponse, Request
 from flashctl.errors import IoError
@@ -170,7 +171,7 @@ class TestLimits:
         for _ in range(1000):
             assert isinstance(counts.acquire(ConnectionLimits(0, 0), "a", None, None), Ticket)
 
-    @settings(max_examples=50)
+    @settings(max_examples=examples(50))
     @given(st.lists(st.tuples(st.booleans(), st.sampled_from("ab"), st.sampled_from("xy")), max_size=80))
     def test_no_limit_is_ever_exceeded_and_nothing_leaks(self, steps: list[tuple[bool, str, str]]) -> None:
         counts, held = Counts(), []

@@ -9,8 +9,9 @@ import brotli
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import fixture_path
+from support.examples import examples
 from support.flashblocks import base_sepolia_block
+from support.reference import reference_path
 
 from flashctl.core.hub import InvalidRequest, Message, Request
 from flashctl.eth.keccak import keccak256
@@ -144,7 +145,7 @@ class TestTransactions:
 
 def test_the_sample_of_the_field() -> None:
     """node-reth's `test_with_real_data`."""
-    content = json.loads(fixture_path("flashblocks/websocket_proxy_filter_sample.json").read_bytes())
+    content = json.loads(reference_path("flashblocks/websocket_proxy_filter_sample.json").read_bytes())
     seen = Message(json.dumps({**content, "index": 1}).encode(), binary=False)
     assert wants(addresses=("0x4200000000000000000000000000000000000010",)).accepts(seen)
     assert wants(topics=("0xb0444523268717a02698be47d0803aa7468c00acbed2f8bd93a0459cde61dd89",)).accepts(seen)
@@ -158,7 +159,7 @@ _FILTERS = st.builds(Filter, _TERMS, _TOPICS, st.sampled_from(Match)).filter(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.lists(st.tuples(st.booleans(), _FILTERS), max_size=12),
     st.builds(Facts, st.booleans(), _TERMS, _TOPICS),

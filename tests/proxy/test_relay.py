@@ -11,6 +11,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.flashblocks import base_sepolia_block
 
 from flashctl.core.hub import Hub
@@ -257,7 +258,7 @@ class TestDeduplication:
         assert len(dedupe._seen) <= REMEMBERED_PAYLOADS
         assert max(len(indices) for indices in dedupe._seen.values()) <= 4096
 
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(
         st.integers(1, 4),
         st.integers(1, 5),

@@ -16,6 +16,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.examples import examples
 from support.stream_lab import StreamedBlock, StreamLab, signed
 
 from flashctl.core.flashblocks.sequence import (
@@ -309,4 +310,4 @@ def _above(lab: StreamLab, parent: str) -> StreamedBlock:
 
 
 TestOrders = Orders.TestCase
-TestOrders.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestOrders.settings = settings(max_examples=examples(60), stateful_step_count=40)

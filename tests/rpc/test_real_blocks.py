@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from support import FIXTURES, op_blocks
+from support import op_blocks
 from support.flashblocks import derived_blocks
+from support.reference import each_reference
 from support.stream_lab import canonical_block
 
 from flashctl.core.flashblocks.sequence import Assembler
@@ -25,7 +26,6 @@ from flashctl.rpc.chains import ChainRules, inferred_fork
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.state import CanonicalState, Missing
 
-BLOCKS = derived_blocks() if FIXTURES.exists() else []
 QUICK = {"op-mainnet-132796000", "op-sepolia-26207960", "op-sepolia-26211680"}
 
 
@@ -95,14 +95,17 @@ def touched(recorded: op_blocks.RecordedBlock, envelopes: list[TxEnvelope]) -> M
 
 
 def selected() -> list[object]:
-    names = [block["_op_block"].removesuffix(".json.gz") for block in BLOCKS]
+    blocks = {block["_op_block"].removesuffix(".json.gz"): block for block in derived_blocks()}
     return [
         pytest.param(name, block, id=name, marks=[] if name in QUICK else pytest.mark.slow)
-        for name, block in zip(names, BLOCKS, strict=True)
+        for name, block in blocks.items()
     ]
 
 
-@pytest.mark.parametrize(("name", "streamed"), selected())
+SELECTED = each_reference(selected, names=2)
+
+
+@pytest.mark.parametrize(("name", "streamed"), SELECTED)
 def test_every_flashblock_of_a_real_block(name: str, streamed: dict[str, object]) -> None:
     recorded = op_blocks.load(name)
     world = recorded.world()
@@ -129,7 +132,7 @@ def test_every_flashblock_of_a_real_block(name: str, streamed: dict[str, object]
     print(f"{name}: {rounds} fetches for {len(assembler.payload.flashblocks)} flashblocks")
 
 
-@pytest.mark.parametrize(("name", "streamed"), selected()[:3])
+@pytest.mark.parametrize(("name", "streamed"), SELECTED[:3])
 def test_the_fork_of_a_real_block_shows_in_its_messages(name: str, streamed: dict[str, object]) -> None:
     recorded = op_blocks.load(name)
     assembler = Assembler()

@@ -6,7 +6,7 @@ import gzip
 import json
 from typing import Any
 
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata
 
@@ -16,7 +16,7 @@ __all__ = ["base_sepolia_block", "derived_blocks", "make_flashblock", "rollup_bo
 def base_sepolia_block() -> list[dict[str, Any]]:
     """Base Sepolia block 33439826 as 11 messages, recorded; state roots are zero."""
     messages: list[dict[str, Any]] = json.loads(
-        fixture_path("flashblocks/seq_block_33439826.json").read_bytes()
+        reference_path("flashblocks/seq_block_33439826.json").read_bytes()
     )
     return messages
 
@@ -24,13 +24,13 @@ def base_sepolia_block() -> list[dict[str, Any]]:
 def rollup_boost_message() -> dict[str, Any]:
     """Index 0 of block 78, as rollup-boost logged it."""
     name = "flashblocks/recorded_rollup_boost_block78_index0.json"
-    message: dict[str, Any] = json.loads(fixture_path(name).read_bytes())
+    message: dict[str, Any] = json.loads(reference_path(name).read_bytes())
     return message
 
 
 def derived_blocks() -> list[dict[str, Any]]:
     """Real blocks cut into flashblocks with their real intermediate roots; see the fixture's README."""
-    folder = fixture_path("flashblocks/derived/dev")
+    folder = reference_path("flashblocks/derived/dev")
     return [json.loads(gzip.decompress(path.read_bytes())) for path in sorted(folder.glob("*.json.gz"))]
 
 

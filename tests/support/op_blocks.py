@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.eth.blocks import Block, Header, decode_header
 from flashctl.eth.keccak import keccak256
@@ -45,12 +45,12 @@ class RecordedBlock:
 
 def names() -> list[str]:
     """Every recorded block, by chain and number."""
-    index = json.loads(fixture_path("op-blocks/index.json").read_text())
+    index = json.loads(reference_path("op-blocks/index.json").read_text())
     return [entry["file"].removeprefix("dev/").removesuffix(".json.gz") for entry in index]
 
 
 def load(name: str) -> RecordedBlock:
-    data = json.loads(gzip.decompress(fixture_path(f"op-blocks/dev/{name}.json.gz").read_bytes()))
+    data = json.loads(gzip.decompress(reference_path(f"op-blocks/dev/{name}.json.gz").read_bytes()))
     values = map(unhex, data["witness"])
     witness = {keccak256(value): value for value in values}
     transactions = tuple(map(unhex, data["payload_attributes"]["transactions"]))

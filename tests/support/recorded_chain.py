@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from support import fixture_path
+from support.reference import reference_path
 
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis
 from flashctl.eth.blocks import Block, Header, decode_header
@@ -20,7 +20,7 @@ from flashctl.op.forks import OpFork
 @cache
 def recorded_headers() -> dict[int, Header]:
     """Headers of blocks 1 to 54 by number. (Whole blocks do not decode: the first have ommers.)"""
-    data = (fixture_path("execution-apis") / "chain" / "chain.rlp").read_bytes()
+    data = (reference_path("execution-apis") / "chain" / "chain.rlp").read_bytes()
     headers, offset = {}, 0
     while offset < len(data):
         block, offset = decode_prefix(data, offset)
@@ -32,7 +32,7 @@ def recorded_headers() -> dict[int, Header]:
 @cache
 def recorded_head() -> Genesis:
     """The head and the state after it."""
-    folder = fixture_path("execution-apis") / "chain"
+    folder = reference_path("execution-apis") / "chain"
     accounts = json.loads((folder / "head_alloc.json").read_text())
     alloc = accounts.get("alloc", accounts)
     header = recorded_headers()[54]

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import orjson
-from support import FIXTURES
+from support.reference import optional_reference_path
 
 from flashctl.core.jsonrpc.errors import RpcError, rpc_error_for
 from flashctl.core.jsonrpc.methods import Methods
@@ -21,8 +21,8 @@ from flashctl.op.envelope import TxEnvelope
 @cache
 def schema() -> Any:
     """The validator of the reference data; None without it or without jsonschema."""
-    path = FIXTURES / "execution-apis" / "tools" / "validate_io.py"
-    if importlib.util.find_spec("jsonschema") is None or not path.exists():
+    path = optional_reference_path("execution-apis/tools/validate_io.py")
+    if importlib.util.find_spec("jsonschema") is None or path is None:
         return None
     spec = importlib.util.spec_from_file_location("validate_io", path)
     assert spec is not None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.watch_lab import START_NS, arrive, message, story
 
 from flashctl.core.output import Output
@@ -56,7 +57,7 @@ def play(frames: list[tuple[bytes, bool]], sink: Path) -> None:
         view.close()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(frames=st.lists(st.tuples(st.sampled_from(MESSAGES + story()), st.booleans()), max_size=12))
 def test_any_order_of_messages(
     tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[bytes, bool]]
@@ -64,13 +65,13 @@ def test_any_order_of_messages(
     play(frames, tmp_path_factory.getbasetemp() / "sink")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @given(frames=st.lists(st.tuples(st.binary(max_size=60), st.booleans()), max_size=4))
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[bytes, bool]]) -> None:
     play(frames, tmp_path_factory.getbasetemp() / "sink")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(
     message=st.sampled_from(MESSAGES),
     path=st.sampled_from(["payload_id", "index", "base", "diff", "metadata"]),

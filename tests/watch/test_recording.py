@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decode_lab import run_command
+from support.examples import examples
 from support.flashblocks import base_sepolia_block
 from support.watch_lab import arrive, block, message
 
@@ -65,7 +66,7 @@ def test_a_recording_that_was_cut_off_keeps_every_finished_block(tmp_path: Path,
     assert len(arrivals) >= 8
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20), max_size=5))
 def test_any_object_survives_a_line(content: dict[str, object]) -> None:
     text = json.dumps(content).encode()
