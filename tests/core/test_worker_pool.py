@@ -72,6 +72,14 @@ def as_client(address: str, connection: int, work: Callable[[], Awaitable[Any]])
     return asyncio.create_task(asked())
 
 
+def is_grouping_sessions() -> bool:
+    """Whether the kernel has autogroups and this process is in one (not in a weighted control group)."""
+    try:
+        return Path("/proc/self/autogroup").read_text().startswith("/autogroup-")
+    except OSError:
+        return False
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -96,6 +104,19 @@ def test_answers_questions_errors_and_defects() -> None:
                 await made.run(ToyJob("break", "oops"))
             assert (await made.run(ToyJob("pid")))[0] == pid, "none of this cost the process"
         assert defects.counts() == {"workers.answer": 1}
+
+    run(body)
+
+
+def test_a_worker_yields_to_processes_of_other_sessions() -> None:
+    """Where the kernel schedules sessions as groups, a nice value counts within one session only."""
+
+    async def body() -> None:
+        async with pool(1) as made:
+            (pid, nice), (session, group) = await made.run(ToyJob("pid")), await made.run(ToyJob("group"))
+            assert session == pid != os.getsid(0)
+            if is_grouping_sessions():
+                assert group.split()[-2:] == ["nice", str(nice)]
 
     run(body)
 

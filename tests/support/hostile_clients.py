@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.engine.jwt import load_secret
 from flashctl.core.engine.payloads import ForkchoiceState
+from flashctl.core.service.workers.priority import leave_session, lower_priority
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import parse_hex, to_hex
 from flashctl.eth.signatures import sign_transaction
@@ -205,7 +205,8 @@ async def _main() -> None:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--only", choices=ATTACKS, action="append", help="this attack; may be repeated")
     options = parser.parse_args()
-    os.nice(19)
+    leave_session()
+    lower_priority(19)
     target = Target(options.rpc, options.builder, options.engine, options.jwt, options.stream)
     tasks = [asyncio.ensure_future(ATTACKS[name](target)) for name in options.only or ATTACKS]
     _, pending = await asyncio.wait(tasks, timeout=options.seconds, return_when=asyncio.FIRST_EXCEPTION)

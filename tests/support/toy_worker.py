@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.core.service.workers.priority import AUTOGROUP
 from flashctl.core.service.workers.run import Needs, OverSlice, Run
 from flashctl.errors import Failed
 
@@ -59,6 +60,8 @@ def make() -> Callable[[Any, Run], Any]:
                 return value
             case "pid":
                 return os.getpid(), os.nice(0)
+            case "group":  # its session, and what the kernel says of the session's scheduling group
+                return os.getsid(0), AUTOGROUP.read_text() if AUTOGROUP.exists() else ""
             case "burn":  # seconds of work, minding slice and deadline
                 end = time.process_time() + value
                 while time.process_time() < end:

@@ -7,6 +7,7 @@
     frames.py     messages between the two
     run.py        what a job finds in the worker: questions to the parent, its time
     child.py      the worker process (`python -m flashctl.core.service.workers`)
+    priority.py   its place behind the services in line for a processor
     figures.py    metrics
 
 The parent decides what a job sees (an immutable view) when it is submitted, and answers the worker's

@@ -40,6 +40,7 @@ from flashctl.core.service.workers.frames import (
     TookLong,
     pack,
 )
+from flashctl.core.service.workers.priority import leave_session, lower_priority
 from flashctl.core.service.workers.run import Needs, OverSlice, Run
 
 __all__ = ["Perform", "main"]
@@ -112,7 +113,7 @@ def main(arguments: list[str]) -> int:
     descriptor, entry, nice, memory, *load_first = arguments
     _settle(int(memory))
     if not load_first:
-        _be_nice(int(nice))
+        lower_priority(int(nice))
     link = _Link(socket.socket(fileno=int(descriptor)))
     module, _, name = entry.partition(":")
     try:
@@ -121,7 +122,7 @@ def main(arguments: list[str]) -> int:
         link.send(_broke(error))
         return 1
     if load_first:
-        _be_nice(int(nice))
+        lower_priority(int(nice))
     memory_now = _resident_bytes()
     loaded = memory_now()
     most = loaded + int(memory) // KEPT_SHARE
@@ -175,14 +176,9 @@ def _settle(memory: int) -> None:
             Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     if os.getppid() != parent:
         raise SystemExit(0)
+    leave_session()
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-
-
-def _be_nice(nice: int) -> None:
-    """Stand behind the parent in line for a processor."""
-    with contextlib.suppress(OSError):
-        os.nice(nice)
 
 
 def _resident_bytes() -> Callable[[], int]:
