@@ -3,9 +3,9 @@ stdin.
 
 A program of its own: EELS pins other versions of libraries than flashctl uses, so it may live in another
 environment (see `support.eels`). One request a line, `{"fork", "block", "accounts", "transactions"}`; one
-answer a line, the outcome of every transaction and the accounts at the end. Signatures are left out: a
-sender is given by name, and an authorization's `r` is the address that signed it. With `"traced": true` an
-outcome has `steps` too: the instructions that EELS' own EIP-3155 tracer saw.
+answer a line, the outcome of every transaction, the accounts at the end and their root. Signatures are left
+out: a sender is given by name, and an authorization's `r` is the address that signed it. With `"traced":
+true` an outcome has `steps` too: the instructions that EELS' own EIP-3155 tracer saw.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib
 import io
 import json
 import sys
+import threading
 from typing import Any
 
 Json = dict[str, Any]
@@ -97,7 +98,8 @@ def run(request: Json) -> Json:
         )
         if steps is not None:
             outcomes[-1]["steps"] = [json.loads(line) for line in steps.getvalue().splitlines()[:-1]]
-    return {"outcomes": outcomes, "accounts": _dump(fork, state)}
+    root = fork.state.state_root(state).hex()
+    return {"outcomes": outcomes, "accounts": _dump(fork, state), "root": root}
 
 
 def _trace_into(steps: io.StringIO | None) -> None:
@@ -208,6 +210,15 @@ def _dump(fork: Fork, state: Any) -> Json:
 
 
 def main() -> None:
+    # EELS nests about eight Python frames for one of the EVM, which go 1024 deep.
+    sys.setrecursionlimit(50_000)
+    threading.stack_size(2**29)
+    worker = threading.Thread(target=answer_all)
+    worker.start()
+    worker.join()
+
+
+def answer_all() -> None:
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)
 

@@ -1,0 +1,65 @@
+"""The pack of vectors (tests/vectors/pack): what it holds, and how a test asks for it.
+
+It is committed, so its tests never skip. `tests/vectors/make.py` makes it again from its oracles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flashctl.eth.keccak import keccak256
+from flashctl.evm.state import Account, StateDiff
+from flashctl.evm.world import World
+
+__all__ = ["PACK", "Json", "load", "manifest", "packed_digest", "root_of", "state_cases", "unhex"]
+
+PACK = Path(__file__).resolve().parents[1] / "vectors" / "pack"
+
+Json = dict[str, Any]
+
+
+def unhex(text: str) -> bytes:
+    """Bytes of hex with or without 0x."""
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def manifest() -> dict[str, Json]:
+    """What every file of the pack is, by kind: cases, bytes, digests and the oracles' versions."""
+    found: dict[str, Json] = json.loads((PACK / "manifest.json").read_text())
+    return found
+
+
+def packed_digest(kind: str) -> str:
+    """The digest of a file as it is committed."""
+    return hashlib.sha256((PACK / f"{kind}.jsonl.xz").read_bytes()).hexdigest()
+
+
+@cache
+def load(kind: str) -> tuple[Json, ...]:
+    """The cases of a kind, in the order of the file."""
+    with lzma.open(PACK / f"{kind}.jsonl.xz") as lines:
+        return tuple(json.loads(line) for line in lines)
+
+
+def state_cases(fork: str, family: str) -> list[Json]:
+    """State tests of one family on one of EELS' forks: what `support.spec_runs` runs, with `outcomes` and
+    `root` as EELS has them."""
+    return [case for case in load("state") if (case["fork"], case["family"]) == (fork, family)]
+
+
+def root_of(accounts: dict[str, Json]) -> str:
+    """The state root of accounts as `support.spec_runs` dumps them."""
+    diff = StateDiff()
+    for name, entry in accounts.items():
+        code = unhex(entry["code"])
+        diff.codes[keccak256(code)] = code
+        diff.accounts[int(name, 16)] = Account(entry["nonce"], entry["balance"], keccak256(code))
+        slots = {int(slot, 16): int(value, 16) for slot, value in entry["storage"].items()}
+        if slots:
+            diff.storage[int(name, 16)] = slots
+    return World.empty().apply(diff).root.hex()
