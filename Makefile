@@ -1,5 +1,5 @@
 # Shortcuts for those who work on flashctl; nothing here is needed to use it.
-.PHONY: test check completions
+.PHONY: test check completions docs
 
 test:
 	.venv/bin/pytest
@@ -9,3 +9,6 @@ check:
 
 completions:
 	.venv/bin/python -m flashctl.cli.completions completions
+
+docs:
+	.venv/bin/python docs/generate.py

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +92,40 @@ def test_readme_names_every_command_exit_code_and_profile() -> None:
         assert profile.stem in README
 
 
-def test_what_readme_links_to_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)", README):
-        assert target.startswith("http") or (ROOT / target).is_file(), target
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link into a page may name: its headings, as forges write them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda path: path.name)
+def test_what_documents_link_to_is_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.is_file(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(linked), f"{page.name} links to {target}"
+
+
+def test_every_document_is_linked_from_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in DOCUMENTS:
+        name = page.name if page.parent.name == "docs" else f"../{page.name}"
+        assert f"({name})" in index or page.name in ("index.md", "README.md"), (
+            f"{name} is not in docs/index.md"
+        )
+
+
+@pytest.mark.parametrize("name", ["cli.md", "environment.md"])
+def test_generated_documents_are_current(name: str) -> None:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    written = (ROOT / "docs" / name).read_text()
+    assert written == generator.PAGES[name](), f"docs/{name} is not current: run `make docs` and commit it"
