@@ -34,14 +34,14 @@ def test_what_holds_the_loop_is_named(run: object) -> None:
             await asyncio.sleep(0.01)
             hold()
             await asyncio.sleep(0.01)
-            if "waiting in test_turns.py:hold" in turns.counts():
+            if "waiting in test_loop_turns.py:hold" in turns.counts():
                 break
         await watch.close()
 
     run(scenario())  # type: ignore[operator]
-    assert turns.counts()["waiting in test_turns.py:hold"] >= 1
+    assert turns.counts()["waiting in test_loop_turns.py:hold"] >= 1
     page = Metrics("test").render().decode()
-    assert 'flashctl_loop_turns_over_5ms_total{cause="waiting in test_turns.py:hold"}' in page
+    assert 'flashctl_loop_turns_over_5ms_total{cause="waiting in test_loop_turns.py:hold"}' in page
 
 
 def test_every_service_watches_its_loop_from_ready_to_its_end() -> None:

@@ -27,7 +27,7 @@ from flashctl.core.service.workers.process import NICE, WorkerLimits
 from flashctl.core.service.workers.schedule import QueueLimits
 from flashctl.errors import Failed
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[3]
 PATIENCE_S = 60.0
 
 
