@@ -14,7 +14,6 @@ Pure. Parents come from the fallback's side; whatever is wrong with them, there 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +22,7 @@ from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.errors import DataError
 from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Header
 from flashctl.eth.hexdata import parse_hex, parse_quantity
+from flashctl.lru import Lru
 from flashctl.op.base_fee import next_base_fee
 from flashctl.op.config import ChainConfig
 from flashctl.op.extra_data import HOLOCENE_SIZE, JOVIAN_SIZE
@@ -54,7 +54,7 @@ class Parents:
     """Blocks that the fallback found valid."""
 
     def __init__(self) -> None:
-        self._headers: OrderedDict[bytes, Header] = OrderedDict()
+        self._headers = Lru[bytes, Header](MAX_PARENTS)
         self._knows_base_fees = True
 
     def learn(self, payload: Any) -> None:
@@ -65,14 +65,11 @@ class Parents:
             identity, header = parse_hex(payload["blockHash"]), _header(payload)
         except (DataError, KeyError, TypeError):
             return
-        self._headers[identity] = header
-        self._headers.move_to_end(identity)
-        while len(self._headers) > MAX_PARENTS:
-            self._headers.popitem(last=False)
+        self._headers.put(identity, header)
 
     def child(self, parent_hash: bytes, timestamp: int) -> Child | None:
         """What is settled about the block on `parent_hash`; None if that did not pass by."""
-        parent = self._headers.get(parent_hash)
+        parent = self._headers.peek(parent_hash)
         if parent is None:
             return None
         return Child(parent.number + 1, self._base_fee(parent, timestamp))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -35,6 +34,7 @@ from flashctl.eth.transactions import (
 from flashctl.evm.state import EMPTY_ACCOUNT, Account
 from flashctl.evm.transaction import Delegation, TxParams, floor_gas, intrinsic_gas
 from flashctl.evm.world import World
+from flashctl.lru import Lru
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.fees import L1FeeParameters, l1_fee, operator_fee, read_fee_parameters
@@ -116,7 +116,7 @@ class TransactionQueue:
         self._listeners: list[Callable[[TxEnvelope], None]] = []
         self.late: Final = LateTransactions()
         """Those that blocks so far could not hold."""
-        self._given_up: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._given_up = Lru[bytes, tuple[str, float]](MAX_GIVEN_UP)
         """Hashes of transactions that no block can hold: why, and until when they are refused."""
         self._given_up_listeners: list[Callable[[bytes], None]] = []
         self._fees: tuple[bytes, L1FeeParameters] | None = None
@@ -191,16 +191,14 @@ class TransactionQueue:
             return False
         _LOG.warning("gave up %s: %s", shown, reason)
         self.pool.remove(cut.tx_hash)
-        self._given_up[cut.tx_hash] = reason, self._clock() + GIVEN_UP_FOR_S
-        if len(self._given_up) > MAX_GIVEN_UP:
-            self._given_up.popitem(last=False)
+        self._given_up.put(cut.tx_hash, (reason, self._clock() + GIVEN_UP_FOR_S))
         for listener in list(self._given_up_listeners):
             listener(cut.tx_hash)
         return True
 
     def given_up(self, tx_hash: bytes) -> str | None:
         """Why a transaction waits no more though no block holds it; None if nothing is known of that."""
-        reason, until = self._given_up.get(tx_hash, ("", 0.0))
+        reason, until = self._given_up.peek(tx_hash) or ("", 0.0)
         return reason if reason and self._clock() < until else None
 
     def on_given_up(self, listener: Callable[[bytes], None]) -> None:

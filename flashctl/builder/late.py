@@ -14,11 +14,11 @@ at most, and for crowded ones a turn outbids nobody for long: they pay the base 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from flashctl.lru import Lru
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["NOBODY_IS_LATE", "Cut", "LatePlan", "LateTransactions"]
@@ -78,7 +78,7 @@ class LateTransactions:
     """Remembers them from block to block. Lives on the event loop."""
 
     def __init__(self) -> None:
-        self._late: OrderedDict[bytes, _Late] = OrderedDict()
+        self._late = Lru[bytes, _Late](MAX_LATE)
         """The one that waits longest for its turn first."""
         self._turn: tuple[int, bytes] | None = None
         """The last one: block and hash."""
@@ -95,9 +95,9 @@ class LateTransactions:
         if not self._late:
             return NOBODY_IS_LATE
         for tx_hash in [tx_hash for tx_hash in self._late if find(tx_hash) is None]:
-            del self._late[tx_hash]
+            self._late.pop(tx_hash)
         chosen = self._choose(number)
-        late = None if chosen is None else self._late[chosen]
+        late = None if chosen is None else self._late.peek(chosen)
         return LatePlan(
             first=None if chosen is None else find(chosen),
             needs_s=0.0 if late is None else late.needs_s,
@@ -115,7 +115,7 @@ class LateTransactions:
                 return None
         for tx_hash, late in self._late.items():
             if late.is_slow or number >= late.since + PATIENCE_BLOCKS:
-                self._late.move_to_end(tx_hash)
+                self._late.get(tx_hash)  # to the end of the line
                 self._turn = number, tx_hash
                 return tx_hash
         return None
@@ -134,7 +134,7 @@ class LateTransactions:
         late.needs_s = max(late.needs_s, cut.spent_s)
         late.turns += cut.had_block
         if cut.had_block and (cut.ran_out or late.turns >= MAX_TURNS):
-            del self._late[cut.tx_hash]
+            self._late.pop(cut.tx_hash)
             return (
                 "execution takes more time than a block has:"
                 f" not finished after {late.needs_s:.2f} s of processor time"
@@ -143,12 +143,11 @@ class LateTransactions:
 
     def settled(self, tx_hash: bytes) -> None:
         """A transaction is in a block."""
-        self._late.pop(tx_hash, None)
+        self._late.pop(tx_hash)
 
     def _remember(self, tx_hash: bytes, number: int) -> _Late:
-        late = self._late.get(tx_hash)
+        late = self._late.peek(tx_hash)
         if late is None:
-            late = self._late[tx_hash] = _Late(number)
-            if len(self._late) > MAX_LATE:
-                self._late.popitem(last=False)
+            late = _Late(number)
+            self._late.put(tx_hash, late)
         return late

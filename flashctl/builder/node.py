@@ -28,6 +28,7 @@ from flashctl.core.engine.payloads import ForkchoiceResult, ForkchoiceState, Pay
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Block, Header
+from flashctl.lru import Lru
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.execution import InvalidBlock, SealedBlock
 
@@ -69,7 +70,7 @@ class Node:
         self._choice = asyncio.Lock()
         self._threads = ThreadPoolExecutor(CHAIN_THREADS, "chain")
         self._waiting: OrderedDict[bytes, Block] = OrderedDict()
-        self._invalid: OrderedDict[bytes, tuple[bytes | None, str]] = OrderedDict()
+        self._invalid = Lru[bytes, tuple[bytes | None, str]](MAX_INVALID_HASHES)
         """Hash of an invalid block to its last valid ancestor and what is wrong with it."""
 
     @property
@@ -86,7 +87,7 @@ class Node:
         if known is not None:
             return PayloadStatus(Status.VALID, block.hash)
         parent_hash = block.header.parent_hash
-        verdict = self._invalid.get(block.hash) or self._invalid.get(parent_hash)
+        verdict = self._invalid.peek(block.hash) or self._invalid.peek(parent_hash)
         if verdict is not None:
             self._refuse(block.hash, *verdict)
             return PayloadStatus(Status.INVALID, *verdict)
@@ -155,9 +156,7 @@ class Node:
         )
 
     def _refuse(self, block_hash: bytes, last_valid: bytes | None, reason: str) -> None:
-        self._invalid[block_hash] = (last_valid, reason)
-        if len(self._invalid) > MAX_INVALID_HASHES:
-            self._invalid.popitem(last=False)
+        self._invalid.put(block_hash, (last_valid, reason))
 
     def _report_gap(self) -> None:
         if self._on_gap is not None:
@@ -179,7 +178,7 @@ class Node:
             return ForkchoiceResult(
                 PayloadStatus(Status.INVALID, None, "forkchoice requested update to zero hash")
             )
-        if (verdict := self._invalid.get(state.head)) is not None:
+        if (verdict := self._invalid.peek(state.head)) is not None:
             return ForkchoiceResult(PayloadStatus(Status.INVALID, *verdict))
         if self.chain.header(state.head) is None:
             self._report_gap()

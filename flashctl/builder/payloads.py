@@ -7,7 +7,6 @@ consensus client that changes its mind may have asked for both.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, TypeVarTuple
@@ -18,6 +17,7 @@ from flashctl.builder.job import JobLimits, JobObserver, PayloadJob
 from flashctl.builder.schedule import Schedule
 from flashctl.errors import FlashctlError
 from flashctl.eth.blocks import Header
+from flashctl.lru import Lru
 from flashctl.op.attributes import PayloadAttributes, payload_id
 from flashctl.op.execution import SealedBlock
 
@@ -62,7 +62,7 @@ class Payloads:
         self._observer = observer
         self._spawn = spawn
         self._id_version = id_version
-        self._jobs: OrderedDict[bytes, PayloadJob] = OrderedDict()
+        self._jobs = Lru[bytes, PayloadJob](KEPT_PAYLOADS)
         self._current: PayloadJob | None = None
         self._threads: Final = ThreadPoolExecutor(THREADS, "building")
 
@@ -83,12 +83,12 @@ class Payloads:
             JobFailed: Something went wrong that nobody foresaw.
         """
         identity = payload_id(parent.hash, attributes, self._id_version)
-        job = self._jobs.get(identity) or self._begin(identity, parent, attributes)
+        job = self._jobs.peek(identity) or self._begin(identity, parent, attributes)
         try:
             await job.opened()
         except FlashctlError:
-            if self._jobs.get(identity) is job:
-                del self._jobs[identity]
+            if self._jobs.peek(identity) is job:
+                self._jobs.pop(identity)
             raise
         return identity
 
@@ -109,9 +109,8 @@ class Payloads:
             self._observer,
             executor=self._threads,
         )
-        self._current = self._jobs[identity] = job
-        if len(self._jobs) > KEPT_PAYLOADS:
-            self._jobs.popitem(last=False)
+        self._current = job
+        self._jobs.put(identity, job)
         self._spawn(job)
         return job
 
@@ -136,7 +135,7 @@ class Payloads:
 
     def job(self, identity: bytes) -> PayloadJob | None:
         """The job of a payload id, once there is something to fetch."""
-        job = self._jobs.get(identity)
+        job = self._jobs.peek(identity)
         return job if job is not None and job.sealed is not None else None
 
     def sealed(self, block_hash: bytes) -> SealedBlock | None:

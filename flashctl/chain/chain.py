@@ -21,7 +21,6 @@ from typing import Final, Protocol
 
 from flashctl.chain.chain_block import BranchBlocks, ChainBlock, HeadChange
 from flashctl.chain.genesis import Genesis
-from flashctl.chain.lru import Recent
 from flashctl.chain.pruning import Pruner
 from flashctl.chain.store import BlockRow, Heads, OldestState, Store, StoreError
 from flashctl.core.service import defects
@@ -30,6 +29,7 @@ from flashctl.eth.blocks import Block, Header
 from flashctl.eth.receipts import Receipt
 from flashctl.eth.transactions import decode_transaction
 from flashctl.evm.world import World
+from flashctl.lru import Lru
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import execute_block
@@ -118,9 +118,9 @@ class Chain:
         self._pruner = Pruner(store, self._begin_pruning)
         self.states_from = int.from_bytes(store.meta("states_from") or b"", "big")
         """Number of the oldest canonical block whose state is there."""
-        self._headers: Recent[bytes, Header] = Recent(RECENT_HEADERS)
-        self._blocks: Recent[bytes, ChainBlock] = Recent(RECENT_TRANSACTIONS)
-        self._worlds: Recent[bytes, World] = Recent(RECENT_WORLDS)
+        self._headers = Lru[bytes, Header](RECENT_HEADERS)
+        self._blocks = Lru[bytes, ChainBlock](RECENT_TRANSACTIONS, weigh=_weight)
+        self._worlds = Lru[bytes, World](RECENT_WORLDS)
         self._listeners: list[Callable[[HeadChange], None]] = []
         self.head = self._known(heads.head)
         """The last block of the canonical branch."""
@@ -194,7 +194,7 @@ class Chain:
             row = self._store.block(block_hash)
             if row is not None:
                 block = _chain_block(row)
-                self._blocks.put(block_hash, block, _weight(block))
+                self._blocks.put(block_hash, block)
         return block
 
     def transaction(self, tx_hash: bytes) -> tuple[ChainBlock, int] | None:
@@ -293,7 +293,7 @@ class Chain:
             parent_world = self.world(self._known(block.header.parent_hash, "parent").hash)
             self._write(kept, sealed, parent_world)
             self._headers.put(kept.hash, kept.header)
-            self._blocks.put(kept.hash, kept, _weight(kept))
+            self._blocks.put(kept.hash, kept)
             if kept.number % WORLD_RENEWAL:
                 self._worlds.put(kept.hash, sealed.world)
         return kept

@@ -8,7 +8,6 @@ transactions.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +33,7 @@ from flashctl.eth.rlp import Item, RlpError, decode_list, encode
 from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_transaction
 from flashctl.ethrpc.rpc_json import header_json
 from flashctl.ethrpc.transaction_objects import raw_from_object
+from flashctl.lru import Lru
 
 __all__ = [
     "PriceMemory",
@@ -96,17 +96,15 @@ class PriceMemory:
         from flashctl.decode.sequences import SequenceMemory
 
         self.sequences = SequenceMemory()
-        self._prices: OrderedDict[str, tuple[int, L1Pricing | None]] = OrderedDict()
+        self._prices = Lru[str, tuple[int, L1Pricing | None]](_REMEMBERED_PAYLOADS)
 
     def get(self, payload_id: str) -> tuple[int | None, L1Pricing | None]:
         """What is known of a payload."""
-        return self._prices.get(payload_id, (None, None))
+        return self._prices.peek(payload_id) or (None, None)
 
     def put(self, payload_id: str, base_fee: int, l1: L1Pricing | None) -> None:
         """Remember a payload, and forget the oldest beyond the limit."""
-        self._prices[payload_id] = (base_fee, l1)
-        while len(self._prices) > _REMEMBERED_PAYLOADS:
-            self._prices.popitem(last=False)
+        self._prices.put(payload_id, (base_fee, l1))
 
 
 def report_flashblock(message: Mapping[str, Any], options: Options, memory: PriceMemory) -> Report:

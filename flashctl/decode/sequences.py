@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any, Final
 
 from flashctl.core.flashblocks.assembly import full_block
@@ -15,6 +14,7 @@ from flashctl.eth.bloom import merge
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import Receipt, encode_receipt
+from flashctl.lru import Lru
 
 __all__ = ["SequenceMemory"]
 
@@ -29,11 +29,11 @@ class SequenceMemory:
     """The payloads seen last, each from its index 0 on and without a hole."""
 
     def __init__(self) -> None:
-        self._payloads: OrderedDict[str, list[Flashblock]] = OrderedDict()
+        self._payloads = Lru[str, list[Flashblock]](_REMEMBERED)
 
     def problems(self, flashblock: Flashblock) -> list[str]:
         """What is wrong with the newest flashblock, given those before it."""
-        base, known = flashblock.base, self._payloads.get(flashblock.payload_id)
+        base, known = flashblock.base, self._payloads.peek(flashblock.payload_id)
         number = flashblock.metadata.block_number
         problems = []
         if base is not None and number not in (None, base.block_number):
@@ -41,9 +41,8 @@ class SequenceMemory:
         if known is None:
             if base is None or flashblock.index != 0:
                 return problems  # begun in the middle: nothing to compare with
-            known = self._payloads[flashblock.payload_id] = []
-            while len(self._payloads) > _REMEMBERED:
-                self._payloads.popitem(last=False)
+            known = []
+            self._payloads.put(flashblock.payload_id, known)
         if flashblock.index < len(known):
             if flashblock != known[flashblock.index]:
                 problems.append(f"index {flashblock.index} came before with another content")

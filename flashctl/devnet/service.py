@@ -8,7 +8,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import astuple
 from functools import partial
@@ -43,6 +42,7 @@ from flashctl.devnet.traffic import TRAFFIC_BALANCE, Traffic, traffic_accounts
 from flashctl.errors import ExitCode, Failed, IoError, UsageError
 from flashctl.eth.blocks import Header, decode_header
 from flashctl.eth.hexdata import parse_hex, quantity, to_hex
+from flashctl.lru import Lru
 
 __all__ = ["run"]
 
@@ -82,7 +82,7 @@ class _Devnet:
         self._out = Output()
         self._sealed_out = live_output(is_live=True)
         """No block waits for whoever reads stdout: many a script reads the first line and no more."""
-        self._flashblocks: Counter[str] = Counter()
+        self._flashblocks = Lru[str, int](_COUNTED_PAYLOADS)
         self._sealed = 0
         self._drivers: list[asyncio.Task[None]] = []
         """What talks to the children; ends before they do."""
@@ -194,15 +194,14 @@ class _Devnet:
             if not isinstance(item, Frame):
                 continue
             try:
-                self._flashblocks[decode(item.data, binary=item.binary).payload_id] += 1
+                payload_id = decode(item.data, binary=item.binary).payload_id
             except InvalidFlashblock:
                 continue
-            while len(self._flashblocks) > _COUNTED_PAYLOADS:
-                del self._flashblocks[next(iter(self._flashblocks))]
+            self._flashblocks.put(payload_id, (self._flashblocks.peek(payload_id) or 0) + 1)
 
     def _report(self, slot: SealedSlot) -> None:
         self._sealed += 1
-        flashblocks = self._flashblocks[to_hex(slot.payload_id)]
+        flashblocks = self._flashblocks.peek(to_hex(slot.payload_id)) or 0
         if self._config.json:
             self._sealed_out.json(sealed_event(slot, flashblocks))
         else:

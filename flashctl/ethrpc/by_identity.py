@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from flashctl.lru import Lru
 
 __all__ = ["ByIdentity"]
 
@@ -20,16 +21,8 @@ class ByIdentity(Generic[_K, _V]):
 
     def __init__(self, make: Callable[[_K], _V], size: int = 64) -> None:
         self._make = make
-        self._size = size
-        self._known: OrderedDict[int, tuple[_K, _V]] = OrderedDict()
+        self._known = Lru[int, tuple[_K, _V]](size)
 
     def of(self, key: _K) -> _V:
         """The object's."""
-        known = self._known.get(id(key))
-        if known is not None:
-            return known[1]
-        value = self._make(key)
-        self._known[id(key)] = key, value
-        if len(self._known) > self._size:
-            self._known.popitem(last=False)
-        return value
+        return self._known.obtain(id(key), lambda: (key, self._make(key)))[1]

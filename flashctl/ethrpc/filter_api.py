@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +24,7 @@ from flashctl.ethrpc.filters import LogFilter
 from flashctl.ethrpc.interfaces import TransactionPool
 from flashctl.ethrpc.log_search import MAX_RESULTS, LogSearch, logs_of
 from flashctl.ethrpc.resolve import BlockView, Resolver
+from flashctl.lru import Lru
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["FilterApi"]
@@ -62,7 +63,7 @@ class FilterApi:
         self._readers = readers
         self._search = LogSearch(resolver)
         self._pool = pool
-        self._filters: OrderedDict[str, _Filter] = OrderedDict()
+        self._filters = Lru[str, _Filter](MAX_FILTERS)
         self._seen = 0
         self._hashes: deque[bytes] = deque(maxlen=MAX_WAITING_HASHES)
         self._leave: Callable[[], None] | None = None
@@ -93,7 +94,7 @@ class FilterApi:
         return self._install(sequence=self._seen)
 
     async def uninstall(self, params: list[Any]) -> bool:
-        return self._filters.pop(str(required(params, 0, "filter id")), None) is not None
+        return self._filters.pop(str(required(params, 0, "filter id"))) is not None
 
     async def filter_logs(self, params: list[Any]) -> list[dict[str, Any]]:
         """All logs of a log filter's range, not only the new ones."""
@@ -117,9 +118,7 @@ class FilterApi:
         self._expire(now)
         # The top bit is set: an id is a quantity and must not begin with a zero.
         name = hex(secrets.randbits(128) | 1 << 127)
-        self._filters[name] = _Filter(now, self._chain.head, logs, sequence)
-        if len(self._filters) > MAX_FILTERS:
-            self._filters.popitem(last=False)
+        self._filters.put(name, _Filter(now, self._chain.head, logs, sequence))
         return name
 
     def _find(self, params: list[Any]) -> _Filter:
@@ -130,16 +129,15 @@ class FilterApi:
         if found is None:
             raise RpcError(Code.SERVER_ERROR, "filter not found")
         found.asked_at = now
-        self._filters.move_to_end(name)
         return found
 
     def _expire(self, now: float) -> None:
         """The filters are in order of their last request, so the stale ones are in front."""
-        while self._filters:
-            name, oldest = next(iter(self._filters.items()))
-            if now - oldest.asked_at < FILTER_LIFETIME_S:
+        while (oldest := self._filters.oldest) is not None:
+            name, found = oldest
+            if now - found.asked_at < FILTER_LIFETIME_S:
                 return
-            del self._filters[name]
+            self._filters.pop(name)
 
     def _on_transaction(self, envelope: TxEnvelope) -> None:
         self._seen += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from flashctl.ethrpc.call_source import (
 )
 from flashctl.evm.state import NO_CHANGES, Account, StateDiff, StateReader
 from flashctl.evm.world import World
+from flashctl.lru import Lru
 from flashctl.op.context import AncestorHash
 
 __all__ = ["RemoteState", "StateCache"]
@@ -71,11 +71,10 @@ class StateCache:
     under."""
 
     def __init__(self) -> None:
-        self._bases: OrderedDict[bytes, _Base] = OrderedDict()
+        self._bases = Lru[bytes, _Base](MAX_BASES)
         self._storages: dict[bytes, dict[int, int]] = {}
-        self._codes: OrderedDict[bytes, bytes] = OrderedDict()
-        self._code_bytes = 0
-        self._changes: OrderedDict[bytes, _Changes] = OrderedDict()
+        self._codes = Lru[bytes, bytes](MAX_CODE_BYTES, weigh=len)
+        self._changes = Lru[bytes, _Changes](MAX_CHANGES)
         self.nodes: dict[bytes, bytes] = {}
         """Of tries, by hash."""
         self.entries = 0
@@ -91,14 +90,7 @@ class StateCache:
 
     def base(self, key: bytes) -> _Base:
         """What is known of a state, to be added to."""
-        base = self._bases.get(key)
-        if base is None:
-            base = self._bases[key] = _Base()
-            if len(self._bases) > MAX_BASES:
-                self._bases.popitem(last=False)
-        else:
-            self._bases.move_to_end(key)
-        return base
+        return self._bases.obtain(key, _Base)
 
     def storage(self, root: bytes | None) -> dict[int, int]:
         """The slots known of a storage with this root; a dictionary of its own without one."""
@@ -108,27 +100,15 @@ class StateCache:
 
     def code(self, code_hash: bytes) -> bytes | None:
         """A code that is kept."""
-        code = self._codes.get(code_hash)
-        if code is not None:
-            self._codes.move_to_end(code_hash)
-        return code
+        return self._codes.get(code_hash)
 
     def keep_code(self, code_hash: bytes, code: bytes) -> None:
         """Keep a code, and forget those unused for longest where room is short."""
-        self._codes[code_hash] = code
-        self._code_bytes += len(code)
-        while self._code_bytes > MAX_CODE_BYTES:
-            _, old = self._codes.popitem(last=False)
-            self._code_bytes -= len(old)
+        self._codes.put(code_hash, code)
 
     def changes(self, key: bytes, ask: Callable[[Question], Any]) -> _Changes:
         """What a view changes in its base."""
-        changes = self._changes.get(key)
-        if changes is None:
-            changes = self._changes[key] = _Changes(ask(ChangesOf()))
-            if len(self._changes) > MAX_CHANGES:
-                self._changes.popitem(last=False)
-        return changes
+        return self._changes.obtain(key, lambda: _Changes(ask(ChangesOf())))
 
 
 class RemoteState:

@@ -17,7 +17,6 @@ Nodes and code can come from anywhere (SQLite, a witness, an RPC node) through t
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -29,6 +28,7 @@ from flashctl.eth.rlp import encode_uint
 from flashctl.eth.trie import EMPTY_ROOT, Change, NodeSource, Trie
 from flashctl.eth.trie_nodes import InvalidNode, Leaf
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, StateDiff
+from flashctl.lru import Lru
 
 __all__ = [
     "AccountProof",
@@ -160,7 +160,7 @@ class _Shared:
         self.codes: dict[bytes, bytes] = {}
         """Code that execution created; kept as long as the lineage, because it may be in no store yet."""
         self._loaded_codes = lru_cache(maxsize=LOADED_CODES)(codes) if codes is not None else None
-        self._open: OrderedDict[bytes, Trie] = OrderedDict()
+        self._open = Lru[bytes, Trie](OPEN_STORAGE_TRIES)
         self.preimages: dict[bytes, int] | None = {} if keep_preimages else None
 
     def code(self, code_hash: bytes) -> bytes:
@@ -174,15 +174,9 @@ class _Shared:
     def storage(self, root: bytes) -> Trie:
         if root == EMPTY_ROOT:
             return _EMPTY_TRIE
-        # Blocks are imported in a thread beside calls on the event loop. Each step here is one atomic
-        # operation, and two tries of the same root are worth the same.
-        trie = self._open.pop(root, None)
-        if trie is None:
-            trie = Trie(root, self.nodes)
-        self._open[root] = trie
-        if len(self._open) > OPEN_STORAGE_TRIES:
-            self._open.popitem(last=False)
-        return trie
+        # Blocks are imported in a thread beside calls on the event loop; two tries of the same root are worth
+        # the same.
+        return self._open.obtain(root, lambda: Trie(root, self.nodes))
 
 
 _EMPTY_TRIE = Trie()

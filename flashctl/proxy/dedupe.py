@@ -9,8 +9,9 @@ come for PATIENCE_S: then the one that lags is all there is, and its next block 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from enum import Enum
+
+from flashctl.lru import Lru
 
 __all__ = ["Arrival", "Deduplicator", "digest_of"]
 
@@ -48,7 +49,7 @@ class Deduplicator:
     __slots__ = ("_current", "_current_block", "_fresh_at", "_reached", "_seen")
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, dict[int, int]] = OrderedDict()
+        self._seen = Lru[str, dict[int, int]](REMEMBERED_PAYLOADS)
         self._current: str | None = None
         self._current_block = -1
         self._fresh_at = -PATIENCE_S
@@ -73,7 +74,7 @@ class Deduplicator:
         """
         reached = self._reached.get(source, -1)
         self._reached[source] = max(reached, block_number)
-        indices = self._seen.get(payload_id)
+        indices = self._seen.peek(payload_id)
         if indices is not None and (known := indices.get(index)) is not None:
             return Arrival.DUPLICATE if known == digest else Arrival.EQUIVOCATION
         if payload_id != self._current:
@@ -87,9 +88,8 @@ class Deduplicator:
             self._current = payload_id
             self._current_block = block_number
         if indices is None:
-            indices = self._seen[payload_id] = {}
-            if len(self._seen) > REMEMBERED_PAYLOADS:
-                self._seen.popitem(last=False)
+            indices = {}
+            self._seen.put(payload_id, indices)
         if len(indices) < MAX_INDICES:
             indices[index] = digest
         self._fresh_at = now
@@ -97,4 +97,6 @@ class Deduplicator:
 
     def forget(self, payload_id: str, index: int) -> None:
         """The message last judged FRESH was not forwarded after all."""
-        self._seen[payload_id].pop(index, None)
+        indices = self._seen.peek(payload_id)
+        if indices is not None:
+            indices.pop(index, None)

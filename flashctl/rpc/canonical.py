@@ -8,11 +8,11 @@ time.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
+from flashctl.lru import Lru
 from flashctl.rpc.state import CanonicalBlock
 
 __all__ = ["HeadTrack", "Verdict"]
@@ -43,7 +43,7 @@ class HeadTrack:
     def __init__(self) -> None:
         self.head: CanonicalBlock | None = None
         """The last one accepted."""
-        self._known: OrderedDict[int, bytes] = OrderedDict()
+        self._known = Lru[int, bytes](REMEMBERED_BLOCKS)
         self._current_s = 0.0
         """When a node last showed the head or a newer one."""
 
@@ -54,7 +54,7 @@ class HeadTrack:
             verdict = Verdict.NEWER
         elif head.hash == last.hash:
             verdict = Verdict.SAME
-        elif self._known.get(head.number, head.hash) != head.hash:
+        elif (self._known.peek(head.number) or head.hash) != head.hash:
             verdict = Verdict.REORG
         else:
             verdict = Verdict.BEHIND
@@ -67,17 +67,11 @@ class HeadTrack:
     def accept(self, blocks: Sequence[CanonicalBlock]) -> None:
         """These blocks are canonical, the head last; what was known above it is not."""
         for block in blocks:
-            parent = self._known.get(block.number - 1)
+            parent = self._known.peek(block.number - 1)
             if parent is not None and parent != block.parent_hash:
                 self._known.clear()  # a reorg deeper than what was shown of it
-            self._know(block.number - 1, block.parent_hash)
-            self._know(block.number, block.hash)
+            self._known.put(block.number - 1, block.parent_hash)
+            self._known.put(block.number, block.hash)
         self.head = blocks[-1]
         for number in [number for number in self._known if number > self.head.number]:
-            del self._known[number]
-
-    def _know(self, number: int, block_hash: bytes) -> None:
-        self._known[number] = block_hash
-        self._known.move_to_end(number)
-        while len(self._known) > REMEMBERED_BLOCKS:
-            self._known.popitem(last=False)
+            self._known.pop(number)

@@ -7,7 +7,6 @@ flashblock that comes later than its end is known for what it is and never taken
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,6 +14,7 @@ from typing import Final
 
 from flashctl.core.flashblocks.sequence import Payload
 from flashctl.core.flashblocks.wire import Base, Flashblock
+from flashctl.lru import Lru
 from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.rpc.execution import PendingBlock
 
@@ -101,7 +101,7 @@ class HeldPayloads:
 
     def __init__(self) -> None:
         self._by_id: dict[str, HeldPayload] = {}
-        self._ended: OrderedDict[str, Ended] = OrderedDict()
+        self._ended = Lru[str, Ended](REMEMBERED_PAYLOADS)
 
     def __iter__(self) -> Iterator[HeldPayload]:
         return iter(tuple(self._by_id.values()))
@@ -123,7 +123,7 @@ class HeldPayloads:
 
     def how_it_ended(self, payload_id: str) -> Ended | None:
         """Why a payload is not held; None if it is, or was never heard of."""
-        return self._ended.get(payload_id)
+        return self._ended.peek(payload_id)
 
     def add(self, held: HeldPayload) -> None:
         """Hold a payload whose number is above all others'."""
@@ -133,10 +133,7 @@ class HeldPayloads:
     def end(self, payload_id: str, how: Ended) -> None:
         """Hold a payload no longer, and remember why."""
         self._by_id.pop(payload_id, None)
-        self._ended[payload_id] = how
-        self._ended.move_to_end(payload_id)
-        while len(self._ended) > REMEMBERED_PAYLOADS:
-            self._ended.popitem(last=False)
+        self._ended.put(payload_id, how)
 
     def above(self, number: int) -> list[HeldPayload]:
         """The payloads of later blocks than `number`, in order."""

@@ -31,7 +31,6 @@ otherwise.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -51,6 +50,7 @@ from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import encode_receipt
+from flashctl.lru import Lru
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc.counts import Counts
@@ -117,7 +117,7 @@ class Overlay:
         self._held = HeldPayloads()
         self._run: Run | None = None
         self._updates: list[Update] = []
-        self._recent: OrderedDict[str, PendingBlock] = OrderedDict()
+        self._recent = Lru[str, PendingBlock](RECENT_BLOCKS)
         self.counts = Counts()
         self.view: PendingView | None = None
 
@@ -416,9 +416,7 @@ class Overlay:
         if self._run is not None and self._run.held is held:
             self._run = None
         if how in (Ended.SETTLED, Ended.EXPIRED) and held.shown is not None:
-            self._recent[held.payload_id] = held.shown
-            while len(self._recent) > RECENT_BLOCKS:
-                self._recent.popitem(last=False)
+            self._recent.put(held.payload_id, held.shown)
 
     def _unground(self, number: int) -> None:
         """The blocks above `number` do not stand on what they were executed on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final
@@ -18,6 +17,7 @@ from flashctl.eth.signatures import InvalidSignature
 from flashctl.eth.transactions import DepositTx, InvalidTransaction
 from flashctl.ethrpc.params import bytes_param, quantity_param
 from flashctl.ethrpc.sync_send import bounded_timeout_ms, is_known, not_confirmed, not_ready
+from flashctl.lru import Lru
 from flashctl.op.envelope import TxEnvelope
 from flashctl.rpc.arrivals import Arrivals, wait_for
 
@@ -69,7 +69,7 @@ class Sender:
         self._sequencer = sequencer
         self._arrivals = arrivals
         self._timeout_ms = timeout_ms
-        self._sent: OrderedDict[tuple[bytes, int], float] = OrderedDict()
+        self._sent = Lru[tuple[bytes, int], float](MAX_SENT)
         """Sender and nonce of what the sequencer took lately, with the time."""
 
     def handlers(self, lookups: Lookups) -> Iterator[tuple[str, Handler]]:
@@ -87,17 +87,14 @@ class Sender:
         """The nonce after the transactions that `sender`, at `nonce`, has sent through us and that are on
         the way."""
         since = time.monotonic() - ON_THE_WAY_S
-        while self._sent.get((sender, nonce), 0.0) > since:
+        while (self._sent.peek((sender, nonce)) or 0.0) > since:
             nonce += 1
         return nonce
 
     def _remember(self, envelope: TxEnvelope | None) -> None:
         if envelope is None or isinstance(envelope.tx, DepositTx):
             return
-        self._sent[envelope.sender, envelope.tx.nonce] = time.monotonic()
-        self._sent.move_to_end((envelope.sender, envelope.tx.nonce))
-        while len(self._sent) > MAX_SENT:
-            self._sent.popitem(last=False)
+        self._sent.put((envelope.sender, envelope.tx.nonce), time.monotonic())
 
     async def send_and_wait(self, lookups: Lookups, params: list[Any]) -> dict[str, Any]:
         """Send, and answer with the receipt once a flashblock or block holds the transaction.

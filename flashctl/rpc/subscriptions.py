@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from flashctl.core.service import defects
 from flashctl.errors import FlashctlError, ProtocolError
 from flashctl.eth.hexdata import parse_quantity
 from flashctl.ethrpc.filters import LogFilter
+from flashctl.lru import Lru
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node import Node
 from flashctl.rpc.node_subscriptions import NodeSubscriptions
@@ -68,7 +68,7 @@ class Subscriptions:
         self._pending_logs: dict[Subscription, LogFilter] = {}
         self._heads: set[Subscription] = set()
         self._logs: dict[Subscription, LogFilter] = {}
-        self._told: OrderedDict[int, dict[str, PendingBlock]] = OrderedDict()
+        self._told = Lru[int, dict[str, PendingBlock]](MAX_TOLD)
         """Blocks whose logs subscribers of `logs` were told before the seal, by number and payload id."""
         self._fetches: set[asyncio.Task[None]] = set()
 
@@ -126,9 +126,7 @@ class Subscriptions:
             self._tell_head(pending_block_json(block, full=False))
         if not self._logs:
             return
-        self._told.setdefault(block.number, {})[block.payload_id] = block
-        while len(self._told) > MAX_TOLD:
-            self._told.popitem(last=False)
+        self._told.obtain(block.number, dict)[block.payload_id] = block
         for subscription, wanted in tuple(self._logs.items()):
             for log in pending_logs_json(block, wanted, first=update.first_transaction):
                 subscription.notify(log)
@@ -168,7 +166,7 @@ class Subscriptions:
 
     async def _announce_logs(self, blocks: list[dict[str, Any]]) -> None:
         for block in blocks:
-            told = tuple(self._told.pop(parse_quantity(block["number"]), {}).values())
+            told = tuple((self._told.pop(parse_quantity(block["number"])) or {}).values())
             for subscription, wanted in tuple(self._logs.items()):
                 try:
                     filter_json = _filter_json(wanted, block["hash"])

@@ -8,11 +8,11 @@ purpose).
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from flashctl.core.flashblocks.wire import Flashblock
+from flashctl.lru import Lru
 from flashctl.watch.events import WatchEvent
 from flashctl.watch.stats import Samples
 
@@ -44,7 +44,7 @@ class Comparison:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
-        self._open: OrderedDict[tuple[str, int], _Entry] = OrderedDict()
+        self._open = Lru[tuple[str, int], _Entry](MAX_OPEN, on_evicted=lambda _, entry: self._settle(entry))
         self._began: dict[int, int] = {}
         """Source to the moment of its first flashblock: what came before is no loss of it."""
         self.firsts = [0] * len(names)
@@ -64,19 +64,17 @@ class Comparison:
         self.received[source] += 1
         self._began.setdefault(source, at_ns)
         key = (event.payload_id, event.index)
-        entry = self._open.get(key)
+        entry = self._open.peek(key)
         digest = _digest(event.row.flashblock)
         if entry is None:
-            self._open[key] = _Entry(event.block, source, at_ns, digest)
+            self._open.put(key, _Entry(event.block, source, at_ns, digest))
         else:
             entry.seen.setdefault(source, at_ns)
             entry.first = min(entry.first, at_ns)
             entry.differs = entry.differs or digest != entry.digest
             if len(entry.seen) == len(self.names):
-                del self._open[key]
+                self._open.pop(key)
                 self._settle(entry)
-        while len(self._open) > MAX_OPEN:
-            self._settle(self._open.popitem(last=False)[1])
 
     def finish(self) -> None:
         """Judge what is still open, except what may simply not have arrived yet."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,6 +23,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.errors import FlashctlError
 from flashctl.eth.keccak import keccak256
+from flashctl.lru import Lru
 from flashctl.watch.events import WatchEvent
 
 __all__ = ["Confirmer", "ShownPayload", "Verdict", "judge"]
@@ -84,8 +84,8 @@ class Confirmer:
     def __init__(self, url: str, emit: Callable[[WatchEvent], None]) -> None:
         self._client = JsonRpcClient(url, timeout_s=5.0)
         self._emit = emit
-        self._open: OrderedDict[str, ShownPayload] = OrderedDict()
-        self._waiting: OrderedDict[str, ShownPayload] = OrderedDict()
+        self._open: dict[str, ShownPayload] = {}
+        self._waiting = Lru[str, ShownPayload](MAX_WAITING)
         self._task: asyncio.Task[None] | None = None
         self._complained = False
         self.judged = 0
@@ -107,9 +107,7 @@ class Confirmer:
 
     def _close(self, shown: ShownPayload, now_ns: int) -> None:
         shown.closed_ns = now_ns
-        self._waiting[shown.payload_id] = shown
-        while len(self._waiting) > MAX_WAITING:
-            self._waiting.popitem(last=False)
+        self._waiting.put(shown.payload_id, shown)
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
 
@@ -127,14 +125,14 @@ class Confirmer:
     async def _work(self) -> None:
         started = {payload_id: time.monotonic() for payload_id in self._waiting}
         while self._waiting:
-            for payload_id, shown in list(self._waiting.items()):
+            for payload_id, shown in self._waiting.items():
                 since = started.setdefault(payload_id, time.monotonic())
                 sealed = await self._sealed(shown.block)
                 if sealed is not None:
-                    self._waiting.pop(payload_id, None)
+                    self._waiting.pop(payload_id)
                     self._report(shown, *sealed)
                 elif time.monotonic() - since > GIVE_UP_AFTER_S:
-                    self._waiting.pop(payload_id, None)
+                    self._waiting.pop(payload_id)
                     self.unsealed += 1
                     self._tell("unsealed", shown, {"text": f"no block #{shown.block} was sealed"})
             if self._waiting:

@@ -10,12 +10,12 @@ Pure text: `frame()` returns lines, `draw()` returns what to write. The runner o
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from flashctl.core.flashblocks.wire import Diff, Flashblock, Metadata
 from flashctl.core.output import escape
+from flashctl.lru import Lru
 from flashctl.watch.events import Row, WatchEvent
 from flashctl.watch.lines import describe_event, gas_text, short_id
 from flashctl.watch.stats import StreamStats, sparkline
@@ -89,7 +89,7 @@ class LiveView:
         """Text that rows must match (`/`): part of a block number, payload id or mark."""
         self.typing: str | None = None
         """What is being typed after `/`."""
-        self._blocks: OrderedDict[str, _Block] = OrderedDict()
+        self._blocks = Lru[str, _Block](_MAX_WAITING)
         self._status = "connecting"
         self._drawn = 0
         """Lines of the region as drawn last."""
@@ -107,9 +107,10 @@ class LiveView:
             if event.name != "closed":
                 self._note_newest(event)
             return
-        while len(self._blocks) > _MAX_WAITING:
-            self._blocks.popitem(last=False)
-        block = self._blocks.setdefault(event.payload_id, _Block(event.payload_id, event.block))
+        block = self._blocks.peek(event.payload_id)
+        if block is None:
+            block = _Block(event.payload_id, event.block)
+            self._blocks.put(event.payload_id, block)
         if event.row is not None and event.index is not None:
             block.number = event.block
             # Without the transactions: a view that is paused for an hour must not keep an hour of them.
@@ -124,7 +125,7 @@ class LiveView:
     def _note_newest(self, event: WatchEvent) -> None:
         text = escape(describe_event(event))
         if self._blocks:
-            newest = next(reversed(self._blocks.values()))
+            newest = self._blocks.values()[-1]
             newest.notes.append((len(newest.rows), event.name, text))
         else:
             self._status = text
@@ -276,8 +277,8 @@ class LiveView:
             keep += 1
         keep = min(keep, _MAX_PAYLOADS)
         lines: list[str] = []
-        while len(self._blocks) > max(1, keep):
-            _, block = self._blocks.popitem(last=False)
+        for payload_id, block in self._blocks.items()[: -max(1, keep)]:
+            self._blocks.pop(payload_id)
             if self._matches(block):
                 lines += self.block_lines(block)
         return lines

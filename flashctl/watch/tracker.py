@@ -9,7 +9,6 @@ Pure: no clock, no socket. A live stream, a recording and a test feed the same m
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -42,6 +41,7 @@ from flashctl.core.flashblocks.wire import (
     unpack,
 )
 from flashctl.core.service import defects
+from flashctl.lru import Lru
 from flashctl.watch.events import Arrival, Row, WatchEvent
 
 __all__ = ["Tracker"]
@@ -89,7 +89,7 @@ class Tracker:
         self._reorder = Reorder[Flashblock](lambda flashblock: flashblock)
         self._newest = ""
         """The payload that was seen first last."""
-        self._progress: OrderedDict[str, _Progress] = OrderedDict()
+        self._progress = Lru[str, _Progress](_REMEMBERED_PAYLOADS)
         self._last_ns: int | None = None
         self._last_base_fee: int | None = None
         self._caught_up_ns: int | None = None
@@ -149,7 +149,7 @@ class Tracker:
 
     def _late(self, flashblock: Flashblock, arrival: Arrival) -> WatchEvent | None:
         """What says that this one was overtaken, by one of its payload or by the next payload."""
-        progress, index = self._progress.get(flashblock.payload_id), flashblock.index
+        progress, index = self._progress.peek(flashblock.payload_id), flashblock.index
         if progress is None or index in progress.seen:
             return None
         if index > progress.index and flashblock.payload_id == self._newest:
@@ -160,14 +160,14 @@ class Tracker:
 
     def _own_mark(self, flashblock: Flashblock) -> str:
         """What a row says at once, before it is known whether those before it are late or lost."""
-        progress = self._progress.get(flashblock.payload_id)
+        progress = self._progress.peek(flashblock.payload_id)
         if progress is None:
             return "joined" if flashblock.index > 0 else ""
         return "gap" if flashblock.index > progress.index + 1 else ""
 
     def _told_gap(self, event: WatchEvent) -> WatchEvent | None:
         """The gap without what has come out of order; what it names is remembered, for it may come yet."""
-        progress = self._progress.get(event.payload_id or "")
+        progress = self._progress.peek(event.payload_id or "")
         if progress is None:
             return event
         missing = [index for index in event.details["missing"] if index not in progress.seen]
@@ -179,7 +179,7 @@ class Tracker:
         return WatchEvent(name, arrival.received_ns, flashblock.payload_id, block, flashblock.index)
 
     def _row(self, flashblock: Flashblock, arrival: Arrival, marks: tuple[str, ...]) -> Row:
-        before = self._progress.get(flashblock.payload_id)
+        before = self._progress.peek(flashblock.payload_id)
         diff, index, base = flashblock.diff, flashblock.index, flashblock.base
         follows = before is not None and index == before.index + 1
         gas_added: int | None = None
@@ -227,10 +227,7 @@ class Tracker:
         return True
 
     def _remember(self, payload_id: str, progress: _Progress) -> None:
-        self._progress[payload_id] = progress
-        self._progress.move_to_end(payload_id)
-        while len(self._progress) > _REMEMBERED_PAYLOADS:
-            self._progress.popitem(last=False)
+        self._progress.put(payload_id, progress)
 
     def _base_fee_change(self, flashblock: Flashblock) -> float | None:
         if flashblock.base is None:
@@ -241,7 +238,7 @@ class Tracker:
 
     def _block_number(self, flashblock: Flashblock) -> int:
         """What the payload's base says; metadata only where the base was never seen."""
-        progress = self._progress.get(flashblock.payload_id)
+        progress = self._progress.peek(flashblock.payload_id)
         if progress is not None and progress.base is not None:
             return progress.base.block_number
         return flashblock.block_number

@@ -11,11 +11,11 @@ watch the time of arrival.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from flashctl.core.flashblocks.wire import Flashblock
+from flashctl.lru import Lru
 
 __all__ = ["MAX_WAITING", "MAX_WAIT_NS", "Reorder"]
 
@@ -63,7 +63,7 @@ class Reorder(Generic[T]):
         self._early: dict[int, T] = {}
         self._since_ns = 0
         """When the first of those that wait came."""
-        self._over: OrderedDict[str, None] = OrderedDict()
+        self._over = Lru[str, Literal[True]](REMEMBERED_PAYLOADS)
 
     @property
     def waiting(self) -> list[T]:
@@ -113,7 +113,7 @@ class Reorder(Generic[T]):
         else:
             before = self._give_up_early() + before
         self._forget(self._payload_id)
-        self._over.pop(flashblock.payload_id, None)
+        self._over.pop(flashblock.payload_id)
         self._payload_id, self._number = flashblock.payload_id, flashblock.base.block_number
         self._next = 1
         return [*before, item, *self._take_turns()]
@@ -166,6 +166,4 @@ class Reorder(Generic[T]):
 
     def _forget(self, payload_id: str) -> None:
         if payload_id:
-            self._over[payload_id] = None
-            while len(self._over) > REMEMBERED_PAYLOADS:
-                self._over.popitem(last=False)
+            self._over.put(payload_id, True)

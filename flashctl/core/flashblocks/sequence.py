@@ -21,12 +21,12 @@ and only the chain knows whether it was sealed.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from flashctl.core.flashblocks.wire import Base, Diff, Flashblock
+from flashctl.lru import Lru
 
 __all__ = [
     "MAX_FLASHBLOCKS_PER_PAYLOAD",
@@ -270,7 +270,7 @@ class Assembler:
         self._last_payload_id = ""
         """Of that flashblock."""
         self._last_ns: int | None = None
-        self._remembered: OrderedDict[str, list[Flashblock]] = OrderedDict()
+        self._remembered = Lru[str, list[Flashblock]](REMEMBERED_PAYLOADS)
 
     def __repr__(self) -> str:
         if not self._flashblocks:
@@ -319,7 +319,7 @@ class Assembler:
         if self._flashblocks and self._flashblocks[0].payload_id == payload_id:
             seen = self._flashblocks
         else:
-            seen = self._remembered.get(payload_id, [])
+            seen = self._remembered.peek(payload_id) or []
             if seen and index >= len(seen):
                 return Ignored(payload_id, flashblock.block_number, index)
         if index >= len(seen):
@@ -429,9 +429,7 @@ class Assembler:
         if payload is None:
             return []
         if reason is not CloseReason.BROKEN:
-            self._remembered[payload.payload_id] = self._flashblocks
-            while len(self._remembered) > REMEMBERED_PAYLOADS:
-                self._remembered.popitem(last=False)
+            self._remembered.put(payload.payload_id, self._flashblocks)
         self._flashblocks = []
         self._transactions = 0
         self._snapshot = None

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from flashctl.lru import Lru
+
 __all__ = ["Seldom"]
 
 INTERVAL_S: Final = 60.0
@@ -22,20 +24,18 @@ class Seldom:
     ) -> None:
         self._interval_s = interval_s
         self._clock = clock
-        self._said: dict[str, tuple[float, int]] = {}
+        self._said = Lru[str, tuple[float, int]](MAX_SUBJECTS)
 
     def due(self, subject: str) -> int:
         """How often `subject` came up since it was said last, this time included; 0 if it should stay unsaid.
 
-        With more subjects than are kept, which are then a stranger's inventions, the oldest are forgotten.
+        With more subjects than are kept, which are then a stranger's inventions, the one that came up longest
+        ago is forgotten.
         """
         now = self._clock()
-        said_at, since = self._said.get(subject, (-self._interval_s, 0))
+        said_at, since = self._said.peek(subject) or (-self._interval_s, 0)
         if now - said_at < self._interval_s:
-            self._said[subject] = (said_at, since + 1)
+            self._said.put(subject, (said_at, since + 1))
             return 0
-        self._said.pop(subject, None)
-        if len(self._said) >= MAX_SUBJECTS:
-            del self._said[next(iter(self._said))]
-        self._said[subject] = (now, 0)
+        self._said.put(subject, (now, 0))
         return since + 1

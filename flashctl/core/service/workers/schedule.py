@@ -12,14 +12,15 @@ A job's time runs from its submission. One that still waits when it is over is g
 from __future__ import annotations
 
 import enum
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from flashctl.core.jsonrpc.caller import Caller
 from flashctl.core.service.workers.queue import FairQueue
 from flashctl.errors import Failed
+from flashctl.lru import Lru
 
 __all__ = ["DEFAULT_QUEUE", "GRACE_S", "Lane", "QueueFull", "QueueLimits", "Schedule", "State", "Ticket"]
 
@@ -95,7 +96,7 @@ class Schedule(Generic[_T]):
         self._lanes: dict[Lane, FairQueue[Ticket[_T]]] = {lane: FairQueue() for lane in Lane}
         self._live: dict[Ticket[_T], None] = {}
         self._by_address: Counter[str] = Counter()
-        self._slow: OrderedDict[tuple[str, Hashable], None] = OrderedDict()
+        self._slow = Lru[tuple[str, Hashable], Literal[True]](REMEMBERED_SLOW)
 
     @property
     def live(self) -> int:
@@ -150,10 +151,7 @@ class Schedule(Generic[_T]):
     def went_over(self, ticket: Ticket[_T]) -> None:
         """A run used its slice up: it is begun anew in the slow lane, before the client's later ones."""
         key = self._likeness(ticket)
-        self._slow[key] = None
-        self._slow.move_to_end(key)
-        if len(self._slow) > REMEMBERED_SLOW:
-            self._slow.popitem(last=False)
+        self._slow.put(key, True)
         ticket.lane = Lane.SLOW
         self._put_back(ticket)
 
@@ -173,7 +171,7 @@ class Schedule(Generic[_T]):
         if ticket.state is State.WAITING:
             self._lanes[ticket.lane].remove(ticket, ticket.client)
         elif ticket.state is State.RUNNING and now - ticket.begun < self._limits.slice_s:
-            self._slow.pop(self._likeness(ticket), None)
+            self._slow.pop(self._likeness(ticket))
         ticket.state = State.OVER
         del self._live[ticket]
         address = ticket.client.address
