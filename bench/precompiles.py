@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from flashctl.evm.precompiles import Precompile, bn254
-from flashctl.evm.precompiles.bn254 import G2, GROUP_ORDER
+from flashctl.evm.precompiles.bn254_curve import G2, GROUP_ORDER
 from flashctl.evm.precompiles.bn254_python import PurePython
 from flashctl.evm.precompiles.modexp import MODEXP, MODEXP_OSAKA
 from flashctl.evm.precompiles.tables import OSAKA

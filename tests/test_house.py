@@ -73,6 +73,40 @@ def test_core_is_packages_and_output() -> None:
     assert modules == {"__init__", "output"}
 
 
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    named = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for path, name in named.items()}
+
+
+def imported_modules(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules among `known` that a file imports, wherever in it and for whatever purpose."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inside = {f"{node.module}.{alias.name}" for alias in node.names} & known.keys()
+            found |= inside if len(inside) == len(node.names) else inside | {node.module or ""}
+    return found & known.keys()
+
+
+CYCLES_TO_OPEN = {"flashctl.decode.forms", "flashctl.decode.reading"}
+
+
+def test_no_import_cycles() -> None:
+    """Inside packages neither, and not under TYPE_CHECKING: what two modules share lies below both."""
+    known = modules()
+    graph = {name: imported_modules(path, known) - {name} for name, path in known.items()}
+    while leaves := {name for name, below in graph.items() if not below & graph.keys()}:
+        for name in leaves:
+            del graph[name]
+    while tops := graph.keys() - {name for below in graph.values() for name in below}:
+        for name in tops:
+            del graph[name]
+    assert graph.keys() <= CYCLES_TO_OPEN, {name: below & graph.keys() for name, below in graph.items()}
+
+
 def test_readme_starts_with_two_commands() -> None:
     """One runs the devnet, one passes the tests; both stand before the first section."""
     first_screen = README.split("\n## ")[0]

@@ -38,7 +38,8 @@ from flashctl.lru import Lru
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.fees import L1FeeParameters, l1_fee, operator_fee, read_fee_parameters
-from flashctl.op.forks import OpFork, rules_for
+from flashctl.op.forks import OpFork
+from flashctl.op.rules import rules_for
 
 __all__ = ["HeadView", "TransactionQueue"]
 

@@ -45,7 +45,8 @@ from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.evm.state import Account, StateDiff
 from flashctl.evm.world import World
 from flashctl.op.config import ChainConfig, parse_schedule
-from flashctl.op.forks import OpFork, rules_for
+from flashctl.op.forks import OpFork
+from flashctl.op.rules import rules_for
 
 __all__ = [
     "DEVNET_CHAIN_ID",

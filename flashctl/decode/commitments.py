@@ -27,10 +27,9 @@ from flashctl.eth.blocks import (
     Withdrawal,
     encode_withdrawal,
 )
-from flashctl.eth.bloom import logs_bloom
 from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.eth.ordered_trie import ordered_root
-from flashctl.eth.receipts import Log, Receipt
+from flashctl.eth.receipts import Log, Receipt, logs_bloom
 from flashctl.ethrpc.block_objects import header_from_object
 from flashctl.op.extra_data import InvalidFeeParameters, decode_extra_data
 from flashctl.op.forks import OpFork

@@ -7,14 +7,10 @@ handled as one big integer while it grows: an OR is then one operation, and 256 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from flashctl.eth.keccak import keccak256
 
-if TYPE_CHECKING:
-    from flashctl.eth.receipts import Log
-
-__all__ = ["BLOOM_SIZE", "EMPTY_BLOOM", "bloom_bits", "bloom_contains", "logs_bloom", "merge"]
+__all__ = ["BLOOM_SIZE", "EMPTY_BLOOM", "bloom_bits", "bloom_contains", "merge"]
 
 BLOOM_SIZE = 256
 """Bytes of a filter."""
@@ -26,16 +22,6 @@ def bloom_bits(entry: bytes) -> int:
     """The three bits of one address or topic, as a mask."""
     chosen = int.from_bytes(keccak256(entry)[:6], "big")
     return 1 << (chosen >> 32 & 2047) | 1 << (chosen >> 16 & 2047) | 1 << (chosen & 2047)
-
-
-def logs_bloom(logs: Iterable[Log]) -> bytes:
-    """The filter of some logs, 256 bytes."""
-    bits = 0
-    for log in logs:
-        bits |= bloom_bits(log.address)
-        for topic in log.topics:
-            bits |= bloom_bits(topic)
-    return bits.to_bytes(BLOOM_SIZE, "big") if bits else EMPTY_BLOOM
 
 
 def merge(blooms: Iterable[bytes]) -> bytes:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from flashctl.errors import DataError
-from flashctl.eth.bloom import BLOOM_SIZE, bloom_bits, logs_bloom
+from flashctl.eth.bloom import BLOOM_SIZE, EMPTY_BLOOM, bloom_bits
 from flashctl.eth.rlp import (
     EMPTY_LIST,
     Item,
@@ -30,6 +30,7 @@ __all__ = [
     "decode_receipt",
     "encode_log",
     "encode_receipt",
+    "logs_bloom",
     "new_logs",
     "new_receipt",
 ]
@@ -63,6 +64,16 @@ class Log:
     topics: tuple[bytes, ...]
     """Up to four words; the first usually names the event."""
     data: bytes
+
+
+def logs_bloom(logs: Iterable[Log]) -> bytes:
+    """The filter of some logs, 256 bytes."""
+    bits = 0
+    for log in logs:
+        bits |= bloom_bits(log.address)
+        for topic in log.topics:
+            bits |= bloom_bits(topic)
+    return bits.to_bytes(BLOOM_SIZE, "big") if bits else EMPTY_BLOOM
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ from flashctl.op.call import OpenCall
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import BlockExecution
 from flashctl.op.fees import BASE_FEE_VAULT, L1_FEE_VAULT, OPERATOR_FEE_VAULT
-from flashctl.op.forks import rules_for
 from flashctl.op.replay import BlockReplay
+from flashctl.op.rules import rules_for
 
 __all__ = ["trace_call", "trace_transactions"]
 

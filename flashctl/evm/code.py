@@ -16,19 +16,17 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from flashctl.evm.forks import InstructionSet
 from flashctl.evm.opcodes import JUMPDEST
 
-if TYPE_CHECKING:
-    from flashctl.evm.frame import Frame
-
 __all__ = ["DEFAULT_HOT_AFTER", "Code", "CodeCache", "TierPolicy", "Trace", "shared_cache"]
 
-Trace = Callable[["Frame", list[int], bytearray], int]
-"""Runs from one place of the code to another: takes the frame, its stack and its memory, returns the next
-program counter or one of the negative `Exit` codes."""
+Trace = Callable[[Any, list[int], bytearray], int]
+"""Runs from one place of the code to another: takes the `evm.frame.Frame`, its stack and its memory, returns
+the next program counter or one of the negative `Exit` codes. `Any`, because a frame refers to its `Code` and
+nothing in this module looks into a frame."""
 
 DEFAULT_HOT_AFTER: Final = 100
 """Arrivals at a place before it is compiled. Recorded blocks whose code nobody had seen took 10 % longer with
@@ -90,7 +88,7 @@ class TierPolicy:
 
     def __init__(
         self,
-        interpret: Callable[[int, Frame, list[int], bytearray], int],
+        interpret: Callable[[int, Any, list[int], bytearray], int],
         compile_trace: Callable[[Code, int], tuple[Trace, int, int]] | None,
         hot_after: int = DEFAULT_HOT_AFTER,
     ) -> None:

@@ -28,8 +28,8 @@ from flashctl.evm.transaction import (
 )
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import AncestorHash, BlockContext
-from flashctl.op.forks import rules_for
 from flashctl.op.overrides import BlockOverrides, StateOverrides, apply_overrides
+from flashctl.op.rules import rules_for
 from flashctl.op.transaction import access_list_of, delegations_of
 
 __all__ = [

@@ -29,9 +29,10 @@ from flashctl.op.config import ChainConfig
 from flashctl.op.context import AncestorHash, BlockContext
 from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.op.fees import L1FeeParameters, da_footprint_scalar_or_default
-from flashctl.op.forks import OpFork, rules_for
+from flashctl.op.forks import OpFork
 from flashctl.op.header_checks import InvalidBlock, check_header, check_seal
 from flashctl.op.l1_attributes import stated_footprint_scalar
+from flashctl.op.rules import rules_for
 from flashctl.op.system_calls import begin_block
 from flashctl.op.transaction import Applied, Rejection, TransactionProcessor, TransactionRejected
 

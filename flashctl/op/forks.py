@@ -19,13 +19,8 @@ config (a decoder, a proxy) do not pay for an EVM. https://specs.optimism.io/pro
 from __future__ import annotations
 
 from enum import IntEnum
-from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from flashctl.evm.forks import EvmRules
-
-__all__ = ["OpFork", "rules_for"]
+__all__ = ["OpFork"]
 
 
 class OpFork(IntEnum):
@@ -46,15 +41,3 @@ class OpFork(IntEnum):
     def label(self) -> str:
         """The fork's name as operators write it: `holocene`."""
         return self.name.lower()
-
-
-@cache
-def rules_for(fork: OpFork) -> EvmRules:
-    """The EVM rules of a fork, with OP's precompiles.
-
-    Raises:
-        UnsupportedFork: If the fork is older than Canyon, the first that this package executes.
-    """
-    from flashctl.op.rules import build_rules
-
-    return build_rules(fork)

@@ -17,7 +17,7 @@ from flashctl.op.config import ChainConfig
 from flashctl.op.context import AncestorHash, BlockContext
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import TransactionResult, receipt_of, result_of
-from flashctl.op.forks import rules_for
+from flashctl.op.rules import rules_for
 from flashctl.op.system_calls import begin_block
 from flashctl.op.transaction import TransactionProcessor
 

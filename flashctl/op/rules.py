@@ -16,6 +16,7 @@ https://specs.optimism.io/protocol/precompiles.html and the exec-engine page of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from flashctl.errors import DataError
@@ -28,7 +29,7 @@ from flashctl.evm.precompiles.contract import Precompile, by_address
 from flashctl.evm.precompiles.p256 import P256VERIFY
 from flashctl.op.forks import OpFork
 
-__all__ = ["PRECOMPILES", "UnsupportedFork", "build_rules"]
+__all__ = ["PRECOMPILES", "UnsupportedFork", "rules_for"]
 
 _Table = Mapping[int, Precompile]
 
@@ -85,11 +86,12 @@ _ETHEREUM: Final[Mapping[OpFork, EvmRules]] = {
 }
 
 
-def build_rules(fork: OpFork) -> EvmRules:
-    """The rules of a fork; `forks.rules_for` keeps them.
+@cache
+def rules_for(fork: OpFork) -> EvmRules:
+    """The EVM rules of a fork, with OP's precompiles.
 
     Raises:
-        UnsupportedFork: If the fork is older than Canyon.
+        UnsupportedFork: If the fork is older than Canyon, the first that this package executes.
     """
     if fork not in _ETHEREUM:
         raise UnsupportedFork(fork)

@@ -48,8 +48,9 @@ from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import withdrawals_root
 from flashctl.op.extra_data import encode_extra_data
 from flashctl.op.fees import BASE_FEE_VAULT, da_footprint_scalar_or_default, read_fee_parameters
-from flashctl.op.forks import OpFork, rules_for
+from flashctl.op.forks import OpFork
 from flashctl.op.overrides import BlockOverrides, InvalidOverride, StateOverrides, apply_overrides
+from flashctl.op.rules import rules_for
 from flashctl.op.simulation_plan import (
     LOG_BYTES,
     MAX_RESULT_BYTES,

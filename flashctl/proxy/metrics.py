@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from flashctl import __version__
 from flashctl.core.service import defects
 from flashctl.core.service import loop_turns as turns
 from flashctl.proxy.limits import Limit
-
-if TYPE_CHECKING:
-    from flashctl.proxy.service import Proxy
+from flashctl.proxy.parts import ProxyParts
 
 __all__ = ["PREFIX", "render_metrics"]
 
@@ -65,7 +62,7 @@ def _escape(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def render_metrics(proxy: Proxy) -> bytes:
+def render_metrics(proxy: ProxyParts) -> bytes:
     """The page that Prometheus scrapes."""
     writer = _Writer(dict(proxy.config.metrics_labels))
     _clients(writer, proxy)
@@ -91,7 +88,7 @@ def render_metrics(proxy: Proxy) -> bytes:
     return ("\n".join(writer.lines) + "\n").encode()
 
 
-def _clients(writer: _Writer, proxy: Proxy) -> None:
+def _clients(writer: _Writer, proxy: ProxyParts) -> None:
     stats = proxy.hub.stats
     ended = stats.ended
     writer.add("counter", "sent_messages", "Messages handed to clients' sockets; no pings.", stats.deliveries)
@@ -129,7 +126,7 @@ def _clients(writer: _Writer, proxy: Proxy) -> None:
     )
 
 
-def _access(writer: _Writer, proxy: Proxy) -> None:
+def _access(writer: _Writer, proxy: ProxyParts) -> None:
     stats = proxy.access.stats
     refused = stats.refused
     writer.add("counter", "rate_limited_requests", "Requests refused by a limit.", sum(refused.values()))
@@ -149,7 +146,7 @@ def _access(writer: _Writer, proxy: Proxy) -> None:
     )
 
 
-def _upstreams(writer: _Writer, proxy: Proxy) -> None:
+def _upstreams(writer: _Writer, proxy: ProxyParts) -> None:
     upstreams = proxy.upstreams.all
     total = {
         name: sum(getattr(upstream.stats, name) for upstream in upstreams)
@@ -182,7 +179,7 @@ def _upstreams(writer: _Writer, proxy: Proxy) -> None:
     )
 
 
-def _bus(writer: _Writer, proxy: Proxy) -> None:
+def _bus(writer: _Writer, proxy: ProxyParts) -> None:
     bus, limits = proxy.bus, proxy.shared_limits
     if bus is not None:
         writer.add("gauge", "bus_connected", "Whether the bus answers.", bus.connected)
@@ -200,12 +197,12 @@ def _bus(writer: _Writer, proxy: Proxy) -> None:
         writer.add("gauge", "bus_limits_failing", "Whether limits are not shared now.", limits.failing)
 
 
-def _by_upstream(proxy: Proxy, field: str) -> Iterator[Sample]:
+def _by_upstream(proxy: ProxyParts, field: str) -> Iterator[Sample]:
     counts = getattr(proxy.relay.stats, field)
     return (({"upstream": upstream.name}, counts[upstream.name]) for upstream in proxy.upstreams.all)
 
 
-def _stream(writer: _Writer, proxy: Proxy) -> None:
+def _stream(writer: _Writer, proxy: ProxyParts) -> None:
     hub, relay = proxy.hub, proxy.relay.stats
     writer.add("counter", "bytes_broadcasted", "Payload bytes published, once each.", hub.stats.message_bytes)
     writer.add("counter", "messages_broadcasted", "Messages published, once each.", hub.stats.messages)

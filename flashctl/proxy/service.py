@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import ssl
-import time
 from functools import partial
 from pathlib import Path
 
@@ -14,33 +13,20 @@ from flashctl.core.hub import (
     Encoding,
     HttpResponse,
     Hub,
-    HubOptions,
     HubServer,
-    LagBudget,
-    LagPolicy,
     Request,
-    RingLimits,
     ServerLimits,
     serve,
 )
 from flashctl.core.net.addresses import parse_host_port
 from flashctl.core.service.lifecycle import Health, Lifecycle, run_service, with_defects
 from flashctl.core.service.metrics import EXPOSITION_TYPE
-from flashctl.core.settings.toml import read_toml
 from flashctl.errors import ExitCode, IoError, UsageError
-from flashctl.proxy.access import Access
-from flashctl.proxy.addresses import ClientAddresses
-from flashctl.proxy.bus import Bus
 from flashctl.proxy.config import Compression, ProxyConfig
-from flashctl.proxy.filters import FilterIndex
 from flashctl.proxy.keys import load_keys
-from flashctl.proxy.limits import ConnectionLimits
 from flashctl.proxy.metrics import render_metrics
-from flashctl.proxy.relay import Relay
-from flashctl.proxy.shared_limits import RedisLimits
+from flashctl.proxy.parts import ProxyParts, load_limits
 from flashctl.proxy.status import status_of
-from flashctl.proxy.upstreams import Upstream, Upstreams
-from flashctl.proxy.validation import Validator
 
 __all__ = ["Proxy", "run", "server_tls"]
 
@@ -53,8 +39,8 @@ def run(config: ProxyConfig, *, ready_fd: int | None = None) -> ExitCode:
     return run_service(proxy.main, ready_fd=ready_fd)
 
 
-class Proxy:
-    """The parts of one proxy, wired."""
+class Proxy(ProxyParts):
+    """The parts of one proxy, running."""
 
     def __init__(self, config: ProxyConfig) -> None:
         """Read and resolve every setting; nothing is opened yet.
@@ -64,37 +50,10 @@ class Proxy:
         """
         if not config.upstreams and config.bus is None:
             raise UsageError("no upstream", hint="--upstream-ws ws://HOST:PORT, or --bus redis://HOST")
-        self.config = config
+        super().__init__(config)
         self._address = parse_host_port(config.listen_addr, "--listen-addr")
         self._status_address = parse_host_port(config.metrics_addr, "--metrics-addr")
         self._tls = server_tls(config.tls_cert, config.tls_key)
-        self.started_at = time.monotonic()
-        self.hub = Hub(_hub_options(config), router=FilterIndex())
-        self.relay = Relay(self.hub, Validator(config.validate, time.monotonic), time.monotonic)
-        self.upstreams = Upstreams(config, self.relay)
-        self.access = Access(
-            limits=load_limits(config),
-            keys=load_keys(config.api_keys, config.api_keys_file),
-            addresses=ClientAddresses(config.ip_addr_http_header, config.trusted_proxies),
-            public=config.public_access,
-            default_encoding=_default_encoding(config),
-        )
-        self.bus: Bus | None = None
-        self.shared_limits: RedisLimits | None = None
-        if config.bus is not None:
-            self.bus = Bus(
-                config.bus,
-                config.bus_prefix,
-                self.relay,
-                chain=config.bus_chain,
-                start_back_s=config.resume_buffer_s,
-                max_message=config.max_message_size,
-            )
-        if (limits_at := config.redis_url or config.bus) is not None:
-            self.shared_limits = RedisLimits(
-                limits_at, config.bus_prefix, self.access.counts, config.bus_fail
-            )
-            self.access.shared = self.shared_limits
         self.server: HubServer | None = None
         self.status_server: HubServer | None = None
 
@@ -160,18 +119,6 @@ class Proxy:
         for connection in (self.bus, self.shared_limits):
             if connection is not None:
                 await connection.close()
-
-    def fresh(self) -> bool:
-        """Whether an upstream or the bus is connected and has spoken lately: what /readyz says."""
-        limit = self.config.upstream_stale_s or float("inf")
-        now = time.monotonic()
-        sources: list[Upstream | Bus] = [*self.upstreams.all]
-        if self.bus is not None:
-            sources.append(self.bus)
-        return any(
-            source.connected and source.last_message_at is not None and now - source.last_message_at <= limit
-            for source in sources
-        )
 
     def reload(self) -> None:
         """SIGHUP: read keys and limits again.
@@ -244,28 +191,10 @@ def _nothing_here(request: Request) -> Admission | HttpResponse:
     return HttpResponse.text(404, "/metrics /status /healthz /readyz\n")
 
 
-def _hub_options(config: ProxyConfig) -> HubOptions:
-    conflate = config.on_lag is LagPolicy.CONFLATE
-    return HubOptions(
-        ring=RingLimits(max_age_s=config.resume_buffer_s, max_bytes=config.resume_buffer_bytes),
-        budget=LagBudget(
-            max_bytes=config.lag_bytes,
-            max_messages=config.message_buffer_size,
-            # A conflated client may sleep as long as it may leave pings unanswered.
-            stall_s=config.client_pong_timeout_s if conflate else config.client_send_timeout_s,
-            policy=config.on_lag,
-        ),
-    )
-
-
 def _encodings(config: ProxyConfig) -> frozenset[Encoding]:
     if config.compression is Compression.OFF:
         return frozenset()
     return frozenset({Encoding.DEFLATE, Encoding.BROTLI, Encoding.ZSTD})
-
-
-def _default_encoding(config: ProxyConfig) -> Encoding:
-    return Encoding.BROTLI if config.compression is Compression.BROTLI else Encoding.RAW
 
 
 def server_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
@@ -285,27 +214,3 @@ def server_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise IoError(f"TLS certificate {cert}: {getattr(error, 'strerror', None) or error}") from None
     return context
-
-
-def load_limits(config: ProxyConfig) -> ConnectionLimits:
-    """The limits in force: the file's where it names them, else the command line's.
-
-    Raises:
-        IoError: If the file cannot be read.
-        UsageError: If it says something else than it may.
-    """
-    values = {
-        "instance_connection_limit": config.instance_connection_limit,
-        "per_ip_connection_limit": config.per_ip_connection_limit,
-    }
-    if config.limits_file is not None:
-        values.update(_read_limits(config.limits_file, values))
-    return ConnectionLimits(values["instance_connection_limit"], values["per_ip_connection_limit"])
-
-
-def _read_limits(path: Path, known: dict[str, int]) -> dict[str, int]:
-    content = read_toml(path, "limits file")
-    for name, value in content.items():
-        if name not in known or isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise UsageError(f"limits file {path}: {name} = {value!r}", hint=f"known: {', '.join(known)}")
-    return content

@@ -10,12 +10,12 @@ from flashctl.core.net.system_reason import system_reason
 from flashctl.errors import ExitCode, ProtocolError, UnavailableError
 
 if TYPE_CHECKING:
-    from flashctl.proxy.service import Proxy
+    from flashctl.proxy.parts import ProxyParts
 
 __all__ = ["fetch_status", "show_status", "status_of"]
 
 
-def status_of(proxy: Proxy) -> dict[str, Any]:
+def status_of(proxy: ProxyParts) -> dict[str, Any]:
     """The present state as one JSON object; ages in seconds, None for what has not happened."""
     now = time.monotonic()
     stats, relay, access = proxy.hub.stats, proxy.relay.stats, proxy.access
@@ -64,7 +64,7 @@ def status_of(proxy: Proxy) -> dict[str, Any]:
     }
 
 
-def _bus(proxy: Proxy, now: float) -> dict[str, Any] | None:
+def _bus(proxy: ProxyParts, now: float) -> dict[str, Any] | None:
     bus = proxy.bus
     if bus is None:
         return None

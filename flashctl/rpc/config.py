@@ -12,8 +12,8 @@ from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
 from flashctl.errors import UsageError
 from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
 from flashctl.op.config import ChainConfig
-from flashctl.op.forks import rules_for
 from flashctl.op.registry import chain_by_name
+from flashctl.op.rules import rules_for
 from flashctl.rpc.showing import Latest
 
 __all__ = ["RpcConfig", "chain_config"]

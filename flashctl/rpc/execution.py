@@ -25,7 +25,8 @@ from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import receipt_of
-from flashctl.op.forks import OpFork, rules_for
+from flashctl.op.forks import OpFork
+from flashctl.op.rules import rules_for
 from flashctl.op.system_calls import begin_block
 from flashctl.op.transaction import TransactionProcessor, TransactionRejected
 from flashctl.rpc.state import Missing, PendingState, StateView, merge_diffs

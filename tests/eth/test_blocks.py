@@ -23,7 +23,7 @@ from flashctl.eth.blocks import (
     encode_header,
     header_hash,
 )
-from flashctl.eth.bloom import EMPTY_BLOOM, bloom_contains, logs_bloom, merge
+from flashctl.eth.bloom import EMPTY_BLOOM, bloom_contains, merge
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.receipts import (
     InvalidReceipt,
@@ -31,6 +31,7 @@ from flashctl.eth.receipts import (
     Receipt,
     decode_receipt,
     encode_receipt,
+    logs_bloom,
     new_logs,
     new_receipt,
 )

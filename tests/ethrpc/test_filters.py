@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
 
-from flashctl.eth.bloom import logs_bloom
-from flashctl.eth.receipts import Log
+from flashctl.eth.receipts import Log, logs_bloom
 from flashctl.ethrpc.block_tags import BlockHash, InvalidBlockRef, Tag, parse_block_number, parse_block_ref
 from flashctl.ethrpc.filters import InvalidFilter, LogFilter
 

@@ -20,7 +20,8 @@ from flashctl.evm.transaction import IntrinsicGasError, TxParams, run_transactio
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import BlockContext, BlockExecution
-from flashctl.op.forks import OpFork, rules_for
+from flashctl.op.forks import OpFork
+from flashctl.op.rules import rules_for
 
 EXCLUDED = {
     "test_log_inspector": "records what revm's inspector saw, which has no counterpart here",

@@ -13,9 +13,8 @@ from flashctl.chain.chain import Chain
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.chain.genesis import build_genesis, devnet_genesis
 from flashctl.eth.blocks import Block, Header
-from flashctl.eth.bloom import logs_bloom
 from flashctl.eth.ordered_trie import ordered_root
-from flashctl.eth.receipts import Log, Receipt, encode_receipt
+from flashctl.eth.receipts import Log, Receipt, encode_receipt, logs_bloom
 from flashctl.eth.signatures import sign_transaction
 from flashctl.eth.transactions import FeeMarketTx, encode_transaction
 from flashctl.evm.state import EMPTY_ACCOUNT, StateDiff

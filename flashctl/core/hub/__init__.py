@@ -8,6 +8,7 @@
     subscriber  a client's cursor; lanes of clients that are up to date
     hub         publish, flush, catch up, evict or skip
     handshake   the HTTP half: requests, refusals, negotiation
+    limits      bounds on clients
     connection  one socket
     server      the listener, deadlines, pings, drain
 
@@ -21,8 +22,9 @@ from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, InvalidRequest, Request
 from flashctl.core.hub.hub import Hub, HubOptions
+from flashctl.core.hub.limits import ServerLimits
 from flashctl.core.hub.ring import Message, Position, Prepared, RingLimits
-from flashctl.core.hub.server import HubServer, ServerLimits, serve
+from flashctl.core.hub.server import HubServer, serve
 
 __all__ = [
     "Admission",

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
+from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import (
     ClientFrames,
     CloseCode,
@@ -37,11 +38,10 @@ from flashctl.core.hub.handshake import (
     parse_resume,
     upgrade_response,
 )
+from flashctl.core.hub.hub import Hub
+from flashctl.core.hub.limits import ServerLimits
 from flashctl.core.hub.subscriber import Subscriber
 from flashctl.core.service import defects
-
-if TYPE_CHECKING:
-    from flashctl.core.hub.server import HubServer
 
 __all__ = ["Connection", "State"]
 
@@ -59,6 +59,32 @@ class State(IntEnum):
     OPEN = 2
     CLOSING = 3
     GONE = 4
+
+
+class Server(Protocol):
+    """What a connection asks of its listener, and reports to it (`hub.server.HubServer`)."""
+
+    hub: Hub
+    limits: ServerLimits
+    encodings: frozenset[Encoding]
+    secure: bool
+    input_buffer: memoryview
+
+    def arrived(self, connection: Connection) -> None: ...
+
+    def heard(self, connection: Connection) -> None: ...
+
+    def opened(self, connection: Connection) -> None: ...
+
+    def closing(self, connection: Connection) -> None: ...
+
+    def left(self, connection: Connection) -> None: ...
+
+    def page_for(self, request: Request) -> HttpResponse | None: ...
+
+    def admit(self, request: Request) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]: ...
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None: ...
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -81,7 +107,7 @@ class Connection(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, server: HubServer) -> None:
+    def __init__(self, server: Server) -> None:
         self.server = server
         self.state = State.HEAD
         self.address = ""

@@ -13,7 +13,6 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from itertools import islice
 
 from flashctl.core.hub.connection import Connection, State
@@ -21,6 +20,7 @@ from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, Request
 from flashctl.core.hub.hub import Hub
+from flashctl.core.hub.limits import ServerLimits
 from flashctl.core.net.listening import ListenFailed, listen_arguments
 
 __all__ = ["Admit", "HubServer", "Pages", "ServerLimits", "serve"]
@@ -45,26 +45,6 @@ ACCEPT_BACKLOG = 4096
 
 Admit = Callable[[Request], Admission | HttpResponse | Awaitable[Admission | HttpResponse]]
 Pages = Callable[[Request], HttpResponse | None]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """Bounds on what clients may do and how long they may take."""
-
-    handshake_s: float = 5.0
-    """From accept to a complete request: slower is slowloris."""
-    close_s: float = 1.0
-    """For the answer to a close frame, before the socket is dropped."""
-    max_handshakes: int = 4096
-    """Connections at once that have not upgraded; the oldest goes when another comes."""
-    max_handshakes_per_ip: int = 1024
-    """The same for one address, so that one host cannot use up everybody's."""
-    max_client_message: int = 64 << 10
-    max_input_per_s: int = 256 << 10
-    """Bytes a client may send a second; this stream has no use for any but pongs."""
-    ping_interval_s: float = 15.0
-    """0 sends no pings. On by default: load balancers cut connections idle for 30 s (optimism#17858)."""
-    pong_timeout_s: float = 30.0
 
 
 async def serve(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ctypes import Array, byref, c_char, create_string_buffer
 from typing import Any, Final
 
-from flashctl.evm.precompiles.bn254 import FIELD_MODULUS, G1, G2, InvalidPoint, on_curve
+from flashctl.evm.precompiles.bn254_curve import FIELD_MODULUS, G1, G2, InvalidPoint, on_curve
 from flashctl.evm.precompiles.contract import Check, unbounded
 
 __all__ = ["Mcl"]

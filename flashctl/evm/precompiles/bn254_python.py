@@ -18,7 +18,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Final
 
-from flashctl.evm.precompiles.bn254 import FIELD_MODULUS, G1, G2, GROUP_ORDER, InvalidPoint, on_curve
+from flashctl.evm.precompiles.bn254_curve import FIELD_MODULUS, G1, G2, GROUP_ORDER, InvalidPoint, on_curve
 from flashctl.evm.precompiles.contract import Check, unbounded
 
 __all__ = ["PurePython"]

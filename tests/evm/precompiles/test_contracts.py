@@ -23,15 +23,8 @@ from flashctl.evm.precompiles import bls12_381 as bls_module
 from flashctl.evm.precompiles.basic import ECRECOVER, IDENTITY, RIPEMD160, SHA256
 from flashctl.evm.precompiles.blake2f import BLAKE2F, compress
 from flashctl.evm.precompiles.bls12_381 import BLS12_G1ADD, BLS12_G1MSM, BLS12_G2MSM
-from flashctl.evm.precompiles.bn254 import (
-    BN254_ADD,
-    BN254_MUL,
-    BN254_PAIRING,
-    FIELD_MODULUS,
-    G2,
-    GROUP_ORDER,
-    InvalidPoint,
-)
+from flashctl.evm.precompiles.bn254 import BN254_ADD, BN254_MUL, BN254_PAIRING
+from flashctl.evm.precompiles.bn254_curve import FIELD_MODULUS, G2, GROUP_ORDER, InvalidPoint
 from flashctl.evm.precompiles.bn254_python import PurePython
 from flashctl.evm.precompiles.modexp import MODEXP, MODEXP_OSAKA
 from flashctl.evm.precompiles.tables import BERLIN, CANCUN, OSAKA, PRAGUE

@@ -1,0 +1,117 @@
+"""The parts of one proxy: what it relays through, whom it lets in, and where its messages come from."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from flashctl.core.hub import Encoding, Hub, HubOptions, LagBudget, LagPolicy, RingLimits
+from flashctl.core.settings.toml import read_toml
+from flashctl.errors import UsageError
+from flashctl.proxy.access import Access
+from flashctl.proxy.addresses import ClientAddresses
+from flashctl.proxy.bus import Bus
+from flashctl.proxy.config import Compression, ProxyConfig
+from flashctl.proxy.filters import FilterIndex
+from flashctl.proxy.keys import load_keys
+from flashctl.proxy.limits import ConnectionLimits
+from flashctl.proxy.relay import Relay
+from flashctl.proxy.shared_limits import RedisLimits
+from flashctl.proxy.upstreams import Upstream, Upstreams
+from flashctl.proxy.validation import Validator
+
+__all__ = ["ProxyParts", "load_limits"]
+
+
+class ProxyParts:
+    """Made from the configuration; the service runs them, metrics and status read them."""
+
+    def __init__(self, config: ProxyConfig) -> None:
+        """Nothing is opened yet.
+
+        Raises:
+            UsageError, IoError: If a setting, or a file that one names, is unusable.
+        """
+        self.config: Final = config
+        self.started_at = time.monotonic()
+        self.hub = Hub(_hub_options(config), router=FilterIndex())
+        self.relay = Relay(self.hub, Validator(config.validate, time.monotonic), time.monotonic)
+        self.upstreams = Upstreams(config, self.relay)
+        self.access = Access(
+            limits=load_limits(config),
+            keys=load_keys(config.api_keys, config.api_keys_file),
+            addresses=ClientAddresses(config.ip_addr_http_header, config.trusted_proxies),
+            public=config.public_access,
+            default_encoding=_default_encoding(config),
+        )
+        self.bus: Bus | None = None
+        self.shared_limits: RedisLimits | None = None
+        if config.bus is not None:
+            self.bus = Bus(
+                config.bus,
+                config.bus_prefix,
+                self.relay,
+                chain=config.bus_chain,
+                start_back_s=config.resume_buffer_s,
+                max_message=config.max_message_size,
+            )
+        if (limits_at := config.redis_url or config.bus) is not None:
+            self.shared_limits = RedisLimits(
+                limits_at, config.bus_prefix, self.access.counts, config.bus_fail
+            )
+            self.access.shared = self.shared_limits
+
+    def fresh(self) -> bool:
+        """Whether an upstream or the bus is connected and has spoken lately: what /readyz says."""
+        limit = self.config.upstream_stale_s or float("inf")
+        now = time.monotonic()
+        sources: list[Upstream | Bus] = [*self.upstreams.all]
+        if self.bus is not None:
+            sources.append(self.bus)
+        return any(
+            source.connected and source.last_message_at is not None and now - source.last_message_at <= limit
+            for source in sources
+        )
+
+
+def _hub_options(config: ProxyConfig) -> HubOptions:
+    conflate = config.on_lag is LagPolicy.CONFLATE
+    return HubOptions(
+        ring=RingLimits(max_age_s=config.resume_buffer_s, max_bytes=config.resume_buffer_bytes),
+        budget=LagBudget(
+            max_bytes=config.lag_bytes,
+            max_messages=config.message_buffer_size,
+            # A conflated client may sleep as long as it may leave pings unanswered.
+            stall_s=config.client_pong_timeout_s if conflate else config.client_send_timeout_s,
+            policy=config.on_lag,
+        ),
+    )
+
+
+def _default_encoding(config: ProxyConfig) -> Encoding:
+    return Encoding.BROTLI if config.compression is Compression.BROTLI else Encoding.RAW
+
+
+def load_limits(config: ProxyConfig) -> ConnectionLimits:
+    """The limits in force: the file's where it names them, else the command line's.
+
+    Raises:
+        IoError: If the file cannot be read.
+        UsageError: If it says something else than it may.
+    """
+    values = {
+        "instance_connection_limit": config.instance_connection_limit,
+        "per_ip_connection_limit": config.per_ip_connection_limit,
+    }
+    if config.limits_file is not None:
+        values.update(_read_limits(config.limits_file, values))
+    return ConnectionLimits(values["instance_connection_limit"], values["per_ip_connection_limit"])
+
+
+def _read_limits(path: Path, known: dict[str, int]) -> dict[str, int]:
+    content = read_toml(path, "limits file")
+    for name, value in content.items():
+        if name not in known or isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise UsageError(f"limits file {path}: {name} = {value!r}", hint=f"known: {', '.join(known)}")
+    return content
