@@ -80,7 +80,7 @@ class _Devnet:
         self._layout = layout
         self._ports = with_real_ports(config.host, config.ports)
         self._out = Output()
-        self._sealed_out = live_output(is_live=True)
+        self._sealed_out = live_output()
         """No block waits for whoever reads stdout: many a script reads the first line and no more."""
         self._flashblocks = Lru[str, int](_COUNTED_PAYLOADS)
         self._sealed = 0

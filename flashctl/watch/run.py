@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flashctl.core.flashblocks.client import Connected, Disconnected
 from flashctl.core.net.urls import mask_url
@@ -22,12 +22,18 @@ from flashctl.errors import DataError, ExitCode, Failed, IoError, TimedOut, Unav
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import Arrival, WatchEvent
 from flashctl.watch.live import REDRAWS_PER_S
-from flashctl.watch.session import Session, say
+from flashctl.watch.session import Session
 from flashctl.watch.sources import Item, live, replayed
 from flashctl.watch.terminal import Keyboard, terminal_size
 from flashctl.watch.tracker import Tracker
 
 __all__ = ["run"]
+
+INTERRUPTED_PATIENCE_S: Final = 2.0
+"""For the reader of stdout to take what is queued, after a signal."""
+
+STALLED_READER_S: Final = 0.25
+"""After a signal, a reader that takes nothing for this long is not waited for."""
 
 
 def run(config: WatchConfig) -> ExitCode:
@@ -70,9 +76,11 @@ class _Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for finish in self._finishers:
-                await finish()
-            self._close(life)
+            try:
+                for finish in self._finishers:
+                    await finish()
+            finally:
+                await self._close(life)
         if follow in done and (error := follow.exception()) is not None:
             if isinstance(error, BrokenPipeError):
                 session.code = ExitCode.PIPE
@@ -95,14 +103,24 @@ class _Runner:
             return not self._enough.is_set()
         return bool(self.config.until) and not self.session.stop.met
 
-    def _close(self, life: Lifecycle) -> None:
-        """Print what is left, for whoever still reads."""
+    async def _close(self, life: Lifecycle) -> None:
+        """Complete the recording, then print what is left; a reader that takes nothing holds up the end of an
+        interrupted run for a moment only."""
+        session = self.session
+        patience = STALLED_READER_S if life.stopping else None
         try:
-            self.session.close()
-            if self.session.code is not ExitCode.PIPE:
-                self.session.finish_output(is_interrupted=life.stopping)
+            async with asyncio.timeout(INTERRUPTED_PATIENCE_S if life.stopping else None):
+                session.finish_recording()
+                if session.code is not ExitCode.PIPE:
+                    session.close_view()
+                    # On a terminal, messages on stderr come after what stands on stdout.
+                    await session.drained(patience)
+                    session.print_summaries()
+                    await session.drained(patience)
         except BrokenPipeError:
-            self.session.code = ExitCode.PIPE
+            session.code = ExitCode.PIPE
+        except TimeoutError:
+            pass
 
     def _limit(self) -> tuple[float | None, bool]:
         """Seconds until the end, and whether reaching them is a failure."""
@@ -136,6 +154,8 @@ class _Runner:
                     )
                 if session.take(item):
                     return
+                if self.config.replay is not None:
+                    await session.room()
         session.end_of_source()
         if failure is not None:
             raise failure
@@ -151,12 +171,12 @@ class _Runner:
     def _source(self) -> AsyncGenerator[Item, None]:
         config = self.config
         if config.replay is None:
-            return live(config.stream, say)
+            return live(config.stream, self.session.messages.say)
         speed = config.speed
         if speed is None:
             speed = 1.0 if self.session.view is not None or config.serve is not None else 0.0
         path = None if str(config.replay) == "-" else Path(config.replay)
-        return replayed(path, speed, say)
+        return replayed(path, speed, self.session.messages.say)
 
     def _reader_left(self, life: Lifecycle) -> None:
         self.session.code = ExitCode.PIPE
@@ -191,7 +211,7 @@ class _Runner:
 
         async def draw() -> None:
             plotter.draw()
-            say(f"drew {path}")
+            self.session.messages.say(f"drew {path}")
 
         self._finishers.append(draw)
 
@@ -241,12 +261,12 @@ class _Runner:
         """Another endpoint of a comparison; its failure is told, and the others go on."""
         tracker = Tracker()
         try:
-            async for item in live(replace(self.config.stream, url=url), say):
+            async for item in live(replace(self.config.stream, url=url), self.session.messages.say):
                 if isinstance(item, Arrival):
                     for event in tracker.feed(item):
                         comparison.see(number, event)
         except Exception as error:
-            say(f"{mask_url(url)}: {error}")
+            self.session.messages.say(f"{mask_url(url)}: {error}")
 
     async def _follow_transaction(self) -> None:
         from flashctl.watch.follow import Follower, Result
@@ -279,7 +299,7 @@ class _Runner:
                 await follower.start()
             except Exception as error:
                 self.session.code = ExitCode.FAILED
-                say(f"error: {error}")
+                self.session.messages.say(f"error: {error}")
                 self._enough.set()
 
         self._side_tasks.append(asyncio.ensure_future(send()))
@@ -291,7 +311,7 @@ class _Runner:
         url = await republisher.start()
         self.session.observers.append(republisher)
         self._finishers.append(republisher.finish)
-        say(f"serving {url}")
+        self.session.messages.say(f"serving {url}")
         if self.config.replay is not None:
             # A recording can wait: its first listener should hear it from the start.
             await republisher.first_client()

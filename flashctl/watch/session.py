@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from flashctl.core.flashblocks.client import Connected, Disconnected
 from flashctl.core.net.urls import mask_url
-from flashctl.core.output import Output, counted, escape, wants_color
+from flashctl.core.output import Output, counted, wants_color
 from flashctl.core.service import defects
 from flashctl.core.service.printer import Printer, live_output
 from flashctl.errors import DataError, ExitCode, FlashctlError, UsageError
@@ -37,25 +37,18 @@ from flashctl.watch.lines import (
     to_json,
 )
 from flashctl.watch.live import LiveView, Screen
+from flashctl.watch.messages import Messages
 from flashctl.watch.recording import Recorder
 from flashctl.watch.sources import Item
 from flashctl.watch.stats import StreamStats, render_stats
 from flashctl.watch.terminal import can_live, has_unicode, terminal_size
 from flashctl.watch.tracker import Tracker
 
-__all__ = ["Observer", "Session", "say"]
+__all__ = ["Observer", "Session"]
 
 _FORMS = ("auto", "table", "line", "json", "raw", "stats")
-INTERRUPTED_PATIENCE_S = 2.0
-"""For the reader of stdout to take what waits, after a signal."""
-
 _MAX_COMPLAINTS = 20
 """Different bad frames that are said on stderr; a hostile stream must not fill a log."""
-
-
-def say(text: str) -> None:
-    """A message for the person on stderr."""
-    print(f"flashctl: {escape(text)}", file=sys.stderr, flush=True)
 
 
 class Observer(Protocol):
@@ -100,7 +93,8 @@ class Session:
     def __init__(self, config: WatchConfig) -> None:
         self.config = config
         self.code = ExitCode.OK
-        self.output = live_output(is_live=config.replay is None)
+        self.output = live_output()
+        self.messages = Messages()
         self.tracker = Tracker()
         self.stats = StreamStats(config.interval_ms)
         self.filter = make_filter(config.filters)
@@ -251,7 +245,7 @@ class Session:
             self.renderer.show(event)
         silent = self.renderer is None or self.mode in ("raw", "template")
         if silent and event.name == "disconnected" and self.view is None and not self.config.quiet:
-            say(describe_event(event))
+            self.messages.say(describe_event(event))
 
     def _complain(self, event: WatchEvent) -> None:
         """Say the first of each kind of bad frame on stderr; `--strict` makes it fatal."""
@@ -263,7 +257,9 @@ class Session:
         self._complaints.add(reason)
         if self.mode not in ("line", "json", "table"):
             hint = event.details.get("hint")
-            say(f"{reason}" + (f" ({hint})" if hint else "") + "; further ones are only counted")
+            self.messages.say(
+                f"{reason}" + (f" ({hint})" if hint else "") + "; further ones are only counted"
+            )
 
     def hint_receipts(self) -> None:
         """Say once that a filter by topic cannot work on this stream."""
@@ -271,7 +267,7 @@ class Session:
             return
         if self.stats.flashblocks >= 20 and not self.filter.saw_receipts:
             self._hinted = True
-            print(f"hint: {NO_RECEIPTS_HINT}", file=sys.stderr)
+            self.messages.text(f"hint: {NO_RECEIPTS_HINT}")
 
     # -- output ---------------------------------------------------------------------------------
 
@@ -280,34 +276,50 @@ class Session:
         if text:
             self.output.raw(text.encode(errors="replace"))
 
-    def close(self) -> None:
-        """Print what is left: the rest of the view, the summary; finish the recording."""
-        gone = self.code is ExitCode.PIPE
-        if self.view is not None and not gone:
-            self.write(self.view.close())
-            if isinstance(self.output, Printer):
-                # What follows on stderr is on the same screen, and must not come before.
-                self.output.finish(INTERRUPTED_PATIENCE_S)
+    def finish_recording(self) -> None:
+        """Complete the file of --record.
+
+        Raises:
+            IoError: The disk refuses.
+        """
         if self.recorder is not None:
             self.recorder.close()
-            if not self.config.quiet:
-                say(f"recorded {self.recorder.lines} messages to {self.recorder.path}")
-        if gone:
-            return
+
+    def close_view(self) -> None:
+        """Leave what the live view shows as lasting output."""
+        if self.view is not None:
+            self.write(self.view.close())
+
+    def print_summaries(self) -> None:
+        """Print what the run found out."""
+        if self.recorder is not None and not self.config.quiet:
+            messages = counted(self.recorder.lines, "message")
+            self.messages.say(f"recorded {messages} to {self.recorder.path}")
         if self.config.stats or self.mode == "stats":
             self.print_stats()
         elif self.view is not None and not self.config.quiet and self.stats.flashblocks:
-            say(next(iter(render_stats(self.stats.report()))))
+            self.messages.say(next(iter(render_stats(self.stats.report()))))
         for summary in self.summaries:
             name, report, lines = summary()
             self._print_summary(name, report, lines)
+        if isinstance(self.output, Printer) and self.output.skipped:
+            skipped = counted(self.output.skipped, "line")
+            self.messages.say(f"stdout was read too slowly: {skipped} not printed")
 
-    def finish_output(self, *, is_interrupted: bool) -> None:
-        """Wait for the reader of stdout, who gets all there is unless the run was interrupted."""
+    async def room(self) -> None:
+        """Wait for the reader of stdout, where the source can wait too."""
+        if isinstance(self.output, Printer) and self.output.is_full:
+            await self.output.room()
+
+    async def drained(self, patience_s: float | None) -> None:
+        """Wait until all output is written, or its reader takes nothing for `patience_s`.
+
+        Raises:
+            OSError: The reader of stdout has gone away.
+        """
         if isinstance(self.output, Printer):
-            self.output.finish(INTERRUPTED_PATIENCE_S if is_interrupted else None)
-            if self.output.skipped:
-                say(f"stdout was read too slowly: {counted(self.output.skipped, 'line')} not printed")
+            await self.output.drained(patience_s)
+        await self.messages.drained(patience_s)
 
     def print_stats(self) -> None:
         """The statistics so far."""
@@ -324,4 +336,4 @@ class Session:
         if self.mode == "stats" or (self.renderer is None and self.view is None and self.mode != "none"):
             self.output.line(text)
         elif not self.config.quiet or name != "confirm":
-            print(text, file=sys.stderr)
+            self.messages.text(text)

@@ -33,7 +33,11 @@ def terminal_size() -> tuple[int, int]:
 
 
 class Keyboard:
-    """Keys one by one, without echo, while the `with` block lasts; nothing when stdin is no terminal."""
+    """Keys one by one, without echo, while the `with` block lasts; nothing when stdin is no terminal.
+
+    Ctrl-Z gives the shell its terminal back as it was and `fg` takes it again; Ctrl-S, which stops output,
+    is undone at the end, so that what is left to print does not wait for Ctrl-Q.
+    """
 
     def __init__(self, on_key: Callable[[str], None], on_resize: Callable[[], None]) -> None:
         self._on_key = on_key
@@ -43,7 +47,6 @@ class Keyboard:
     def __enter__(self) -> Keyboard:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGWINCH, self._on_resize)
-        loop.add_signal_handler(signal.SIGCONT, self._continued)
         if sys.stdin.isatty():
             import termios
             import tty
@@ -52,18 +55,32 @@ class Keyboard:
             self._saved = termios.tcgetattr(descriptor)
             tty.setcbreak(descriptor)
             loop.add_reader(descriptor, self._read)
+            loop.add_signal_handler(signal.SIGTSTP, self._stop)
+        loop.add_signal_handler(signal.SIGCONT, self._continued)
         return self
 
+    def _stop(self) -> None:
+        self._restore()
+        os.kill(os.getpid(), signal.SIGSTOP)  # the default action of SIGTSTP, which the handler replaced
+
     def _continued(self) -> None:
-        """After Ctrl-Z and fg: the shell has set the terminal its own way and written below the view."""
         if self._saved is not None:
             import tty
 
-            descriptor = sys.stdin.fileno()
-            if os.tcgetpgrp(descriptor) != os.getpgrp():
-                return  # in the background, where touching the terminal would stop it again
-            tty.setcbreak(descriptor)
+            if not _in_foreground():
+                return
+            tty.setcbreak(sys.stdin.fileno())
         self._on_resize()
+
+    def _restore(self) -> None:
+        if self._saved is not None:
+            # uvloop makes what it reads non-blocking, and with it the shell's terminal.
+            os.set_blocking(sys.stdin.fileno(), True)
+        if self._saved is not None and _in_foreground():
+            import termios
+
+            # Not TCSADRAIN, which waits for output that Ctrl-S holds.
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self._saved)
 
     def _read(self) -> None:
         data = os.read(sys.stdin.fileno(), 256).decode(errors="ignore")
@@ -76,10 +93,27 @@ class Keyboard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         loop = asyncio.get_running_loop()
-        loop.remove_signal_handler(signal.SIGWINCH)
-        loop.remove_signal_handler(signal.SIGCONT)
+        for number in (signal.SIGWINCH, signal.SIGCONT, signal.SIGTSTP):
+            loop.remove_signal_handler(number)
         if self._saved is not None:
+            loop.remove_reader(sys.stdin.fileno())
+            self._undo_ctrl_s()
+            self._restore()
+
+    def _undo_ctrl_s(self) -> None:
+        """Start output that Ctrl-S stopped: a terminal does when it is told to know no Ctrl-S (IXON);
+        tcflow(TCOON) undoes only its own TCOOFF."""
+        if self._saved is not None and _in_foreground():
             import termios
 
-            loop.remove_reader(sys.stdin.fileno())
-            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._saved)
+            modes = list(self._saved)
+            modes[0] &= ~termios.IXON
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, modes)
+
+
+def _in_foreground() -> bool:
+    """Whether this process may set the terminal's modes; in the background doing so stops it (SIGTTOU)."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:
+        return False  # the terminal is gone

@@ -1,13 +1,15 @@
-"""No recording is destroyed, none has holes because nobody read stdout."""
+"""No recording is destroyed, and none has holes because output is not read."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -84,30 +86,69 @@ def test_a_recording_on_stdout_is_one(
     assert code == 2 and "both want stdout" in errors
 
 
-def test_output_that_nobody_reads_stops_no_recording(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "errors"),
+    [(["--json"], subprocess.DEVNULL), (["--raw", "--stats-every", "50ms"], subprocess.STDOUT)],
+    ids=["stdout", "stdout and stderr on one pipe"],
+)
+def test_a_blocked_reader_stops_no_recording(tmp_path: Path, flags: list[str], errors: int) -> None:
     """400 messages of 4 KB fill the pipe many times over; the last is a block's first, which is flushed."""
     path = tmp_path / "cap.ndjson"
     frames = [message for number in range(1, 101) for message in block(number, 4)]
     frames = [frame[:-1] + b',"padding":"' + b"x" * 4000 + b'"}' for frame in frames]
-    with StreamServer([*text_frames(frames), *text_frames(block(200, 1)), HOLD]) as server:
+    junk = [f"junk {number}" for number in range(20)]
+    steps = [*text_frames(frames), *junk, *text_frames(block(200, 1)), HOLD]
+    with StreamServer(steps) as server:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flashctl", "watch", server.url, "--json", "--record", str(path)],
+            [sys.executable, "-m", "flashctl", "watch", server.url, *flags, "--record", str(path)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
         )
         try:
-            while not path.exists() or path.read_bytes().count(b'"n":') < len(frames):
+            while not path.exists() or path.read_bytes().count(b'"n":') < len(frames) + 1:
                 assert process.poll() is None
                 time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            assert process.wait(60) == 0
         finally:
             process.kill()
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
-    arrivals = list(Replay(path))
-    assert [arrival.data for arrival in arrivals[: len(frames)]] == frames
+    arrivals = list(Replay(path, complain=lambda _: None))
+    assert [arrival.data for arrival in arrivals if b"junk" not in arrival.data][: len(frames)] == frames
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["printing", "printed"])
+def test_a_replay_into_a_blocked_pipe_ends_at_the_first_signal(
+    tmp_path: Path, number: signal.Signals, moment: str
+) -> None:
+    """Whether the blocked reader is met in the middle or after the last message."""
+    path, count = tmp_path / "cap.ndjson", 3000 if moment == "printing" else 40
+    frames = [message for number in range(1, count) for message in block(number, 1)]
+    path.write_bytes(b"".join(frame[:-1] + b',"padding":"' + b"x" * 4000 + b'"}\n' for frame in frames))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flashctl", "watch", "--replay", str(path), "--json"], stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        while _unread(process.stdout.fileno()) < 60_000:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _unread(descriptor: int) -> int:
+    """Bytes in a pipe."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_who_reads_slowly_gets_everything_in_the_end(tmp_path: Path) -> None:

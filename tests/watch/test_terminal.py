@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from support.watch_lab import HOLD, StreamServer, block, text_frames
 
+from flashctl.watch.recording import Replay
+
 TMUX = shutil.which("tmux")
 pytestmark = pytest.mark.skipif(TMUX is None, reason="tmux is not installed")
 
@@ -181,3 +183,42 @@ def test_a_pane_of_five_lines_keeps_its_header(stream: StreamServer, start: Call
     assert sum(line.startswith("   idx") for line in screen.splitlines()) == 1
     terminal.keys("q")
     terminal.until(lambda text: "exit=0" in text)
+
+
+def test_the_shell_gets_its_terminal_back_while_stopped(
+    stream: StreamServer, start: Callable[..., Terminal]
+) -> None:
+    terminal = start(stream.url)
+    terminal.until(lambda text: "#2 " in text)
+    terminal.keys("C-z")
+    terminal.until(lambda text: "topped" in text)
+    terminal.keys("stty -a | grep -o ' .\\?icanon'; echo seen=$?", "Enter")
+    screen = terminal.until(lambda text: "seen=0" in text)
+    assert "-icanon" not in screen and "NDELAY" not in screen
+    terminal.keys("kill %1; bg", "Enter")
+    # Ended in the background, where it must leave the terminal alone.
+    terminal.until(lambda text: "flashblocks of" in text, history=True)
+    terminal.keys("clear; wait; echo left=$(jobs | wc -l)", "Enter")
+    terminal.until(lambda text: "left=0" in text)
+
+
+@pytest.mark.parametrize("end", ["q", "TERM"])
+def test_ctrl_s_stops_the_output_and_not_the_recording(
+    stream: StreamServer, start: Callable[..., Terminal], tmp_path: Path, end: str
+) -> None:
+    path = tmp_path / "cap.ndjson"
+    terminal = start(f"{stream.url} --record {path} & echo $! > {tmp_path}/pid; fg")
+    terminal.until(lambda text: "#2 " in text)
+    terminal.keys("C-s")
+    lines = path.read_bytes().count(b"\n")
+    deadline = time.monotonic() + 60
+    while path.read_bytes().count(b"\n") < lines + 100:
+        assert time.monotonic() < deadline, "it records while the terminal is stopped"
+        time.sleep(0.05)
+    if end == "q":
+        terminal.keys("q")
+    else:
+        subprocess.run(["kill", (tmp_path / "pid").read_text().strip()], check=True)
+    terminal.until(lambda text: "exit=0" in text and "recorded" in text, history=True)
+    stamps = [arrival.monotonic_ns for arrival in Replay(path)]
+    assert len(stamps) > 100 and stamps == sorted(stamps)

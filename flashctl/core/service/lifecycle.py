@@ -61,6 +61,10 @@ SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop waits for the interpreter when a thread is computing (Python: 5 ms). It does so
 each time it comes back from a socket, so this is what others notice of the thread."""
 
+NOTICE_S: Final = 0.5
+"""For the `main` of a service to return after a signal before it is cancelled. A tool gets DRAIN_S: its
+result is made at the end (a recording to finish, a summary to print)."""
+
 KEEP_FIRST_PAUSE_S: Final = 0.05
 KEEP_LAST_PAUSE_S: Final = 5.0
 """Between a kept task's failure and its next start: doubling, from the first again once it has run for the
@@ -240,7 +244,7 @@ async def _supervise(main: Main, ready_fd: int | None, *, is_tool: bool) -> Exit
     life.on_reload(reload_level, "log level")
     handlers = SignalHandlers(_Interruptions(life, is_tool=is_tool).on_signal)
     try:
-        failure = await _run_to_the_end(main, life)
+        failure = await _run_to_the_end(main, life, DRAIN_S if is_tool else NOTICE_S)
     finally:
         handlers.restore()
     if isinstance(failure, _TOLD_BY_THE_COMMAND_LINE):
@@ -254,17 +258,15 @@ async def _supervise(main: Main, ready_fd: int | None, *, is_tool: bool) -> Exit
     return ExitCode.OK
 
 
-async def _run_to_the_end(main: Main, life: Lifecycle) -> BaseException | None:
-    """Run, drain, and tell what failed."""
+async def _run_to_the_end(main: Main, life: Lifecycle, notice_s: float) -> BaseException | None:
+    """Run, drain, and return what failed."""
     runner = asyncio.ensure_future(main(life))
     stopper = asyncio.ensure_future(life.stopped())
     failure: BaseException | None = None
     try:
         await asyncio.wait({runner, stopper}, return_when=asyncio.FIRST_COMPLETED)
         if not runner.done():
-            # A `main` that waits for something else than `stopped()` gets a moment to notice, then is
-            # cancelled.
-            await asyncio.wait({runner}, timeout=0.5 if life.failure is None else 0.1)
+            await asyncio.wait({runner}, timeout=notice_s if life.failure is None else 0.1)
     finally:
         stopper.cancel()
         runner.cancel()
