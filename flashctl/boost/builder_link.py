@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flashctl.boost.tx_mirror import CopyQueue
+from flashctl.boost.copies import CopyQueue
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError, UnavailableError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from flashctl.boost.builder_frames import FrameReader, decode
+from flashctl.boost.frames import FrameReader, decode
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.rounds import Drop, DropReason, Hold, Incoming, Publish, Rounds, Verdict

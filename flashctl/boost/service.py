@@ -7,11 +7,11 @@ import logging
 
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.builder_link import BuilderLink
-from flashctl.boost.builder_stream import Follower
 from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
 from flashctl.boost.debug_api import debug_methods
 from flashctl.boost.decisions import DecisionLog
 from flashctl.boost.exclusions import Exclusions
+from flashctl.boost.follower import Follower
 from flashctl.boost.health import Health
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ModeSwitch

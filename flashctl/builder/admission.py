@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from flashctl.builder.mempool.admission_queue import Door
-from flashctl.builder.mempool.pool import Pool, PoolCursor, PoolLimits, PoolRefusal, SenderState
-from flashctl.builder.payload.late_transactions import Cut, LatePlan, LateTransactions
+from flashctl.builder.door import Door
+from flashctl.builder.late import Cut, LatePlan, LateTransactions
+from flashctl.builder.pool import Pool, PoolCursor, PoolLimits, PoolRefusal, SenderState
 from flashctl.core.service import defects
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from flashctl.builder.payload.budget import Usage
+from flashctl.builder.budget import Usage
 from flashctl.chain.chain import Chain
 from flashctl.eth.blocks import Header
 from flashctl.evm.message import Deadline

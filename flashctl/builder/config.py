@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flashctl.builder.mempool.pool import PoolLimits
-from flashctl.builder.payload.schedule import Schedule
+from flashctl.builder.pool import PoolLimits
+from flashctl.builder.schedule import Schedule
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.core.flashblocks.wire import Dialect
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES

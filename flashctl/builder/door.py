@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
-from flashctl.builder.mempool.pool import PoolRefusal
+from flashctl.builder.pool import PoolRefusal
 from flashctl.errors import FlashctlError
 
 __all__ = ["Door"]

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from flashctl import __version__
-from flashctl.builder.execution_engine import Node
+from flashctl.builder.node import Node
 from flashctl.chain.chain import ChainBlock
 from flashctl.core.engine.payloads import (
     BlockHashMismatch,

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from flashctl.builder.mempool.admission import TransactionQueue
+from flashctl.builder.admission import TransactionQueue
 from flashctl.chain.chain import ChainBlock, HeadChange
 from flashctl.core.service import defects
 from flashctl.op.envelope import TxEnvelope

@@ -6,8 +6,8 @@ Degraded: the payload before failed.
 
 from __future__ import annotations
 
-from flashctl.builder.execution_engine import Node
-from flashctl.builder.payload.publish import Observer
+from flashctl.builder.node import Node
+from flashctl.builder.observer import Observer
 from flashctl.core.service.lifecycle import Health
 
 __all__ = ["BuilderHealth"]

@@ -27,12 +27,12 @@ from contextlib import suppress
 from enum import Enum
 from typing import Final, TypeVar, TypeVarTuple
 
+from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import BlockBuild
-from flashctl.builder.mempool.admission import TransactionQueue
-from flashctl.builder.payload.block_work import BlockWork, Extension, ForcedTransactionFailed, JobLimits, Made
-from flashctl.builder.payload.budget import Budget, Refusal
-from flashctl.builder.payload.late_transactions import NOBODY_IS_LATE
-from flashctl.builder.payload.schedule import Schedule
+from flashctl.builder.budget import Budget, Refusal
+from flashctl.builder.late import NOBODY_IS_LATE
+from flashctl.builder.schedule import Schedule
+from flashctl.builder.work import BlockWork, Extension, ForcedTransactionFailed, JobLimits, Made
 from flashctl.core.hub import Prepared
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, TypeVarTuple
 
-from flashctl.builder.payload.job import ForcedTransactionFailed, JobFailed
-from flashctl.builder.payload.jobs import Payloads
+from flashctl.builder.job import ForcedTransactionFailed, JobFailed
+from flashctl.builder.payloads import Payloads
 from flashctl.chain.chain import Chain, ChainBlock, InvalidForkchoice, UnknownBlock
 from flashctl.core.engine.payloads import ForkchoiceResult, ForkchoiceState, PayloadStatus, Status
 from flashctl.core.jsonrpc.errors import Code, RpcError

@@ -6,9 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 
-from flashctl.builder.payload.budget import Refusal
-from flashctl.builder.payload.job import Ending, Fate, JobObserver, Made
-from flashctl.builder.payload.publisher import Publisher
+from flashctl.builder.budget import Refusal
+from flashctl.builder.job import Ending, Fate, JobObserver, Made
+from flashctl.builder.publisher import Publisher
 from flashctl.core.hub import Prepared
 from flashctl.core.service.metrics import Metrics
 from flashctl.ethrpc.tx_waiters import Arrivals

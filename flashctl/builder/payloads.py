@@ -11,10 +11,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, TypeVarTuple
 
+from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import Backend
-from flashctl.builder.mempool.admission import TransactionQueue
-from flashctl.builder.payload.job import JobLimits, JobObserver, PayloadJob
-from flashctl.builder.payload.schedule import Schedule
+from flashctl.builder.job import JobLimits, JobObserver, PayloadJob
+from flashctl.builder.schedule import Schedule
 from flashctl.errors import FlashctlError
 from flashctl.eth.blocks import Header
 from flashctl.lru import Lru

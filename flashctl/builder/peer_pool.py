@@ -20,7 +20,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from flashctl.builder.mempool.admission import TransactionQueue
+from flashctl.builder.admission import TransactionQueue
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.errors import FlashctlError, ProtocolError

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flashctl.builder.payload.job import Made
+from flashctl.builder.job import Made
 from flashctl.core.flashblocks.wire import Base, Dialect, Diff, Flashblock, Metadata, encode
 from flashctl.core.hub import Hub, Prepared
 from flashctl.eth.blocks import Header

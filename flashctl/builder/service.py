@@ -17,19 +17,19 @@ from typing import Any, Final
 
 import orjson
 
+from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.config import BuilderConfig
 from flashctl.builder.engine_api import EngineApi
-from flashctl.builder.execution_engine import Node
+from flashctl.builder.following import PoolFollower
 from flashctl.builder.health import BuilderHealth
-from flashctl.builder.mempool.admission import TransactionQueue
-from flashctl.builder.mempool.head_changes import PoolFollower
-from flashctl.builder.mempool.peer_transactions import PeerPool
-from flashctl.builder.miner_api import MinerApi
-from flashctl.builder.payload.job import PayloadJob
-from flashctl.builder.payload.jobs import Payloads
-from flashctl.builder.payload.publish import Observer
-from flashctl.builder.payload.publisher import Publisher
+from flashctl.builder.job import PayloadJob
+from flashctl.builder.limits import MinerApi
+from flashctl.builder.node import Node
+from flashctl.builder.observer import Observer
+from flashctl.builder.payloads import Payloads
+from flashctl.builder.peer_pool import PeerPool
+from flashctl.builder.publisher import Publisher
 from flashctl.builder.sync import CatchUp
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis, require_executable

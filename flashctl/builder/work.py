@@ -20,9 +20,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from flashctl.builder.backend import BlockBuild
-from flashctl.builder.mempool.entries import nonce_of_envelope
-from flashctl.builder.payload.budget import BlockLimits, Budget, Refusal, TxCost
-from flashctl.builder.payload.late_transactions import NOBODY_IS_LATE, Cut, LatePlan
+from flashctl.builder.budget import BlockLimits, Budget, Refusal, TxCost
+from flashctl.builder.late import NOBODY_IS_LATE, Cut, LatePlan
+from flashctl.builder.pool_entries import nonce_of_envelope
 from flashctl.core.hub import Prepared
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError

@@ -253,8 +253,8 @@ def builder(
     WebSocket stream with a new part of the block every few hundred milliseconds.
     """
     from flashctl.builder.config import BuilderConfig, Endpoint, StreamConfig
-    from flashctl.builder.mempool.pool import PoolLimits
-    from flashctl.builder.payload.schedule import Schedule
+    from flashctl.builder.pool import PoolLimits
+    from flashctl.builder.schedule import Schedule
     from flashctl.builder.service import run
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
     from flashctl.core.settings.durations import parse_duration

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flashctl.core.hub import Admission, Encoding, HttpResponse, Request
-from flashctl.proxy.client_addresses import ClientAddresses
+from flashctl.proxy.addresses import ClientAddresses
 from flashctl.proxy.filters import Filter, parse_filter
 from flashctl.proxy.keys import ApiKey, ApiKeys, presented_key
 from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket

@@ -10,12 +10,12 @@ from flashctl.core.hub import Encoding, Hub, HubOptions, LagBudget, LagPolicy, R
 from flashctl.core.settings.toml import read_toml
 from flashctl.errors import UsageError
 from flashctl.proxy.access import Access
-from flashctl.proxy.client_addresses import ClientAddresses
+from flashctl.proxy.addresses import ClientAddresses
+from flashctl.proxy.bus import Bus
 from flashctl.proxy.config import Compression, ProxyConfig
 from flashctl.proxy.filters import FilterIndex
 from flashctl.proxy.keys import load_keys
 from flashctl.proxy.limits import ConnectionLimits
-from flashctl.proxy.redis_bus import Bus
 from flashctl.proxy.relay import Relay
 from flashctl.proxy.shared_limits import RedisLimits
 from flashctl.proxy.upstreams import Upstream, Upstreams

@@ -12,8 +12,8 @@ from support.boost_lab import Setup, play
 from support.engines import DEPOSIT, ToyEngine
 
 from flashctl.boost.builder_block import BuilderBlocks
+from flashctl.boost.copies import CopyQueue
 from flashctl.boost.rounds import Rounds
-from flashctl.boost.tx_mirror import CopyQueue
 from flashctl.core.engine.payloads import envelope_to_json
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.service import defects

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from support.engines import SECRET, ToyBuilder, genesis
 
-from flashctl.boost import tx_mirror as copies
-from flashctl.boost.tx_mirror import CopyQueue
+from flashctl.boost import copies
+from flashctl.boost.copies import CopyQueue
 from flashctl.core.jsonrpc.client import JsonRpcClient
 
 

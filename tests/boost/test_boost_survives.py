@@ -21,8 +21,8 @@ from websockets.asyncio.server import serve as serve_websocket
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
-from flashctl.boost.builder_frames import FrameReader, decode
 from flashctl.boost.candidate import Request, Unusable, from_flashblocks
+from flashctl.boost.frames import FrameReader, decode
 from flashctl.boost.health import Health
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.obligations import MAX_TRANSACTIONS

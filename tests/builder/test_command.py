@@ -10,7 +10,7 @@ import pytest
 from support.builders import builder_config
 
 from flashctl.builder.config import BuilderConfig
-from flashctl.builder.mempool.pool import PoolLimits
+from flashctl.builder.pool import PoolLimits
 from flashctl.builder.service import Service
 from flashctl.chain.genesis import devnet_genesis
 from flashctl.cli.app import main

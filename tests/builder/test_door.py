@@ -10,10 +10,10 @@ import pytest
 from support.chains import ask, memory_chain, transfer
 from support.cycles import no_cycles
 
+from flashctl.builder import door
+from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
-from flashctl.builder.mempool import admission_queue as door
-from flashctl.builder.mempool.admission import TransactionQueue
-from flashctl.builder.mempool.pool import PoolRefusal
+from flashctl.builder.pool import PoolRefusal
 from flashctl.builder.sync import CatchUp
 from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.core.jsonrpc.client import JsonRpcClient

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.chain_lab import GENESIS, LabBlock, next_block, transfer
 
+from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
-from flashctl.builder.execution_engine import Node
-from flashctl.builder.mempool.admission import TransactionQueue
-from flashctl.builder.mempool.head_changes import MAX_REINJECTED_BLOCKS, PoolFollower
-from flashctl.builder.payload.job import JobLimits, JobObserver
-from flashctl.builder.payload.jobs import Payloads
-from flashctl.builder.payload.schedule import Schedule
+from flashctl.builder.following import MAX_REINJECTED_BLOCKS, PoolFollower
+from flashctl.builder.job import JobLimits, JobObserver
+from flashctl.builder.node import Node
+from flashctl.builder.payloads import Payloads
+from flashctl.builder.schedule import Schedule
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.core.engine.payloads import ForkchoiceState, Status
 from flashctl.core.service import defects

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from support.chains import ask, memory_chain, transfer
 
+from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
-from flashctl.builder.mempool.admission import TransactionQueue
-from flashctl.builder.mempool.pool import PoolRefusal, SenderState
-from flashctl.builder.payload.budget import Refusal
-from flashctl.builder.payload.job import (
+from flashctl.builder.budget import Refusal
+from flashctl.builder.job import (
     Ending,
     Fate,
     ForcedTransactionFailed,
@@ -25,8 +24,9 @@ from flashctl.builder.payload.job import (
     Made,
     PayloadJob,
 )
-from flashctl.builder.payload.publisher import flashblock_of
-from flashctl.builder.payload.schedule import Schedule
+from flashctl.builder.pool import PoolRefusal, SenderState
+from flashctl.builder.publisher import flashblock_of
+from flashctl.builder.schedule import Schedule
 from flashctl.chain.chain import Chain
 from flashctl.core.flashblocks.wire import Flashblock, decode, encode
 from flashctl.eth.transactions import DepositTx, encode_transaction
@@ -258,7 +258,7 @@ def test_getpayload_ends_the_job_with_what_was_published() -> None:
 
 
 def test_a_late_block_is_filled_before_it_is_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flashctl.builder.payload.job.LATE_WAIT_S", 60.0)
+    monkeypatch.setattr("flashctl.builder.job.LATE_WAIT_S", 60.0)
     bench = Bench()
     for account in range(5):
         bench.queue.add(transfer(account))

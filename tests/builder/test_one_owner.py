@@ -11,12 +11,12 @@ import pytest
 from support.chains import ask, transfer
 from support.hub_lab import until
 
+from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
-from flashctl.builder.execution_engine import Node
-from flashctl.builder.mempool.admission import TransactionQueue
-from flashctl.builder.payload.job import Ending, JobLimits, JobObserver, Made, PayloadJob
-from flashctl.builder.payload.jobs import Payloads
-from flashctl.builder.payload.schedule import Schedule
+from flashctl.builder.job import Ending, JobLimits, JobObserver, Made, PayloadJob
+from flashctl.builder.node import Node
+from flashctl.builder.payloads import Payloads
+from flashctl.builder.schedule import Schedule
 from flashctl.chain.chain import Chain
 from flashctl.chain.genesis import build_genesis, devnet_genesis
 from flashctl.core.jsonrpc.errors import RpcError

@@ -11,8 +11,8 @@ import pytest
 from support.builders import builder_config, rpc_client, running, scenario
 from support.chains import CHAIN_ID, transfer
 
-from flashctl.builder.mempool.pool import Pool, PoolRefusal, SenderState
-from flashctl.builder.payload.schedule import Schedule
+from flashctl.builder.pool import Pool, PoolRefusal, SenderState
+from flashctl.builder.schedule import Schedule
 from flashctl.core.engine.payloads import ForkchoiceState
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError

@@ -12,7 +12,7 @@ from support.chains import transfer
 from support.proxy_lab import until
 
 from flashctl.builder.config import Endpoint
-from flashctl.builder.mempool.peer_transactions import PeerPool, _hashes, _hashes_of_content
+from flashctl.builder.peer_pool import PeerPool, _hashes, _hashes_of_content
 from flashctl.builder.service import Service
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
@@ -108,7 +108,7 @@ def test_without_gossip_nothing_is_taken_over(tmp_path: Path) -> None:
 def test_a_peer_without_filters_or_without_its_pool_is_read_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shows_pool: bool
 ) -> None:
-    monkeypatch.setattr("flashctl.builder.mempool.peer_transactions.READ_WITHOUT_NEWS_S", 0.1)
+    monkeypatch.setattr("flashctl.builder.peer_pool.READ_WITHOUT_NEWS_S", 0.1)
     waiting = [transfer(0)]
 
     async def content(params: list[Any]) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashctl.builder.payload.schedule import Schedule
+from flashctl.builder.schedule import Schedule
 from flashctl.errors import UsageError
 
 

@@ -14,7 +14,7 @@ from support.chains import ask, transfer
 from support.proxy_lab import until
 
 from flashctl.builder import service as builder_service
-from flashctl.builder.payload.job import Ending
+from flashctl.builder.job import Ending
 from flashctl.builder.service import Service
 from flashctl.chain.chain import Chain
 from flashctl.core.service import defects

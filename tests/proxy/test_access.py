@@ -14,7 +14,7 @@ from support.examples import examples
 from flashctl.core.hub import Admission, HttpResponse, Request
 from flashctl.errors import IoError
 from flashctl.proxy.access import Access, route_of
-from flashctl.proxy.client_addresses import ClientAddresses, InvalidNetwork, parse_forwarded_address
+from flashctl.proxy.addresses import ClientAddresses, InvalidNetwork, parse_forwarded_address
 from flashctl.proxy.keys import ApiKeys, InvalidApiKey, load_keys
 from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
 

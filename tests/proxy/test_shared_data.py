@@ -12,7 +12,7 @@ from support.raw_websocket import RawClient, http, upgrade_request
 from support.redis_server import RedisServer
 
 from flashctl.core.service import defects
-from flashctl.proxy import redis_bus as bus_module
+from flashctl.proxy import bus as bus_module
 from flashctl.proxy import redis_client
 from flashctl.proxy.config import BusFailure
 from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket

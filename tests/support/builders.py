@@ -15,7 +15,7 @@ import orjson
 from support.chains import GENESIS_TIME
 
 from flashctl.builder.config import BuilderConfig, Endpoint, StreamConfig
-from flashctl.builder.payload.schedule import Schedule
+from flashctl.builder.schedule import Schedule
 from flashctl.builder.service import Service
 from flashctl.chain.genesis import devnet_genesis
 from flashctl.core.engine.client import EngineClient

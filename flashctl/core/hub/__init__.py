@@ -17,11 +17,11 @@ Only connection and server know sockets; lanes write to the descriptors they are
 
 from __future__ import annotations
 
+from flashctl.core.hub.budget import LagBudget, LagPolicy
 from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, InvalidRequest, Request
 from flashctl.core.hub.hub import Hub, HubOptions
-from flashctl.core.hub.lag_budget import LagBudget, LagPolicy
 from flashctl.core.hub.limits import ServerLimits
 from flashctl.core.hub.ring import Message, Position, Prepared, RingLimits
 from flashctl.core.hub.server import HubServer, serve

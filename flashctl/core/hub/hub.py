@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from flashctl.core.hub.batch import BatchSender
+from flashctl.core.hub.budget import Lag, LagBudget, Verdict, judge
 from flashctl.core.hub.encoding import Encoding, encode
 from flashctl.core.hub.framing import CloseCode
-from flashctl.core.hub.lag_budget import Lag, LagBudget, Verdict, judge
 from flashctl.core.hub.ring import UNPLACED, Message, Position, Prepared, Ring, RingLimits
 from flashctl.core.hub.stats import HubStats
 from flashctl.core.hub.subscriber import Lane, Router, Selector, Subscriber

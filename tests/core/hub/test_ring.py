@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
 
+from flashctl.core.hub.budget import Lag, LagBudget, LagPolicy, Verdict, judge
 from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import data_frame
-from flashctl.core.hub.lag_budget import Lag, LagBudget, LagPolicy, Verdict, judge
 from flashctl.core.hub.ring import UNPLACED, Message, Position, Ring, RingLimits
 
 
