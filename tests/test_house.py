@@ -163,3 +163,24 @@ def test_generated_documents_are_current(name: str) -> None:
     spec.loader.exec_module(generator)
     written = (ROOT / "docs" / name).read_text()
     assert written == generator.PAGES[name](), f"docs/{name} is not current: run `make docs` and commit it"
+
+
+def resolve(name: str) -> object:
+    """What `module:symbol` names; a symbol may be an attribute of another, or a field of a dataclass."""
+    module, _, symbol = name.partition(":")
+    found: object = importlib.import_module(module)
+    for part in symbol.split(".") if symbol else ():
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda path: path.name)
+def test_symbols_that_documents_name_exist(page: Path) -> None:
+    """`flashctl.package.module:Symbol`, wherever a page says where something is."""
+    for name in re.findall(r"`(flashctl(?:\.\w+)+(?::[\w.]+)?)`", page.read_text()):
+        try:
+            resolve(name)
+        except (ImportError, AttributeError) as error:
+            pytest.fail(f"{page.name} names {name}: {error}")
+    for path in re.findall(r"`((?:flashctl|tests|bench|docs|profiles)/[\w/.]+)`", page.read_text()):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
