@@ -17,6 +17,7 @@ import typer
 import typer.core
 import typer.main
 
+from flashctl.cli.help import PlainHelp
 from flashctl.cli.options import ROLES, SERVICES
 from flashctl.cli.peers import role_by_name
 from flashctl.cli.values import make_plain
@@ -28,7 +29,7 @@ COMPLETE_VARIABLE = "_FLASHCTL_COMPLETE"
 """The variable with which a shell's completion script calls; its value says what is asked."""
 
 
-class _Roles(typer.core.TyperGroup):
+class _Roles(PlainHelp, typer.core.TyperGroup):
     """The group of subcommands, each loaded from `flashctl.cli.<name>` on first use."""
 
     def list_commands(self, ctx: Any) -> list[str]:

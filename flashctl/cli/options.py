@@ -26,7 +26,9 @@ The decorator then
 * names variables of the environment that nobody reads, and refuses a single-valued flag given twice.
 
 A command of many flags takes them in groups: a parameter annotated with a `NamedTuple` stands for the flags
-that its fields declare.
+that its fields declare, which share a panel of the help under the first line of its docstring. A flag of few
+values is a `Literal`: they are checked, completed and shown. Where no `metavar` is given, the word for a
+value follows from the flag's name and type (`--stale-after-ms MS`, see `help.value_word`).
 
 Precedence: flag > environment > profile > default. It is the order in which typer itself looks: a profile
 becomes the `default_map` of the command. The docstring's first line is the summary in `flashctl --help`,
@@ -41,64 +43,28 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any
 
 import typer
 from typer.models import ArgumentInfo, ParameterInfo
 
+from flashctl.cli.common import (
+    KEYS_OF_ROLE,
+    ROLES,
+    SERVICES,
+    Common,
+    configure_role_logging,
+    load_settings,
+    read_common,
+    shared_parameters,
+)
 from flashctl.cli.environment import environment_name, unread_variables
-from flashctl.cli.peers import peer_defaults
-from flashctl.errors import ExitCode, UsageError
+from flashctl.cli.help import Command
+from flashctl.errors import ExitCode
 
 __all__ = ["ROLES", "SERVICES", "Common", "command", "load_settings", "new_app"]
 
-ROLES: Final[Mapping[str, str]] = {
-    "devnet": "Run the whole Flashblocks pipeline on this machine, in one command.",
-    "builder": "Build blocks as a series of flashblocks and publish them.",
-    "boost": "Sit between consensus client, builder and fallback engine.",
-    "proxy": "Fan one flashblocks stream out to many clients.",
-    "rpc": "Serve JSON-RPC with preconfirmed pending state.",
-    "watch": "Tail, record and measure a flashblocks stream.",
-    "decode": "Explain transactions, flashblocks, blocks and receipts.",
-}
-"""Subcommand to summary, in the order of the help. Each is the module `flashctl.cli.<name>` and a profile
-table."""
-
-SERVICES: Final = frozenset({"devnet", "builder", "boost", "proxy", "rpc"})
-"""Those that run until a signal."""
-
 Function = typing.TypeVar("Function", bound=Callable[..., Any])
-
-_KEYS_OF_ROLE: Final[dict[str, set[str]]] = {}
-"""What the table of a role may hold: the flags of all its commands, so that `boost debug` reads its port from
-the profile that `boost` runs on."""
-
-_LOG_FORMAT: Final = "text"
-
-_LOADED: Final = "flashctl.profile"
-"""Key in the context's own notes: the profile whose settings are in force."""
-
-_PROFILE_OF_ALL: Final = "FLASHCTL_PROFILE"
-"""Of whatever command: one without settings in it goes on with its defaults."""
-
-
-@dataclass(frozen=True, slots=True)
-class Common:
-    """The settings every command shares."""
-
-    role: str
-    profile: str | None
-    log_level: str
-    """Empty where nothing logs and nobody asked."""
-    log_format: str
-    verbosity: int
-    """-q is -1, each -v adds 1; tracebacks of unexpected errors from 2."""
-    ready_fd: int | None
-    """Services: where to write `ready\\n` once every port listens."""
-    check_only: bool = False
-    """Services: end with 0 where the role would work: files are read, ports free, peers as expected."""
 
 
 def new_app() -> typer.Typer:
@@ -132,19 +98,16 @@ def command(
     def decorate(function: Function) -> Function:
         wrapper = _wrap(function, role, service=service, logs=logs, bare_environment=bare_environment)
         wrapper.__doc__ = inspect.getdoc(function)
-        app.command(name or role, epilog=_epilog(role, example), **settings)(wrapper)
+        kind = type("_WithExamples", (Command,), {"examples": example})
+        app.command(name or role, epilog=_epilog(role), cls=kind, **settings)(wrapper)
         return function
 
     return decorate
 
 
-def _epilog(role: str, example: str) -> str:
+def _epilog(role: str) -> str:
     variable = environment_name(role, "<FLAG>")
-    text = f"Every flag is also a key of [{role}] in a profile, and {variable} in the environment."
-    if not example:
-        return text
-    # \b keeps typer from filling the lines as one paragraph.
-    return f"{text}\n\n\b\nExamples:\n" + "\n".join(f"  {line}" for line in example.strip().splitlines())
+    return f"Every flag is also a key of [{role}] in a profile, and {variable} in the environment."
 
 
 def _wrap(
@@ -162,19 +125,19 @@ def _wrap(
     wants_common = [name for name, hint in hints.items() if hint is Common]
     wants_context = [name for name, hint in hints.items() if _is_context(hint)]
     keys = frozenset(parameter.name for parameter in own if not _is_argument(parameter.annotation))
-    _KEYS_OF_ROLE.setdefault(role, set()).update(keys)
-    shared = _shared_parameters(role, service=service)
+    KEYS_OF_ROLE.setdefault(role, set()).update(keys)
+    shared = shared_parameters(role, service=service)
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> int:
         save_to, context = values.pop("save_profile"), values.pop("_context")
-        common = _common(role, values, context, service=service, logs=logs)
+        common = read_common(role, values, context, service=service, logs=logs)
         if save_to is not None:
             from flashctl.cli.saving import save_settings
 
             return save_settings(save_to, role, keys, context.params)
         if logs:
-            _configure_logging(common, context)
+            configure_role_logging(common, context)
         _tell_of_unread(role, service=service, logs=logs)
         for name, group in groups.items():
             values[name] = group._make(values.pop(field) for field in group._fields)
@@ -194,8 +157,9 @@ def _own_parameters(function: Callable[..., Any], hints: Mapping[str, Any]) -> I
     for parameter in inspect.signature(function).parameters.values():
         hint = hints[parameter.name]
         if _is_group(hint):
+            panel = _panel(hint)
             for name, kind in typing.get_type_hints(hint, include_extras=True).items():
-                default = hint._field_defaults[name]
+                default, kind = hint._field_defaults[name], _in_panel(kind, panel)
                 yield inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=kind)
         elif hint is not Common and not _is_context(hint):
             yield parameter.replace(annotation=hint)
@@ -203,6 +167,21 @@ def _own_parameters(function: Callable[..., Any], hints: Mapping[str, Any]) -> I
 
 def _is_group(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields")
+
+
+def _panel(group: type) -> str:
+    """The heading of a group's flags in the help: its docstring's first line."""
+    return (inspect.getdoc(group) or group.__name__).splitlines()[0].rstrip(".")
+
+
+def _in_panel(hint: Any, panel: str) -> Any:
+    """The annotation of a flag that has no panel of its own, in that of its group."""
+    kind, *notes = typing.get_args(hint)
+    infos = [copy(note) for note in notes if isinstance(note, ParameterInfo)]
+    for info in infos:
+        info.rich_help_panel = info.rich_help_panel or panel
+    others = [note for note in notes if not isinstance(note, ParameterInfo)]
+    return Annotated[kind, *others, *infos]  # type: ignore[misc, unused-ignore]
 
 
 def _with_environment(hint: Any, parameter: inspect.Parameter, role: str, *, bare: bool) -> Any:
@@ -227,177 +206,8 @@ def _is_context(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, typer.Context)
 
 
-def _shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
-    def option(name: str, kind: Any, default: Any, *decls: str, **settings: Any) -> inspect.Parameter:
-        return inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=default,
-            annotation=Annotated[kind, typer.Option(*decls, **settings)],
-        )
-
-    def load(context: typer.Context, value: str | None) -> str | None:
-        if defaults := peer_defaults(role):
-            context.default_map = {**defaults, **(context.default_map or {})}
-        if value is not None and not context.resilient_parsing:
-            is_given = _comes_from(context, "profile") == "COMMANDLINE"
-            if _LOADED in context.meta and not is_given:
-                return value  # an argument named another one
-            load_settings(context, role, value, needed=is_given)
-        return value
-
-    def names(incomplete: str) -> list[str]:
-        from flashctl.core.settings.profile import profile_names
-
-        return [name for name in profile_names() if name.startswith(incomplete)]
-
-    environment = functools.partial(environment_name, role)
-    parameters = [
-        option(
-            "profile", str | None, None, "--profile", "-P", is_eager=True, callback=load,
-            autocompletion=names, envvar=[environment("profile"), _PROFILE_OF_ALL], show_envvar=False,
-            metavar="NAME|FILE", help="Settings to start from.",
-        ),
-        option(
-            "save_profile", Path | None, None, "--save-profile", metavar="FILE",
-            help="Write the settings in effect to FILE (-: stdout) and exit.",
-        ),
-        option(
-            "log_level", str | None, None, "--log-level", metavar="LEVEL", show_envvar=False,
-            envvar=[environment("log_level"), "FLASHCTL_LOG", *(["LOG_LEVEL"] if service else [])],
-            help="error, warning, info, debug or trace.",
-        ),
-        option(
-            "log_format", str, _LOG_FORMAT, "--log-format", metavar="FORMAT", show_envvar=False,
-            envvar=[environment("log_format"), *(["LOG_FORMAT"] if service else [])], help="text or json.",
-        ),
-        option(
-            "verbose", int, 0, "--verbose", "-v", count=True, show_default=False,
-            help="More detail; again for more.",
-        ),
-        option("quiet", bool, False, "--quiet", "-q", help="Errors only."),
-    ]  # fmt: skip
-    if service:
-        parameters.append(
-            option(
-                "ready_fd", int | None, None, "--ready-fd", metavar="N", help="Write 'ready' there when up."
-            )
-        )
-        parameters.append(
-            option(
-                "check",
-                bool,
-                False,
-                "--check",
-                help="Check settings, files, ports and peers, and exit.",
-            )
-        )
-    parameters.append(inspect.Parameter("_context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
-    return parameters
-
-
-def _profile_keys(role: str) -> list[str]:
-    return [*_KEYS_OF_ROLE[role], "log_level", "log_format"]
-
-
-def load_settings(context: typer.Context, role: str, name: str, *, needed: bool = True) -> None:
-    """Make the table of `role` in a profile the defaults of a command that is being parsed.
-
-    Raises:
-        UsageError: There is no such profile, it is wrong, another one was loaded before, or it has no such
-            table although it is `needed`.
-    """
-    from flashctl.core.settings.profile import load_profile, role_settings
-
-    profile = load_profile(name)
-    if (other := context.meta.get(_LOADED)) is not None:
-        raise UsageError(f"two profiles, {other} and {profile.name}", hint="one may extend the other")
-    if needed and role not in profile.tables:
-        raise UsageError(
-            f"profile {profile.name} says nothing about {role}",
-            hint=f"it has settings of {', '.join(sorted(profile.tables)) or 'no role'}",
-        )
-    context.meta[_LOADED] = profile.name
-    if profile.notice:
-        import sys
-
-        from flashctl.core.output import escape
-
-        print(f"flashctl: note: {escape(profile.notice)}", file=sys.stderr)
-    settings = role_settings(profile, role, _profile_keys(role), [*ROLES])
-    context.default_map = {**(context.default_map or {}), **settings}
-
-
-def _common(
-    role: str, values: dict[str, Any], context: typer.Context, *, service: bool, logs: bool
-) -> Common:
-    quiet, verbose = values.pop("quiet"), values.pop("verbose")
-    level, log_format = values.pop("log_level"), values.pop("log_format").lower()
-    if quiet or verbose:
-        if quiet and verbose:
-            raise UsageError("-q and -v contradict each other")
-        if _comes_from(context, "log_level") == "COMMANDLINE":
-            raise UsageError("--log-level and -v or -q both say how much is logged", hint="give one of them")
-        level = None  # a flag goes before what environment and profile say
-    verbosity = -1 if quiet else verbose
-    if logs or level is not None or log_format != _LOG_FORMAT:
-        level = _checked_level(level, verbosity, log_format, service=service)
-    ready_fd, check_only = values.pop("ready_fd", None), values.pop("check", False) if service else False
-    return Common(role, values.pop("profile"), level or "", log_format, verbosity, ready_fd, check_only)
-
-
-def _comes_from(context: typer.Context, parameter: str) -> str:
-    """COMMANDLINE, ENVIRONMENT, DEFAULT_MAP (a profile) or DEFAULT."""
-    source = context.get_parameter_source(parameter)
-    return source.name if source is not None else "DEFAULT"
-
-
-def _checked_level(level: str | None, verbosity: int, log_format: str, *, service: bool) -> str:
-    """The level in effect, in whatever case it was written.
-
-    Raises:
-        UsageError: There is no such level, or no such format.
-    """
-    from flashctl.core.service.log import LOG_FORMATS, LOG_LEVELS
-
-    order = LOG_LEVELS
-    start = order.index("info" if service else "warning")
-    own = "error" if verbosity < 0 else order[min(start + verbosity, len(order) - 1)]
-    wanted = (level or own).strip().lower()
-    wanted = "warning" if wanted == "warn" else wanted
-    if wanted not in LOG_LEVELS:
-        raise UsageError(f"--log-level {level!r}: not a level", hint=f"levels: {', '.join(LOG_LEVELS)}")
-    if log_format not in LOG_FORMATS:
-        raise UsageError(
-            f"--log-format {log_format!r}: not a format", hint=f"formats: {', '.join(LOG_FORMATS)}"
-        )
-    return wanted
-
-
-def _configure_logging(common: Common, context: typer.Context) -> None:
-    from flashctl.core.service.log import LogFormat, LogLevel, configure_logging
-
-    level = cast(LogLevel, common.log_level)
-    again = None
-    if common.profile is not None and _comes_from(context, "log_level").startswith("DEFAULT"):
-        again = functools.partial(_level_of_profile, common)
-    configure_logging(level, cast(LogFormat, common.log_format), again=again)
-
-
-def _level_of_profile(common: Common) -> Any:
-    """The level that the profile says now; the command line's own where it says none."""
-    from flashctl.core.settings.profile import load_profile, role_settings
-
-    assert common.profile is not None
-    settings = role_settings(load_profile(common.profile), common.role, _profile_keys(common.role), [*ROLES])
-    level = settings.get("log_level")
-    if common.verbosity or level is None:
-        return _checked_level(None, common.verbosity, _LOG_FORMAT, service=common.role in SERVICES)
-    return _checked_level(str(level), 0, _LOG_FORMAT, service=True)
-
-
 def _tell_of_unread(role: str, *, service: bool, logs: bool) -> None:
-    for line in unread_variables(role, ROLES, _KEYS_OF_ROLE[role], service=service):
+    for line in unread_variables(role, ROLES, KEYS_OF_ROLE[role], service=service):
         if logs:
             import logging
 

@@ -1,8 +1,8 @@
 """Plain values of flags without pydantic, and none given twice.
 
 typer 0.29 converts every value with a pydantic adapter, whose import takes 60 ms: as much as typer itself,
-and half of what `flashctl decode` may take. Texts, numbers, booleans and paths need none of it: `make_plain`
-has them converted here and leaves everything else, such as enumerations, to typer. With a typer that works
+and half of what `flashctl decode` may take. Texts, numbers, booleans, paths and `Literal`s need none of it:
+`make_plain` has them converted here and leaves everything else to typer. With a typer that works
 otherwise it changes nothing.
 """
 
@@ -12,11 +12,13 @@ import functools
 import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 import typer
 
-__all__ = ["make_plain", "one_of"]
+from flashctl.cli.help import value_word
+
+__all__ = ["completing", "make_plain", "one_of"]
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,78}|0[xX][0-9a-fA-F]{1,64}")
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,78}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,2})?")
@@ -37,6 +39,19 @@ def one_of(flag: str, value: str, known: Collection[str]) -> str:
 
     hint = suggestion(value, list(known)) or f"one of {', '.join(known)}"
     raise UsageError(f"{flag} {value!r}: not one of its values", hint=hint)
+
+
+def completing(values: Callable[[], Iterable[str]], *, listed: bool = False) -> Callable[[str], list[str]]:
+    """An `autocompletion` that offers values, which are looked up when TAB is pressed.
+
+    `listed` is for a flag that takes several separated by commas: the last of them is completed.
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        given, comma, last = incomplete.rpartition(",") if listed else ("", "", incomplete)
+        return [given + comma + value for value in values() if value.startswith(last)]
+
+    return complete
 
 
 def make_plain(command: Any) -> Any:
@@ -86,7 +101,7 @@ def _use_plain_values(parameters: Iterable[Any]) -> None:
         value = _plain_value(parameter)
         if value is not None:
             if parameter.metavar is None and parameter.param_type_name == "option" and not parameter.is_flag:
-                parameter.metavar = value.word
+                parameter.metavar = value.word or value_word(parameter.name, _WORDS.get(value.kind, "TEXT"))
             parameter.get_runtime_param = functools.partial(_same, value)
 
 
@@ -105,26 +120,35 @@ def _plain_value(parameter: Any) -> _PlainValue | None:
     annotation = descriptor.annotation
     if get_origin(annotation) is list:
         (annotation,) = get_args(annotation)
+    if get_origin(annotation) is Literal and all(isinstance(word, str) for word in get_args(annotation)):
+        words = get_args(annotation)
+        return _PlainValue(functools.partial(_choice, words), annotation, word="|".join(words))
     convert = _CONVERTERS.get(annotation)
     if convert is None or (
         annotation is Path and any(getattr(info, name, False) for name in ("exists", "resolve_path"))
     ):
         return None
-    return _PlainValue(convert, getattr(info, "min", None), getattr(info, "max", None))
+    bounds = getattr(info, "min", None), getattr(info, "max", None)
+    return _PlainValue(convert, annotation, *bounds)
 
 
 class _PlainValue:
     """Stands in for typer's conversion of one parameter."""
 
-    def __init__(self, convert: Callable[[Any], Any], low: float | None, high: float | None) -> None:
+    def __init__(
+        self,
+        convert: Callable[[Any], Any],
+        kind: Any,
+        low: float | None = None,
+        high: float | None = None,
+        word: str = "",
+    ) -> None:
         self._convert = convert
         self._low = low
         self._high = high
-
-    @property
-    def word(self) -> str:
-        """What stands for the value in the help."""
-        return "TEXT" if self._convert is _text else "PATH" if self._convert is _path else "N"
+        self.kind = kind
+        self.word = word
+        """What stands for the value in the help; empty: follows from the flag's name and type."""
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """The value of the parameter, from text, a profile or a default."""
@@ -153,6 +177,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a text")
     return value
+
+
+def _choice(words: tuple[str, ...], value: Any) -> str:
+    if value in words:
+        return str(value)
+    raise ValueError(f"{value!r} is not one of {', '.join(words)}")
 
 
 def _integer(value: Any) -> int:
@@ -193,3 +223,5 @@ _CONVERTERS: Final[dict[Any, Callable[[Any], Any]]] = {
     bool: _boolean,
     Path: _path,
 }
+
+_WORDS: Final[dict[Any, str]] = {int: "N", float: "NUMBER", Path: "FILE"}

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import typer
 import typer.core
 
+from flashctl.cli.help import PlainHelp
+
 __all__ = ["serve_without_verb"]
 
 
@@ -27,8 +29,11 @@ class _Nameless(typer.Context):
         return super().command_path.rstrip()
 
 
-class _Group(typer.core.TyperGroup):
+class _Group(PlainHelp, typer.core.TyperGroup):
     verb: ClassVar[str]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in self.commands if name != self.verb]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         first = args[0] if args else "-"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from flashctl.cli.app import main
 from flashctl.cli.completions import FILES, completion_script
+from flashctl.cli.help import _examples
 from flashctl.cli.options import ROLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,7 +31,7 @@ def flashctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 def test_help_lists_every_role() -> None:
-    result = flashctl("--help")
+    result = flashctl("--help", COLUMNS="90")
     assert result.returncode == 0 and result.stderr == ""
     for role, summary in ROLES.items():
         assert role in result.stdout and summary in result.stdout
@@ -134,22 +137,103 @@ def test_completion_files_are_current(shell: str) -> None:
     assert committed == completion_script(shell), "run: make completions"
 
 
+def complete(words: str) -> list[str]:
+    """What bash offers for the last of the words, which is empty after a trailing blank."""
+    position = len(words.split(" ")) - 1
+    variables = {"_FLASHCTL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
+    return flashctl(**variables).stdout.split()
+
+
 def test_completion_knows_roles_flags_and_profiles() -> None:
-    def complete(words: str, position: int) -> list[str]:
-        variables = {"_FLASHCTL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
-        return flashctl(**variables).stdout.split()
-
-    assert complete("flashctl de", 1) == ["devnet", "decode"]
-    assert "--upstream-ws" in complete("flashctl proxy --up", 2)
-    assert complete("flashctl watch -P base", 3) == ["base-mainnet", "base-sepolia"]
+    assert complete("flashctl de") == ["devnet", "decode"]
+    assert "--upstream-ws" in complete("flashctl proxy --up")
+    assert complete("flashctl watch -P base") == ["base-mainnet", "base-sepolia"]
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_help_names_values_and_no_types(role: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([role, "--help"]) == 0
-    shown = capsys.readouterr().out
-    options = shown[shown.index("\nOptions:") :]
-    assert not re.search(r"<(str|int|float|path|list)\b", options) and "--install-completion" not in options
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("flashctl boost ", ["debug"]),
+        ("flashctl proxy st", ["status"]),
+        ("flashctl proxy --bus x ", []),
+        ("flashctl boost debug set", ["set-execution-mode"]),
+        ("flashctl boost debug set-execution-mode d", ["dry-run", "disabled"]),
+        ("flashctl boost --execution-mode ", ["enabled", "dry-run", "disabled"]),
+        ("flashctl boost --block-selection-policy ", ["gas-used"]),
+        ("flashctl proxy --on-lag ", ["evict", "conflate"]),
+        ("flashctl proxy --compression n", ["negotiate"]),
+        ("flashctl proxy --log-level w", ["warning"]),
+        ("flashctl rpc --log-format ", ["text", "json"]),
+        ("flashctl rpc --latest ", ["sealed", "preconfirmed"]),
+        ("flashctl rpc --chain ink", ["ink-mainnet", "ink-sepolia"]),
+        ("flashctl rpc --http.api eth,tx", ["eth,txpool"]),
+        ("flashctl builder --flashblocks.dialect b", ["base"]),
+        ("flashctl decode --chain ink", ["ink-mainnet", "ink-sepolia"]),
+        ("flashctl decode --fields from,blockHa", ["from,blockHash"]),
+        ("flashctl decode --as flash", ["flashblock"]),
+        ("flashctl decode --color a", ["auto", "always"]),
+        ("flashctl watch --color n", ["never"]),
+    ],
+)
+def test_completion_knows_subcommands_and_values(words: str, offered: list[str]) -> None:
+    assert complete(words) == offered
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    for role in ROLES:
+        yield (role,)
+    yield ("boost", "debug")
+    yield ("proxy", "status")
+
+
+def help_of(
+    words: Sequence[str], columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main([*words, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_is_in_panels_and_says_units_and_values(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = help_of(words, 110, monkeypatch, capsys)
+    flags = shown[: shown.index("\nExamples:")]
+    assert "Profile, logging and operation:" in flags and "--install-completion" not in flags
+    assert not re.search(r"<(str|int|float|path|list)\b|\b(TEXT|NUMBER|VALUE)\b|x>=|<=x", flags), "a type"
+    for line in re.findall(r"^  (-.*)", flags, re.M):
+        name, _, explanation = line.partition("  ")
+        assert explanation or len(name) > 28, f"{name}: not explained"
+
+
+@pytest.mark.parametrize("columns", [40, 60, 79, 80, 200])
+@pytest.mark.parametrize("words", [(), *commands()], ids=" ".join)
+def test_help_fits_the_terminal(
+    words: tuple[str, ...],
+    columns: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = help_of(words, columns, monkeypatch, capsys)
+    assert [line for line in shown.splitlines() if len(line) > columns and " " in line.strip()] == []
+    if columns < 80 and words:
+        assert re.search(r"^  --\S.*\n      \S", shown, re.M), "the explanation stands below the flag"
+
+
+def test_a_command_of_an_example_that_is_broken_is_the_same_to_a_shell() -> None:
+    text = "watch x --json | jq 'select(.event == \"gap\")'   what is lost\n"
+    *lines, last = _examples(text, 30)
+    assert lines[0] == "# what is lost" and all(len(line) <= 30 for line in lines)
+    joined = " ".join([*(line.removesuffix("\\") for line in lines[1:]), last])
+    assert shlex.split(joined) == shlex.split(text)[:6]
+
+
+def test_the_help_of_a_service_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["boost", "--help"]) == 0
+    assert re.search(r"Commands:\n  debug  Ask", capsys.readouterr().out)
+    assert main(["proxy", "--help"]) == 0
+    assert re.search(r"Commands:\n  status  Show", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
