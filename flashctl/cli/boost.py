@@ -8,15 +8,17 @@ builder uses the fallback's secret if it has none of its own, and flashblocks ar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from flashctl.cli.options import Common, command, new_app
+from flashctl.cli.values import completing
 from flashctl.cli.verbs import serve_without_verb
 from flashctl.errors import ExitCode, UsageError
 
 _RUN = "run"
+_MODES = ("enabled", "dry-run", "disabled")
 
 
 app = new_app()
@@ -28,120 +30,147 @@ def _env(name: str, help_text: str, *flags: str, **settings: Any) -> Any:
 
 
 class Builder(NamedTuple):
-    """The builder: whose blocks are preferred."""
+    """Builder, whose blocks are preferred"""
 
-    builder_url: Annotated[str, _env("BUILDER_URL", "Builder's engine port.")] = "http://127.0.0.1:8651"
+    builder_url: Annotated[str, _env("BUILDER_URL", "Engine API of the builder.")] = "http://127.0.0.1:8651"
     builder_jwt_token: Annotated[
-        str | None, _env("BUILDER_JWT_TOKEN", "Its JWT secret, 64 hex digits.", metavar="HEX")
+        str | None,
+        _env("BUILDER_JWT_TOKEN", "JWT secret, 64 hex digits; default: the fallback's.", metavar="HEX"),
     ] = None
-    builder_jwt_path: Annotated[Path | None, _env("BUILDER_JWT_PATH", "File with its JWT secret.")] = None
-    builder_timeout: Annotated[int, _env("BUILDER_TIMEOUT", "For each request to it.", metavar="MS")] = 1000
+    builder_jwt_path: Annotated[Path | None, _env("BUILDER_JWT_PATH", "The same from a file.")] = None
+    builder_timeout: Annotated[int, _env("BUILDER_TIMEOUT", "Timeout of a request to it.", metavar="MS")] = (
+        1000
+    )
 
 
 class Fallback(NamedTuple):
-    """The sequencer's own execution client: whose blocks are always there."""
+    """Fallback, the sequencer's own execution client"""
 
-    l2_url: Annotated[
-        str, _env("L2_URL", "Engine port of the sequencer's own execution client, the fallback.")
-    ] = "http://127.0.0.1:8751"
-    l2_jwt_token: Annotated[
-        str | None, _env("L2_JWT_TOKEN", "Its JWT secret, 64 hex digits.", metavar="HEX")
-    ] = None
-    l2_jwt_path: Annotated[Path | None, _env("L2_JWT_PATH", "File with its JWT secret.")] = None
-    l2_timeout: Annotated[int, _env("L2_TIMEOUT", "For each request to it.", metavar="MS")] = 1000
+    l2_url: Annotated[str, _env("L2_URL", "Engine API of the fallback.")] = "http://127.0.0.1:8751"
+    l2_jwt_token: Annotated[str | None, _env("L2_JWT_TOKEN", "JWT secret, 64 hex digits.", metavar="HEX")] = (
+        None
+    )
+    l2_jwt_path: Annotated[Path | None, _env("L2_JWT_PATH", "The same from a file.")] = None
+    l2_timeout: Annotated[int, _env("L2_TIMEOUT", "Timeout of a request to it.", metavar="MS")] = 1000
 
 
 class Choice(NamedTuple):
-    """Whose block is taken, and when a side counts as unhealthy."""
+    """Block selection and health"""
 
     execution_mode: Annotated[
-        str, _env("EXECUTION_MODE", "enabled, dry-run (ask the builder, use the fallback) or disabled.")
+        str,
+        _env(
+            "EXECUTION_MODE",
+            "dry-run: ask the builder, use the fallback; disabled: the fallback alone.",
+            metavar="MODE",
+            autocompletion=completing(_MODES),
+        ),
     ] = "enabled"
     block_selection_policy: Annotated[
         str | None,
         _env(
-            "BLOCK_SELECTION_POLICY", "gas-used: refuse builder blocks under a tenth of the fallback's gas."
+            "BLOCK_SELECTION_POLICY",
+            "Refuse builder blocks with less than a tenth of the fallback's gas.",
+            metavar="gas-used",
+            autocompletion=completing(("gas-used",)),
         ),
     ] = None
     external_state_root: Annotated[
         bool,
         _env(
             "EXTERNAL_STATE_ROOT",
-            "Have the fallback rebuild the builder's block, for builders without state root.",
+            "Have the fallback compute the state root of builder blocks that lack one.",
         ),
     ] = False
     ignore_unhealthy_builders: Annotated[
         bool,
-        _env("IGNORE_UNHEALTHY_BUILDERS", "No engine calls to a builder that is stale or failed last time."),
+        _env(
+            "IGNORE_UNHEALTHY_BUILDERS",
+            "Make no engine calls to a builder that is stale or failed the last one.",
+        ),
     ] = False
     health_check_interval: Annotated[
-        float, _env("HEALTH_CHECK_INTERVAL", "Between background health checks.", metavar="S")
+        float, _env("HEALTH_CHECK_INTERVAL", "Between health checks.", metavar="SECONDS")
     ] = 60
     max_unsafe_interval: Annotated[
-        float, _env("MAX_UNSAFE_INTERVAL", "Age of the latest block from which a side is stale.", metavar="S")
+        float,
+        _env("MAX_UNSAFE_INTERVAL", "Age of its latest block from which a side is stale.", metavar="SECONDS"),
     ] = 10
     max_exclusion_blocks: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="N",
-            help="Let the fallback build one block alone when the builder's have lacked, N times in a row, a "
-            "transaction that the fallback would include.",
+            help="After N builder blocks without a transaction that the fallback includes, take one block "
+            "of the fallback.",
         ),
     ] = None
     decisions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Append a JSON line per block: whose it is and why.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Append a JSON line for each block: whose it is, and why."),
     ] = None
 
 
 class Stream(NamedTuple):
-    """The builder's flashblocks, and their publication."""
+    """Flashblocks"""
 
     flashblocks: Annotated[
         bool,
         _env(
             "FLASHBLOCKS",
-            "Follow the builder's stream, use it for blocks and publish it.",
+            "Follow the builder's stream, build blocks from it, and publish it.",
             "--flashblocks/--no-flashblocks",
         ),
     ] = True
-    flashblocks_builder_url: Annotated[str, _env("FLASHBLOCKS_BUILDER_URL", "The builder's stream.")] = (
-        "ws://127.0.0.1:1111"
+    flashblocks_builder_url: Annotated[
+        str, _env("FLASHBLOCKS_BUILDER_URL", "WebSocket of the builder's flashblocks.")
+    ] = "ws://127.0.0.1:1111"
+    flashblocks_host: Annotated[str, _env("FLASHBLOCKS_HOST", "Address to publish flashblocks on.")] = (
+        "127.0.0.1"
     )
-    flashblocks_host: Annotated[str, _env("FLASHBLOCKS_HOST", "Where our stream listens.")] = "127.0.0.1"
-    flashblocks_port: Annotated[int, _env("FLASHBLOCKS_PORT", "0 = any free port.", min=0, max=65535)] = 1112
+    flashblocks_port: Annotated[
+        int, _env("FLASHBLOCKS_PORT", "WebSocket of flashblocks; 0 takes any free port.", min=0, max=65535)
+    ] = 1112
     flashblock_builder_ws_initial_reconnect_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_INITIAL_RECONNECT_MS", "First pause before reconnecting.")
+        int, _env("FLASHBLOCK_BUILDER_WS_INITIAL_RECONNECT_MS", "First pause before connecting again.")
     ] = 10
     flashblock_builder_ws_max_reconnect_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_MAX_RECONNECT_MS", "Longest pause before reconnecting.")
+        int, _env("FLASHBLOCK_BUILDER_WS_MAX_RECONNECT_MS", "Longest pause before connecting again.")
     ] = 5000
     flashblock_builder_ws_connect_timeout_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_CONNECT_TIMEOUT_MS", "For connection and handshake.")
+        int, _env("FLASHBLOCK_BUILDER_WS_CONNECT_TIMEOUT_MS", "Timeout of connection and handshake.")
     ] = 5000
     flashblock_builder_ws_ping_interval_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_PING_INTERVAL_MS", "Between pings.")
+        int, _env("FLASHBLOCK_BUILDER_WS_PING_INTERVAL_MS", "Between pings to the builder.")
     ] = 500
     flashblock_builder_ws_pong_timeout_ms: Annotated[
-        int, _env("FLASHBLOCK_BUILDER_WS_PONG_TIMEOUT_MS", "Without a pong the connection is dead.")
+        int,
+        _env(
+            "FLASHBLOCK_BUILDER_WS_PONG_TIMEOUT_MS",
+            "Time for the pong, after which the connection is made again.",
+        ),
     ] = 1500
 
 
 class Listeners(NamedTuple):
-    """Where boost itself is asked."""
+    """Where it listens"""
 
-    rpc_host: Annotated[str, _env("RPC_HOST", "Where the consensus client connects.")] = "127.0.0.1"
-    rpc_port: Annotated[int, _env("RPC_PORT", "0 = any free port.", min=0, max=65535)] = 8081
-    rpc_jwt_path: Annotated[
-        Path | None, _env("RPC_JWT_PATH", "Require tokens signed with this secret of the consensus client.")
-    ] = None
-    debug_host: Annotated[str, _env("DEBUG_HOST", "Where the debug API listens.")] = "127.0.0.1"
-    debug_server_port: Annotated[int, _env("DEBUG_SERVER_PORT", "0 = any free port.", min=0, max=65535)] = (
-        5555
+    rpc_host: Annotated[str, _env("RPC_HOST", "Address of the Engine API for the consensus client.")] = (
+        "127.0.0.1"
     )
+    rpc_port: Annotated[int, _env("RPC_PORT", "Its port; 0 takes any free one.", min=0, max=65535)] = 8081
+    rpc_jwt_path: Annotated[
+        Path | None, _env("RPC_JWT_PATH", "Require tokens that the consensus client signs with this secret.")
+    ] = None
+    debug_host: Annotated[str, _env("DEBUG_HOST", "Address of the debug API.")] = "127.0.0.1"
+    debug_server_port: Annotated[
+        int, _env("DEBUG_SERVER_PORT", "Its port; 0 takes any free one.", min=0, max=65535)
+    ] = 5555
     metrics: Annotated[bool, _env("METRICS", "Serve Prometheus metrics.")] = False
-    metrics_host: Annotated[str, _env("METRICS_HOST", "Where metrics are served.")] = "127.0.0.1"
-    metrics_port: Annotated[int, _env("METRICS_PORT", "0 = any free port.", min=0, max=65535)] = 9090
+    metrics_host: Annotated[str, _env("METRICS_HOST", "Address of /metrics.")] = "127.0.0.1"
+    metrics_port: Annotated[
+        int, _env("METRICS_PORT", "Its port; 0 takes any free one.", min=0, max=65535)
+    ] = 9090
 
 
 @command(
@@ -217,12 +246,20 @@ def _positive(flag: str, seconds: float) -> float:
     example="flashctl boost debug status\nflashctl boost debug set-execution-mode disabled",
 )
 def debug(
-    action: Annotated[str, typer.Argument(help="status, execution-mode or set-execution-mode.")] = "status",
-    mode: Annotated[str | None, typer.Argument(help="enabled, dry-run or disabled.")] = None,
-    debug_host: Annotated[str, _env("DEBUG_HOST", "Of the running boost.")] = "127.0.0.1",
-    debug_server_port: Annotated[
-        int, _env("DEBUG_SERVER_PORT", "Of the running boost.", min=1, max=65535)
-    ] = 5555,
+    action: Annotated[
+        Literal["status", "execution-mode", "set-execution-mode"],
+        typer.Argument(metavar="ACTION", help="status, execution-mode or set-execution-mode."),
+    ] = "status",
+    mode: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODE",
+            help="For set-execution-mode: enabled, dry-run or disabled.",
+            autocompletion=completing(_MODES),
+        ),
+    ] = None,
+    debug_host: Annotated[str, _env("DEBUG_HOST", "Address of the running boost's debug API.")] = "127.0.0.1",
+    debug_server_port: Annotated[int, _env("DEBUG_SERVER_PORT", "Its port.", min=1, max=65535)] = 5555,
 ) -> ExitCode:
     """Ask a running boost for its state, or change its execution mode."""
     import asyncio
@@ -248,7 +285,5 @@ def debug(
         finally:
             await client.close()
 
-    if action not in ("status", "execution-mode", "set-execution-mode"):
-        raise UsageError(f"unknown action {action!r}", hint="status, execution-mode or set-execution-mode")
     Output().json(asyncio.run(ask()))
     return ExitCode.OK

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from flashctl.cli.options import Common, command, new_app
-from flashctl.errors import ExitCode, UsageError
+from flashctl.cli.values import completing, namespaces
+from flashctl.errors import ExitCode
 
 if TYPE_CHECKING:
     from flashctl.builder.config import Endpoint
 
 app = new_app()
 
-_DIALECTS = ("op-rbuilder", "base", "subblocks", "full")
+Dialect = Literal["op-rbuilder", "base", "subblocks", "full"]
 
 
 class Chain(NamedTuple):
-    """The embedded chain, and the network around it."""
+    """Chain and network"""
 
     genesis: Annotated[
         Path | None,
-        typer.Option("--genesis", "--chain", help="op-geth style genesis.json; default: a devnet's."),
+        typer.Option("--genesis", "--chain", help="op-geth style genesis.json; default: the devnet's."),
     ] = None
     datadir: Annotated[
-        Path | None, typer.Option("--datadir", help="Keep the chain here; default: in memory.")
+        Path | None, typer.Option("--datadir", help="Folder to keep the chain in; default: in memory.")
     ] = None
     keep_states: Annotated[
         int,
@@ -34,7 +35,7 @@ class Chain(NamedTuple):
             "--keep-states",
             metavar="BLOCKS",
             min=0,
-            help="Forget states older than so many blocks; at least 64, 0 = keep all.",
+            help="Keep the states of this many blocks, at least 64; 0 = of all.",
         ),
     ] = 1024
     chain_block_time: Annotated[
@@ -52,7 +53,7 @@ class Chain(NamedTuple):
         typer.Option(
             "--sync-rpc",
             metavar="URL",
-            help="JSON-RPC of a node to fetch missing blocks and waiting transactions from.",
+            help="JSON-RPC of a node to fetch missing blocks and pooled transactions from.",
         ),
     ] = None
     disable_tx_pool_gossip: Annotated[
@@ -60,7 +61,7 @@ class Chain(NamedTuple):
         typer.Option(
             "--rollup.disable-tx-pool-gossip",
             "--rollup.disabletxpoolgossip",
-            help="Fetch no transactions from the pool of --sync-rpc.",
+            help="Fetch no transactions from the mempool of --sync-rpc.",
         ),
     ] = False
     sequencer: Annotated[
@@ -69,62 +70,86 @@ class Chain(NamedTuple):
             "--rollup.sequencer",
             "--rollup.sequencer-http",
             metavar="URL",
-            help="Forward raw transactions here.",
+            help="Where raw transactions are forwarded.",
         ),
     ] = None
     payload_version: Annotated[
         int,
         typer.Option(
-            "--payload-version", metavar="BYTE", help="First byte of payload ids: 3, or 4 as op-reth's."
+            "--payload-version", metavar="BYTE", help="First byte of payload ids: 3, or 4 as in op-reth."
         ),
     ] = 3
 
 
 class Listeners(NamedTuple):
-    """Where the builder is asked."""
+    """Where it listens"""
 
-    http_addr: Annotated[str, typer.Option("--http.addr", help="JSON-RPC for users.")] = "127.0.0.1"
-    http_port: Annotated[int, typer.Option("--http.port", min=0, max=65_535)] = 8645
+    http_addr: Annotated[str, typer.Option("--http.addr", help="Address of JSON-RPC for users.")] = (
+        "127.0.0.1"
+    )
+    http_port: Annotated[
+        int, typer.Option("--http.port", min=0, max=65_535, help="Its port; 0 takes any free one.")
+    ] = 8645
     http_api: Annotated[
         str,
         typer.Option(
-            "--http.api", metavar="NAMESPACE,…", help="What it answers; debug, miner, admin only if named."
+            "--http.api",
+            metavar="NAMESPACE,…",
+            autocompletion=completing(namespaces, listed=True),
+            help="Namespaces served; debug, miner and admin only if named; * for all.",
         ),
     ] = "eth,net,web3,txpool"
     http_corsdomain: Annotated[
         list[str] | None,
         typer.Option(
-            "--http.corsdomain", metavar="ORIGIN,…", help="Whose web pages may call; * for all, default none."
+            "--http.corsdomain",
+            metavar="ORIGIN,…",
+            help="Origins of web pages that may call; * for all; default: none.",
         ),
     ] = None
-    authrpc_addr: Annotated[str, typer.Option("--authrpc.addr", help="Engine API.")] = "127.0.0.1"
-    authrpc_port: Annotated[int, typer.Option("--authrpc.port", min=0, max=65_535)] = 8651
+    authrpc_addr: Annotated[str, typer.Option("--authrpc.addr", help="Address of the Engine API.")] = (
+        "127.0.0.1"
+    )
+    authrpc_port: Annotated[
+        int, typer.Option("--authrpc.port", min=0, max=65_535, help="Its port; 0 takes any free one.")
+    ] = 8651
     authrpc_jwtsecret: Annotated[
         Path | None,
         typer.Option(
-            "--authrpc.jwtsecret", metavar="FILE", help="Created if absent; default: DATADIR/jwt.hex."
+            "--authrpc.jwtsecret",
+            metavar="FILE",
+            help="JWT secret, created if absent; default: DATADIR/jwt.hex.",
         ),
     ] = None
     metrics: Annotated[
-        str | None, typer.Option("--metrics", metavar="HOST:PORT", help="/metrics and /healthz.")
+        str | None,
+        typer.Option(
+            "--metrics", metavar="HOST:PORT", help="Where /metrics and /healthz are served; default: nowhere."
+        ),
     ] = None
 
 
 class Flashblocks(NamedTuple):
-    """What is published, and when."""
+    """Flashblocks"""
 
     flashblocks: Annotated[
         bool,
         typer.Option(
-            "--flashblocks/--no-flashblocks", help="Publish flashblocks, or be a plain execution engine."
+            "--flashblocks/--no-flashblocks", help="Publish flashblocks, or be an ordinary execution engine."
         ),
     ] = True
     flashblocks_addr: Annotated[
-        str, typer.Option("--flashblocks.addr", envvar="FLASHBLOCKS_WS_ADDR", help="WebSocket address.")
+        str, typer.Option("--flashblocks.addr", envvar="FLASHBLOCKS_WS_ADDR", help="Address to publish on.")
     ] = "127.0.0.1"
     flashblocks_port: Annotated[
         int,
-        typer.Option("--flashblocks.port", envvar="FLASHBLOCKS_WS_PORT", min=0, max=65_535),
+        typer.Option(
+            "--flashblocks.port",
+            envvar="FLASHBLOCKS_WS_PORT",
+            min=0,
+            max=65_535,
+            help="WebSocket of flashblocks; 0 takes any free port.",
+        ),
     ] = 1111
     flashblocks_block_time: Annotated[
         int,
@@ -141,7 +166,7 @@ class Flashblocks(NamedTuple):
             "--flashblocks.send-offset-ms",
             envvar="FLASHBLOCK_SEND_OFFSET_MS",
             metavar="MS",
-            help="Move all flashblocks; negative is earlier.",
+            help="Shift of all flashblocks; negative is earlier.",
         ),
     ] = 0
     flashblocks_end_buffer_ms: Annotated[
@@ -151,21 +176,30 @@ class Flashblocks(NamedTuple):
             "--flashblocks.leeway-time",
             envvar=["FLASHBLOCK_END_BUFFER_MS", "FLASHBLOCK_LEEWAY_TIME"],
             metavar="MS",
-            help="How long before the slot's end the last one is built.",
+            help="Time between the last flashblock and the end of the slot.",
         ),
     ] = 100
     flashblocks_ws_subscriber_limit: Annotated[
         int,
-        typer.Option("--flashblocks.ws-subscriber-limit", envvar="FLASHBLOCK_WS_SUBSCRIBER_LIMIT", min=1),
+        typer.Option(
+            "--flashblocks.ws-subscriber-limit",
+            envvar="FLASHBLOCK_WS_SUBSCRIBER_LIMIT",
+            min=1,
+            help="Most subscribers at once.",
+        ),
     ] = 256
     flashblocks_dialect: Annotated[
-        str,
-        typer.Option("--flashblocks.dialect", help=f"Metadata: {', '.join(_DIALECTS)}."),
+        Dialect,
+        typer.Option(
+            "--flashblocks.dialect",
+            metavar="DIALECT",
+            help="Metadata as of op-rbuilder, base, subblocks or full.",
+        ),
     ] = "op-rbuilder"
 
 
 class Limits(NamedTuple):
-    """What the pool holds, a block takes, and calls are executed by."""
+    """Mempool, blocks and calls"""
 
     max_transactions: Annotated[
         int,
@@ -174,11 +208,13 @@ class Limits(NamedTuple):
             "--txpool.globalslots",
             "--txpool.pending-max-count",
             min=1,
-            help="In the pool, in slots of 8 KiB.",
+            metavar="SLOTS",
+            help="Most executable transactions, in slots of 8 KiB.",
         ),
     ] = 10_000
     max_account_slots: Annotated[
-        int, typer.Option("--txpool.max-account-slots", min=1, help="In the pool, of one sender.")
+        int,
+        typer.Option("--txpool.max-account-slots", min=1, metavar="SLOTS", help="The same, of one sender."),
     ] = 1_024
     global_queue: Annotated[
         int,
@@ -186,22 +222,25 @@ class Limits(NamedTuple):
             "--txpool.globalqueue",
             "--txpool.queued-max-count",
             min=0,
-            help="Slots for transactions behind a gap of nonces.",
+            metavar="SLOTS",
+            help="Most transactions behind a nonce gap.",
         ),
     ] = 1_024
     account_queue: Annotated[
-        int, typer.Option("--txpool.accountqueue", min=0, help="The same, of one sender.")
+        int, typer.Option("--txpool.accountqueue", min=0, metavar="SLOTS", help="The same, of one sender.")
     ] = 64
     queue_lifetime: Annotated[
         str,
         typer.Option(
-            "--txpool.lifetime", metavar="DURATION", help="After which those are dropped: 30s, 10m, 3h."
+            "--txpool.lifetime",
+            metavar="DURATION",
+            help="Time after which those are dropped: 30s, 1m30s, 3h.",
         ),
     ] = "10m"
     price_bump: Annotated[
         int,
         typer.Option(
-            "--txpool.pricebump", min=0, metavar="PERCENT", help="How much more a replacement must pay."
+            "--txpool.pricebump", min=0, metavar="PERCENT", help="Least rise in fees of a replacement."
         ),
     ] = 10
     min_tip: Annotated[
@@ -210,7 +249,7 @@ class Limits(NamedTuple):
             "--txpool.minimal-priority-fee",
             min=0,
             metavar="WEI",
-            help="Per gas; who offers less is refused. The same as the fallback's (op-geth: 1).",
+            help="Least tip per gas; set it to the fallback's (op-geth: 1).",
         ),
     ] = 1
     max_tx_time: Annotated[
@@ -218,12 +257,17 @@ class Limits(NamedTuple):
         typer.Option(
             "--builder.max-tx-time",
             metavar="SECONDS",
-            help="Processor time of a transaction; one that needs more waits for a block of its own.",
+            help="CPU time of a transaction; one that needs more gets a block of its own.",
         ),
     ] = 0.5
     max_uncompressed_block_size: Annotated[
         int | None,
-        typer.Option("--builder.max-uncompressed-block-size", min=1, metavar="BYTES"),
+        typer.Option(
+            "--builder.max-uncompressed-block-size",
+            min=1,
+            metavar="BYTES",
+            help="Most uncompressed bytes of transactions in a block; default: no limit.",
+        ),
     ] = None
     workers: Annotated[
         int,
@@ -232,7 +276,7 @@ class Limits(NamedTuple):
             min=0,
             max=64,
             metavar="N",
-            help="Processes that execute eth_calls, started when needed; 0: threads of this process.",
+            help="Processes that execute calls, started when needed; 0 = threads of this one.",
         ),
     ] = 2
 
@@ -259,18 +303,10 @@ def builder(
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
     from flashctl.core.settings.durations import parse_duration
 
-    match parts.flashblocks_dialect:
-        case "op-rbuilder" | "base" | "subblocks" | "full":
-            dialect = parts.flashblocks_dialect
-        case _:
-            raise UsageError(
-                f"--flashblocks.dialect {parts.flashblocks_dialect} does not exist",
-                hint=f"one of {', '.join(_DIALECTS)}",
-            )
     stream = StreamConfig(
         Endpoint(parts.flashblocks_addr, parts.flashblocks_port),
         parts.flashblocks_ws_subscriber_limit,
-        dialect,
+        parts.flashblocks_dialect,
     )
     secret = listen.authrpc_jwtsecret or (chain.datadir / "jwt.hex" if chain.datadir is not None else None)
     # Unpublished flashblocks only cost seals: a plain engine refreshes its payload four times a block.

@@ -87,7 +87,7 @@ def shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
         return value
 
     def profiles() -> list[str]:
-        from flashctl.core.profile import profile_names
+        from flashctl.core.settings.profile import profile_names
 
         return profile_names()
 
@@ -104,13 +104,13 @@ def shared_parameters(role: str, *, service: bool) -> list[inspect.Parameter]:
         ),
         _option(
             "log_level", str | None, None, "--log-level", metavar="LEVEL",
-            autocompletion=completing(lambda: LOG_LEVELS),
+            autocompletion=completing(LOG_LEVELS),
             envvar=[environment("log_level"), "FLASHCTL_LOG", *(["LOG_LEVEL"] if service else [])],
             help=f"error, warning, info, debug or trace; {'info' if service else 'warning'} if not given.",
         ),
         _option(
             "log_format", str, _LOG_FORMAT, "--log-format", metavar="text|json",
-            autocompletion=completing(lambda: LOG_FORMATS),
+            autocompletion=completing(LOG_FORMATS),
             envvar=[environment("log_format"), *(["LOG_FORMAT"] if service else [])],
             help="Log lines for people, or one JSON object a line.",
         ),
@@ -150,7 +150,7 @@ def load_settings(context: typer.Context, role: str, name: str, *, needed: bool 
         UsageError: There is no such profile, it is wrong, another one was loaded before, or it has no such
             table although it is `needed`.
     """
-    from flashctl.core.profile import load_profile, role_settings
+    from flashctl.core.settings.profile import load_profile, role_settings
 
     profile = load_profile(name)
     if (other := context.meta.get(_LOADED)) is not None:
@@ -216,7 +216,7 @@ def _checked_level(level: str | None, verbosity: int, log_format: str, *, servic
 
 
 def configure_role_logging(common: Common, context: typer.Context) -> None:
-    from flashctl.core.log import LogFormat, LogLevel, configure_logging
+    from flashctl.core.service.log import LogFormat, LogLevel, configure_logging
 
     level = cast(LogLevel, common.log_level)
     again = None
@@ -227,7 +227,7 @@ def configure_role_logging(common: Common, context: typer.Context) -> None:
 
 def _level_of_profile(common: Common) -> Any:
     """The level that the profile says now; the command line's own where it says none."""
-    from flashctl.core.profile import load_profile, role_settings
+    from flashctl.core.settings.profile import load_profile, role_settings
 
     assert common.profile is not None
     settings = role_settings(load_profile(common.profile), common.role, _profile_keys(common.role), [*ROLES])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import typer
 
 from flashctl.cli.options import command, new_app
+from flashctl.cli.values import built_in_chains, completing
 from flashctl.errors import ExitCode
 
 __all__ = ["app"]
 
 app = new_app()
 
-_KINDS = ("tx", "flashblock", "block", "header", "receipt", "payload", "log", "call", "error", "rlp")
+Kind = Literal["tx", "flashblock", "block", "header", "receipt", "payload", "log", "call", "error", "rlp"]
 
 _EXAMPLES = """\
 flashctl decode 0x02f8...                        a listing of one transaction
@@ -27,27 +28,129 @@ cast rpc eth_getBlockByNumber 0x8 true | flashctl decode --execute witness.json
 """
 
 
-def _complete_kind(incomplete: str) -> list[str]:
-    return [kind for kind in _KINDS if kind.startswith(incomplete)]
-
-
-def _complete_fields(incomplete: str) -> list[str]:
+def _fields() -> list[str]:
     from flashctl.decode.fields import FIELDS
 
-    given, comma, last = incomplete.rpartition(",")
-    return [given + comma + name for name in FIELDS if name.startswith(last)]
+    return list(FIELDS)
 
 
-def _complete_fork(incomplete: str) -> list[str]:
+def _forks() -> list[str]:
     from flashctl.op.forks import OpFork
 
-    return [fork.label for fork in OpFork if fork.label.startswith(incomplete)]
+    return [fork.label for fork in OpFork]
 
 
-def _complete_chain(incomplete: str) -> list[str]:
-    from flashctl.op.registry import CHAINS
+class Output(NamedTuple):
+    """What is printed"""
 
-    return [name for name in CHAINS if name.startswith(incomplete)]
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line; a container as one object with --as.")
+    ] = False
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,…",
+            autocompletion=completing(_fields, listed=True),
+            help="Only these fields of each, tab-separated, one a line.",
+        ),
+    ] = None
+    full: Annotated[
+        bool, typer.Option("--full", help="List every transaction in full instead of in a table.")
+    ] = False
+    decimal: Annotated[bool, typer.Option("--decimal", help="Print quantities in decimal.")] = False
+    senders: Annotated[
+        bool, typer.Option("--senders/--no-senders", help="Recover senders and authorities (50 us each).")
+    ] = True
+    blobs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the blobs of a sidecar to files in DIR.")
+    ] = None
+    color: Annotated[Literal["auto", "always", "never"], typer.Option(help="auto: on a terminal.")] = "auto"
+
+
+class Reading(NamedTuple):
+    """How input is read"""
+
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            "--as", metavar="KIND", help=f"What the input is, if not found out: {', '.join(get_args(Kind))}."
+        ),
+    ] = None
+    abi: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="JSON ABI or compiler artifact with further signatures."),
+    ] = None
+    sig: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SIGNATURE", help="Further function, event or error, as 'transfer(address to,uint256)'."
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes for a batch; default: by its size."),
+    ] = None
+
+
+class Checks(NamedTuple):
+    """What is checked"""
+
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Recompute signatures, hashes, roots and blooms; exit 1 if anything does not match.",
+        ),
+    ] = False
+    execute: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="WITNESS", help="Execute a block on this file, an answer of debug_executionWitness."
+        ),
+    ] = None
+    chain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAIN",
+            autocompletion=completing(built_in_chains),
+            help="Rules for --execute: a built-in chain; default: by the transactions' chain id.",
+        ),
+    ] = None
+    genesis: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Rules for --execute: genesis.json or rollup.json of any chain."),
+    ] = None
+
+
+class Prices(NamedTuple):
+    """Prices and chain, for what a transaction pays"""
+
+    base_fee: Annotated[
+        int | None,
+        typer.Option(metavar="WEI", min=0, help="Base fee of the block; shows effective price and tip."),
+    ] = None
+    chain_id: Annotated[
+        int | None, typer.Option(metavar="ID", min=0, help="Report transactions for another chain.")
+    ] = None
+    l1_base_fee: Annotated[
+        int | None,
+        typer.Option(metavar="WEI", min=0, help="Base fee of L1; shows the L1 fee, with the next four."),
+    ] = None
+    blob_base_fee: Annotated[int | None, typer.Option(metavar="WEI", min=0, help="Blob base fee of L1.")] = (
+        None
+    )
+    base_fee_scalar: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="baseFeeScalar of the L1 attributes.")
+    ] = None
+    blob_base_fee_scalar: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="blobBaseFeeScalar of the L1 attributes.")
+    ] = None
+    fork: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORK", autocompletion=completing(_forks), help="Whose L1 fee formula; default: jovian."
+        ),
+    ] = None
 
 
 @command(app, "decode", logs=False, example=_EXAMPLES)
@@ -57,72 +160,14 @@ def decode(
         typer.Argument(
             metavar="[INPUT]... [FIELD]",
             help="Hex, JSON, files, or - for stdin. The last one may name a field to print alone.",
-            autocompletion=_complete_fields,
+            autocompletion=completing(_fields),
         ),
     ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--as",
-            metavar="KIND",
-            autocompletion=_complete_kind,
-            help=f"What bytes are: {', '.join(_KINDS)}.",
-        ),
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line; a container as one object with --as.")
-    ] = False,
-    fields: Annotated[
-        list[str] | None,
-        typer.Option(metavar="A,B", autocompletion=_complete_fields, help="Print these, tab-separated."),
-    ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="List every transaction in full instead of in a table.")
-    ] = False,
-    decimal: Annotated[bool, typer.Option("--decimal", help="Print quantities in decimal.")] = False,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", help="Exit 1 for a bad signature, non-canonical bytes or another stateless rule."
-        ),
-    ] = False,
-    senders: Annotated[
-        bool, typer.Option("--senders/--no-senders", help="Recover senders and authorities (50 us each).")
-    ] = True,
-    base_fee: Annotated[
-        int | None,
-        typer.Option(metavar="WEI", min=0, help="Of the block; shows price and tip."),
-    ] = None,
-    chain_id: Annotated[
-        int | None, typer.Option(metavar="ID", min=0, help="Report transactions for another chain.")
-    ] = None,
-    l1_base_fee: Annotated[
-        int | None, typer.Option(metavar="WEI", min=0, help="Price data on L1, with the next four.")
-    ] = None,
-    blob_base_fee: Annotated[int | None, typer.Option(metavar="WEI", help="Of L1.")] = None,
-    base_fee_scalar: Annotated[int | None, typer.Option(help="Of the L1 attributes.")] = None,
-    blob_base_fee_scalar: Annotated[int | None, typer.Option(help="Of the L1 attributes.")] = None,
-    fork: Annotated[
-        str | None, typer.Option(autocompletion=_complete_fork, help="Whose L1 fee formula; default jovian.")
-    ] = None,
-    abi: Annotated[list[Path] | None, typer.Option(help="JSON ABI or artifact with more signatures.")] = None,
-    sig: Annotated[
-        list[str] | None, typer.Option(metavar="SIGNATURE", help="Such as 'transfer(address to,uint256)'.")
-    ] = None,
-    blobs: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a sidecar's blobs there.")] = None,
-    execute: Annotated[
-        Path | None,
-        typer.Option(metavar="WITNESS", help="Execute a block on the answer of debug_executionWitness."),
-    ] = None,
-    chain: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", autocompletion=_complete_chain, help="Whose rules --execute follows."),
-    ] = None,
-    genesis: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same from a genesis.json or rollup.json.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes for a large batch.")] = None,
-    color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto",
+    *,
+    output: Output,
+    reading: Reading,
+    checks: Checks,
+    prices: Prices,
 ) -> ExitCode:
     """Explain transactions, flashblocks, blocks and receipts.
 
@@ -137,36 +182,28 @@ def decode(
     Exit codes: 0 decoded; 1 --verify or --execute found a problem; 2 usage; 65 something could not be
     decoded.
     """
-    from flashctl.cli.values import one_of
     from flashctl.decode.config import DecodeConfig
     from flashctl.decode.run import run
 
-    one_of("--color", color, ("auto", "always", "never"))
-    names = tuple(name.strip() for part in fields or () for name in part.split(",") if name.strip())
+    names = tuple(name.strip() for part in output.fields or () for name in part.split(",") if name.strip())
     return run(
         DecodeConfig(
             inputs=tuple(inputs or ()),
-            kind=kind,
-            json=json,
+            kind=reading.kind,
+            json=output.json,
             fields=names,
-            full=full,
-            decimal=decimal,
-            verify=verify,
-            senders=senders,
-            base_fee=base_fee,
-            chain_id=chain_id,
-            fork=fork,
-            l1_base_fee=l1_base_fee,
-            blob_base_fee=blob_base_fee,
-            base_fee_scalar=base_fee_scalar,
-            blob_base_fee_scalar=blob_base_fee_scalar,
-            abi=tuple(abi or ()),
-            signatures=tuple(sig or ()),
-            blobs=blobs,
-            execute=execute,
-            chain=chain,
-            genesis=genesis,
-            jobs=jobs,
-            color=color,
+            full=output.full,
+            decimal=output.decimal,
+            verify=checks.verify,
+            senders=output.senders,
+            abi=tuple(reading.abi or ()),
+            signatures=tuple(reading.sig or ()),
+            blobs=output.blobs,
+            execute=checks.execute,
+            chain=checks.chain,
+            genesis=checks.genesis,
+            jobs=reading.jobs,
+            color=output.color,
+            **prices._asdict(),
         )
     )

@@ -24,6 +24,9 @@ _NARROWEST: Final = 30
 
 _FLAG_COLUMN: Final = 30
 
+_UNBROKEN: Final = "\0"
+"""Stands for a blank at which no line ends."""
+
 _WORDS: Final = (
     (re.compile(r"_ms$"), "MS"),
     (re.compile(r"_port$"), "PORT"),
@@ -54,6 +57,11 @@ class Formatter(_HelpFormatter):  # type: ignore[misc]
         columns = shutil.get_terminal_size().columns
         self.width = max(_NARROWEST, min(columns, _WIDEST) - 2)
 
+    def write_heading(self, heading: str) -> None:
+        """The title of a section."""
+        indent = " " * self.current_indent
+        self.write(self._fill(f"{heading}:", indent, indent))
+
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Names and explanations in a column of their own."""
         listed = list(rows)
@@ -77,7 +85,7 @@ class Formatter(_HelpFormatter):  # type: ignore[misc]
         lines = textwrap.wrap(
             text, self.width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
         )
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines).replace(_UNBROKEN, " ") + "\n"
 
 
 class PlainHelp:
@@ -168,7 +176,8 @@ def _explanation(parameter: Any, ctx: Any) -> str:
         notes.append("repeatable")
     if parameter.required:
         notes.append("required")
-    return "  ".join(filter(None, [parameter.help, f"[{'; '.join(notes)}]" if notes else ""]))
+    remark = f"[{'; '.join(notes)}]".replace(" ", _UNBROKEN) if notes else ""
+    return "  ".join(filter(None, [parameter.help, remark]))
 
 
 def _default(parameter: Any, ctx: Any) -> str:
@@ -210,15 +219,14 @@ def _has_flags(ctx: Any) -> bool:
 
 def _examples(text: str, width: int) -> Iterator[str]:
     """Lines of examples no longer than `width`: a remark goes above its command, a command is continued."""
-    for line in text.strip("\n").splitlines():
-        if len(line) <= width:
-            yield line
-            continue
+    lines = text.strip("\n").splitlines()
+    if all(len(line) <= width for line in lines):
+        yield from lines
+        return
+    for line in re.sub(r" *\\\n *", " ", text.strip("\n")).splitlines():
         command, _, remark = line.partition("  ")
-        if remark.strip() and not line.startswith(" "):
-            yield from textwrap.wrap(f"# {remark.strip().lstrip('# ')}", width, subsequent_indent="# ")
-        else:
-            command = line
+        if remark := remark.strip(" #"):
+            yield from textwrap.wrap(f"# {remark}", width, subsequent_indent="# ")
         yield from _continued(command, width)
 
 

@@ -7,7 +7,7 @@ after. Durations keep its unit, milliseconds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -28,154 +28,172 @@ def _flag(help: str, *decls: str, env: str | None = None, **settings: Any) -> An
 
 
 class Upstream(NamedTuple):
-    """Where the stream comes from, and when a connection to it counts as lost."""
+    """Upstreams"""
 
     upstream_ws: Annotated[
         list[str] | None,
         _flag(
-            "Stream to fan out; repeat, or separate by commas, for several: all are connected and the "
-            "first copy of each flashblock wins.",
+            "Stream to fan out; several, repeated or separated by commas, are all connected, and the first "
+            "copy of each flashblock wins.",
             metavar="URL",
         ),
     ] = None
-    upstream_header: Annotated[list[str] | None, _flag("Sent to upstreams.", metavar="'NAME: VALUE'")] = None
-    upstream_api_key: Annotated[str | None, _flag("Sent to upstreams as bearer.", metavar="KEY")] = None
+    upstream_header: Annotated[
+        list[str] | None, _flag("Header to send to upstreams.", metavar="'NAME: VALUE'")
+    ] = None
+    upstream_api_key: Annotated[
+        str | None, _flag("Key to send to upstreams as Authorization: Bearer.", metavar="KEY")
+    ] = None
     upstream_api_key_file: Annotated[
         Path | None, _flag("The same from a file, which `ps` does not show.", metavar="FILE")
     ] = None
-    upstream_ca: Annotated[Path | None, _flag("Authority for wss:// upstreams.", metavar="FILE")] = None
-    upstream_connect_timeout_ms: Annotated[int, _flag("For a handshake.", min=1)] = 10_000
+    upstream_ca: Annotated[
+        Path | None, _flag("PEM of the authority that signs wss:// upstreams.", metavar="FILE")
+    ] = None
+    upstream_connect_timeout_ms: Annotated[int, _flag("Timeout of an upstream's handshake.", min=1)] = 10_000
     upstream_stale_ms: Annotated[
-        int, _flag("An upstream that says nothing for so long is dialled again; 0 = never.", min=0)
+        int, _flag("Silence after which an upstream is dialled again; 0 = never.", min=0)
     ] = 10_000
     subscriber_max_interval_ms: Annotated[
-        int, _flag("Longest wait before an upstream is dialled again.", min=1)
+        int, _flag("Longest pause before an upstream is dialled again.", min=1)
     ] = 20_000
-    subscriber_ping_interval_ms: Annotated[int, _flag("Between pings to an upstream; 0 = none.", min=0)] = (
-        2_000
-    )
+    subscriber_ping_interval_ms: Annotated[
+        int, _flag("Between pings to an upstream; 0 = no pings.", min=0)
+    ] = 2_000
     subscriber_pong_timeout_ms: Annotated[
-        int, _flag("Without an answer the upstream is dialled again.", min=0)
+        int, _flag("Time for the pong, after which an upstream is dialled again.", min=0)
     ] = 4_000
-    resume_upstream: Annotated[bool, _flag("Ask an upstream that comes back for what was missed.")] = True
-    max_message_size: Annotated[int, _flag("Bytes of an upstream message.", min=1024)] = 16 << 20
+    resume_upstream: Annotated[bool, _flag("After a disconnect, ask an upstream for what was missed.")] = True
+    max_message_size: Annotated[int, _flag("Longest upstream message.", metavar="BYTES", min=1024)] = 16 << 20
     validate: Annotated[
-        str,
-        _flag("Check the sequence rules; strict drops what nobody could use.", metavar="off|warn|strict"),
+        Literal["off", "warn", "strict"],
+        _flag("Check the sequence rules: count breaches (warn), or also drop unusable messages (strict)."),
     ] = "off"
 
 
 class Clients(NamedTuple):
-    """How clients are served, and when one is given up."""
+    """Clients"""
 
-    listen_addr: Annotated[str, _flag("Where clients connect.", metavar="HOST:PORT")] = "127.0.0.1:8547"
-    tls_cert: Annotated[Path | None, _flag("Serve wss://.", metavar="FILE")] = None
-    tls_key: Annotated[Path | None, _flag("Its private key.", metavar="FILE")] = None
+    listen_addr: Annotated[
+        str, _flag("Where clients connect; port 0 takes any free one.", metavar="HOST:PORT")
+    ] = "127.0.0.1:8547"
+    tls_cert: Annotated[Path | None, _flag("PEM certificate chain, to serve wss://.", metavar="FILE")] = None
+    tls_key: Annotated[Path | None, _flag("PEM private key of --tls-cert.", metavar="FILE")] = None
     message_buffer_size: Annotated[
-        int, _flag("Messages a client may be behind before --on-lag applies.", min=1)
+        int, _flag("Messages a client may be behind before --on-lag applies.", min=1, metavar="N")
     ] = 32
-    lag_bytes: Annotated[int, _flag("Bytes a client may be behind.", min=1)] = 8 << 20
+    lag_bytes: Annotated[int, _flag("Bytes a client may be behind before --on-lag applies.", min=1)] = 8 << 20
     on_lag: Annotated[
-        str,
+        Literal["evict", "conflate"],
         _flag(
-            "Close a client that is too far behind (1013), or skip it to the next index 0.",
+            "A client too far behind: close it with 1013, or skip it to the next index 0.",
             "--on-lag", "--slow-client",
-            metavar="evict|conflate",
         ),
     ] = "evict"  # fmt: skip
     resume_buffer_ms: Annotated[
         int,
-        _flag("Past kept for ?block_number=&flashblock_index=; the open block is kept in any case.", min=0),
+        _flag("How far back ?block_number=&flashblock_index= reaches; at least the open block.", min=0),
     ] = 10_000
     enable_compression: Annotated[
         bool,
         _flag(
-            "Brotli for every client that asks for nothing else; the same as --compression brotli.",
+            "The same as --compression brotli.",
             "--enable-compression",
         ),
     ] = False
     compression: Annotated[
-        str,
-        _flag("negotiate: what each client asks for, made once for all.", metavar="negotiate|brotli|off"),
+        Literal["negotiate", "brotli", "off"],
+        _flag("What each client asks for; brotli: also for those that ask for nothing."),
     ] = "negotiate"
     client_ping_enabled: Annotated[bool, _flag("Ping clients.", "--client-ping-enabled/--no-client-ping")] = (
         True
     )
-    client_ping_interval_ms: Annotated[int, _flag("Between pings.", min=1)] = 15_000
+    client_ping_interval_ms: Annotated[int, _flag("Between pings to a client.", min=1)] = 15_000
     client_pong_timeout_ms: Annotated[
-        int, _flag("A client that answers no ping for so long is closed (1008).", min=1)
+        int, _flag("Time without a pong after which a client is closed with 1008.", min=1)
     ] = 30_000
     client_send_timeout_ms: Annotated[
-        int, _flag("A client whose socket takes no byte for so long is closed (1013).", min=1)
+        int, _flag("Time without a byte taken after which a client is closed with 1013.", min=1)
     ] = 1_000
-    handshake_timeout_ms: Annotated[int, _flag("For a client's request.", min=1)] = 5_000
+    handshake_timeout_ms: Annotated[int, _flag("Timeout of a client's HTTP request.", min=1)] = 5_000
 
 
 class Access(NamedTuple):
-    """Who may connect, and how many."""
+    """Access and limits"""
 
-    instance_connection_limit: Annotated[int, _flag("Clients at once; 0 = no limit.", min=0)] = 100
+    instance_connection_limit: Annotated[int, _flag("Most clients at once; 0 = no limit.", min=0)] = 100
     per_ip_connection_limit: Annotated[
-        int, _flag("Clients at once of one address (IPv6: one /64); 0 = no limit.", min=0)
+        int, _flag("Most clients at once of one address (IPv6: one /64); 0 = no limit.", min=0)
     ] = 10
     ip_addr_http_header: Annotated[
-        str, _flag("Header that names the client, believed from --trusted-proxies only.", metavar="NAME")
+        str, _flag("Header with a client's address, believed from --trusted-proxies only.", metavar="NAME")
     ] = "X-Forwarded-For"
-    trusted_proxies: Annotated[list[str] | None, _flag("Load balancers: 10.0.0.0/8.", metavar="NETWORK")] = (
-        None
-    )
+    trusted_proxies: Annotated[
+        list[str] | None, _flag("Networks of load balancers, as 10.0.0.0/8.", metavar="NETWORK")
+    ] = None
     api_keys: Annotated[
-        str, _flag("Who may connect; a key may be given as sha256=HEX.", metavar="APP:KEY[:LIMIT],…")
+        str,
+        _flag("Keys that may connect, and their limits; KEY may be sha256=HEX.", metavar="APP:KEY[:LIMIT],…"),
     ] = ""
     api_keys_file: Annotated[
-        Path | None, _flag("The same, one a line; read again on SIGHUP.", metavar="FILE")
+        Path | None, _flag("The same from a file, one a line; read again on SIGHUP.", metavar="FILE")
     ] = None
     limits_file: Annotated[
         Path | None, _flag("TOML with the two connection limits; read again on SIGHUP.", metavar="FILE")
     ] = None
     public_access_enabled: Annotated[
         bool,
-        _flag("Keep /ws open to clients without a key although keys are set.", "--public-access-enabled"),
+        _flag("Let clients without a key connect to /ws although keys are set.", "--public-access-enabled"),
     ] = False
 
 
 class Bus(NamedTuple):
-    """What proxies on several machines share."""
+    """Several proxies on one Redis"""
 
     bus: Annotated[
         str | None,
         _flag(
-            "Share stream and limits with proxies on other machines; see --bus-chain.",
+            "Redis through which proxies share stream and limits; see --bus-chain.",
             metavar="redis://…",
         ),
     ] = None
     bus_chain: Annotated[
         str,
         _flag(
-            "Name or id of the chain whose stream this is: proxies of one chain share, others on the same "
-            "Redis do not mix.",
-            metavar="NAME",
+            "Chain of the stream: only proxies of the same one share.",
+            metavar="NAME|ID",
         ),
     ] = ""
     redis_url: Annotated[
         str | None,
-        _flag("Share the limits only; --bus does, too.", env="REDIS_URL", metavar="redis://…"),
+        _flag("Redis through which proxies share limits only.", env="REDIS_URL", metavar="redis://…"),
     ] = None
     bus_prefix: Annotated[
-        str, _flag("Of keys.", "--bus-prefix", "--redis-key-prefix", env="REDIS_KEY_PREFIX")
+        str,
+        _flag(
+            "First part of every Redis key.",
+            "--bus-prefix",
+            "--redis-key-prefix",
+            env="REDIS_KEY_PREFIX",
+            metavar="PREFIX",
+        ),
     ] = "flashblocks"
     bus_fail: Annotated[
-        str, _flag("Whether clients get in while the bus does not answer.", metavar="open|closed")
+        Literal["open", "closed"], _flag("Accept or refuse clients while the bus does not answer.")
     ] = "open"
 
 
 class Metrics(NamedTuple):
-    """What is told about the proxy."""
+    """Metrics"""
 
     metrics: Annotated[bool, _flag("Serve /metrics and /status.")] = True
-    metrics_addr: Annotated[str, _flag("Where.", metavar="HOST:PORT")] = "127.0.0.1:9000"
-    metrics_global_labels: Annotated[str, _flag("Added to every metric.", metavar="K=V,…")] = ""
-    metrics_host_label: Annotated[bool, _flag("Add a hostname label.", "--metrics-host-label")] = False
+    metrics_addr: Annotated[str, _flag("Where /metrics and /status are served.", metavar="HOST:PORT")] = (
+        "127.0.0.1:9000"
+    )
+    metrics_global_labels: Annotated[str, _flag("Labels of every metric.", metavar="K=V,…")] = ""
+    metrics_host_label: Annotated[
+        bool, _flag("Add the host's name to every metric as label hostname.", "--metrics-host-label")
+    ] = False
 
 
 @command(
@@ -253,9 +271,9 @@ def proxy(
 @command(app, "proxy", name="status", example="flashctl proxy status --json")
 def status(
     url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="The proxy's --metrics-addr.")
+        str, typer.Option("--url", metavar="URL", help="Where the proxy serves metrics (its --metrics-addr).")
     ] = "http://127.0.0.1:9000",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> ExitCode:
     """Show what a running proxy is doing; exit code 1 when it is not ready."""
     from flashctl.proxy.status import show_status

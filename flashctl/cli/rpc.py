@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 
 from flashctl.cli.options import Common, command, new_app
+from flashctl.cli.values import built_in_chains, completing, namespaces
 from flashctl.errors import ExitCode, UsageError
 
 __all__ = ["app"]
@@ -16,7 +17,7 @@ app = new_app()
 
 
 class Sources(NamedTuple):
-    """What the overlay follows, and whose rules it executes with."""
+    """Stream and node"""
 
     flashblocks_url: Annotated[
         list[str] | None,
@@ -41,7 +42,7 @@ class Sources(NamedTuple):
         typer.Option(
             "--upstream-ws",
             metavar="URL",
-            help="Its WebSocket: new heads are told instead of polled for.",
+            help="Its WebSocket: subscribe to new heads instead of polling for them.",
         ),
     ] = None
     sequencer: Annotated[
@@ -56,78 +57,99 @@ class Sources(NamedTuple):
     ] = None
     chain: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Rules to execute with; by default those of the node's chain id."),
+        typer.Option(
+            metavar="CHAIN",
+            autocompletion=completing(built_in_chains),
+            help="Rules to execute with: a built-in chain; default: by the node's chain id.",
+        ),
     ] = None
     genesis: Annotated[
-        Path | None, typer.Option(help="op-geth style genesis.json whose rules to execute with.")
+        Path | None, typer.Option(help="Rules to execute with, from an op-geth style genesis.json.")
     ] = None
 
 
 class Listeners(NamedTuple):
-    """Where it is asked."""
+    """Where it listens"""
 
-    http_addr: Annotated[str, typer.Option("--http.addr", "--host", help="Address to listen on.")] = (
-        "127.0.0.1"
-    )
+    http_addr: Annotated[
+        str, typer.Option("--http.addr", "--host", help="Address to listen on; 0.0.0.0 for every interface.")
+    ] = "127.0.0.1"
     http_port: Annotated[
-        int, typer.Option("--http.port", "--port", min=0, max=65535, help="HTTP and WebSocket; 0 takes any.")
+        int,
+        typer.Option(
+            "--http.port", "--port", min=0, max=65535, help="HTTP and WebSocket; 0 takes any free port."
+        ),
     ] = 8545
     http_api: Annotated[
         str,
         typer.Option(
             "--http.api",
             metavar="NAMESPACE,…",
-            help="What is answered, here or by the node; debug, miner, admin only if named.",
+            autocompletion=completing(namespaces, listed=True),
+            help="Namespaces served, here or by the node; debug, miner and admin only if named; * for all.",
         ),
     ] = "eth,net,web3,txpool"
     http_corsdomain: Annotated[
         list[str] | None,
         typer.Option(
-            "--http.corsdomain", metavar="ORIGIN,…", help="Whose web pages may call; * for all, default none."
+            "--http.corsdomain",
+            metavar="ORIGIN,…",
+            help="Origins of web pages that may call; * for all; default: none.",
         ),
     ] = None
     latest: Annotated[
         Literal["sealed", "preconfirmed"],
         typer.Option(
-            help="What latest, the block number and calls without a block mean: the sealed block, as on "
-            "Base's nodes, or the newest preconfirmed one, for tools that know nothing of preconfirmations."
+            help="What latest, the block number and calls without a block mean: the sealed block, or the "
+            "newest preconfirmed one, for tools that know nothing of preconfirmations."
         ),
     ] = "sealed"
     sealed_port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="A second port, which shows nothing before it is sealed; 0 takes any."
+            min=0,
+            max=65535,
+            help="A second port, on which latest is the sealed block; 0 takes any free port.",
         ),
     ] = None
     metrics_addr: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="A status page beside the one on the JSON-RPC port."),
+        typer.Option(
+            metavar="HOST:PORT", help="Second address for the status page and /metrics of the JSON-RPC port."
+        ),
     ] = None
 
 
 class Overlay(NamedTuple):
-    """How far ahead of the node the stream may be, and how patient we are with both."""
+    """How far the stream may be ahead of the node, and timeouts"""
 
     max_pending_blocks_depth: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="Pending blocks above the node's head; with more, it lags too far."
+            min=1,
+            metavar="N",
+            help="Most pending blocks above the node's head; later flashblocks are held back.",
         ),
     ] = 3
     stale_after_ms: Annotated[
         int,
-        typer.Option(min=100, metavar="MS", help="Silence of the stream after which pending means latest."),
+        typer.Option(
+            min=100,
+            metavar="MS",
+            help="Silence of the stream after which pending means latest, in milliseconds.",
+        ),
     ] = 6000
     poll_interval_ms: Annotated[
-        int, typer.Option(min=10, metavar="MS", help="Between looks at the node's head.")
+        int,
+        typer.Option(min=10, metavar="MS", help="Between polls of the node's head, without --upstream-ws."),
     ] = 200
     upstream_timeout_ms: Annotated[
-        int, typer.Option(min=1, metavar="MS", help="For one request to the node or the sequencer.")
+        int, typer.Option(min=1, metavar="MS", help="Timeout of one request to the node or the sequencer.")
     ] = 10_000
 
 
 class Calls(NamedTuple):
-    """What one call may cost."""
+    """Limits of calls"""
 
     rpc_gascap: Annotated[
         int,
@@ -162,7 +184,7 @@ class Calls(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """What users see of transactions that are on their way."""
+    """Transactions on their way"""
 
     sync_timeout_max_ms: Annotated[
         int, typer.Option(min=1, metavar="MS", help="Longest wait of eth_sendRawTransactionSync.")

@@ -18,7 +18,7 @@ import typer
 
 from flashctl.cli.help import value_word
 
-__all__ = ["completing", "make_plain", "one_of"]
+__all__ = ["built_in_chains", "completing", "make_plain", "namespaces", "one_of"]
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,78}|0[xX][0-9a-fA-F]{1,64}")
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,78}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,2})?")
@@ -41,17 +41,32 @@ def one_of(flag: str, value: str, known: Collection[str]) -> str:
     raise UsageError(f"{flag} {value!r}: not one of its values", hint=hint)
 
 
-def completing(values: Callable[[], Iterable[str]], *, listed: bool = False) -> Callable[[str], list[str]]:
-    """An `autocompletion` that offers values, which are looked up when TAB is pressed.
+def completing(
+    values: Iterable[str] | Callable[[], Iterable[str]], *, listed: bool = False
+) -> Callable[[str], list[str]]:
+    """An `autocompletion` that offers values; a function is asked for them when TAB is pressed.
 
     `listed` is for a flag that takes several separated by commas: the last of them is completed.
     """
 
     def complete(incomplete: str) -> list[str]:
         given, comma, last = incomplete.rpartition(",") if listed else ("", "", incomplete)
-        return [given + comma + value for value in values() if value.startswith(last)]
+        known = values() if callable(values) else values
+        return [given + comma + value for value in known if value.startswith(last)]
 
     return complete
+
+
+def built_in_chains() -> list[str]:
+    """The names that `--chain` knows, for `completing`."""
+    from flashctl.op.registry import CHAINS
+
+    return list(CHAINS)
+
+
+def namespaces() -> list[str]:
+    """The namespaces of JSON-RPC that a port may serve, for `completing`."""
+    return ["eth", "net", "web3", "txpool", "debug", "miner", "admin"]
 
 
 def make_plain(command: Any) -> Any:
