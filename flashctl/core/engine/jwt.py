@@ -3,22 +3,24 @@
 Both ends of an engine connection hold 32 bytes of secret. The caller mints a token per request, the
 server accepts it within a minute of its issue time (execution-apis, `src/engine/authentication.md`).
 
-Written on `hmac` rather than PyJWT: the package costs 93 ms of import that every role would pay, and 14 us
-to mint and 23 us to check a token that here is made and checked once a second. PyJWT is the oracle in tests.
+Encoding, signature and the pinned algorithm are PyJWT's; the times are checked here, because the window is
+the Engine API's own and PyJWT reads the clock itself. Its import (93 ms, most of it `cryptography`) is paid
+where a secret is made: not on the event loop, and not by roles without an engine connection. 14 us to mint
+and 23 us to check a token are paid once a second at most, for both are cached.
 """
 
 from __future__ import annotations
 
-import hmac
-import json
+import importlib
 import os
 import secrets
 import stat
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 from string import hexdigits
+from types import ModuleType
+from typing import Any, Final
 
 from flashctl.errors import AuthError, IoError, UsageError
 
@@ -43,7 +45,15 @@ ISSUED_AT_WINDOW_S = 60
 MAX_TOKEN_SIZE = 4096
 """A token longer than this is refused unread; ours have 105 characters."""
 
-_HEADER = urlsafe_b64encode(b'{"typ":"JWT","alg":"HS256"}').rstrip(b"=")
+ALGORITHM: Final = "HS256"
+"""The only one that the Engine API knows; a token's own header never chooses another."""
+
+_SIGNATURE_ONLY: Final[Mapping[str, Any]] = {
+    "verify_signature": True,
+    "require": [],
+    **{f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")},
+}
+"""What PyJWT checks: neither the times, which are checked here, nor claims that the Engine API does not have."""
 
 
 def parse_secret(text: str) -> bytes:
@@ -72,6 +82,7 @@ class JwtSecret:
 
     def __init__(self, value: bytes, path: Path | None = None) -> None:
         """One that never changes has no `path`."""
+        _library()
         self._value = value
         self.path = path
 
@@ -145,9 +156,8 @@ def bearer(secret: bytes | JwtSecret, now: float) -> bytes:
 @lru_cache(maxsize=64)
 def _bearer(secret: bytes, issued_at: int) -> bytes:
     """Cached: whole seconds make all tokens of one second the same."""
-    claims = urlsafe_b64encode(b'{"iat":%d}' % issued_at).rstrip(b"=")
-    signed = _HEADER + b"." + claims
-    return b"Bearer " + signed + b"." + _signature(secret, signed)
+    token: str = _library().encode({"iat": issued_at}, secret, ALGORITHM)
+    return b"Bearer " + token.encode("ascii")
 
 
 def verify(secret: bytes | JwtSecret, header: bytes | None, now: float) -> None:
@@ -180,15 +190,15 @@ def _signed_times(secret: bytes, token: bytes) -> tuple[float, float | None]:
     Cached because clients send one token for a second or longer, and only good ones are: what raises is not
     remembered. Looking a token up tells nothing about others: Python hashes bytes with a secret key.
     """
-    signed, _, signature = token.rpartition(b".")
-    head, _, body = signed.partition(b".")
-    if not head or not body:
-        raise AuthError("malformed token")
-    if head != _HEADER and _decode_object(head).get("alg") != "HS256":
-        raise AuthError("token is not signed with HS256")
-    if not hmac.compare_digest(_signature(secret, signed), signature):
-        raise AuthError("invalid token signature")
-    claims = _decode_object(body)
+    jwt = _library()
+    try:
+        claims = jwt.decode(token, secret, algorithms=[ALGORITHM], options=dict(_SIGNATURE_ONLY))
+    except jwt.InvalidSignatureError:
+        raise AuthError("invalid token signature") from None
+    except jwt.InvalidAlgorithmError:
+        raise AuthError(f"token is not signed with {ALGORITHM}") from None
+    except (jwt.InvalidTokenError, ValueError, RecursionError):
+        raise AuthError("malformed token") from None
     issued_at, expires_at = claims.get("iat"), claims.get("exp")
     if isinstance(issued_at, bool) or not isinstance(issued_at, int | float):
         raise AuthError("missing issued-at in token")
@@ -204,15 +214,7 @@ def _bytes_of(secret: bytes | JwtSecret) -> bytes:
     return secret if isinstance(secret, bytes) else secret.value
 
 
-def _signature(secret: bytes, signed: bytes) -> bytes:
-    return urlsafe_b64encode(hmac.digest(secret, signed, "sha256")).rstrip(b"=")
-
-
-def _decode_object(part: bytes) -> dict[str, object]:
-    try:
-        decoded = json.loads(urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
-    except (ValueError, Base64Error, RecursionError):
-        raise AuthError("malformed token") from None
-    if not isinstance(decoded, dict):
-        raise AuthError("malformed token")
-    return decoded
+@cache
+def _library() -> ModuleType:
+    """PyJWT, at its first use."""
+    return importlib.import_module("jwt")
