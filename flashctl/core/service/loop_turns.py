@@ -5,8 +5,12 @@ LONG_S are counted by cause in `flashctl_loop_turns_over_5ms_total{cause=…}` o
 
     flashctl place    rpc/api.py:get_logs   the function of ours that ran when the turn was over its time
     other place       orjson.py:dumps       likewise, where none of ours is on the stack
-    waiting in …      as above, but the thread mostly slept there: a lock, a disk, a processor that others use
-    not running       the loop had nothing to do and was not woken in time: the machine is busy
+    waiting in …      as above, but the thread mostly slept there: a lock, a disk, a process that is started
+    no processor      the thread was ready to run for most of the time: other processes had the processors
+    not seen          the loop ran something that was over before the other thread looked
+    interpreter lock  the loop had nothing to do and came too late all the same: other threads of the service
+                      kept the interpreter
+    not running       one of "no processor" and "interpreter lock", where the system does not tell which
 
 The loop counts by a timer that is due every TICK_S: one that comes LONG_S late met a turn of at least that.
 A turn of LONG_S + TICK_S is always met, a shorter one in proportion to what it has over LONG_S. The cause is
@@ -19,7 +23,10 @@ One registry for the process, like `defects`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
+import os
 import sys
 import threading
 import time
@@ -87,6 +94,8 @@ class TurnWatch:
         self._thread_id = threading.get_ident()
         self._due = time.perf_counter() + TICK_S
         self._cpu = time.thread_time()
+        self._ready_clock = _ReadyClock()
+        self._ready = self._ready_clock.seconds()
         self._seen: tuple[float, str] | None = None
         """When a tick was due that is still out, and what was found to hold it up."""
         self._timer = self._loop.call_later(TICK_S, self._tick)
@@ -97,17 +106,18 @@ class TurnWatch:
         """Watch no more."""
         self._is_open = False
         self._timer.cancel()
+        self._ready_clock.close()
 
     def _tick(self) -> None:
         now, cpu, due = time.perf_counter(), time.thread_time(), self._due
+        ready = self._ready_clock.seconds()
         late = now - due
         if late > LONG_S:
             seen = self._seen
-            # Nobody looked if the machine kept the other thread waiting, too.
+            # There is no place if the other thread came too late as well.
             where = seen[1] if seen is not None and seen[0] == due else ""
-            is_busy = (cpu - self._cpu) > (late + TICK_S) / 2
-            _count(where if is_busy or not where else f"waiting in {where}", late)
-        self._due, self._cpu = now + TICK_S, cpu
+            _count(_cause(where, late + TICK_S, cpu - self._cpu, ready - self._ready), late)
+        self._due, self._cpu, self._ready = now + TICK_S, cpu, ready
         self._timer = self._loop.call_later(TICK_S, self._tick)
 
     def _look(self) -> None:
@@ -119,6 +129,47 @@ class TurnWatch:
                     self._seen = (due, _place(sys._current_frames().get(self._thread_id)))
                 left = LONG_S
             time.sleep(left)
+
+
+class _ReadyClock:
+    """How long the thread that makes it was ready to run and did not (/proc/PID/task/TID/schedstat, the
+    second number, in nanoseconds)."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+        with contextlib.suppress(OSError):
+            path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def seconds(self) -> float:
+        """So far; nan where the system does not tell, and after `close`."""
+        if self._descriptor is None:
+            return math.nan
+        return int(os.pread(self._descriptor, 64, 0).split()[1]) / 1e9
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _cause(where: str, late_s: float, ran_s: float, waited_s: float) -> str:
+    """What a long turn is counted under.
+
+    Args:
+        where: The place that the loop was found at; empty for none.
+        late_s: How long the turn was.
+        ran_s: How long of it the thread ran.
+        waited_s: How long of it the thread was ready to run and did not; nan if that is not known.
+    """
+    half = late_s / 2
+    if ran_s > half:
+        return where or "not seen"
+    if waited_s > half:
+        return "no processor"
+    if where:
+        return f"waiting in {where}"
+    return "not running" if math.isnan(waited_s) else "interpreter lock"
 
 
 def _place(frame: FrameType | None) -> str:
@@ -139,7 +190,6 @@ def _place(frame: FrameType | None) -> str:
 
 
 def _count(cause: str, late: float) -> None:
-    cause = cause or "not running"
     with _lock:
         if cause not in _counts and len(_counts) >= MAX_CAUSES:
             cause = "other"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -68,3 +71,49 @@ def test_causes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         turns._count(f"place {number}", 0.01)
     assert turns.counts() == {"place 0": 1, "place 1": 1, "place 2": 1, "other": 7}
+
+
+def test_a_thread_that_keeps_the_interpreter_is_no_lack_of_processors() -> None:
+    interval = sys.getswitchinterval()
+    is_over = threading.Event()
+
+    def keep() -> None:
+        while not is_over.is_set():
+            sum(range(10_000))
+
+    async def scenario() -> None:
+        watch = turns.TurnWatch()
+        # Again and again: on a busy machine some turns do lack a processor.
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if turns.counts().get("interpreter lock"):
+                break
+        await watch.close()
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    try:
+        sys.setswitchinterval(0.05)
+        uvloop.run(scenario())
+    finally:
+        sys.setswitchinterval(interval)
+        is_over.set()
+        keeper.join()
+    assert turns.counts().get("interpreter lock"), turns.counts()
+
+
+@pytest.mark.parametrize(
+    ("where", "ran", "waited", "cause"),
+    [
+        ("a.py:f", 0.06, 0.01, "a.py:f"),
+        ("", 0.06, 0.01, "not seen"),
+        ("a.py:f", 0.01, 0.06, "no processor"),
+        ("", 0.01, 0.06, "no processor"),
+        ("a.py:f", 0.01, 0.01, "waiting in a.py:f"),
+        ("", 0.01, 0.01, "interpreter lock"),
+        ("a.py:f", 0.01, math.nan, "waiting in a.py:f"),
+        ("", 0.01, math.nan, "not running"),
+    ],
+)
+def test_a_cause_is_what_most_of_the_turn_went_to(where: str, ran: float, waited: float, cause: str) -> None:
+    assert turns._cause(where, 0.1, ran, waited) == cause
