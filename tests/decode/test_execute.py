@@ -1,4 +1,4 @@
-"""`decode --execute`: real blocks on their witness come out as they were sealed; changed ones do not."""
+"""`decode --execute`: blocks on their witness come out as they were sealed; changed ones do not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from support import op_blocks
 from support.decode_lab import run_command
 from support.reference import needs_reference
+from support.vectors import block_cases
 
 from flashctl.core.engine.payloads import envelope_to_json, payload_to_json
 from flashctl.decode.witness import read_witness
@@ -21,15 +22,20 @@ from flashctl.ethrpc.rpc_json import block_json
 from flashctl.op.envelope import recover_all
 from flashctl.op.execution import execute_block
 
-pytestmark = needs_reference
-
-NAME = "op-mainnet-121057303"
-"""Four transactions: a deposit, a transfer, a swap and another call."""
+NAMES = ["ecotone-3", pytest.param("op-mainnet-121057303", marks=needs_reference)]
+"""Of four transactions each: a deposit, a transfer, one of tokens and another call."""
 
 
-@pytest.fixture(scope="module")
-def recorded() -> op_blocks.RecordedBlock:
-    return op_blocks.load(NAME)
+MADE = [name for name in block_cases() if name.endswith("-2")]
+AGREEING = [
+    pytest.param(name, marks=needs_reference)
+    for name in ("op-mainnet-120794432", "op-mainnet-121049889", "op-sepolia-26207960", "unichain-10211000")
+]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def recorded(request: pytest.FixtureRequest) -> op_blocks.RecordedBlock:
+    return op_blocks.load(request.param)
 
 
 def witness_of(recorded: op_blocks.RecordedBlock) -> dict[str, Any]:
@@ -86,10 +92,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: op_blocks.Rec
 # -- what agrees ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["op-mainnet-120794432", "op-mainnet-121049889", "op-sepolia-26207960", "unichain-10211000"]
-)
-def test_real_blocks_agree_in_every_field(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [*MADE, *AGREEING])
+def test_blocks_agree_in_every_field(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = op_blocks.load(name)
     lab = Lab(tmp_path, monkeypatch, recorded)
     rules = lab.file("rollup.json", recorded.raw["rollup_config"])
@@ -106,7 +110,8 @@ def test_real_blocks_agree_in_every_field(name: str, tmp_path: Path, monkeypatch
         assert did["receipt"]["cumulativeGasUsed"] == expected["cumulativeGasUsed"]
         if "effectiveGasPrice" in expected and expected.get("l1Fee") is not None:
             price = int(expected["gasUsed"], 16) * int(expected["effectiveGasPrice"], 16)
-            assert int(did["fee"], 16) == price + int(expected["l1Fee"], 16)
+            other = int(expected["l1Fee"], 16) + int(did["operatorFee"], 16)
+            assert int(did["fee"], 16) == price + other
 
 
 def test_every_form_of_a_block_is_executed(lab: Lab, recorded: op_blocks.RecordedBlock) -> None:

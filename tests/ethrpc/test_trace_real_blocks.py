@@ -1,4 +1,5 @@
-"""Real blocks of four chains under the tracers: they reach their hash, and the traces say what happened."""
+"""Blocks of every fork, and real ones, under the tracers: they reach their hash, and the traces say what
+happened."""
 
 from __future__ import annotations
 
@@ -8,7 +9,6 @@ from typing import Any
 import orjson
 import pytest
 from support import op_blocks
-from support.reference import each_reference
 
 from flashctl.ethrpc.trace_params import trace_config
 from flashctl.ethrpc.trace_run import trace_transactions
@@ -17,7 +17,7 @@ from flashctl.evm.tracers.tracer import Allowance
 from flashctl.op.envelope import recover_all
 from flashctl.op.execution import BlockContext, BlockExecution
 
-ALL = each_reference(op_blocks.names)
+ALL = op_blocks.names()
 
 Json = dict[str, Any]
 
@@ -64,7 +64,7 @@ def test_call_trees_hold_the_logs_of_the_receipts(name: str) -> None:
         assert shown == [(log["address"], log["topics"], log["data"]) for log in receipt["logs"]]
 
 
-@pytest.mark.parametrize("name", ALL[:3])
+@pytest.mark.parametrize("name", [*ALL[:3], *op_blocks.recorded_names()[:3]])
 def test_struct_logs_account_for_the_gas(name: str) -> None:
     """Within a frame, what is left after an instruction is what the next one finds."""
     recorded = op_blocks.load(name)

@@ -1,27 +1,20 @@
-"""Sequences of flashblocks cut from real blocks: the roots of every prefix, from one execution."""
+"""Sequences of flashblocks cut from blocks: the roots of every prefix, from one execution."""
 
 from __future__ import annotations
 
-import gzip
-import json
-
 import pytest
 from support import op_blocks
-from support.reference import each_reference, reference_path
+from support.flashblocks import derived_blocks
 
 from flashctl.op.envelope import recover_all
 from flashctl.op.execution import BlockContext, BlockExecution
 
-
-def names() -> list[str]:
-    index = json.loads(reference_path("flashblocks/derived/index.json").read_text())
-    return [entry["file"].removeprefix("dev/").removesuffix(".json.gz") for entry in index]
+SEQUENCES = {case["_op_block"].removesuffix(".json.gz"): case for case in derived_blocks()}
 
 
-@pytest.mark.parametrize("name", each_reference(names))
+@pytest.mark.parametrize("name", SEQUENCES)
 def test_state_root_at_every_flashblock(name: str) -> None:
-    path = reference_path(f"flashblocks/derived/dev/{name}.json.gz")
-    sequence = json.loads(gzip.decompress(path.read_bytes()))
+    sequence = SEQUENCES[name]
     recorded = op_blocks.load(name)
     context = BlockContext.from_header(recorded.block.header)
     execution = BlockExecution(

@@ -1,10 +1,9 @@
-"""Real blocks of four chains, executed from their witness to their hash."""
+"""Blocks of every fork from the pack, and real ones of four chains, executed from witness to hash."""
 
 from __future__ import annotations
 
 import pytest
 from support import op_blocks
-from support.reference import each_reference
 
 from flashctl.eth.receipts import Receipt
 from flashctl.op.envelope import recover_all
@@ -16,7 +15,7 @@ from flashctl.op.execution import (
     execute_block,
 )
 
-ALL = each_reference(op_blocks.names)
+ALL = op_blocks.names()
 OVERRIDDEN_BASE_FEE = "celo-sepolia-2346038"
 """Celo floors its base fee by a rule of its own; the block is executed, its base fee not derived."""
 

@@ -6,7 +6,8 @@ import gzip
 import json
 from typing import Any
 
-from support.reference import reference_path
+from support.reference import optional_reference_path, reference_path
+from support.vectors import made_sequences
 
 from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata
 
@@ -29,9 +30,11 @@ def rollup_boost_message() -> dict[str, Any]:
 
 
 def derived_blocks() -> list[dict[str, Any]]:
-    """Real blocks cut into flashblocks with their real intermediate roots; see the fixture's README."""
-    folder = reference_path("flashblocks/derived/dev")
-    return [json.loads(gzip.decompress(path.read_bytes())) for path in sorted(folder.glob("*.json.gz"))]
+    """Blocks cut into flashblocks with the roots after each: real ones from the reference data, where it is,
+    then those of the pack."""
+    folder = optional_reference_path("flashblocks/derived/dev")
+    paths = [] if folder is None else sorted(folder.glob("*.json.gz"))
+    return [*(json.loads(gzip.decompress(path.read_bytes())) for path in paths), *made_sequences()]
 
 
 def make_flashblock(

@@ -1,4 +1,4 @@
-"""Real OP Stack blocks with their witness, from the reference data (op-blocks)."""
+"""OP Stack blocks with their witness: those of the pack, and real ones of the reference data (op-blocks)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from support.reference import reference_path
+from support.reference import optional_reference_path, reference_path
+from support.vectors import block_cases
 
 from flashctl.eth.blocks import Block, Header, decode_header
 from flashctl.eth.keccak import keccak256
@@ -44,13 +45,21 @@ class RecordedBlock:
 
 
 def names() -> list[str]:
-    """Every recorded block, by chain and number."""
-    index = json.loads(reference_path("op-blocks/index.json").read_text())
-    return [entry["file"].removeprefix("dev/").removesuffix(".json.gz") for entry in index]
+    """Every block: the pack's by fork, the recorded ones, where they are, by chain and number."""
+    return [*block_cases(), *recorded_names()]
+
+
+def recorded_names() -> list[str]:
+    """The real blocks; none without the reference data."""
+    path = optional_reference_path("op-blocks/index.json")
+    entries = [] if path is None else json.loads(path.read_text())
+    return [entry["file"].removeprefix("dev/").removesuffix(".json.gz") for entry in entries]
 
 
 def load(name: str) -> RecordedBlock:
-    data = json.loads(gzip.decompress(reference_path(f"op-blocks/dev/{name}.json.gz").read_bytes()))
+    data = block_cases().get(name)
+    if data is None:
+        data = json.loads(gzip.decompress(reference_path(f"op-blocks/dev/{name}.json.gz").read_bytes()))
     values = map(unhex, data["witness"])
     witness = {keccak256(value): value for value in values}
     transactions = tuple(map(unhex, data["payload_attributes"]["transactions"]))

@@ -5,6 +5,7 @@ It is committed, so its tests never skip. `tests/vectors/make.py` makes it again
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import lzma
@@ -16,7 +17,19 @@ from flashctl.eth.keccak import keccak256
 from flashctl.evm.state import Account, StateDiff
 from flashctl.evm.world import World
 
-__all__ = ["PACK", "Json", "load", "manifest", "packed_digest", "root_of", "state_cases", "unhex"]
+__all__ = [
+    "PACK",
+    "Json",
+    "block_cases",
+    "frames_of",
+    "load",
+    "made_sequences",
+    "manifest",
+    "packed_digest",
+    "root_of",
+    "state_cases",
+    "unhex",
+]
 
 PACK = Path(__file__).resolve().parents[1] / "vectors" / "pack"
 
@@ -63,3 +76,30 @@ def root_of(accounts: dict[str, Json]) -> str:
         if slots:
             diff.storage[int(name, 16)] = slots
     return World.empty().apply(diff).root.hex()
+
+
+def block_cases() -> dict[str, Json]:
+    """Blocks with their witness by name, `<fork>-<number>` or `<fork>-activation`; `support.op_blocks` reads
+    them."""
+    return {case["name"]: case for case in load("blocks")}
+
+
+def frames_of(sequence: Json) -> list[bytes]:
+    """The frames of a case of `flashblocks`, as a socket delivers them."""
+    if sequence["framing"] == "text":
+        return [frame.encode() for frame in sequence["frames"]]
+    return [base64.b64decode(frame) for frame in sequence["frames"]]
+
+
+def made_sequences() -> list[Json]:
+    """The blocks of the pack as op-rbuilder streams them, in the form of `derived_blocks`."""
+    return [
+        {
+            "_op_block": f"{case['block']}.json.gz",
+            "fork": case["fork"],
+            "final_block_hash": case["final_block_hash"],
+            "flashblocks": [json.loads(frame) for frame in case["frames"]],
+        }
+        for case in load("flashblocks")
+        if (case["dialect"], case["framing"]) == ("op-rbuilder", "text")
+    ]

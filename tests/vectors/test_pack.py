@@ -44,7 +44,7 @@ def without_answer(case: Json) -> Json:
 
 
 def test_questions_to_eels_are_those_of_the_script() -> None:
-    """The cases of some families, their answers left out: the programs did not change since."""
+    """The programs of some families did not change since the pack was made."""
     from vectors.state import FAMILIES, questions
 
     families = random.Random(SEED).sample(sorted(FAMILIES), 5)
