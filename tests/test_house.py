@@ -25,7 +25,7 @@ LAYERS = ("eth", "evm", "op")
 SHARED = {
     "core": {"eth", "op"},
     "chain": {"core", *LAYERS},
-    "ethrpc": {"chain", "core", *LAYERS},
+    "ethrpc": {"core", *LAYERS},
 }
 """What lies between the layers and the roles, and what each may import."""
 

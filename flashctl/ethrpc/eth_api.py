@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from flashctl import __version__
-from flashctl.chain.chain import Chain
 from flashctl.core.jsonrpc.errors import method_not_found
 from flashctl.core.jsonrpc.methods import Handler, Methods
 from flashctl.eth.hexdata import quantity, to_hex
@@ -33,7 +32,7 @@ from flashctl.ethrpc.call_runner import CallLimits, CallRunner, InProcess
 from flashctl.ethrpc.fee_api import FeeApi
 from flashctl.ethrpc.fill_api import FillApi
 from flashctl.ethrpc.filter_api import FilterApi
-from flashctl.ethrpc.interfaces import PendingProvider, TransactionPool
+from flashctl.ethrpc.interfaces import ChainReader, PendingProvider, TransactionPool
 from flashctl.ethrpc.params import bytes_param
 from flashctl.ethrpc.pool_api import PoolApi
 from flashctl.ethrpc.resolve import Resolver
@@ -55,7 +54,7 @@ class EthApi:
 
     def __init__(
         self,
-        chain: Chain,
+        chain: ChainReader,
         pool: TransactionPool | None = None,
         pending: PendingProvider | None = None,
         limits: CallLimits | None = None,

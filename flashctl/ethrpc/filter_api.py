@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional, required
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
 from flashctl.ethrpc.block_readers import Readers
 from flashctl.ethrpc.filters import LogFilter
-from flashctl.ethrpc.interfaces import TransactionPool
+from flashctl.ethrpc.interfaces import ChainReader, StoredBlock, TransactionPool
 from flashctl.ethrpc.log_search import MAX_RESULTS, LogSearch, logs_of
 from flashctl.ethrpc.resolve import BlockView, Resolver
 from flashctl.lru import Lru
@@ -144,16 +143,16 @@ class FilterApi:
         self._hashes.append(envelope.hash)
 
 
-def _between(chain: Chain, cursor: Header) -> tuple[list[ChainBlock], list[ChainBlock]]:
+def _between(chain: ChainReader, cursor: Header) -> tuple[list[StoredBlock], list[StoredBlock]]:
     """Blocks that left the canonical branch since `cursor` was its head (downwards), and that came."""
-    old: list[ChainBlock] = []
+    old: list[StoredBlock] = []
     while not chain.is_canonical(cursor) and len(old) < MAX_CHANGED_BLOCKS:
         left, parent = chain.block(cursor.hash), chain.header(cursor.parent_hash)
         if left is None or parent is None:
             break
         old.append(left)
         cursor = parent
-    new: list[ChainBlock] = []
+    new: list[StoredBlock] = []
     for number in range(cursor.number + 1, min(chain.head.number, cursor.number + MAX_CHANGED_BLOCKS) + 1):
         block_hash = chain.canonical_hash(number)
         block = None if block_hash is None else chain.block(block_hash)
@@ -162,7 +161,7 @@ def _between(chain: Chain, cursor: Header) -> tuple[list[ChainBlock], list[Chain
     return old, new
 
 
-def _changes(chain: Chain, cursor: Header, wanted: LogFilter | None) -> tuple[list[Any], Header]:
+def _changes(chain: ChainReader, cursor: Header, wanted: LogFilter | None) -> tuple[list[Any], Header]:
     """What happened since `cursor` was the head, and the head that this reaches to."""
     head = chain.head
     old, new = _between(chain, cursor)
@@ -172,7 +171,7 @@ def _changes(chain: Chain, cursor: Header, wanted: LogFilter | None) -> tuple[li
     return _changed_logs(wanted, old, new), reached
 
 
-def _changed_logs(wanted: LogFilter, old: list[ChainBlock], new: list[ChainBlock]) -> list[dict[str, Any]]:
+def _changed_logs(wanted: LogFilter, old: list[StoredBlock], new: list[StoredBlock]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for blocks, removed in ((old, True), (new, False)):
         for block in blocks:

@@ -1,7 +1,10 @@
-"""What the JSON-RPC surface of a chain asks of parts above it: a transaction pool and the block being built.
+"""What the JSON-RPC surface asks of the parts below and beside it.
 
-A builder has both; a node that only follows has neither, and a pool of its own would be a lie. The parts
-are named here by what is asked of them, so that `chain` knows no role.
+Named by what is asked of them, so that this package imports neither a chain nor a role:
+
+    ChainReader      blocks, the canonical branch, states: the embedded chain
+    PendingProvider  the block under construction: a builder's payload job
+    TransactionPool  transactions that wait for a block: a builder's mempool
 """
 
 from __future__ import annotations
@@ -13,14 +16,112 @@ from typing import Protocol, TypeAlias
 from flashctl.eth.blocks import Header
 from flashctl.eth.receipts import Receipt
 from flashctl.evm.world import World
+from flashctl.op.config import ChainConfig
+from flashctl.op.context import AncestorHash
 from flashctl.op.envelope import TxEnvelope
 
-__all__ = ["PendingBlock", "PendingProvider", "TransactionPool"]
+__all__ = [
+    "BranchChange",
+    "ChainReader",
+    "PendingBlock",
+    "PendingProvider",
+    "StoredBlock",
+    "TransactionPool",
+]
+
+
+class StoredBlock(Protocol):
+    """A sealed block with decoded transactions and their receipts."""
+
+    @property
+    def header(self) -> Header: ...
+
+    @property
+    def hash(self) -> bytes: ...
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def envelopes(self) -> Sequence[TxEnvelope]: ...
+
+    @property
+    def receipts(self) -> Sequence[Receipt]: ...
+
+
+class BranchChange(Protocol):
+    """What one move of the head did to the canonical branch. Blocks are read when they are looked at."""
+
+    @property
+    def old(self) -> Sequence[StoredBlock]:
+        """No longer canonical, from the old head down."""
+
+    @property
+    def new(self) -> Sequence[StoredBlock]:
+        """Now canonical, up to the new head."""
+
+    @property
+    def head(self) -> Header: ...
+
+
+class ChainReader(Protocol):
+    """A chain with every block and the states of the recent ones. Safe to use from several threads."""
+
+    @property
+    def config(self) -> ChainConfig: ...
+
+    @property
+    def genesis(self) -> Header: ...
+
+    @property
+    def head(self) -> Header: ...
+
+    @property
+    def safe(self) -> Header: ...
+
+    @property
+    def finalized(self) -> Header: ...
+
+    def header(self, block_hash: bytes) -> Header | None:
+        """Of any block that is kept, canonical or not."""
+
+    def header_by_number(self, number: int) -> Header | None:
+        """Of a canonical block."""
+
+    def canonical_hash(self, number: int) -> bytes | None: ...
+
+    def is_canonical(self, header: Header) -> bool: ...
+
+    def block(self, block_hash: bytes) -> StoredBlock | None:
+        """Any block that is kept, canonical or not."""
+
+    def transaction(self, tx_hash: bytes) -> tuple[StoredBlock, int] | None:
+        """The canonical block with a transaction, and its position there."""
+
+    def blooms(self, first: int, last: int) -> list[tuple[bytes, bytes]]:
+        """(hash, logs bloom) of the canonical blocks in a range that have any logs, by number."""
+
+    def world(self, block_hash: bytes) -> World:
+        """The state after a block.
+
+        Raises:
+            FlashctlError: If there is no such block, or its state is no longer kept.
+        """
+
+    def node(self, node_hash: bytes) -> bytes | None:
+        """A stored trie node, as RLP."""
+
+    def ancestor_hash(self, parent_hash: bytes) -> AncestorHash:
+        """How a block upon `parent_hash` looks up the hash of an ancestor by number, as BLOCKHASH does."""
+
+    def subscribe(self, listener: Callable[[BranchChange], None]) -> Callable[[], None]:
+        """Call `listener` after every change of the canonical branch, in the thread that made it, until the
+        returned function is called."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingBlock:
-    """The block being built, as far as it is sealed."""
+    """The block under construction, as far as it is sealed."""
 
     header: Header
     envelopes: Sequence[TxEnvelope]
@@ -30,7 +131,7 @@ class PendingBlock:
 
 
 PendingProvider: TypeAlias = Callable[[], PendingBlock | None]
-"""Asked at every use of `pending`; None stands for the latest block."""
+"""Called at every use of `pending`; None stands for the latest block."""
 
 
 class TransactionPool(Protocol):

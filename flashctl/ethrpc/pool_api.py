@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from flashctl.chain.chain import Chain, HeadChange
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional
 from flashctl.errors import FlashctlError
@@ -15,7 +14,7 @@ from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.transactions import DepositTx
 from flashctl.ethrpc.block_api import BlockApi
-from flashctl.ethrpc.interfaces import TransactionPool
+from flashctl.ethrpc.interfaces import BranchChange, ChainReader, TransactionPool
 from flashctl.ethrpc.params import address_param, bytes_param, quantity_param
 from flashctl.ethrpc.rpc_json import transaction_json
 from flashctl.ethrpc.sync_send import bounded_timeout_ms, is_known, not_confirmed, not_ready
@@ -37,7 +36,9 @@ SLICE_S: Final = 0.002
 class PoolApi:
     """Methods of the transaction pool. Lives on the event loop."""
 
-    def __init__(self, chain: Chain, pool: TransactionPool, blocks: BlockApi, arrivals: Arrivals) -> None:
+    def __init__(
+        self, chain: ChainReader, pool: TransactionPool, blocks: BlockApi, arrivals: Arrivals
+    ) -> None:
         """Nobody waits yet.
 
         Args:
@@ -174,13 +175,13 @@ class PoolApi:
             return
         loop = asyncio.get_running_loop()
 
-        def carry(change: HeadChange) -> None:
+        def carry(change: BranchChange) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._on_head, change)
 
         self._leave = self._chain.subscribe(carry)
 
-    def _on_head(self, change: HeadChange) -> None:
+    def _on_head(self, change: BranchChange) -> None:
         if self._arrivals.is_awaited:
             for block in change.new[-MAX_NAMED_BLOCKS:]:
                 self._arrivals.arrived(envelope.hash for envelope in block.envelopes)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flashctl.chain.chain import Chain
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.eth.blocks import Header
 from flashctl.eth.receipts import Receipt
@@ -18,7 +17,7 @@ from flashctl.ethrpc.block_methods import BLOCK_METHODS, is_zero_hash
 from flashctl.ethrpc.block_tags import BlockHash, BlockRef, Tag
 from flashctl.ethrpc.by_identity import ByIdentity
 from flashctl.ethrpc.call_jobs import Setting
-from flashctl.ethrpc.interfaces import PendingBlock, PendingProvider
+from flashctl.ethrpc.interfaces import ChainReader, PendingBlock, PendingProvider
 from flashctl.ethrpc.rpc_json import PENDING_HASH
 from flashctl.ethrpc.world_source import NewNodes, WorldSource
 from flashctl.evm.world import World
@@ -48,7 +47,7 @@ class BlockView:
 class Resolver:
     """Finds blocks, headers and states by their names."""
 
-    def __init__(self, chain: Chain, pending: PendingProvider | None = None) -> None:
+    def __init__(self, chain: ChainReader, pending: PendingProvider | None = None) -> None:
         self.chain = chain
         self._pending = pending
         self._new_nodes = NewNodes()

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from flashctl.chain.chain import Chain, ChainBlock, HeadChange
 from flashctl.core.jsonrpc.methods import Methods, Subscription, optional
 from flashctl.core.service import defects
 from flashctl.eth.hexdata import to_hex
 from flashctl.ethrpc.filters import LogFilter
-from flashctl.ethrpc.interfaces import TransactionPool
+from flashctl.ethrpc.interfaces import BranchChange, ChainReader, StoredBlock, TransactionPool
 from flashctl.ethrpc.log_search import logs_of
 from flashctl.ethrpc.resolve import BlockView
 from flashctl.ethrpc.rpc_json import header_json, transaction_json
@@ -41,11 +40,11 @@ SLICE_S: Final = 0.002
 class Subscriptions:
     """The live subscriptions of all WebSocket clients."""
 
-    def __init__(self, chain: Chain, pool: TransactionPool | None) -> None:
+    def __init__(self, chain: ChainReader, pool: TransactionPool | None) -> None:
         self._chain = chain
         self._pool = pool
         self._reader: Final = ThreadPoolExecutor(1, "announcing")
-        self._waiting: deque[HeadChange | TxEnvelope] = deque()
+        self._waiting: deque[BranchChange | TxEnvelope] = deque()
         self._announcing: asyncio.Task[None] | None = None
         self._heads: set[Subscription] = set()
         self._logs: dict[Subscription, LogFilter] = {}
@@ -104,7 +103,7 @@ class Subscriptions:
             if self._pool is not None:
                 self._leave.append(self._pool.subscribe(self._on_transaction))
 
-    def _on_change(self, change: HeadChange) -> None:
+    def _on_change(self, change: BranchChange) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._later, change)
 
@@ -112,7 +111,7 @@ class Subscriptions:
         if self._hashes or self._transactions:
             self._later(envelope)
 
-    def _later(self, news: HeadChange | TxEnvelope) -> None:
+    def _later(self, news: BranchChange | TxEnvelope) -> None:
         if len(self._waiting) >= MAX_WAITING:
             return
         self._waiting.append(news)
@@ -126,9 +125,9 @@ class Subscriptions:
             news = self._waiting.popleft()
             try:
                 steps = (
-                    self._of_change(*await self._blocks(news))
-                    if isinstance(news, HeadChange)
-                    else (self._of_transaction(news))
+                    self._of_transaction(news)
+                    if isinstance(news, TxEnvelope)
+                    else self._of_change(*await self._blocks(news))
                 )
                 for _ in steps:
                     if time.perf_counter() > slice_end:
@@ -137,7 +136,7 @@ class Subscriptions:
             except Exception as error:
                 defects.caught("chain.subscriptions", error)
 
-    async def _blocks(self, change: HeadChange) -> tuple[list[ChainBlock], list[ChainBlock]]:
+    async def _blocks(self, change: BranchChange) -> tuple[list[StoredBlock], list[StoredBlock]]:
         """Those that left and those that came; read from the database, perhaps."""
         if not self._heads and not self._logs:
             return [], []
@@ -146,7 +145,7 @@ class Subscriptions:
         new = change.new[-MAX_ANNOUNCED:]
         return await loop.run_in_executor(self._reader, lambda: (list(old), list(new)))
 
-    def _of_change(self, old: Sequence[ChainBlock], new: Sequence[ChainBlock]) -> Iterator[None]:
+    def _of_change(self, old: Sequence[StoredBlock], new: Sequence[StoredBlock]) -> Iterator[None]:
         for block in new if self._heads else ():
             shown = header_json(block.header)
             for subscription in tuple(self._heads):
