@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from flashctl.core.flashblocks.wire import Flashblock
+from flashctl.core.output import counted
 from flashctl.lru import Lru
 from flashctl.watch.events import WatchEvent
 from flashctl.watch.stats import Samples
@@ -27,16 +28,18 @@ GRACE_NS: Final = 1_000_000_000
 
 
 class _Entry:
-    """One (payload id, index) and who has shown it."""
+    """One (payload id, index) and the sources that have shown it."""
 
-    __slots__ = ("block", "differs", "digest", "first", "seen")
+    __slots__ = ("block", "caught_up", "differs", "digest", "first", "seen")
 
-    def __init__(self, block: int | None, source: int, at_ns: int, digest: bytes) -> None:
+    def __init__(self, block: int | None, at_ns: int, digest: bytes) -> None:
         self.block = block
         self.first = at_ns
         self.digest = digest
         self.differs = False
-        self.seen = {source: at_ns}
+        self.seen: dict[int, int] = {}
+        self.caught_up: set[int] = set()
+        """Sources that sent it as catch-up to a late joiner, at a time that means nothing."""
 
 
 class Comparison:
@@ -62,19 +65,22 @@ class Comparison:
         at_ns = event.arrival.monotonic_ns
         self._newest = max(self._newest, at_ns)
         self.received[source] += 1
-        self._began.setdefault(source, at_ns)
         key = (event.payload_id, event.index)
-        entry = self._open.peek(key)
         digest = _digest(event.row.flashblock)
+        entry = self._open.peek(key)
         if entry is None:
-            self._open.put(key, _Entry(event.block, source, at_ns, digest))
+            entry = _Entry(event.block, at_ns, digest)
+            self._open.put(key, entry)
+        entry.differs = entry.differs or digest != entry.digest
+        if event.row.replayed:
+            entry.caught_up.add(source)
         else:
+            self._began.setdefault(source, at_ns)
+            entry.first = min(entry.first, at_ns) if entry.seen else at_ns
             entry.seen.setdefault(source, at_ns)
-            entry.first = min(entry.first, at_ns)
-            entry.differs = entry.differs or digest != entry.digest
-            if len(entry.seen) == len(self.names):
-                self._open.pop(key)
-                self._settle(entry)
+        if len(entry.seen.keys() | entry.caught_up) == len(self.names):
+            self._open.pop(key)
+            self._settle(entry)
 
     def finish(self) -> None:
         """Judge what is still open, except what may simply not have arrived yet."""
@@ -84,20 +90,24 @@ class Comparison:
         self._open.clear()
 
     def _settle(self, entry: _Entry) -> None:
-        counted = [source for source in range(len(self.names)) if self._took_part(source, entry)]
-        if len(counted) < 2:
+        timed = [source for source in range(len(self.names)) if self._took_part(source, entry)]
+        if len(entry.caught_up) + len(timed) < 2:
             return
         self.compared += 1
         self.differing += entry.differs
+        if len(timed) < 2:
+            return
         winner = min(entry.seen, key=lambda source: entry.seen[source])
         self.firsts[winner] += 1
-        for source in counted:
+        for source in timed:
             if source in entry.seen:
                 self.lags[source].add((entry.seen[source] - entry.first) / 1e6)
             else:
                 self.missed[source] += 1
 
     def _took_part(self, source: int, entry: _Entry) -> bool:
+        if source in entry.caught_up or not entry.seen:
+            return False
         return source in entry.seen or self._began.get(source, entry.first + 1) <= entry.first
 
     def report(self) -> dict[str, Any]:
@@ -126,8 +136,9 @@ def _digest(flashblock: Flashblock) -> bytes:
 
 def render_comparison(report: Mapping[str, Any]) -> Iterator[str]:
     """The report as a table."""
-    differing = f", {report['differing']} differ in content" if report["differing"] else ", equal content"
-    yield f"{report['compared']} flashblocks compared{differing if report['compared'] else ''}"
+    differing = f", {report['differing']} with other content" if report["differing"] else ", equal content"
+    compared = counted(report["compared"], "flashblock")
+    yield f"{compared} compared{differing if report['compared'] else ''}"
     width = max((len(source["url"]) for source in report["sources"]), default=3)
     yield f"{'':<{width}} {'received':>9} {'first':>7} {'missing':>8} {'lag p50':>9} {'p99':>9} {'max ms':>9}"
     for source in report["sources"]:

@@ -12,13 +12,15 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from flashctl.core.flashblocks.client import Connected, Disconnected, StreamOptions, subscribe
 from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.net.environment_proxy import EnvironmentProxy, proxy_for
+from flashctl.core.net.system_reason import system_reason
 from flashctl.core.net.urls import mask_url
-from flashctl.core.output import Output, escape
+from flashctl.core.output import Output, counted, escape
 from flashctl.errors import AuthError, DataError, ExitCode, FlashctlError, UsageError
 from flashctl.eth.hexdata import MAX_HEIGHT, MAX_TIMESTAMP, parse_quantity
 from flashctl.watch.config import StreamConfig
@@ -87,17 +89,33 @@ async def check(config: StreamConfig, rpc_url: str | None, notice: str = "") -> 
             hint="a node's http:// endpoint is checked with --rpc beside the stream",
         )
     port = parts.port or (443 if parts.scheme == "wss" else 80)
-    connection = await _tcp(parts.hostname, port)
-    yield connection
-    if connection.status == "ok" and parts.scheme == "wss":
-        secure = await _tls(parts.hostname, port)
-        yield secure
-        connection = secure
+    if (proxy := proxy_for(config.url)) is not None:
+        # Name resolution, TCP and TLS of the endpoint are seen by the proxy alone.
+        connection = await _proxy(proxy)
+        yield connection
+    else:
+        connection = await _tcp(parts.hostname, port)
+        yield connection
+        if connection.status == "ok" and parts.scheme == "wss":
+            connection = await _tls(parts.hostname, port)
+            yield connection
     if connection.status == "ok":
         async for finding in _stream(config):
             yield finding
     if rpc_url is not None:
         yield await _rpc(rpc_url)
+
+
+async def _proxy(proxy: EnvironmentProxy) -> Finding:
+    parts = urlsplit(proxy.url)
+    try:
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        host = None
+    if not host:
+        return Finding("proxy", "fail", f"{proxy.shown} is not a proxy's URL", proxy.fix)
+    found = await _tcp(host, port)
+    return replace(found, step="proxy", text=f"{proxy.shown}: {found.text}", fix=found.fix and proxy.fix)
 
 
 async def _tcp(host: str, port: int) -> Finding:
@@ -111,7 +129,7 @@ async def _tcp(host: str, port: int) -> Finding:
         return Finding("tcp", "fail", f"{host}: no such host", "check the spelling, and this machine's DNS")
     except OSError as error:
         return Finding(
-            "tcp", "fail", f"{host}:{port}: {error.strerror or error}", "is it running, on this port?"
+            "tcp", "fail", f"{host}:{port}: {system_reason(error)}", "is it running, on this port?"
         )
     writer.close()
     return Finding("tcp", "ok", f"{host}:{port} in {(time.monotonic() - started) * 1000:.0f} ms")
@@ -124,7 +142,9 @@ async def _tls(host: str, port: int) -> Finding:
     except ssl.SSLCertVerificationError as error:
         return Finding("tls", "fail", error.verify_message, "is the host name right, and the CA known here?")
     except (OSError, TimeoutError) as error:
-        return Finding("tls", "fail", str(error) or "timed out", "does the port speak TLS? else use ws://")
+        return Finding(
+            "tls", "fail", system_reason(error) or "timed out", "does the port speak TLS? else use ws://"
+        )
     session = writer.get_extra_info("ssl_object")
     version = session.version() if session is not None else "TLS"
     writer.close()
@@ -139,14 +159,14 @@ async def _stream(config: StreamConfig) -> AsyncIterator[Finding]:
         silence_timeout_s=_FIRST_FRAME_S, reconnect=False,
     ))  # fmt: skip
     arrivals: list[Arrival] = []
-    upgraded = False
+    connected_ns: int | None = None
     reason = ""
     try:
         async with asyncio.timeout(_CONNECT_S + _FIRST_FRAME_S + _LISTEN_S):
             deadline: float | None = None
             async for item in stream:
                 if isinstance(item, Connected):
-                    upgraded = True
+                    connected_ns = time.time_ns()
                     yield Finding("upgrade", "ok", "the WebSocket handshake succeeded")
                 elif isinstance(item, Disconnected):
                     reason = item.reason
@@ -165,20 +185,24 @@ async def _stream(config: StreamConfig) -> AsyncIterator[Finding]:
     except FlashctlError as error:
         yield Finding("upgrade", "fail", str(error), error.hint)
         return
-    if not upgraded:
-        yield Finding("upgrade", "fail", reason or "no answer", _fix_of(reason))
+    if connected_ns is None:
+        yield Finding("upgrade", "fail", reason or "no answer", _fix_of(reason, config.url))
         return
-    async for finding in _frames(config, arrivals, reason):
+    async for finding in _frames(config, connected_ns, arrivals, reason):
         yield finding
 
 
-def _fix_of(reason: str) -> str:
+def _fix_of(reason: str, url: str) -> str:
+    if (proxy := proxy_for(url)) is not None and proxy.shown in reason:
+        return proxy.fix
     if "429" in reason:
         return "too many connections from this address: close others, or use an endpoint of your own"
     return "is the path right? public streams end in /ws"
 
 
-async def _frames(config: StreamConfig, arrivals: list[Arrival], reason: str) -> AsyncIterator[Finding]:
+async def _frames(
+    config: StreamConfig, connected_ns: int, arrivals: list[Arrival], reason: str
+) -> AsyncIterator[Finding]:
     assert config.url is not None
     if not arrivals:
         if await probe_node(config.url, config):
@@ -192,6 +216,7 @@ async def _frames(config: StreamConfig, arrivals: list[Arrival], reason: str) ->
             )
         return
     tracker, stats = Tracker(), StreamStats()
+    tracker.connected(connected_ns)
     events: list[WatchEvent] = []
     for arrival in arrivals:
         for event in tracker.feed(arrival):
@@ -200,12 +225,13 @@ async def _frames(config: StreamConfig, arrivals: list[Arrival], reason: str) ->
     bad = [event for event in events if event.name == "undecodable"]
     if bad:
         hint = bad[0].details.get("hint") or "is this a flashblocks stream?"
-        yield Finding(
-            "frame", "fail", f"{len(bad)} of {len(arrivals)} frames: {bad[0].details['reason']}", hint
-        )
+        frames = counted(len(arrivals), "frame")
+        yield Finding("frame", "fail", f"{len(bad)} of {frames}: {bad[0].details['reason']}", hint)
     if not stats.flashblocks:
         return
-    yield Finding("frame", "ok", f"{stats.flashblocks} flashblocks of {stats.payloads} payloads")
+    yield Finding(
+        "frame", "ok", f"{counted(stats.flashblocks, 'flashblock')} of {counted(stats.payloads, 'payload')}"
+    )
     yield _encoding(arrivals, stats)
     yield _order(stats)
     yield _clock(stats)

@@ -61,6 +61,9 @@ class Follower:
         self._client = None if config.rpc is None else JsonRpcClient(config.rpc, timeout_s=5.0)
         self._send_url = send_url
         self._submitted_ns = submitted_ns
+        self._is_timed = submitted_ns is not None or config.send is not None
+        """Whether a latency can be stated: the time of submission is given, or the transaction was seen to be
+        preconfirmed while this was looking for it."""
         self._emit = emit
         self._position: int | None = None
         self._payload_id: str | None = None
@@ -101,7 +104,8 @@ class Follower:
     def _found(self, event: WatchEvent, position: int | None) -> None:
         self._payload_id, self._block, self._position = event.payload_id, event.block, position
         replayed = event.row is not None and event.row.replayed
-        milliseconds = self._milliseconds(event.received_ns)
+        self._is_timed = self._is_timed or not replayed
+        milliseconds = None if replayed else self._milliseconds(event.received_ns)
         where = f"#{event.block} flashblock {event.index}" + (
             "" if position is None else f" position {position}"
         )
@@ -110,8 +114,8 @@ class Follower:
             {
                 "position": position,
                 "ms": milliseconds,
-                "text": f"preconfirmed in {where} "
-                + ("before this joined" if replayed else f"after {milliseconds:.0f} ms"),
+                "text": f"preconfirmed in {where}"
+                + (" before this joined the stream" if replayed else _after(milliseconds)),
                 **({"replayed": True} if replayed else {}),
             },
             event,
@@ -174,7 +178,7 @@ class Follower:
 
     def _sealed(self, sealed: list[str]) -> None:
         position = [str(tx_hash).lower() for tx_hash in sealed].index(self.hash)
-        milliseconds = self._milliseconds(time.time_ns())
+        milliseconds = self._milliseconds(time.time_ns()) if self._is_timed else None
         moved = "" if self._position in (None, position) else f", moved from {self._position}"
         self._tell(
             "sealed",
@@ -182,7 +186,7 @@ class Follower:
                 "position": position,
                 "ms": milliseconds,
                 "moved": bool(moved),
-                "text": f"sealed in #{self._block} position {position}{moved} after {milliseconds:.0f} ms",
+                "text": f"sealed in #{self._block} position {position}{moved}{_after(milliseconds)}",
             },
         )
         self._end(Result.DONE)
@@ -191,6 +195,10 @@ class Follower:
         """Leave the node."""
         if self._client is not None:
             await self._client.close()
+
+
+def _after(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f" after {milliseconds:.0f} ms"
 
 
 def _hash_of(tx_hash: str | None, raw: str | None) -> str:

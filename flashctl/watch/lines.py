@@ -32,6 +32,7 @@ __all__ = [
     "envelope",
     "field_values",
     "gas_text",
+    "head_of",
     "parse_template",
     "short_id",
     "to_json",
@@ -144,9 +145,18 @@ def to_json(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+def head_of(name: str, received_ns: int) -> dict[str, Any]:
+    """What every JSON line begins with: version of the form, event, time.
+
+    The time stands there twice, since JavaScript and jq before 1.7 round integers above 2**53, and with them
+    nanoseconds since the epoch.
+    """
+    return {"v": 1, "event": name, "recv_ns": received_ns, "recv_ns_str": str(received_ns)}
+
+
 def envelope(event: WatchEvent) -> bytes:
     """The line of one event; the message of a flashblock is spliced in byte by byte."""
-    head: dict[str, Any] = {"v": 1, "event": event.name, "recv_ns": event.received_ns}
+    head = head_of(event.name, event.received_ns)
     place = {"payload_id": event.payload_id, "index": event.index, "block": event.block}
     head |= {name: value for name, value in place.items() if value is not None}
     head |= event.details

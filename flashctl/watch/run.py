@@ -191,7 +191,12 @@ class _Runner:
         if config.execute is not None or config.bell:
             from flashctl.watch.hooks import Hook
 
-            hook = Hook(config.execute, config.on, bell=config.bell)
+            hook = Hook(
+                config.execute,
+                config.on,
+                say=_silent if config.quiet else session.messages.say,
+                ring=session.messages.bell if config.bell else None,
+            )
             session.observers.append(hook)
             self._finishers.append(hook.finish)
         if config.confirm is not None:
@@ -262,6 +267,8 @@ class _Runner:
         tracker = Tracker()
         try:
             async for item in live(replace(self.config.stream, url=url), self.session.messages.say):
+                if isinstance(item, Connected):
+                    tracker.connected(time.time_ns())
                 if isinstance(item, Arrival):
                     for event in tracker.feed(item):
                         comparison.see(number, event)
@@ -345,6 +352,10 @@ class _Runner:
                 due += every
                 session.print_stats()
             session.hint_receipts()
+
+
+def _silent(_text: str) -> None:
+    """-q."""
 
 
 class _OnConnected:

@@ -33,6 +33,7 @@ from flashctl.watch.lines import (
     TemplateLines,
     TextLines,
     describe_event,
+    head_of,
     parse_template,
     to_json,
 )
@@ -329,8 +330,7 @@ class Session:
     def _print_summary(self, name: str, report: dict[str, Any], lines: Iterator[str]) -> None:
         """On stdout where a summary is the result, else on stderr."""
         if self.mode == "json":
-            head = {"v": 1, "event": name, "recv_ns": time.time_ns()}
-            self.output.raw(to_json({**head, **report}) + b"\n")
+            self.output.raw(to_json(head_of(name, time.time_ns()) | report) + b"\n")
             return
         text = "\n".join(lines)
         if self.mode == "stats" or (self.renderer is None and self.view is None and self.mode != "none"):

@@ -22,6 +22,7 @@ from flashctl.core.flashblocks.client import (
     NotAStream,
     StreamItem,
     StreamOptions,
+    failure_reason,
     retry_after,
     subscribe,
 )
@@ -190,10 +191,12 @@ async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Ite
     shown, backoff, attempt, has_worked = mask_url(url), Backoff(), 0, False
     while True:
         asked_s = 0.0
+        is_connected = False
         try:
             async with connect(
                 url, additional_headers=dict(config.headers), max_size=config.max_frame, compression=None
             ) as connection:
+                is_connected = True
                 yield Connected(shown)
                 attempt = 0
                 await connection.send(
@@ -217,8 +220,8 @@ async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Ite
             if not has_worked:
                 raise
             reason = str(error)
-        except (OSError, TimeoutError, WebSocketException) as error:
-            reason = str(error) or type(error).__name__
+        except (OSError, TimeoutError, WebSocketException, ImportError) as error:
+            reason = failure_reason(error, url, is_connected=is_connected)
         if not config.reconnect:
             yield Disconnected(shown, reason, 0.0)
             return

@@ -34,7 +34,7 @@ def sealed_block(number: int, hashes: list[str]) -> dict[str, Any]:
 
 
 def test_a_transaction_is_followed_to_its_flashblock(monkeypatch: pytest.MonkeyPatch) -> None:
-    with StreamServer([*text_frames(story()[:2]), HOLD]) as server:
+    with StreamServer([0.3, *text_frames(story()[:2]), HOLD]) as server:
         code, output, _ = watch(monkeypatch, server.url, "--tx", TX_HASH, "--timeout", "20s", "--json")
         (event,) = [json.loads(line) for line in output.splitlines()]
         assert code == 0 and event["event"] == "tx" and event["stage"] == "preconfirmed"
@@ -58,7 +58,7 @@ def test_and_to_the_sealed_block(
         "eth_getBlockByNumber": lambda params: sealed_block(10, hashes) if params[0] == "0xa" else None,
         "eth_getTransactionReceipt": lambda params: None,
     }
-    with StreamServer([*text_frames(story()[:2]), HOLD]) as server, NodeServer(**answers) as node:
+    with StreamServer([0.3, *text_frames(story()[:2]), HOLD]) as server, NodeServer(**answers) as node:
         result, output, _ = watch(
             monkeypatch, server.url, "--tx", TX_HASH, "--rpc", node.url, "--timeout", "20s", "-o", "line"
         )
@@ -171,6 +171,24 @@ def test_hooks_run_without_a_shell_and_never_hold_the_stream(
     assert code == 0
     assert (tmp_path / "log").read_text() == "gap 10 2\n"
     assert json.loads((tmp_path / "json").read_text())["missing"] == [2, 3]
+
+
+def test_a_slow_hook_has_a_bounded_queue_and_what_is_dropped_is_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The command holds the first event until all have come; no more than the queue run after it."""
+    monkeypatch.setattr("flashctl.watch.hooks.MAX_QUEUED", 3)
+    script = tmp_path / "hook.sh"
+    script.write_text(
+        f'#!/bin/sh\n[ "$FB_INDEX" = 0 ] && sleep 0.5\necho "$FB_INDEX" >> {tmp_path}/log\ncat > /dev/null\n'
+    )
+    script.chmod(0o755)
+    path = tmp_path / "cap.ndjson"
+    path.write_bytes(b"\n".join(block(1, 10)) + b"\n")
+    code, _, errors = watch(monkeypatch, "--replay", str(path), "--exec", str(script))
+    ran = (tmp_path / "log").read_text().split()
+    assert code == 0 and ran[0] == "0" and ran == sorted(ran) and 2 <= len(ran) <= 4
+    assert "some are dropped" in errors and f"{len(ran)} runs, {10 - len(ran)} dropped, 0 failed" in errors
 
 
 def test_a_replay_served_again_is_the_same_stream(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:

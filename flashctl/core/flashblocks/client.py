@@ -38,12 +38,16 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidMessage,
+    InvalidProxy,
+    InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
+    ProxyError,
     WebSocketException,
 )
 
 from flashctl.core.flashblocks.wire import MAX_FRAME_BYTES
+from flashctl.core.net.environment_proxy import proxy_for
 from flashctl.core.net.fast_receive import Direct, DirectConnection
 from flashctl.core.net.keepalive import LinkStats
 from flashctl.core.net.system_reason import system_reason
@@ -59,6 +63,7 @@ __all__ = [
     "StreamItem",
     "StreamOptions",
     "check_stream_url",
+    "failure_reason",
     "retry_after",
     "subscribe",
 ]
@@ -200,19 +205,20 @@ async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncGene
     while True:
         started = time.monotonic()
         asked_s = 0.0
+        is_connected = False
         try:
             async with connect(_with_resume(url, settings), **_arguments(settings, url)) as connection:
                 _LOG.debug("connected", extra={"url": shown})
-                has_worked = True
+                has_worked = is_connected = True
                 yield Connected(shown)
                 started = time.monotonic()
                 async for frame in _frames(connection, shown, settings):
                     yield frame
-        except (OSError, TimeoutError, WebSocketException) as error:
+        except (OSError, TimeoutError, WebSocketException, ImportError) as error:
             refusal = _refusal(error, shown, url)
             if refusal is not None and not has_worked:
                 raise refusal from None
-            reason = hide_secrets(_reason(error), url)
+            reason = failure_reason(error, url, is_connected=is_connected)
             asked_s = retry_after(error, time.time())
         if time.monotonic() - started >= settings.backoff.stable_after_s:
             attempt = 0
@@ -336,8 +342,27 @@ def retry_after(error: BaseException, now: float) -> float:
     return min(MAX_RETRY_AFTER_S, max(0.0, seconds))
 
 
+def failure_reason(error: BaseException, url: str, *, is_connected: bool) -> str:
+    """Why a connection to `url` broke or could not be made, without secrets.
+
+    What fails before it is made fails at the proxy of the environment, where there is one.
+    """
+    reason = hide_secrets(_reason(error), url)
+    met_the_server = isinstance(error, InvalidStatus | InvalidURI | InvalidMessage | ConnectionClosed)
+    if is_connected or (met_the_server and not isinstance(error, ProxyError)):
+        return reason
+    proxy = proxy_for(url)
+    return reason if proxy is None else f"{proxy.shown}: {reason}"
+
+
 def _reason(error: BaseException) -> str:
     match error:
+        case InvalidProxy():
+            return f"not a proxy: {error.msg}"  # its own text quotes the URL with the credentials
+        case InvalidProxyStatus():
+            return f"HTTP {error.response.status_code}"
+        case ImportError():
+            return "a SOCKS proxy needs the package python-socks"
         case InvalidStatus():
             retry = error.response.headers.get("Retry-After")
             return f"HTTP {error.response.status_code}{_body(error)}" + (
