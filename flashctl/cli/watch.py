@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 
 from flashctl.cli.options import Common, command, load_settings, new_app
-from flashctl.cli.values import one_of
+from flashctl.cli.values import completing, one_of
 from flashctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -29,10 +30,21 @@ flashctl watch --check unichain                         what is wrong with an en
 """
 
 
-def _complete_target(incomplete: str) -> list[str]:
+Source = Literal["auto", "raw", "rpc"]
+Form = Literal["auto", "table", "line", "json", "raw", "stats"]
+Color = Literal["auto", "always", "never"]
+Stage = Literal["preconfirmed", "sealed"]
+
+_ADDRESS: Final = re.compile(
+    r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/.*)?|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*/.*"
+)
+"""A host with a port, or with a path: a URL without its scheme."""
+
+
+def _profiles() -> list[str]:
     from flashctl.core.settings.profile import profile_names
 
-    return [name for name in profile_names() if name.startswith(incomplete)]
+    return profile_names()
 
 
 def _load_target(context: typer.Context, value: str | None) -> str | None:
@@ -41,190 +53,284 @@ def _load_target(context: typer.Context, value: str | None) -> str | None:
         return value
     if "://" in value:
         context.default_map = {**(context.default_map or {}), "url": value}  # for --save-profile
+    elif _ADDRESS.fullmatch(value) and not Path(value).is_file():
+        raise UsageError(f"{value!r} is neither a URL nor a profile", hint=f"write ws://{value}")
     else:
-        host, colon, port = value.rpartition(":")
-        if colon and port.isdigit() and "/" not in host:
-            raise UsageError(f"{value!r} is neither a URL nor a profile", hint=f"write ws://{value}")
         load_settings(context, "watch", value)
     return value
 
 
-def _complete_fields(incomplete: str) -> list[str]:
+def _fields() -> list[str]:
     from flashctl.watch.lines import FIELDS
 
-    given, comma, last = incomplete.rpartition(",")
-    return [given + comma + name for name in FIELDS if name.startswith(last)]
+    return list(FIELDS)
 
 
-def _complete_event(incomplete: str) -> list[str]:
+def _events() -> list[str]:
     from flashctl.watch.events import EVENT_NAMES
 
-    return [name for name in (*EVENT_NAMES, "reorg", "any") if name.startswith(incomplete)]
+    return [*EVENT_NAMES, "reorg", "any"]
 
 
-def _complete_condition(incomplete: str) -> list[str]:
+def _conditions() -> list[str]:
     from flashctl.watch.events import EVENT_NAMES
 
-    conditions = ("tx:", "block:>=", "payload:", *(f"event:{name}" for name in EVENT_NAMES))
-    return [condition for condition in conditions if condition.startswith(incomplete)]
+    return ["tx:", "block:>=", "payload:", *(f"event:{name}" for name in EVENT_NAMES)]
 
 
-def _complete_output(incomplete: str) -> list[str]:
-    forms = ("auto", "table", "line", "json", "raw", "stats")
-    return [form for form in forms if form.startswith(incomplete)]
+def _types() -> list[str]:
+    from flashctl.watch.filters import TYPE_NAMES
+
+    return list(TYPE_NAMES)
 
 
-class Endpoint(NamedTuple):
-    """The stream and how to hold on to it."""
+class StreamFlags(NamedTuple):
+    """The stream, and how to hold on to it"""
 
-    url: Annotated[str | None, typer.Option(help="The stream, where the argument is not given.")] = None
-    source: Annotated[str, typer.Option(help="auto, raw (a stream) or rpc (a node's eth_subscribe).")] = (
-        "auto"
-    )
-    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'K: V'")] = None
-    api_key_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Sent as Authorization: Bearer.")
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="ws:// or wss://, where the argument is not given.")
     ] = None
-    reconnect: Annotated[bool, typer.Option(help="Come back after a disconnect.")] = True
-    wait: Annotated[bool, typer.Option("--wait", help="Keep trying an endpoint that is not there yet.")] = (
+    source: Annotated[
+        Source,
+        typer.Option(help="raw: a flashblocks stream; rpc: a node's eth_subscribe; auto: found out."),
+    ] = "auto"
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="Send this HTTP header."),
+    ] = None
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Send its content as Authorization: Bearer.")
+    ] = None
+    reconnect: Annotated[bool, typer.Option(help="Connect again after a disconnect.")] = True
+    wait: Annotated[bool, typer.Option("--wait", help="Keep trying an endpoint that has never answered.")] = (
         False
     )
-    ping_interval: Annotated[str, typer.Option(help="0 for none.")] = "5s"
+    ping_interval: Annotated[
+        str, typer.Option(metavar="DURATION", help="Between WebSocket pings; 0: none.")
+    ] = "5s"
     pong_timeout: Annotated[
-        str, typer.Option(help="Generous: an answer waits behind data that is not read yet.")
-    ] = "20s"
-    silence: Annotated[str, typer.Option(help="Without data this long the connection is dead.")] = "15s"
-
-
-class Output(NamedTuple):
-    """What is printed."""
-
-    output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", autocompletion=_complete_output, help="auto, table, line, json, raw or stats."
+            metavar="DURATION", help="For the answer to a ping, which queues behind unread data; 0: any time."
         ),
+    ] = "20s"
+    silence: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="Without a message, the connection counts as dead; 0: never."),
+    ] = "15s"
+
+
+class OutputFlags(NamedTuple):
+    """What is printed"""
+
+    output: Annotated[
+        Form,
+        typer.Option("--output", "-o", help="auto: table on a terminal, else line."),
     ] = "auto"
-    json: Annotated[bool, typer.Option("--json", help="Short for -o json: every event, lossless.")] = False
-    raw: Annotated[bool, typer.Option("--raw", help="Short for -o raw: messages as received.")] = False
+    json: Annotated[
+        bool, typer.Option("--json", help="Short for -o json: every event, lossless, one object a line.")
+    ] = False
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Short for -o raw: messages as received, decompressed.")
+    ] = False
     fields: Annotated[
         list[str] | None,
-        typer.Option(metavar="A,B", autocompletion=_complete_fields, help="Print these, tab-separated."),
+        typer.Option(
+            metavar="A,B,...",
+            autocompletion=completing(_fields, listed=True),
+            help="Print these of each flashblock, tab-separated: block, index, ntx, gas, ...",
+        ),
     ] = None
     format: Annotated[
-        str | None, typer.Option("--format", metavar="TEMPLATE", help=r"Such as '{block} {index} {ntx}\n'.")
+        str | None,
+        typer.Option(
+            "--format", metavar="TEMPLATE", help=r"Print each flashblock so: '{block} {index} {ntx}\n'."
+        ),
     ] = None
-    stats: Annotated[bool, typer.Option("--stats", help="A summary at the end.")] = False
-    stats_every: Annotated[str | None, typer.Option(help="A summary every 5s.")] = None
-    interval: Annotated[str, typer.Option(help="The builder's; jitter is measured against it.")] = "200ms"
+    stats: Annotated[bool, typer.Option("--stats", help="Print a summary at the end, as ping does.")] = False
+    stats_every: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Print the summary so often.")
+    ] = None
+    interval: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="The builder's interval, against which jitter is measured."),
+    ] = "200ms"
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw arrivals and sizes: .png, .svg, .pdf.")
+        Path | None, typer.Option(metavar="FILE", help="Draw arrivals and sizes: .png, .svg or .pdf.")
     ] = None
-    color: Annotated[str, typer.Option(help="auto, always or never.")] = "auto"
+    color: Annotated[Color, typer.Option(help="auto: on a terminal.")] = "auto"
 
 
-class Ending(NamedTuple):
-    """When it ends, and with which exit code."""
+class EndFlags(NamedTuple):
+    """When it ends, and with which exit code"""
 
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after N flashblocks.")] = (
-        None  # type: ignore[assignment]  # hides tuple's own, which nobody calls
-    )
-    blocks: Annotated[int | None, typer.Option(min=1, help="Stop after N payloads.")] = None
-    duration: Annotated[str | None, typer.Option(help="Stop after 30s, 10m, 1h.")] = None
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", metavar="N", min=1, help="Stop after N flashblocks.")
+    ] = None  # type: ignore[assignment]  # hides tuple.count
+    blocks: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N payloads.")] = None
+    duration: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Stop after this time, exit 0.")
+    ] = None
     until: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COND",
-            autocompletion=_complete_condition,
-            help="tx:HASH, block:>=N, payload:ID or event:NAME; any ends it.",
+            metavar="CONDITION",
+            autocompletion=completing(_conditions),
+            help="Stop at tx:HASH, block:>=N, payload:ID or event:NAME, whichever is first.",
         ),
     ] = None
-    timeout: Annotated[str | None, typer.Option(help="Give up after this, exit 124.")] = None
+    timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Give up after this time, exit 124.")
+    ] = None
     fail_on: Annotated[
         list[str] | None,
-        typer.Option(metavar="EVENT", autocompletion=_complete_event, help="Exit 1 if this happens."),
+        typer.Option(
+            metavar="EVENT",
+            autocompletion=completing(_events),
+            help="Exit 1 at the end if this happened: gap, reorg, any, ....",
+        ),
     ] = None
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 65 at the first frame that is no flashblock.")
+        bool, typer.Option("--strict", help="Exit 65 at the first message that is no flashblock.")
     ] = False
 
 
-class Filters(NamedTuple):
-    """Which transactions and flashblocks count."""
+class FilterFlags(NamedTuple):
+    """Which flashblocks are shown: those with a transaction that meets all of these"""
 
-    address: Annotated[list[str] | None, typer.Option(help="Only from, to or logged by this address.")] = None
-    sender: Annotated[list[str] | None, typer.Option("--from", help="Only from this address.")] = None
-    to: Annotated[list[str] | None, typer.Option("--to", help="Only to this address.")] = None
+    address: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="Sender, recipient or emitter of a log."),
+    ] = None
+    sender: Annotated[list[str] | None, typer.Option("--from", metavar="ADDRESS", help="Sender.")] = None
+    to: Annotated[list[str] | None, typer.Option("--to", metavar="ADDRESS", help="Recipient.")] = None
     selector: Annotated[
         list[str] | None,
-        typer.Option(metavar="SELECTOR", help="Only calls of 0xa9059cbb or 'transfer(address,uint256)'."),
+        typer.Option(
+            metavar="SELECTOR",
+            help="Function called: 0xa9059cbb or 'transfer(address,uint256)'.",
+        ),
     ] = None
-    topic: Annotated[list[str] | None, typer.Option(help="Only with this log topic.")] = None
-    type: Annotated[list[str] | None, typer.Option("--type", help="Only of this type: 0x2, deposit.")] = None
-    min_value: Annotated[int | None, typer.Option(metavar="WEI", min=0, help="Only worth at least this.")] = (
-        None
-    )
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOPIC", help="Topic of a log, where the stream has receipts."),
+    ] = None
+    type: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            autocompletion=completing(_types),
+            help="legacy, eip2930, eip1559, eip4844, eip7702, deposit, or a number.",
+        ),
+    ] = None
+    min_value: Annotated[int | None, typer.Option(metavar="WEI", min=0, help="Value at least this.")] = None
     no_deposits: Annotated[bool, typer.Option("--no-deposits", help="Leave deposits out.")] = False
-    index: Annotated[str | None, typer.Option(metavar="N..M", help="Only these indices.")] = None  # type: ignore[assignment]  # as `count`
+    index: Annotated[
+        str | None, typer.Option(metavar="N..M", help="Index of the flashblock: 3, 1..3, 2.. or ..4.")
+    ] = None  # type: ignore[assignment]  # hides tuple.index
 
 
-class Recording(NamedTuple):
-    """Files: what arrives, kept and played again."""
+class RecordingFlags(NamedTuple):
+    """Recordings"""
 
     record: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep what arrives; .zst, .gz and .br compress.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep what arrives in a new file; .zst, .gz, .br compress; -: stdout."
+        ),
     ] = None
-    record_raw: Annotated[bool, typer.Option("--record-raw", help="Keep frames bit by bit.")] = False
-    replay: Annotated[Path | None, typer.Option(metavar="FILE", help="Follow a recording; - is stdin.")] = (
-        None
-    )
-    speed: Annotated[str | None, typer.Option(help="Of a replay: 1, 10 or max.")] = None
+    record_raw: Annotated[
+        bool, typer.Option("--record-raw", help="Keep messages bit by bit, as compressed on the wire.")
+    ] = False
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Follow a recording instead of a stream; -: stdin.")
+    ] = None
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X",
+            autocompletion=completing(("max", "1", "10")),
+            help="Of a replay: times real time, or max; default: 1 for the table and --serve, else max.",
+        ),
+    ] = None
     serve: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Publish what arrives as a stream again.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Publish what arrives as a stream, byte for byte.")
     ] = None
 
 
-class Following(NamedTuple):
-    """One transaction's way to its block, and what a node says of ours."""
+class TransactionFlags(NamedTuple):
+    """One transaction, on its way to a block"""
 
-    tx: Annotated[str | None, typer.Option("--tx", metavar="HASH", help="Follow one transaction.")] = None
+    tx: Annotated[
+        str | None, typer.Option("--tx", metavar="HASH", help="Wait for this transaction, exit 0 or 1.")
+    ] = None
     send: Annotated[
-        str | None, typer.Option(metavar="RAW", help="Send a signed transaction and follow it.")
+        str | None, typer.Option(metavar="RAW", help="Send a signed transaction, 0x..., and wait for it.")
     ] = None
     stage: Annotated[
-        str | None, typer.Option(help="Where --tx ends: preconfirmed, or sealed (needs a node).")
+        Stage | None, typer.Option(help="What to wait for; default: sealed where a node is known.")
     ] = None
     submitted_at: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="When it was sent, seconds since the epoch.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="When it was sent, in seconds since the epoch; for its latency."
+        ),
     ] = None
+
+
+class ComparisonFlags(NamedTuple):
+    """Against a node, another endpoint, or what a stream should be"""
+
     rpc: Annotated[
-        str | None, typer.Option("--rpc", metavar="URL", help="The node to ask; a profile names one.")
+        str | None,
+        typer.Option(
+            "--rpc", metavar="URL", help="The node for --tx, --send and --check; a profile names one."
+        ),
     ] = None
     confirm: Annotated[
         str | None,
         typer.Option(
-            metavar="RPC", help="Compare payloads with this node's sealed blocks; auto is the profile's node."
+            metavar="URL",
+            autocompletion=completing(("auto",)),
+            help="Compare each payload with this node's sealed block; auto: the profile's node.",
         ),
     ] = None
     compare: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="Race another endpoint; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="URL", help="Follow another stream too: which is first, which loses."),
     ] = None
     check: Annotated[
-        bool, typer.Option("--check", help="Check the endpoint and say what is wrong, with a fix.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Test connection, encoding, order, clock and node for some seconds; a fix per fault.",
+        ),
     ] = False
 
 
-class Reactions(NamedTuple):
-    """What to do at an event."""
+class ReactionFlags(NamedTuple):
+    """What to do when something happens"""
 
     execute: Annotated[
-        str | None, typer.Option("--exec", metavar="CMD", help="Run for each event named by --on.")
+        str | None,
+        typer.Option(
+            "--exec",
+            metavar="COMMAND",
+            help="Run for each event of --on, one at a time; 64 wait, further ones are dropped and counted.",
+        ),
     ] = None
     on: Annotated[
         list[str] | None,
-        typer.Option(metavar="EVENT", autocompletion=_complete_event, help="Also: reorg, any."),
+        typer.Option(
+            metavar="EVENT",
+            autocompletion=completing(_events),
+            help="Event for --exec and --bell: gap, reorg, any, ...; default: flashblock.",
+        ),
     ] = None
-    bell: Annotated[bool, typer.Option("--bell", help="Ring for each event named by --on.")] = False
+    bell: Annotated[bool, typer.Option("--bell", help="Ring the terminal's bell for each event of --on.")] = (
+        False
+    )
 
 
 @command(app, "watch", example=_EXAMPLES)
@@ -233,31 +339,33 @@ def watch(
         str | None,
         typer.Argument(
             metavar="[URL|PROFILE]",
-            help="What to follow.",
-            autocompletion=_complete_target,
+            help="A ws:// or wss:// URL, or the name of a profile.",
+            autocompletion=completing(_profiles),
             is_eager=True,
             callback=_load_target,
         ),
     ] = None,
     *,
     context: typer.Context,
-    endpoint: Endpoint,
-    shown: Output,
-    ending: Ending,
-    only: Filters,
-    recording: Recording,
-    following: Following,
-    reactions: Reactions,
+    endpoint: StreamFlags,
+    shown: OutputFlags,
+    ending: EndFlags,
+    only: FilterFlags,
+    recording: RecordingFlags,
+    following: TransactionFlags,
+    against: ComparisonFlags,
+    reactions: ReactionFlags,
     common: Common,
 ) -> ExitCode:
     """Tail, record and measure a flashblocks stream.
 
-    On a terminal, a live view grouped by payload: space pauses, / filters, q quits. Elsewhere one line per
-    flashblock. Gaps, duplicates, restarts and truncated blocks are marked as they happen. Ctrl-C ends it
-    with success.
+    On a terminal, a live view grouped by payload: ? shows its keys. Elsewhere one line per flashblock. Gaps,
+    duplicates, restarts and truncated blocks are marked as they happen. Ctrl-C ends it with success.
+
+    A DURATION is 500ms, 30s, 10m, 1h30m or 1d; a plain number is seconds.
 
     Exit codes: 0 ended as asked; 1 --fail-on happened, or the answer is no; 2 usage; 65 --strict; 69
-    unreachable; 74 file; 76 not a stream; 77 refused; 124 --timeout.
+    unreachable; 74 file; 76 not a stream; 77 refused; 124 --timeout; 130 and 143 a signal before the answer.
     """
     from flashctl.watch.conditions import parse_duration, parse_speed
     from flashctl.watch.config import WatchConfig
@@ -273,8 +381,11 @@ def watch(
         raise UsageError("the argument and --url both name the stream", hint="give one of them")
     if is_url and recording.replay is not None:
         raise UsageError("a URL and --replay name two streams", hint="give one of them")
-    one_of("--color", shown.color, ("auto", "always", "never"))
-    one_of("--source", endpoint.source, ("auto", "raw", "rpc"))
+    for flag, events in (("--on", reactions.on), ("--fail-on", ending.fail_on)):
+        for event in events or ():
+            one_of(flag, event, _events())
+    if reactions.on and reactions.execute is None and not reactions.bell:
+        raise UsageError("--on without --exec or --bell does nothing", hint="name what to do at the event")
     forms = [f"--{name}" for name in ("json", "raw", "fields", "format") if _is_given(context, name)]
     if len(forms) > 1:
         raise UsageError(f"{' and '.join(forms)} are two forms of output", hint="give one of them")
@@ -289,12 +400,12 @@ def watch(
         pong_timeout_s=parse_duration(endpoint.pong_timeout),
         silence_s=parse_duration(endpoint.silence),
     )
-    node = following.rpc or stream.rpc_url
-    if following.check:
+    node = against.rpc or stream.rpc_url
+    if against.check:
         from flashctl.watch.doctor import run_check
 
         return run_check(stream.config, node, as_json=shown.json, notice=stream.notice)
-    if following.confirm == "auto" and node is None:
+    if against.confirm == "auto" and node is None:
         raise UsageError(
             "--confirm auto needs a node", hint="name it: --confirm URL, or use a profile that has one"
         )
@@ -322,12 +433,12 @@ def watch(
             replay=recording.replay,
             speed=None if recording.speed is None else parse_speed(recording.speed),
             serve=recording.serve,
-            confirm=node if following.confirm == "auto" else following.confirm,
-            compare=following.compare or (),
+            confirm=node if against.confirm == "auto" else against.confirm,
+            compare=against.compare or (),
             tx=following.tx,
             send=following.send,
             rpc=node,
-            send_rpc=following.rpc or stream.send_url,
+            send_rpc=against.rpc or stream.send_url,
             stage=following.stage,
             submitted_at=following.submitted_at,
             execute=reactions.execute,
@@ -347,7 +458,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _filters(only: Filters) -> FilterConfig:
+def _filters(only: FilterFlags) -> FilterConfig:
     from flashctl.watch.config import FilterConfig
 
     return FilterConfig(

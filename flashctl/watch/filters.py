@@ -21,12 +21,15 @@ from flashctl.eth.transactions import Transaction, decode_transaction
 from flashctl.watch.config import FilterConfig
 from flashctl.watch.events import WatchEvent
 
-__all__ = ["NO_RECEIPTS_HINT", "Filter", "make_filter"]
+__all__ = ["NO_RECEIPTS_HINT", "TYPE_NAMES", "Filter", "make_filter"]
 
 NO_RECEIPTS_HINT: Final = (
     "this stream carries no receipts, so topics and log addresses cannot match; "
     "follow a node instead (--source rpc), or filter by --to, --from or --selector"
 )
+
+TYPE_NAMES: Final = {"legacy": 0, "eip2930": 1, "eip1559": 2, "eip4844": 3, "eip7702": 4, "deposit": 0x7E}
+"""Names of transaction types, EIP-2718's first byte."""
 
 _RANGE: Final = re.compile(r"([0-9]{1,9})?(\.\.)?([0-9]{1,9})?\Z")
 _Check = Callable[["_Subject"], bool]
@@ -202,13 +205,14 @@ def _selectors(texts: Sequence[str]) -> frozenset[bytes]:
 
 
 def _type_byte(text: str) -> int:
-    names = {"legacy": 0, "eip2930": 1, "eip1559": 2, "eip4844": 3, "eip7702": 4, "deposit": 0x7E}
-    if text in names:
-        return names[text]
+    if text in TYPE_NAMES:
+        return TYPE_NAMES[text]
     try:
         return parse_number(text, most=0x7F)
     except DataError:
-        raise UsageError(f"--type {text!r}: not a type", hint=f"0x0 to 0x7f, or {', '.join(names)}") from None
+        raise UsageError(
+            f"--type {text!r}: not a type", hint=f"0x0 to 0x7f, or {', '.join(TYPE_NAMES)}"
+        ) from None
 
 
 def _index_range(text: str) -> range:

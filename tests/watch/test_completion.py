@@ -8,31 +8,25 @@ import sys
 
 import pytest
 
-from flashctl.cli.decode import _complete_fields as decode_fields
-from flashctl.cli.decode import _complete_fork, _complete_kind
-from flashctl.cli.watch import _complete_event, _complete_output, _complete_target
-from flashctl.cli.watch import _complete_fields as watch_fields
-
-
-def test_values_of_watch() -> None:
-    assert _complete_target("base") == ["base-mainnet", "base-sepolia"]
-    assert _complete_output("j") == ["json"]
-    assert set(_complete_event("re")) >= {"replaced", "rewound", "reorg"}
-    assert watch_fields("block,gas_u") == ["block,gas_used"]
-
-
-def test_values_of_decode() -> None:
-    assert decode_fields("hash,maxF") == ["hash,maxFeePerGas", "hash,maxFeePerBlobGas"]
-    assert _complete_kind("r") == ["receipt", "rlp"]
-    assert _complete_fork("jo") == ["jovian"]
-
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         ("flashctl watch --until ev", "event:gap"),
+        ("flashctl watch --source r", "rpc"),
+        ("flashctl watch --output j", "json"),
+        ("flashctl watch --stage s", "sealed"),
+        ("flashctl watch --color n", "never"),
+        ("flashctl watch --on reo", "reorg"),
+        ("flashctl watch --type dep", "deposit"),
+        ("flashctl watch --log-level de", "debug"),
+        ("flashctl watch --fields block,gas_u", "block,gas_used"),
         ("flashctl watch unichain-s", "unichain-sepolia"),
         ("flashctl decode --fields signingH", "signingHash"),
+        ("flashctl decode --fields hash,maxFeePerB", "hash,maxFeePerBlobGas"),
+        ("flashctl decode --as re", "receipt"),
+        ("flashctl decode --fork jo", "jovian"),
+        ("flashctl decode --chain base-s", "base-sepolia"),
     ],
 )
 def test_as_the_shell_asks(words: str, expected: str) -> None:
