@@ -21,7 +21,7 @@ OF_OTHERS = {
     "--throttle.additional-endpoints",
     # pip, npm, cast, forge, hardhat, pytest, git
     "--rpc-url", "--private-key", "--value", "--broadcast", "--network", "--create", "--prefix", "--no-save",
-    "--ignore-scripts", "--async",
+    "--ignore-scripts", "--async", "--fork-url", "--no-compile", "--slow",
 }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ _SIGNATURE_ONLY: Final[Mapping[str, Any]] = {
     "require": [],
     **{f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")},
 }
-"""What PyJWT checks: neither the times, which are checked here, nor claims that the Engine API does not have."""
+"""What PyJWT checks: not the times, which are checked here, nor claims that the Engine API does not have."""
 
 
 def parse_secret(text: str) -> bytes:
