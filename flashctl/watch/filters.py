@@ -21,7 +21,16 @@ from flashctl.eth.transactions import Transaction, decode_transaction
 from flashctl.watch.config import FilterConfig
 from flashctl.watch.events import WatchEvent
 
-__all__ = ["NO_RECEIPTS_HINT", "TYPE_NAMES", "Filter", "make_filter"]
+__all__ = [
+    "NO_RECEIPTS_HINT",
+    "TYPE_NAMES",
+    "Check",
+    "Filter",
+    "Subject",
+    "index_range",
+    "make_filter",
+    "transaction_checks",
+]
 
 NO_RECEIPTS_HINT: Final = (
     "this stream carries no receipts, so topics and log addresses cannot match; "
@@ -32,11 +41,12 @@ TYPE_NAMES: Final = {"legacy": 0, "eip2930": 1, "eip1559": 2, "eip4844": 3, "eip
 """Names of transaction types, EIP-2718's first byte."""
 
 _RANGE: Final = re.compile(r"([0-9]{1,9})?(\.\.)?([0-9]{1,9})?\Z")
-_Check = Callable[["_Subject"], bool]
+Check = Callable[["Subject"], bool]
+"""Whether a transaction meets one criterion."""
 
 
-class _Subject:
-    """One transaction, decoded as far as somebody asked."""
+class Subject:
+    """One transaction, decoded as far as a criterion needs."""
 
     def __init__(self, raw: bytes, receipts: Mapping[str, Any] | None) -> None:
         self.raw = raw
@@ -66,9 +76,13 @@ class _Subject:
                 self._sender = None
         return self._sender
 
+    @property
+    def hash(self) -> str:
+        return "0x" + keccak256(self.raw).hex()
+
     def logs(self) -> list[Mapping[str, Any]]:
         """The logs of its receipt on the wire, in whichever shape it came."""
-        receipt = (self._receipts or {}).get("0x" + keccak256(self.raw).hex())
+        receipt = (self._receipts or {}).get(self.hash)
         if isinstance(receipt, dict) and len(receipt) == 1:
             (receipt,) = receipt.values()
         logs = receipt.get("logs") if isinstance(receipt, dict) else None
@@ -78,7 +92,7 @@ class _Subject:
 class Filter:
     """A conjunction of criteria."""
 
-    def __init__(self, checks: Sequence[_Check], indices: range | None, *, needs_receipts: bool) -> None:
+    def __init__(self, checks: Sequence[Check], indices: range | None, *, needs_receipts: bool) -> None:
         self._checks = checks
         self._indices = indices
         self.needs_receipts = needs_receipts
@@ -102,14 +116,14 @@ class Filter:
         positions = [
             position
             for position, raw in enumerate(flashblock.diff.transactions)
-            if self._passes(_Subject(raw, receipts))
+            if self._passes(Subject(raw, receipts))
         ]
         if not positions:
             return None
         hashes = ["0x" + keccak256(flashblock.diff.transactions[position]).hex() for position in positions]
         return replace(event, details={**event.details, "matches": positions, "match_hashes": hashes})
 
-    def _passes(self, subject: _Subject) -> bool:
+    def _passes(self, subject: Subject) -> bool:
         return all(check(subject) for check in self._checks)
 
 
@@ -119,7 +133,20 @@ def make_filter(config: FilterConfig) -> Filter | None:
     Raises:
         UsageError: An address, selector, topic, type or range that is none.
     """
-    checks: list[_Check] = []
+    checks = transaction_checks(config)
+    indices = None if config.indices is None else index_range(config.indices)
+    if not checks and indices is None:
+        return None
+    return Filter(checks, indices, needs_receipts=bool(config.topics))
+
+
+def transaction_checks(config: FilterConfig) -> list[Check]:
+    """What a transaction must meet, the cheapest first.
+
+    Raises:
+        UsageError: An address, selector, topic or type that is none.
+    """
+    checks: list[Check] = []
     if config.types:
         types = frozenset(_type_byte(text) for text in config.types)
         checks.append(lambda subject: (subject.raw[0] if subject.raw[:1] < b"\xc0" else 0) in types)
@@ -141,16 +168,13 @@ def make_filter(config: FilterConfig) -> Filter | None:
         checks.append(lambda subject: subject.sender in senders)
     if config.addresses:
         checks.append(_address_check(_hex_set(config.addresses, 20, "--address")))
-    indices = None if config.indices is None else _index_range(config.indices)
-    if not checks and indices is None:
-        return None
-    return Filter(checks, indices, needs_receipts=bool(config.topics))
+    return checks
 
 
-def _topic_check(topics: frozenset[bytes]) -> _Check:
+def _topic_check(topics: frozenset[bytes]) -> Check:
     wanted = {"0x" + topic.hex() for topic in topics}
 
-    def check(subject: _Subject) -> bool:
+    def check(subject: Subject) -> bool:
         return any(
             str(topic).lower() in wanted for log in subject.logs() for topic in _members(log.get("topics"))
         )
@@ -158,10 +182,10 @@ def _topic_check(topics: frozenset[bytes]) -> _Check:
     return check
 
 
-def _address_check(addresses: frozenset[bytes]) -> _Check:
+def _address_check(addresses: frozenset[bytes]) -> Check:
     wanted = {"0x" + address.hex() for address in addresses}
 
-    def check(subject: _Subject) -> bool:
+    def check(subject: Subject) -> bool:
         tx = subject.tx
         if tx is not None and tx.to in addresses:
             return True
@@ -215,7 +239,12 @@ def _type_byte(text: str) -> int:
         ) from None
 
 
-def _index_range(text: str) -> range:
+def index_range(text: str) -> range:
+    """`3`, `1..3`, `2..` or `..4`.
+
+    Raises:
+        UsageError: For anything else.
+    """
     match = _RANGE.match(text)
     if match is None or (match.group(1) is None and match.group(3) is None):
         raise UsageError(f"--index {text!r}: not an index", hint="write 3, 1..3, 2.. or ..4")

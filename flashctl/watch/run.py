@@ -21,7 +21,7 @@ from flashctl.core.service.printer import Printer
 from flashctl.errors import DataError, ExitCode, Failed, IoError, TimedOut, UnavailableError, UsageError
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import Arrival, WatchEvent
-from flashctl.watch.live import REDRAWS_PER_S
+from flashctl.watch.live_view import REDRAWS_PER_S
 from flashctl.watch.session import Session
 from flashctl.watch.sources import Item, live, replayed
 from flashctl.watch.terminal import Keyboard, terminal_size

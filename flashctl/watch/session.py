@@ -37,7 +37,8 @@ from flashctl.watch.lines import (
     parse_template,
     to_json,
 )
-from flashctl.watch.live import LiveView, Screen
+from flashctl.watch.live_rows import Screen
+from flashctl.watch.live_view import LiveView
 from flashctl.watch.messages import Messages
 from flashctl.watch.recording import Recorder
 from flashctl.watch.sources import Item

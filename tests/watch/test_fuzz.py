@@ -16,7 +16,8 @@ from flashctl.core.output import Output
 from flashctl.watch.compare import Comparison
 from flashctl.watch.events import EVENT_NAMES
 from flashctl.watch.lines import FIELDS, JsonLines, RawMessages, TextLines
-from flashctl.watch.live import LiveView, Screen
+from flashctl.watch.live_rows import Screen
+from flashctl.watch.live_view import LiveView
 from flashctl.watch.stats import StreamStats, render_stats
 from flashctl.watch.tracker import Tracker
 

@@ -16,7 +16,8 @@ from support.watch_lab import (
 
 from flashctl.core.output import Output
 from flashctl.watch.lines import FIELDS, JsonLines, TextLines
-from flashctl.watch.live import LiveView, Screen, fill_bar
+from flashctl.watch.live_rows import Screen, fill_bar
+from flashctl.watch.live_view import LiveView
 from flashctl.watch.stats import StreamStats, sparkline
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -88,6 +89,8 @@ def live_view(width: int, height: int, *, color: bool = False, unicode: bool = T
         ("live-colour", 80, 24, True, True),
         ("live-ascii", 80, 24, False, False),
         ("live-tiny", 40, 8, False, True),
+        ("live-50", 50, 24, False, True),
+        ("live-200", 200, 24, False, True),
     ],
 )
 def test_golden_live_view(name: str, width: int, height: int, color: bool, unicode: bool) -> None:
@@ -116,10 +119,10 @@ def test_the_live_view_filters_by_typed_text() -> None:
     for character in "/#15x\x7f\r":
         view.key(character)
     text = "\n".join(view.frame())
-    assert view.needle == "#15" and "#15 " in text and "#11 " not in text
+    assert view.filter.text == "#15" and "#15 " in text and "#11 " not in text
     for character in "/\r":
         view.key(character)
-    assert view.needle == ""
+    assert not view.filter
 
 
 def test_what_leaves_the_live_view_goes_to_the_scrollback_once() -> None:

@@ -10,71 +10,47 @@ Pure text: `frame()` returns lines, `draw()` returns what to write. The runner o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections import deque
 from typing import Final
 
-from flashctl.core.flashblocks.wire import Diff, Flashblock, Metadata
-from flashctl.core.output import escape
+from flashctl.core.output import counted, escape
+from flashctl.errors import UsageError
 from flashctl.lru import Lru
-from flashctl.watch.events import Row, WatchEvent
-from flashctl.watch.lines import describe_event, gas_text, short_id
+from flashctl.watch.events import WatchEvent
+from flashctl.watch.lines import describe_event, short_id
+from flashctl.watch.live_rows import PayloadRows, RowEntry, Screen, column_titles, row_text
 from flashctl.watch.stats import StreamStats, sparkline
+from flashctl.watch.view_filter import ViewFilter
 
-__all__ = ["LiveView", "Screen", "fill_bar"]
+__all__ = ["LiveView"]
 
 REDRAWS_PER_S: Final = 10
 
-_RED, _MAGENTA, _BOLD, _DIM, _RESET = "\x1b[31m", "\x1b[35m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
+_RED, _MAGENTA, _BOLD, _DIM = "\x1b[31m", "\x1b[35m", "\x1b[1m", "\x1b[2m"
 _SYNC_BEGIN, _SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
 
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
-_NARROW_BELOW: Final = 100
 _MAX_PAYLOADS: Final = 64
 _MAX_WAITING: Final = 5_000
 """Payloads kept while the view is paused: two hours and a half of two-second blocks."""
 _MAX_ROWS: Final = 400
 """Rows kept of one payload; no chain makes forty, and no terminal shows more."""
-_NOTHING: Final = Flashblock("0x", 0, None, Diff((), 0), Metadata())
+MAX_KEPT_BYTES: Final = 32 * 1024 * 1024
+"""Of messages whose transactions are kept for filters; older rows keep their figures only."""
+_KEY_LINE_FROM: Final = 16
+"""Lines of a terminal with room for a line of keys."""
+_LEAST_SPARKLINE: Final = 8
 
-
-@dataclass(frozen=True, slots=True)
-class Screen:
-    """What the terminal can show."""
-
-    width: int = 80
-    height: int = 24
-    color: bool = True
-    unicode: bool = True
-
-    @property
-    def wide(self) -> bool:
-        return self.width >= _NARROW_BELOW
-
-    def paint(self, color: str, text: str) -> str:
-        return f"{color}{text}{_RESET}" if self.color and text else text
-
-
-def fill_bar(share: float, width: int, *, unicode: bool = True) -> str:
-    """A bar of `width` columns filled to `share`, in eighths of a column where the terminal has them."""
-    share = min(1.0, max(0.0, share))
-    if not unicode:
-        filled = round(share * width)
-        return "#" * filled + "." * (width - filled)
-    eighths = round(share * width * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
-
-
-@dataclass(slots=True)
-class _Block:
-    """One payload on the screen."""
-
-    payload_id: str
-    number: int | None
-    rows: list[tuple[int, Row]] = field(default_factory=list)
-    notes: list[tuple[int, str, str]] = field(default_factory=list)
-    """After how many rows, event name, text."""
-    closed: str | None = None
+_KEYS: Final = "space pause   / filter   ? keys   q quit"
+_HELP: Final = (
+    "space  pause, and go on",
+    "/      filter: Enter applies it, empty shows all, Esc leaves it as it was",
+    "         0x...  hash, address, selector, payload id     #123  block",
+    "         eip1559, deposit, ...  type     transfer(address,uint256)  selector",
+    "         gap, replaced, joined, ...  mark     several words: all of them",
+    "         from: to: address: selector: topic: type: min-value: index: tx: payload: block:",
+    "?      these keys, and away with them",
+    "q      quit; what is shown stays",
+)
 
 
 class LiveView:
@@ -85,11 +61,16 @@ class LiveView:
         self.stats = stats
         self.screen = screen
         self.paused = False
-        self.needle = ""
-        """Text that rows must match (`/`): part of a block number, payload id or mark."""
+        self.filter = ViewFilter("")
+        self.filter_error: str | None = None
+        """What is wrong with the filter typed last; everything is shown then."""
         self.typing: str | None = None
         """What is being typed after `/`."""
-        self._blocks = Lru[str, _Block](_MAX_WAITING)
+        self._shows_keys = False
+        self._blocks = Lru[str, PayloadRows](_MAX_WAITING)
+        self._whole: deque[RowEntry] = deque()
+        """Rows that have their transactions, oldest first."""
+        self._kept_bytes = 0
         self._status = "connecting"
         self._drawn = 0
         """Lines of the region as drawn last."""
@@ -109,18 +90,29 @@ class LiveView:
             return
         block = self._blocks.peek(event.payload_id)
         if block is None:
-            block = _Block(event.payload_id, event.block)
+            block = PayloadRows(event.payload_id, event.block)
             self._blocks.put(event.payload_id, block)
         if event.row is not None and event.index is not None:
             block.number = event.block
-            # Without the transactions: a view that is paused for an hour must not keep an hour of them.
-            block.rows.append((event.index, replace(event.row, flashblock=_NOTHING)))
+            block.rows.append(self._entry(event))
             if len(block.rows) > _MAX_ROWS:
                 del block.rows[: _MAX_ROWS // 2]
         elif event.name == "closed":
             block.closed = event.details["reason"]
         else:
             block.notes.append((len(block.rows), event.name, escape(describe_event(event))))
+
+    def _entry(self, event: WatchEvent) -> RowEntry:
+        """A row; the transactions of the oldest go where too much is kept: a view may be paused for hours."""
+        assert event.row is not None and event.index is not None
+        entry = RowEntry(event.index, event.row, len(event.text))
+        self._whole.append(entry)
+        self._kept_bytes += entry.size
+        while self._kept_bytes > MAX_KEPT_BYTES and len(self._whole) > 1:
+            oldest = self._whole.popleft()
+            self._kept_bytes -= oldest.size
+            oldest.strip()
+        return entry
 
     def _note_newest(self, event: WatchEvent) -> None:
         text = escape(describe_event(event))
@@ -134,41 +126,51 @@ class LiveView:
 
     def header(self) -> list[str]:
         """The lines above the payloads."""
-        stats, screen = self.stats, self.screen
-        latest = stats.interval.report()
-        pace = (
-            f"p50 {latest['p50']:.0f} p99 {latest['p99']:.0f} ms" if latest["count"] else "no intervals yet"
-        )
-        losses = (
-            stats.missing
-            + stats.events["duplicate"]
-            + stats.events["replaced"]
-            + stats.events["equivocation"]
-        )
-        trouble = f"{stats.missing} missing, {stats.events['replaced']} replaced" if losses else "no losses"
+        screen = self.screen
         state = "PAUSED (space resumes)" if self.paused else self._status
-        lines = [self._clip(f"{self.title}  {state}")]
-        spark = sparkline(list(stats.recent)[-(30 if not screen.wide else 60) :], unicode=screen.unicode)
-        summary = (
-            f"{stats.flashblocks} fb  {stats.payloads} blocks  {stats.transactions} tx  {pace}  {trouble}"
-        )
-        lines.append(self._clip(f"{summary}  {spark}"))
+        lines = [screen.paint(_BOLD, screen.clip(f"{self.title}  {state}")), self._summary()]
         if self.typing is not None:
-            lines.append(self._clip(f"/{self.typing}_"))
-        elif self.needle:
-            lines.append(self._clip(f"filter: {escape(self.needle)}  (/ then enter clears)"))
-        lines[0] = screen.paint(_BOLD, lines[0])
+            lines.append(screen.clip(f"/{self.typing}_"))
+        elif self.filter_error is not None:
+            lines.append(screen.paint(_RED, screen.clip(f"no filter: {escape(self.filter_error)}")))
+        elif self.filter:
+            lines.append(screen.clip(self._filter_line()))
+        if self._shows_keys:
+            lines += [screen.paint(_DIM, screen.clip(f"  {line}")) for line in _HELP]
         return lines
 
-    def _clip(self, text: str) -> str:
-        width = self.screen.width - 1
-        return text if len(text) <= width else text[: width - 1] + ("…" if self.screen.unicode else "~")
+    def _summary(self) -> str:
+        """The figures of the run, and the last intervals; on a narrow screen fewer figures."""
+        stats, screen = self.stats, self.screen
+        latest = stats.interval.report()
+        events = stats.events
+        lost = stats.missing + events["duplicate"] + events["replaced"] + events["equivocation"]
+        trouble = f"{stats.missing} missing, {events['replaced']} replaced" if lost else "no losses"
+        pace = [f"p50 {latest['p50']:.0f} ms", f"p99 {latest['p99']:.0f}"] if latest["count"] else []
+        counts = [f"{stats.flashblocks} fb", f"{stats.payloads} blocks", f"{stats.transactions} tx"]
+        parts = [*counts, *(pace or ["no intervals yet"]), trouble]
+        dropped_first = [counts[2], counts[1], *pace[1:], counts[0]]
+        while dropped_first and len("  ".join(parts)) + _LEAST_SPARKLINE + 3 > screen.width:
+            parts.remove(dropped_first.pop(0))
+        text = "  ".join(parts)
+        ticks = max(0, min(60 if screen.wide else 30, screen.width - 3 - len(text)))
+        recent = list(stats.recent)[-ticks:] if ticks else []
+        return screen.clip(f"{text}  {sparkline(recent, unicode=screen.unicode)}")
 
-    def block_lines(self, block: _Block) -> list[str]:
+    def _filter_line(self) -> str:
+        blocks = self._blocks.values()
+        shown = sum(len(block.passing(self.filter)) for block in blocks)
+        total = sum(len(block.rows) for block in blocks)
+        return (
+            f"filter: {escape(self.filter.text)}  {shown} of {counted(total, 'flashblock')} shown  "
+            "(/ then enter clears)"
+        )
+
+    def block_lines(self, block: PayloadRows) -> list[str]:
         """The lines of one payload: a heading, then a row per flashblock, oldest first."""
         screen = self.screen
-        total = block.rows[-1][1].total_transactions if block.rows else 0
-        first = block.rows[0][1] if block.rows else None
+        total = block.rows[-1].row.total_transactions if block.rows else 0
+        first = block.rows[0].row if block.rows else None
         heading = f"#{block.number} {block.payload_id if screen.wide else short_id(block.payload_id)}"
         if first is not None and first.base_fee is not None:
             change = "" if first.base_fee_change is None else f" {first.base_fee_change:+.1%}"
@@ -176,14 +178,16 @@ class LiveView:
         if block.closed is not None:
             heading += f"  {len(block.rows)} fb {total if total is not None else '?'} tx"
             heading += "" if block.closed in ("next", "ended") else f"  {block.closed.upper()}"
-        lines = [screen.paint(_BOLD if block.closed is None else "", self._clip(heading))]
+        lines = [screen.paint(_BOLD if block.closed is None else "", screen.clip(heading))]
         notes = iter(block.notes)
         note = next(notes, None)
-        for position, (index, row) in enumerate(block.rows):
+        for position, entry in enumerate(block.rows):
             while note is not None and note[0] <= position:
                 lines.append(self._note(note))
                 note = next(notes, None)
-            lines.append(self._row_line(index, row))
+            if entry.passes(block.heading, self.filter):
+                line = screen.clip(row_text(entry, screen))
+                lines.append(screen.paint(_RED, line) if entry.row.marks else line)
         while note is not None:
             lines.append(self._note(note))
             note = next(notes, None)
@@ -193,58 +197,37 @@ class LiveView:
         _, name, text = note
         sign = "R" if name in ("replaced", "rewound", "missed") else "!"
         color = _MAGENTA if sign == "R" else _RED
-        return self.screen.paint(color, self._clip(f"    {sign} {text}"))
-
-    def _row_line(self, index: int, row: Row) -> str:
-        screen = self.screen
-        total = "?" if row.total_transactions is None else str(row.total_transactions)
-        gas = "?" if row.gas_added is None else f"+{gas_text(row.gas_added)}"
-        share = row.gas_used / row.gas_limit if row.gas_limit else None
-        bar = "" if share is None else fill_bar(share, 20 if screen.wide else 8, unicode=screen.unicode)
-        percent = "" if share is None else f"{share:4.0%}"
-        delta = "" if row.elapsed_ns is None else f"{row.elapsed_ns / 1e6:+.0f}ms"
-        slot = "" if row.slot_offset_ns is None else f"{row.slot_offset_ns / 1e6:+.0f}"
-        marks = " ".join(row.marks)
-        text = (
-            f"  [{index:>2}] {'+' + str(row.new_transactions):>5} tx {total:>5}  {gas:>7} "
-            f"{gas_text(row.gas_used):>6} {bar} {percent:>4} {delta:>8} {slot:>7}"
-        )
-        line = self._clip(f"{text}  {marks}".rstrip())
-        return screen.paint(_RED, line) if row.marks else line
-
-    def columns(self) -> str:
-        """The titles of the columns of a row."""
-        width = 20 if self.screen.wide else 8
-        return self.screen.paint(
-            _DIM,
-            self._clip(
-                f"   idx    new tx total     gas  block {'fill':<{width}} {'':>4} {'since':>8} {'slot ms':>7}"
-            ),
-        )
+        return self.screen.paint(color, self.screen.clip(f"    {sign} {text}"))
 
     def frame(self) -> list[str]:
-        """The region: header, column titles, then as many payloads as fit, newest first."""
-        lines = [*self.header(), self.columns()]
-        room = self.screen.height - len(lines) - 1
+        """The region: header, column titles, then as many payloads as fit, newest first, and the keys."""
+        screen = self.screen
+        top = [*self.header(), screen.paint(_DIM, screen.clip(column_titles(screen)))]
+        lines, room = list(top), self._room()
         for block in reversed(self._blocks.values()):
             if not self._matches(block):
                 continue
             part = self.block_lines(block)
             if len(part) > room:
-                if len(lines) <= 4:  # even the newest alone is too tall: keep its heading and its tail
-                    lines += [part[0], *part[-(room - 1) :]] if room > 1 else part[:room]
+                if len(lines) == len(top):  # even the newest alone is too tall: keep its heading and its tail
+                    lines += [part[0], *part[-(room - 1) :]] if room > 1 else part[: max(0, room)]
                 break
             lines += part
             room -= len(part)
+        if self._has_key_line():
+            lines.append(screen.paint(_DIM, screen.clip(_KEYS)))
         # One less than the screen has: the line end of the last one would scroll the first away.
-        return lines[: max(1, self.screen.height - 1)]
+        return lines[: max(1, screen.height - 1)]
 
-    def _matches(self, block: _Block) -> bool:
-        if not self.needle:
-            return True
-        marks = (mark for _, row in block.rows for mark in row.marks)
-        text = f"#{block.number} {block.payload_id} {' '.join(marks)}"
-        return self.needle.lower() in text.lower()
+    def _room(self) -> int:
+        """Lines for payloads."""
+        return self.screen.height - len(self.header()) - 2 - self._has_key_line()
+
+    def _has_key_line(self) -> bool:
+        return self.screen.height >= _KEY_LINE_FROM and not self._shows_keys
+
+    def _matches(self, block: PayloadRows) -> bool:
+        return not self.filter or bool(block.passing(self.filter))
 
     # -- drawing --------------------------------------------------------------------------------
 
@@ -268,7 +251,7 @@ class LiveView:
 
     def _departed(self) -> list[str]:
         """The lines of payloads that leave the region for the scrollback, oldest first."""
-        room = self.screen.height - len(self.header()) - 2
+        room = self._room()
         keep = 0
         for block in reversed(self._blocks.values()):
             room -= len(self.block_lines(block))
@@ -316,15 +299,25 @@ class LiveView:
                 self.paused = not self.paused
             case "/":
                 self.typing = ""
+            case "?":
+                self._shows_keys = not self._shows_keys
         return False
+
+    def _apply(self, text: str) -> None:
+        self.filter_error = None
+        try:
+            self.filter = ViewFilter(text)
+        except UsageError as error:
+            self.filter, self.filter_error = ViewFilter(""), str(error)
 
     def _type(self, character: str) -> None:
         assert self.typing is not None
         if character in ("\r", "\n"):
-            self.needle, self.typing = self.typing, None
+            self._apply(self.typing)
+            self.typing = None
         elif character == "\x1b":
             self.typing = None
         elif character in ("\x7f", "\b"):
             self.typing = self.typing[:-1]
-        elif character.isprintable() and len(self.typing) < 80:
+        elif character.isprintable() and len(self.typing) < 160:
             self.typing += character
