@@ -153,3 +153,9 @@ def test_metrics_that_a_page_names_exist(page: Path) -> None:
     known = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "metrics.md").read_text(), re.MULTILINE))
     for name in re.findall(r"`([a-z]\w+)(?:\{[^`]*\})?`", page.read_text()):
         assert not name.startswith(PREFIXES) or name in known, f"{page.name} names {name}"
+
+
+def test_the_page_of_metrics_is_current() -> None:
+    """Against /metrics of every role of a devnet, which it takes some seconds to run."""
+    written = generator().PAGES["metrics.md"]()
+    assert (DOCS / "metrics.md").read_text() == written, "docs/metrics.md is not current: run `make docs`"
