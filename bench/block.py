@@ -28,8 +28,8 @@ import sys
 import time
 from pathlib import Path
 
-from flashctl.builder.job import Made
-from flashctl.builder.publisher import flashblock_of
+from flashctl.builder.payload.job import Made
+from flashctl.builder.payload.publisher import flashblock_of
 from flashctl.chain.genesis import build_genesis, devnet_genesis
 from flashctl.core.flashblocks.wire import encode
 from flashctl.core.service.garbage_collection import GC_THRESHOLDS

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from support.node_relay import NodeFaults, node_relay
 from support.soak_lab import SoakNet, soak_net
 
-from flashctl.core.flashblocks.client import Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.client import StreamFrame, StreamOptions, subscribe
 from flashctl.core.flashblocks.wire import decode
 
 WARM_UP_S = 8.0
@@ -39,7 +39,7 @@ async def streamed(net: SoakNet, seen: dict[Place, float]) -> None:
     """Note when each flashblock arrives from the proxy."""
     counts: dict[str, Place] = {}
     async for item in subscribe(f"ws://127.0.0.1:{net.ports.proxy}/ws", StreamOptions()):
-        if isinstance(item, Frame):
+        if isinstance(item, StreamFrame):
             flashblock = decode(item.data, binary=item.binary)
             name, added = flashblock.payload_id, len(flashblock.diff.transactions)
             if flashblock.base is not None:

@@ -24,7 +24,7 @@ import orjson
 import uvicorn
 import uvloop
 
-from flashctl.boost.config import BoostConfig, Upstream
+from flashctl.boost.config import BoostConfig, EngineUpstream
 from flashctl.boost.service import Boost
 from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -86,7 +86,7 @@ def boost_before(upstream: int) -> Callable[[Connection], Awaitable[None]]:
     """A boost whose builder and fallback are both the server on port `upstream`."""
 
     async def run(port: Connection) -> None:
-        side = Upstream(f"http://127.0.0.1:{upstream}", SECRET)
+        side = EngineUpstream(f"http://127.0.0.1:{upstream}", SECRET)
         boost = Boost(BoostConfig(side, side, None, rpc_port=0, debug_port=0))
         await boost.start(Lifecycle())
         port.send(int(boost.rpc_url.rsplit(":", 1)[1]))

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flashctl.boost.copies import CopyQueue
+from flashctl.boost.tx_mirror import TransactionMirror
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError, UnavailableError
 
-__all__ = ["BuilderLink", "Replaced"]
+__all__ = ["BuilderLink", "CallReplaced"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ MAX_WAITING = 16
 """Calls that may wait: five 2 s blocks of a builder that answers nothing."""
 
 
-class Replaced(UnavailableError):
+class CallReplaced(UnavailableError):
     """The call waited for a slow builder until a newer one made it pointless."""
 
 
@@ -54,7 +54,7 @@ class BuilderLink:
 
     def __init__(self, client: EngineClient) -> None:
         self.client = client
-        self.copies = CopyQueue(client)
+        self.copies = TransactionMirror(client)
         self._waiting: deque[_Call] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._is_failing = False
@@ -76,7 +76,7 @@ class BuilderLink:
     def _drop(self, calls: Sequence[_Call]) -> None:
         for call in calls:
             self._waiting.remove(call)
-            call.fail(Replaced(f"builder too slow for {call.method}"))
+            call.fail(CallReplaced(f"builder too slow for {call.method}"))
 
     async def _work(self) -> None:
         while self._waiting:

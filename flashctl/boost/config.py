@@ -11,11 +11,11 @@ from flashctl.core.flashblocks.client import check_stream_url
 from flashctl.core.net.endpoint import Endpoint
 from flashctl.errors import UsageError
 
-__all__ = ["BoostConfig", "FlashblocksConfig", "Upstream"]
+__all__ = ["BoostConfig", "EngineUpstream", "FlashblocksConfig"]
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
+class EngineUpstream:
     """One execution client's engine port."""
 
     url: str = field(repr=False)
@@ -33,7 +33,7 @@ class Upstream:
         timeout_ms: int,
         *,
         default: bytes | jwt.JwtSecret | None = None,
-    ) -> Upstream:
+    ) -> EngineUpstream:
         """Check the flags `--<name>-url`, `-jwt-token`, `-jwt-path` and `-timeout`; `default` is the secret
         where none is given.
 
@@ -96,8 +96,8 @@ class FlashblocksConfig:
 class BoostConfig:
     """Everything `flashctl boost` runs on."""
 
-    builder: Upstream
-    l2: Upstream
+    builder: EngineUpstream
+    l2: EngineUpstream
     flashblocks: FlashblocksConfig | None = field(default_factory=FlashblocksConfig)
     """None: neither subscribed to nor published."""
 

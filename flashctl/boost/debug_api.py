@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flashctl.boost.health import Health
+from flashctl.boost.health import BoostHealth
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.rounds import Round, Rounds
@@ -27,7 +27,7 @@ __all__ = ["DebugClient", "debug_methods"]
 _LOG = logging.getLogger(__name__)
 
 
-def debug_methods(switch: ModeSwitch, health: Health, rounds: Rounds, metrics: BoostMetrics) -> Methods:
+def debug_methods(switch: ModeSwitch, health: BoostHealth, rounds: Rounds, metrics: BoostMetrics) -> Methods:
     """The table to serve."""
 
     def shown() -> dict[str, Any]:

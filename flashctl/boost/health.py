@@ -24,7 +24,7 @@ from flashctl.boost.modes import ExecutionMode
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.errors import FlashctlError
 
-__all__ = ["Health", "HealthStatus"]
+__all__ = ["BoostHealth", "HealthStatus"]
 
 _NO_TO_THE_CALL: Final = frozenset(
     {
@@ -53,7 +53,7 @@ class HealthStatus(IntEnum):
 
 
 @dataclass(slots=True)
-class Health:
+class BoostHealth:
     """The facts. Starts healthy: nothing is known against anybody."""
 
     max_unsafe_interval_s: float

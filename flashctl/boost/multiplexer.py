@@ -25,7 +25,7 @@ import orjson
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.builder_link import BuilderLink
 from flashctl.boost.exclusions import Exclusions
-from flashctl.boost.health import Health, HealthStatus
+from flashctl.boost.health import BoostHealth, HealthStatus
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.payloads import PayloadService
@@ -90,7 +90,7 @@ class Multiplexer:
         forwards: JsonRpcClient,
         builder: BuilderLink,
         rounds: Rounds,
-        health: Health,
+        health: BoostHealth,
         switch: ModeSwitch,
         payloads: PayloadService,
         blocks: BuilderBlocks,

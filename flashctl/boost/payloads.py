@@ -15,7 +15,7 @@ from typing import Any
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.candidate import Candidate, Request, Unusable, from_fallback, keeps_promises
 from flashctl.boost.decisions import Decision, DecisionLog
-from flashctl.boost.health import Health
+from flashctl.boost.health import BoostHealth
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch, SelectionPolicy
 from flashctl.boost.obligations import parameters_of
@@ -41,7 +41,7 @@ class PayloadService:
         l2: EngineClient,
         blocks: BuilderBlocks,
         rounds: Rounds,
-        health: Health,
+        health: BoostHealth,
         switch: ModeSwitch,
         metrics: BoostMetrics,
         decisions: DecisionLog,

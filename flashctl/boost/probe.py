@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 
-from flashctl.boost.health import Health, HealthStatus
+from flashctl.boost.health import BoostHealth, HealthStatus
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.service import defects
@@ -26,7 +26,7 @@ over."""
 async def probe_forever(
     l2: JsonRpcClient,
     builder: JsonRpcClient,
-    health: Health,
+    health: BoostHealth,
     switch: ModeSwitch,
     interval_s: float,
     doubt: asyncio.Event,

@@ -7,12 +7,12 @@ import logging
 
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.builder_link import BuilderLink
-from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
+from flashctl.boost.builder_stream import BuilderStream
+from flashctl.boost.config import BoostConfig, EngineUpstream, FlashblocksConfig
 from flashctl.boost.debug_api import debug_methods
 from flashctl.boost.decisions import DecisionLog
 from flashctl.boost.exclusions import Exclusions
-from flashctl.boost.follower import Follower
-from flashctl.boost.health import Health
+from flashctl.boost.health import BoostHealth
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ModeSwitch
 from flashctl.boost.multiplexer import Multiplexer
@@ -55,7 +55,7 @@ class Boost:
     def __init__(self, config: BoostConfig) -> None:
         self.config = config
         self.switch = ModeSwitch(config.execution_mode)
-        self.health = Health(config.max_unsafe_interval_s)
+        self.health = BoostHealth(config.max_unsafe_interval_s)
         self._shown = self.health.status(self.switch.mode)
         self.doubt = asyncio.Event()
         """Somebody met a side that did not answer."""
@@ -64,7 +64,7 @@ class Boost:
         self.metrics.set_mode(config.execution_mode)
         self.hub = Hub()
         self.decisions = DecisionLog(config.decisions)
-        self.follower = Follower(self.rounds, self.switch, self.metrics, self.hub)
+        self.follower = BuilderStream(self.rounds, self.switch, self.metrics, self.hub)
         self.l2 = _client(config.l2)
         self.forwards = _client(config.l2, limits=FORWARD_LIMITS)
         """The fallback again: what others ask has connections of its own, so that it can hold up no block."""
@@ -208,7 +208,7 @@ class Boost:
 
 
 def _client(
-    upstream: Upstream, *, limits: ClientLimits = DEFAULT_LIMITS, max_values: int | None = None
+    upstream: EngineUpstream, *, limits: ClientLimits = DEFAULT_LIMITS, max_values: int | None = None
 ) -> EngineClient:
     return EngineClient(
         upstream.url,

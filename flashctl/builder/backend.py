@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from flashctl.builder.budget import Usage
+from flashctl.builder.payload.budget import Usage
 from flashctl.chain.chain import Chain
 from flashctl.eth.blocks import Header
 from flashctl.evm.message import Deadline
@@ -24,7 +24,7 @@ from flashctl.op.execution import BlockContext, BlockExecution, SealedBlock, Tra
 from flashctl.op.fees import da_footprint_scalar_or_default
 from flashctl.op.forks import OpFork
 
-__all__ = ["Backend", "BlockBuild", "EmbeddedBackend"]
+__all__ = ["BlockBuild", "EmbeddedBackend", "ExecutionBackend"]
 
 
 class BlockBuild(Protocol):
@@ -82,7 +82,7 @@ class BlockBuild(Protocol):
         ...
 
 
-class Backend(Protocol):
+class ExecutionBackend(Protocol):
     """Where blocks are executed."""
 
     @property

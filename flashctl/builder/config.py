@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flashctl.builder.pool import PoolLimits
-from flashctl.builder.schedule import Schedule
+from flashctl.builder.mempool.pool import PoolLimits
+from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.core.flashblocks.wire import Dialect
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
@@ -56,7 +56,7 @@ class BuilderConfig:
     jwt_secret: Path | None
     """File of the Engine API's secret; created if there is none. None leaves the Engine API open."""
 
-    schedule: Schedule
+    schedule: FlashblockSchedule
     stream: StreamConfig | None
     """None: a plain execution engine, which builds without publishing (`--no-flashblocks`)."""
 

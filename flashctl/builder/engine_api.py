@@ -1,4 +1,4 @@
-"""The Engine API as JSON-RPC methods: versions, forks and parameters around `Node`.
+"""The Engine API as JSON-RPC methods: versions, forks and parameters around `ExecutionEngine`.
 
 A method of the wrong version for a block's fork is refused with -38005, as op-geth does; which version a
 fork uses is `core.engine`'s knowledge. Only OP's range is served: getPayload and newPayload V1 ended with
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from flashctl import __version__
-from flashctl.builder.node import Node
+from flashctl.builder.execution_engine import ExecutionEngine
 from flashctl.chain.chain import ChainBlock
 from flashctl.core.engine.payloads import (
     BlockHashMismatch,
@@ -47,7 +47,7 @@ MAX_BODIES: Final = 1024
 class EngineApi:
     """Registers `engine_*` for one node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: ExecutionEngine) -> None:
         self._node = node
 
     def register(self, methods: Methods) -> None:

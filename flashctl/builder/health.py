@@ -6,8 +6,8 @@ Degraded: the payload before failed.
 
 from __future__ import annotations
 
-from flashctl.builder.node import Node
-from flashctl.builder.observer import Observer
+from flashctl.builder.execution_engine import ExecutionEngine
+from flashctl.builder.payload.publish import PublishingObserver
 from flashctl.core.service.lifecycle import Health
 
 __all__ = ["BuilderHealth"]
@@ -16,7 +16,7 @@ __all__ = ["BuilderHealth"]
 class BuilderHealth:
     """Asked by every status page."""
 
-    def __init__(self, node: Node, observer: Observer) -> None:
+    def __init__(self, node: ExecutionEngine, observer: PublishingObserver) -> None:
         self._node = node
         self._observer = observer
 

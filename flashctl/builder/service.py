@@ -17,19 +17,19 @@ from typing import Any, Final
 
 import orjson
 
-from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.config import BuilderConfig
 from flashctl.builder.engine_api import EngineApi
-from flashctl.builder.following import PoolFollower
+from flashctl.builder.execution_engine import ExecutionEngine
 from flashctl.builder.health import BuilderHealth
-from flashctl.builder.job import PayloadJob
-from flashctl.builder.limits import MinerApi
-from flashctl.builder.node import Node
-from flashctl.builder.observer import Observer
-from flashctl.builder.payloads import Payloads
-from flashctl.builder.peer_pool import PeerPool
-from flashctl.builder.publisher import Publisher
+from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.mempool.head_changes import MempoolUpdater
+from flashctl.builder.mempool.peer_transactions import PeerTransactions
+from flashctl.builder.miner_api import MinerApi
+from flashctl.builder.payload.job import PayloadJob
+from flashctl.builder.payload.jobs import PayloadJobs
+from flashctl.builder.payload.publish import PublishingObserver
+from flashctl.builder.payload.publisher import Publisher
 from flashctl.builder.sync import CatchUp
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis, require_executable
@@ -53,7 +53,7 @@ from flashctl.ethrpc.interfaces import PendingBlock
 from flashctl.ethrpc.tx_waiters import Arrivals
 from flashctl.evm.world import World
 
-__all__ = ["Service", "run"]
+__all__ = ["BuilderService", "run"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,14 +80,14 @@ def run(config: BuilderConfig, ready_fd: int | None = None) -> ExitCode:
     """Serve until a signal; the exit code."""
 
     async def main(life: Lifecycle) -> None:
-        await Service(config).start(life)
+        await BuilderService(config).start(life)
         life.ready()
         await life.stopped()
 
     return run_service(main, ready_fd=ready_fd)
 
 
-class Service:
+class BuilderService:
     """One builder, from its configuration to open ports."""
 
     def __init__(self, config: BuilderConfig) -> None:
@@ -101,13 +101,13 @@ class Service:
         genesis = require_executable(_genesis(config))
         self.chain = Chain.open(genesis, config.datadir, keep_states=config.keep_states)
         self.metrics = Metrics("flashctl_builder")
-        self.queue = TransactionQueue(
+        self.queue = Mempool(
             self.chain, config.pool, min_tip=config.min_tip, being_built=self._state_being_built
         )
         self.hub = Hub()
         publisher = Publisher(self.hub, config.stream.dialect) if config.stream is not None else None
         self.arrivals = Arrivals()
-        self.observer = Observer(self.metrics, publisher, self.arrivals)
+        self.observer = PublishingObserver(self.metrics, publisher, self.arrivals)
         self.queue.on_given_up(lambda tx_hash: self.arrivals.arrived((tx_hash,)))
         self.metrics.gauge("pool_transactions", "Transactions that wait.").set_function(
             lambda: len(self.queue)
@@ -116,7 +116,7 @@ class Service:
             lambda: self.chain.head.number
         )
         self.miner = MinerApi(config)
-        self.payloads = Payloads(
+        self.payloads = PayloadJobs(
             EmbeddedBackend(self.chain),
             self.queue,
             config.schedule,
@@ -126,10 +126,10 @@ class Service:
             id_version=config.payload_version,
         )
         self.catch_up: CatchUp | None = None
-        self.peer_pool: PeerPool | None = None
-        self.node = Node(self.chain, self.payloads, self._on_gap)
+        self.peer_pool: PeerTransactions | None = None
+        self.node = ExecutionEngine(self.chain, self.payloads, self._on_gap)
         self.health = BuilderHealth(self.node, self.observer)
-        self.follower = PoolFollower(self.queue)
+        self.follower = MempoolUpdater(self.queue)
         self.ports: dict[str, int] = {}
         """Where each server really listens: `engine`, `http`, `stream`, `metrics`."""
         self._life: Lifecycle | None = None
@@ -186,7 +186,7 @@ class Service:
         self.catch_up = CatchUp(self.chain, peer, self.node.import_block, self.node.choose, self._caught_up)
         life.keep(self.catch_up.run, "builder.catch_up")
         if self.config.reads_peer_pool:
-            peer_pool = self.peer_pool = PeerPool(peer, self.queue)
+            peer_pool = self.peer_pool = PeerTransactions(peer, self.queue)
             life.keep(peer_pool.run, "builder.peer_pool")
             self.metrics.gauge(
                 "pool_taken_over", "Transactions fetched from the pool of --sync-rpc since the start."

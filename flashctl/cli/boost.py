@@ -186,16 +186,16 @@ def boost(
     builder: Builder, fallback: Fallback, choice: Choice, stream: Stream, listen: Listeners, *, common: Common
 ) -> ExitCode:
     """Sit between consensus client, builder and fallback engine."""
-    from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
+    from flashctl.boost.config import BoostConfig, EngineUpstream, FlashblocksConfig
     from flashctl.boost.modes import ExecutionMode, SelectionPolicy
     from flashctl.boost.service import run
     from flashctl.core.engine.jwt import JwtSecret
 
     if choice.block_selection_policy not in (None, SelectionPolicy.GAS_USED.value):
         raise UsageError(f"unknown block selection policy {choice.block_selection_policy!r}", hint="gas-used")
-    l2 = Upstream.load("l2", *fallback)
+    l2 = EngineUpstream.load("l2", *fallback)
     config = BoostConfig(
-        builder=Upstream.load("builder", *builder, default=l2.jwt_secret),
+        builder=EngineUpstream.load("builder", *builder, default=l2.jwt_secret),
         l2=l2,
         flashblocks=FlashblocksConfig(
             stream.flashblocks_builder_url,

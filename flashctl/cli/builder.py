@@ -297,8 +297,8 @@ def builder(
     WebSocket stream with a new part of the block every few hundred milliseconds.
     """
     from flashctl.builder.config import BuilderConfig, Endpoint, StreamConfig
-    from flashctl.builder.pool import PoolLimits
-    from flashctl.builder.schedule import Schedule
+    from flashctl.builder.mempool.pool import PoolLimits
+    from flashctl.builder.payload.schedule import FlashblockSchedule
     from flashctl.builder.service import run
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
     from flashctl.core.settings.durations import parse_duration
@@ -321,7 +321,7 @@ def builder(
         jwt_secret=secret,
         namespaces=parse_namespaces(listen.http_api),
         cors=parse_origins(listen.http_corsdomain),
-        schedule=Schedule(
+        schedule=FlashblockSchedule(
             chain.chain_block_time,
             interval,
             parts.flashblocks_send_offset_ms,

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from flashctl.core.service.parent_death import end_with_parent
 from flashctl.errors import Failed
 
-__all__ = ["Child", "ChildDied", "Family"]
+__all__ = ["ChildDied", "ChildProcess", "Family"]
 
 _KEPT_LINES = 12
 """Last log lines shown when a child dies: enough for a reason, little enough to read."""
@@ -43,7 +43,7 @@ class ChildDied(Failed):
 
 
 @dataclass(slots=True)
-class Child:
+class ChildProcess:
     """One role's process."""
 
     name: str
@@ -54,7 +54,7 @@ class Child:
     @classmethod
     async def start(
         cls, name: str, arguments: Sequence[str], log_file: Path
-    ) -> tuple[Child, asyncio.Task[None]]:
+    ) -> tuple[ChildProcess, asyncio.Task[None]]:
         """Start `flashctl <arguments>`; the task ends with the process, after its last log line was read."""
         read_fd, write_fd = os.pipe()
         try:
@@ -132,18 +132,18 @@ class Family:
 
     def __init__(self, log_folder: Path) -> None:
         self._log_folder = log_folder
-        self._children: dict[str, Child] = {}
+        self._children: dict[str, ChildProcess] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
 
-    async def start(self, name: str, arguments: Sequence[str]) -> Child:
+    async def start(self, name: str, arguments: Sequence[str]) -> ChildProcess:
         """Start one role; returns before it is ready."""
-        child, task = await Child.start(name, arguments, self._log_folder / f"{name}.log")
+        child, task = await ChildProcess.start(name, arguments, self._log_folder / f"{name}.log")
         self._children[name] = child
         self._tasks[name] = task
         return child
 
-    def child(self, name: str) -> Child:
+    def child(self, name: str) -> ChildProcess:
         """The latest child of that name."""
         return self._children[name]
 

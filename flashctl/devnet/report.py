@@ -17,14 +17,14 @@ from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS, DEVNET_BALANCE, DEVN
 from flashctl.devnet.sequencer import SealedSlot
 from flashctl.eth.hexdata import to_hex
 
-__all__ = ["Endpoint", "accounts_text", "print_endpoints", "ready_event", "sealed_event", "sealed_line"]
+__all__ = ["ServiceUrl", "accounts_text", "print_endpoints", "ready_event", "sealed_event", "sealed_line"]
 
 _VERSION = 1
 """Version of the JSON lines; a key may be added under it, none removed or renamed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ServiceUrl:
     """One address that a devnet serves."""
 
     name: str
@@ -33,7 +33,7 @@ class Endpoint:
 
 
 def ready_event(
-    endpoints: Mapping[str, Endpoint],
+    endpoints: Mapping[str, ServiceUrl],
     processes: Mapping[str, int],
     chain_id: int,
     jwt_secret_file: str,
@@ -84,7 +84,7 @@ def sealed_line(slot: SealedSlot, flashblocks: int) -> str:
     )
 
 
-def print_endpoints(endpoints: Mapping[str, Endpoint], console: Console) -> None:
+def print_endpoints(endpoints: Mapping[str, ServiceUrl], console: Console) -> None:
     """The table of addresses, most used first; plain where stdout is no terminal."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)

@@ -19,7 +19,7 @@ from rich.console import Console
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, read_genesis, require_executable
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.engine.jwt import create_secret, load_secret
-from flashctl.core.flashblocks.client import Frame, subscribe
+from flashctl.core.flashblocks.client import StreamFrame, subscribe
 from flashctl.core.flashblocks.wire import InvalidFlashblock, decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.net.listening import refused_ports
@@ -30,7 +30,7 @@ from flashctl.devnet.children import ChildDied, Family
 from flashctl.devnet.commands import Layout, role_commands, with_real_ports
 from flashctl.devnet.config import DevnetConfig, Ports
 from flashctl.devnet.report import (
-    Endpoint,
+    ServiceUrl,
     accounts_text,
     print_endpoints,
     ready_event,
@@ -191,7 +191,7 @@ class _Devnet:
     async def _count_flashblocks(self) -> None:
         """Count what users get, at the far end of the stream."""
         async for item in subscribe(self._url("ws", self._ports.proxy, "/ws")):
-            if not isinstance(item, Frame):
+            if not isinstance(item, StreamFrame):
                 continue
             try:
                 payload_id = decode(item.data, binary=item.binary).payload_id
@@ -229,33 +229,37 @@ class _Devnet:
         print_endpoints(endpoints, Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH))
         self._out.line(f"\n{accounts_text()}\n\n  logs, genesis.json, jwt.hex: {folder}\n")
 
-    def _endpoints(self) -> dict[str, Endpoint]:
+    def _endpoints(self) -> dict[str, ServiceUrl]:
         ports: Ports = self._ports
         return {
-            "rpc": Endpoint(
+            "rpc": ServiceUrl(
                 "rpc", self._url("http", ports.rpc), "JSON-RPC, preconfirmed is `latest`: for all tools"
             ),
-            "rpc_ws": Endpoint("rpc ws", self._url("ws", ports.rpc), "the same with subscriptions"),
-            "rpc_sealed": Endpoint(
+            "rpc_ws": ServiceUrl("rpc ws", self._url("ws", ports.rpc), "the same with subscriptions"),
+            "rpc_sealed": ServiceUrl(
                 "rpc sealed",
                 self._url("http", ports.rpc_sealed),
                 "JSON-RPC, nothing before it is sealed: for indexers",
             ),
-            "stream": Endpoint("stream", self._url("ws", ports.proxy, "/ws"), "flashblocks, from the proxy"),
-            "boost_stream": Endpoint(
+            "stream": ServiceUrl(
+                "stream", self._url("ws", ports.proxy, "/ws"), "flashblocks, from the proxy"
+            ),
+            "boost_stream": ServiceUrl(
                 "boost stream", self._url("ws", ports.boost_stream), "flashblocks that boost accepted"
             ),
-            "boost": Endpoint("boost", self._url("http", ports.boost_engine), "Engine API, no token asked"),
-            "boost_debug": Endpoint("boost debug", self._url("http", ports.boost_debug), "execution mode"),
-            "builder": Endpoint("builder", self._url("http", ports.builder_rpc), "JSON-RPC"),
-            "builder_engine": Endpoint(
+            "boost": ServiceUrl("boost", self._url("http", ports.boost_engine), "Engine API, no token asked"),
+            "boost_debug": ServiceUrl("boost debug", self._url("http", ports.boost_debug), "execution mode"),
+            "builder": ServiceUrl("builder", self._url("http", ports.builder_rpc), "JSON-RPC"),
+            "builder_engine": ServiceUrl(
                 "builder engine", self._url("http", ports.builder_engine), "Engine API, JWT"
             ),
-            "builder_stream": Endpoint(
+            "builder_stream": ServiceUrl(
                 "builder stream", self._url("ws", ports.builder_stream), "flashblocks as built"
             ),
-            "fallback": Endpoint("fallback", self._url("http", ports.fallback_rpc), "JSON-RPC, sealed chain"),
-            "fallback_engine": Endpoint(
+            "fallback": ServiceUrl(
+                "fallback", self._url("http", ports.fallback_rpc), "JSON-RPC, sealed chain"
+            ),
+            "fallback_engine": ServiceUrl(
                 "fallback engine", self._url("http", ports.fallback_engine), "Engine API, JWT"
             ),
         }

@@ -22,11 +22,11 @@ from flashctl.evm.calls import (
     settle,
 )
 from flashctl.evm.code import CodeCache, TierPolicy, shared_cache
-from flashctl.evm.compiler import compile_trace
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.frame import Context, Exit, Frame
 from flashctl.evm.halts import Halt
 from flashctl.evm.interpreter import interpret
+from flashctl.evm.jit.compiler import compile_trace
 from flashctl.evm.message import BlockEnv, Deadline, Message, MessageResult, Status, TxEnv
 from flashctl.evm.state import JournaledState
 

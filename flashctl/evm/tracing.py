@@ -24,6 +24,15 @@ from flashctl.evm.calls import CALL_STIPEND, CallKind, charge_value, init_code_p
 from flashctl.evm.code import CodeCache, TierPolicy
 from flashctl.evm.forks import InstructionSet
 from flashctl.evm.frame import Exit, Frame
+from flashctl.evm.geth_error_text import (
+    COLLISION,
+    NONCE_OVERFLOW,
+    REVERTED,
+    deployment_error,
+    halt_error,
+    precompile_error,
+    refusal,
+)
 from flashctl.evm.halts import (
     Halt,
     InvalidJump,
@@ -36,15 +45,6 @@ from flashctl.evm.handlers import HANDLERS, Handler
 from flashctl.evm.instructions import ADDRESS_MASK, expand, read_memory
 from flashctl.evm.interpreter import leave
 from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, PUSH32
-from flashctl.evm.trace_words import (
-    COLLISION,
-    NONCE_OVERFLOW,
-    REVERTED,
-    deployment_error,
-    halt_error,
-    precompile_error,
-    refusal,
-)
 from flashctl.evm.tracers.tracer import Call, CallEnd, Tracer
 
 __all__ = ["Stepper"]

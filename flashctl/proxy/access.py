@@ -16,11 +16,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from flashctl.core.hub import Admission, Encoding, HttpResponse, Request
-from flashctl.proxy.addresses import ClientAddresses
-from flashctl.proxy.filters import Filter, parse_filter
+from flashctl.core.hub import Admission, Encoding, HttpResponse, UpgradeRequest
+from flashctl.proxy.client_addresses import ClientAddresses
+from flashctl.proxy.filters import StreamFilter, parse_filter
 from flashctl.proxy.keys import ApiKey, ApiKeys, presented_key
-from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
+from flashctl.proxy.limits import (
+    ConnectionCounts,
+    ConnectionLimits,
+    ConnectionRefused,
+    ConnectionTicket,
+    Limit,
+)
 
 __all__ = ["Access", "AccessStats", "Route", "SharedLimits", "route_of"]
 
@@ -42,8 +48,8 @@ class SharedLimits(Protocol):
 
     async def acquire(
         self, limits: ConnectionLimits, address: str, app: str | None, app_limit: int | None
-    ) -> Ticket | Refused | None:
-        """As `Counts.acquire`; None when the counter cannot be reached and its failing is to let pass."""
+    ) -> ConnectionTicket | ConnectionRefused | None:
+        """As `ConnectionCounts.acquire`; None if the shared counter is unreachable and its failure admits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +101,15 @@ class Access:
         self.limits = limits
         self.keys = keys
         self.addresses = addresses
-        self.counts = Counts()
+        self.counts = ConnectionCounts()
         self.stats = AccessStats()
         self._public = public
         self._default_encoding = default_encoding
         self.shared = shared
 
-    def admit(self, request: Request) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]:
+    def admit(
+        self, request: UpgradeRequest
+    ) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]:
         """Decide; raises InvalidRequest for a query that makes no sense."""
         route = route_of(request.path)
         if route is None:
@@ -116,13 +124,13 @@ class Access:
         client = self.addresses.client(request)
         group = self.addresses.group(client)
         ticket = self.counts.acquire(self.limits, group, key.app if key else None, key.limit if key else None)
-        if isinstance(ticket, Refused):
+        if isinstance(ticket, ConnectionRefused):
             return self._refuse(ticket, client)
         if self.shared is not None:
             return self._admit_shared(self.shared, ticket, key, selector, client, group)
         return self._welcome(ticket.release, key, selector)
 
-    def _authorize(self, request: Request, route: Route) -> ApiKey | HttpResponse | None:
+    def _authorize(self, request: UpgradeRequest, route: Route) -> ApiKey | HttpResponse | None:
         """The key a request is admitted with, None where none is needed, or the refusal."""
         if not len(self.keys):
             return None if route.key is None else HttpResponse(404)
@@ -141,9 +149,9 @@ class Access:
     async def _admit_shared(
         self,
         shared: SharedLimits,
-        own: Ticket,
+        own: ConnectionTicket,
         key: ApiKey | None,
-        selector: Filter | None,
+        selector: StreamFilter | None,
         client: str,
         group: str,
     ) -> Admission | HttpResponse:
@@ -154,7 +162,7 @@ class Access:
         except BaseException:
             own.release()
             raise
-        if isinstance(ticket, Refused):
+        if isinstance(ticket, ConnectionRefused):
             own.release()
             return self._refuse(ticket, client)
 
@@ -165,7 +173,9 @@ class Access:
 
         return self._welcome(release, key, selector)
 
-    def _welcome(self, release: Callable[[], None], key: ApiKey | None, selector: Filter | None) -> Admission:
+    def _welcome(
+        self, release: Callable[[], None], key: ApiKey | None, selector: StreamFilter | None
+    ) -> Admission:
         label = key.app if key else ""
         if label:
             self.stats.by_app[label] += 1
@@ -173,7 +183,7 @@ class Access:
             selector=selector, label=label, release=release, default_encoding=self._default_encoding
         )
 
-    def _refuse(self, refused: Refused, client: str) -> HttpResponse:
+    def _refuse(self, refused: ConnectionRefused, client: str) -> HttpResponse:
         self.stats.refused[refused.limit] += 1
         _LOG.debug("refused: %s", refused.limit.value, extra={"client": client})
         return HttpResponse.json(

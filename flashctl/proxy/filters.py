@@ -21,14 +21,14 @@ from enum import Enum
 from typing import Any
 
 from flashctl.core.flashblocks.wire import InvalidFlashblock, parse_object, unpack
-from flashctl.core.hub import HttpResponse, InvalidRequest, Message, Request
+from flashctl.core.hub import HttpResponse, HubMessage, InvalidRequest, UpgradeRequest
 from flashctl.core.service import defects
 from flashctl.errors import DataError
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode
 from flashctl.eth.transactions import DepositTx, decode_transaction
 
-__all__ = ["Facts", "Filter", "FilterIndex", "Match", "describe", "parse_filter"]
+__all__ = ["Facts", "FilterIndex", "Match", "StreamFilter", "describe", "parse_filter"]
 
 MAX_TERMS = 1000
 """Addresses and topics of one filter; more is a client that wants the whole stream."""
@@ -57,14 +57,14 @@ _NOTHING = Facts(False, frozenset(), frozenset())
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class StreamFilter:
     """What one client wants; equal filters share their lane in the hub."""
 
     addresses: frozenset[str]
     topics: frozenset[str]
     match: Match = Match.ANY
 
-    def accepts(self, message: Message) -> bool:
+    def accepts(self, message: HubMessage) -> bool:
         """Whether the client gets the message."""
         return self.matches(describe(message))
 
@@ -83,8 +83,8 @@ class FilterIndex:
     """From the addresses and topics of a message to the filters that want it; the hub's router."""
 
     def __init__(self) -> None:
-        self._all: set[Filter] = set()
-        self._by_term: dict[str, set[Filter]] = {}
+        self._all: set[StreamFilter] = set()
+        self._by_term: dict[str, set[StreamFilter]] = {}
 
     def add(self, selector: Any) -> None:
         """A first client with this filter."""
@@ -101,7 +101,7 @@ class FilterIndex:
             if not holders:
                 self._by_term.pop(term, None)
 
-    def select(self, message: Message) -> Iterable[Filter]:
+    def select(self, message: HubMessage) -> Iterable[StreamFilter]:
         """The filters that accept the message; each once."""
         if not self._all:
             return ()
@@ -109,20 +109,20 @@ class FilterIndex:
         if facts.is_base:
             return tuple(self._all)
         terms = self._by_term.keys()
-        found: set[Filter] = set()
+        found: set[StreamFilter] = set()
         for term in (facts.addresses & terms) | (facts.topics & terms):
             found |= self._by_term[term]
         return [candidate for candidate in found if candidate.matches(facts)]
 
 
-def _index_terms(selector: Filter) -> frozenset[str]:
+def _index_terms(selector: StreamFilter) -> frozenset[str]:
     """Terms of which one must occur in any message the filter accepts: for `all` one of the lists will do."""
     if selector.match is Match.ALL and selector.addresses:
         return selector.addresses
     return selector.addresses | selector.topics
 
 
-def parse_filter(request: Request) -> Filter | None:
+def parse_filter(request: UpgradeRequest) -> StreamFilter | None:
     """The filter of the query; None when it names nothing, which is the whole stream.
 
     Raises:
@@ -137,10 +137,10 @@ def parse_filter(request: Request) -> Filter | None:
         match = Match(name.lower())
     except ValueError:
         raise InvalidRequest(HttpResponse.json(400, {"message": "match is any or all"})) from None
-    return Filter(addresses, topics, match) if addresses or topics else None
+    return StreamFilter(addresses, topics, match) if addresses or topics else None
 
 
-def _terms(request: Request, name: str, pattern: re.Pattern[str], what: str) -> frozenset[str]:
+def _terms(request: UpgradeRequest, name: str, pattern: re.Pattern[str], what: str) -> frozenset[str]:
     terms = [term.strip().lower() for term in (request.parameter(name) or "").split(",")]
     found = [term if term.startswith("0x") else f"0x{term}" for term in terms if term]
     for number, term in enumerate(found, 1):
@@ -151,7 +151,7 @@ def _terms(request: Request, name: str, pattern: re.Pattern[str], what: str) -> 
     return frozenset(found)
 
 
-def describe(message: Message) -> Facts:
+def describe(message: HubMessage) -> Facts:
     """The facts of a message, worked out at the first request and kept with it."""
     facts = message.facts
     if not isinstance(facts, Facts):

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashctl.core.hub import Request
+from flashctl.core.hub import UpgradeRequest
 from flashctl.errors import IoError, UsageError
 
 __all__ = ["ApiKey", "ApiKeys", "InvalidApiKey", "load_keys", "presented_key"]
@@ -131,7 +131,7 @@ def load_keys(inline: Iterable[str], path: Path | None) -> ApiKeys:
     return ApiKeys.parse(entries)
 
 
-def presented_key(request: Request, in_path: str | None) -> str | None:
+def presented_key(request: UpgradeRequest, in_path: str | None) -> str | None:
     """The key a client shows: in the path, as `X-API-Key`, or as a bearer token."""
     if in_path:
         return in_path

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["ConnectionLimits", "Counts", "Limit", "Refused", "Ticket"]
+__all__ = ["ConnectionCounts", "ConnectionLimits", "ConnectionRefused", "ConnectionTicket", "Limit"]
 
 
 class Limit(Enum):
@@ -25,7 +25,7 @@ class Limit(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class ConnectionRefused:
     """No; `limit` says which and `allowed` how much it allows."""
 
     limit: Limit
@@ -40,7 +40,7 @@ class ConnectionLimits:
     per_address: int
 
 
-class Ticket:
+class ConnectionTicket:
     """One counted connection; `release` gives it back, once, however often it is called."""
 
     __slots__ = ("_release",)
@@ -55,7 +55,7 @@ class Ticket:
             release()
 
 
-class Counts:
+class ConnectionCounts:
     """The connections of this process."""
 
     def __init__(self) -> None:
@@ -65,19 +65,19 @@ class Counts:
 
     def acquire(
         self, limits: ConnectionLimits, address: str, app: str | None, app_limit: int | None
-    ) -> Ticket | Refused:
+    ) -> ConnectionTicket | ConnectionRefused:
         """Count a connection, or say which limit it would exceed; in the order instance, address, key."""
         if limits.instance and self.total >= limits.instance:
-            return Refused(Limit.INSTANCE, limits.instance)
+            return ConnectionRefused(Limit.INSTANCE, limits.instance)
         if limits.per_address and self.by_address[address] >= limits.per_address:
-            return Refused(Limit.ADDRESS, limits.per_address)
+            return ConnectionRefused(Limit.ADDRESS, limits.per_address)
         if app is not None and app_limit is not None and self.by_app[app] >= app_limit:
-            return Refused(Limit.KEY, app_limit)
+            return ConnectionRefused(Limit.KEY, app_limit)
         self.total += 1
         self.by_address[address] += 1
         if app is not None:
             self.by_app[app] += 1
-        return Ticket(lambda: self._release(address, app))
+        return ConnectionTicket(lambda: self._release(address, app))
 
     def _release(self, address: str, app: str | None) -> None:
         self.total -= 1

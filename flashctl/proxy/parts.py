@@ -10,12 +10,12 @@ from flashctl.core.hub import Encoding, Hub, HubOptions, LagBudget, LagPolicy, R
 from flashctl.core.settings.toml import read_toml
 from flashctl.errors import UsageError
 from flashctl.proxy.access import Access
-from flashctl.proxy.addresses import ClientAddresses
-from flashctl.proxy.bus import Bus
+from flashctl.proxy.client_addresses import ClientAddresses
 from flashctl.proxy.config import Compression, ProxyConfig
 from flashctl.proxy.filters import FilterIndex
 from flashctl.proxy.keys import load_keys
 from flashctl.proxy.limits import ConnectionLimits
+from flashctl.proxy.redis_bus import RedisBus
 from flashctl.proxy.relay import Relay
 from flashctl.proxy.shared_limits import RedisLimits
 from flashctl.proxy.upstreams import Upstream, Upstreams
@@ -25,7 +25,7 @@ __all__ = ["ProxyParts", "load_limits"]
 
 
 class ProxyParts:
-    """Made from the configuration; the service runs them, metrics and status read them."""
+    """BuiltFlashblock from the configuration; the service runs them, metrics and status read them."""
 
     def __init__(self, config: ProxyConfig) -> None:
         """Nothing is opened yet.
@@ -45,10 +45,10 @@ class ProxyParts:
             public=config.public_access,
             default_encoding=_default_encoding(config),
         )
-        self.bus: Bus | None = None
+        self.bus: RedisBus | None = None
         self.shared_limits: RedisLimits | None = None
         if config.bus is not None:
-            self.bus = Bus(
+            self.bus = RedisBus(
                 config.bus,
                 config.bus_prefix,
                 self.relay,
@@ -66,7 +66,7 @@ class ProxyParts:
         """Whether an upstream or the bus is connected and has spoken lately: what /readyz says."""
         limit = self.config.upstream_stale_s or float("inf")
         now = time.monotonic()
-        sources: list[Upstream | Bus] = [*self.upstreams.all]
+        sources: list[Upstream | RedisBus] = [*self.upstreams.all]
         if self.bus is not None:
             sources.append(self.bus)
         return any(

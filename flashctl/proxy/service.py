@@ -14,8 +14,8 @@ from flashctl.core.hub import (
     HttpResponse,
     Hub,
     HubServer,
-    Request,
     ServerLimits,
+    UpgradeRequest,
     serve,
 )
 from flashctl.core.net.addresses import parse_host_port
@@ -150,7 +150,7 @@ class Proxy(ProxyParts):
 
     # -- pages ----------------------------------------------------------------------------------------------
 
-    def _public_page(self, request: Request) -> HttpResponse | None:
+    def _public_page(self, request: UpgradeRequest) -> HttpResponse | None:
         """Probes on the clients' port, where load balancers look for them."""
         match request.path:
             case "/healthz" | "/livez" | "/readyz" if request.method not in ("GET", "HEAD"):
@@ -165,7 +165,7 @@ class Proxy(ProxyParts):
             case _:
                 return None
 
-    def _status_page(self, request: Request) -> HttpResponse | None:
+    def _status_page(self, request: UpgradeRequest) -> HttpResponse | None:
         match request.path:
             case "/metrics" if request.method in ("GET", "HEAD"):
                 return HttpResponse(200, render_metrics(self), EXPOSITION_TYPE)
@@ -187,7 +187,7 @@ class Proxy(ProxyParts):
         )
 
 
-def _nothing_here(request: Request) -> Admission | HttpResponse:
+def _nothing_here(request: UpgradeRequest) -> Admission | HttpResponse:
     return HttpResponse.text(404, "/metrics /status /healthz /readyz\n")
 
 

@@ -21,7 +21,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flashctl.proxy.config import BusFailure
-from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
+from flashctl.proxy.limits import (
+    ConnectionCounts,
+    ConnectionLimits,
+    ConnectionRefused,
+    ConnectionTicket,
+    Limit,
+)
 from flashctl.proxy.redis_client import connect_redis
 
 __all__ = ["HEARTBEAT_TTL_S", "RedisLimits"]
@@ -75,9 +81,9 @@ end
 
 
 class RedisLimits:
-    """The shared half of the limits; `Counts` stays the truth about this instance."""
+    """The shared half of the limits; `ConnectionCounts` stays the truth about this instance."""
 
-    def __init__(self, url: str, prefix: str, counts: Counts, failure: BusFailure) -> None:
+    def __init__(self, url: str, prefix: str, counts: ConnectionCounts, failure: BusFailure) -> None:
         self.instance = uuid.uuid4().hex
         self.failing = False
         """Whether the last attempt found no Redis."""
@@ -95,7 +101,7 @@ class RedisLimits:
 
     async def acquire(
         self, limits: ConnectionLimits, address: str, app: str | None, app_limit: int | None
-    ) -> Ticket | Refused | None:
+    ) -> ConnectionTicket | ConnectionRefused | None:
         """Count a connection of this instance everywhere; None if Redis is away and that is let pass."""
         keys = [f"{self._prefix}:ip:{address}"]
         allowed = [limits.per_address or -1]
@@ -113,8 +119,8 @@ class RedisLimits:
         self._repaired(repaired)
         self.failing = False
         if refused:
-            return Refused(Limit.ADDRESS if refused == 1 else Limit.KEY, allowed[refused - 1])
-        return Ticket(lambda: self._release_soon(keys))
+            return ConnectionRefused(Limit.ADDRESS if refused == 1 else Limit.KEY, allowed[refused - 1])
+        return ConnectionTicket(lambda: self._release_soon(keys))
 
     @staticmethod
     def _errors() -> tuple[type[BaseException], ...]:
@@ -122,11 +128,11 @@ class RedisLimits:
 
         return (RedisError, OSError, TimeoutError)
 
-    def _unavailable(self, error: BaseException) -> Refused | None:
+    def _unavailable(self, error: BaseException) -> ConnectionRefused | None:
         if not self.failing:
             _LOG.warning("shared limits: %s; failing %s", str(error) or "timed out", self._failure.value)
         self.failing = True
-        return None if self._failure is BusFailure.OPEN else Refused(Limit.BUS, 0)
+        return None if self._failure is BusFailure.OPEN else ConnectionRefused(Limit.BUS, 0)
 
     def _repaired(self, count: int) -> None:
         if count and not self.repaired:

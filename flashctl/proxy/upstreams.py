@@ -20,7 +20,7 @@ from flashctl.core.flashblocks.client import (
     Backoff,
     Connected,
     Disconnected,
-    Frame,
+    StreamFrame,
     StreamOptions,
     check_stream_url,
     subscribe,
@@ -116,7 +116,7 @@ class Upstreams:
         )
         async with contextlib.aclosing(subscribe(upstream.url, options)) as items:
             async for item in items:
-                if isinstance(item, Frame):
+                if isinstance(item, StreamFrame):
                     receive(item.data, item.binary)
                 elif isinstance(item, Connected):
                     stats.successes += 1

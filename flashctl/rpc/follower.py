@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-from flashctl.core.flashblocks.client import Connected, Disconnected, Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.client import Connected, Disconnected, StreamFrame, StreamOptions, subscribe
 from flashctl.core.flashblocks.reorder import Reorder
 from flashctl.core.flashblocks.sequence import (
     Accepted,
@@ -135,7 +135,7 @@ class Follower:
             async with contextlib.aclosing(subscribe(url, options)) as items:
                 async for item in items:
                     match item:
-                        case Frame():
+                        case StreamFrame():
                             await self._frame(item)
                         case Connected(shown):
                             is_connected = True
@@ -150,7 +150,7 @@ class Follower:
         finally:
             self.counts.connected -= is_connected
 
-    async def _frame(self, frame: Frame) -> None:
+    async def _frame(self, frame: StreamFrame) -> None:
         self.counts.messages += 1
         try:
             streamed = self._read(frame)
@@ -165,7 +165,7 @@ class Follower:
         for item in streamed:
             await self._inputs.put(item)
 
-    def _read(self, frame: Frame) -> list[_Streamed]:
+    def _read(self, frame: StreamFrame) -> list[_Streamed]:
         flashblock = decode(frame.data, binary=frame.binary)
         now_ns = frame.monotonic_ns
         return [self._take(ready, now_ns) for ready in self._reorder.feed(flashblock, now_ns)]

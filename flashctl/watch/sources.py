@@ -18,8 +18,8 @@ from flashctl.core.flashblocks.client import (
     Backoff,
     Connected,
     Disconnected,
-    Frame,
     NotAStream,
+    StreamFrame,
     StreamItem,
     StreamOptions,
     failure_reason,
@@ -98,7 +98,7 @@ async def live(config: StreamConfig, note: Callable[[str], None]) -> AsyncGenera
 
 
 def _item(received: StreamItem) -> Item:
-    if isinstance(received, Frame):
+    if isinstance(received, StreamFrame):
         return Arrival(
             received.data, received.binary, received.received_ns, received.monotonic_ns, received.url
         )

@@ -12,8 +12,8 @@ from support.boost_lab import Setup, play
 from support.engines import DEPOSIT, ToyEngine
 
 from flashctl.boost.builder_block import BuilderBlocks
-from flashctl.boost.copies import CopyQueue
 from flashctl.boost.rounds import Rounds
+from flashctl.boost.tx_mirror import TransactionMirror
 from flashctl.core.engine.payloads import envelope_to_json
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.service import defects
@@ -87,7 +87,7 @@ class TestDefects:
                     sent.append(body)
                     return b"{}" if len(sent) > 1 else explode()
 
-            queue = CopyQueue(Client())  # type: ignore[arg-type]
+            queue = TransactionMirror(Client())  # type: ignore[arg-type]
             for request in (b"1", b"2"):
                 queue.add(request)
                 await asyncio.sleep(0)

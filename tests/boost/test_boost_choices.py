@@ -11,9 +11,9 @@ from support.engines import DEPOSIT, Build, ToyBuilder, attributes_after, genesi
 from support.flashblocks import derived_blocks
 
 from flashctl.boost.candidate import Request, Unusable, from_fallback, from_flashblocks, keeps_promises
-from flashctl.boost.config import FlashblocksConfig, Upstream
+from flashctl.boost.config import EngineUpstream, FlashblocksConfig
 from flashctl.boost.decisions import DecisionLog
-from flashctl.boost.health import Health, HealthStatus
+from flashctl.boost.health import BoostHealth, HealthStatus
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.boost.selection import Choice, Offer, Source, choose
 from flashctl.core.engine.jwt import JwtSecret
@@ -65,7 +65,7 @@ class TestSelection:
 
 class TestHealth:
     def test_an_engine_that_says_no_is_well(self) -> None:
-        health = Health(60)
+        health = BoostHealth(60)
         for code in (Code.METHOD_NOT_FOUND, Code.UNKNOWN_PAYLOAD, Code.UNSUPPORTED_FORK):
             health.l2_refused(RpcError(code, "no"))
             assert health.status(ExecutionMode.ENABLED) == 200
@@ -74,7 +74,7 @@ class TestHealth:
             assert health.status(ExecutionMode.ENABLED) == 503
 
     def test_starts_healthy(self) -> None:
-        assert Health(10).status(ON) is HealthStatus.HEALTHY
+        assert BoostHealth(10).status(ON) is HealthStatus.HEALTHY
 
     @pytest.mark.parametrize(
         ("l2_age", "builder_age", "mode", "status"),
@@ -93,13 +93,13 @@ class TestHealth:
     def test_probes(
         self, l2_age: float | None, builder_age: float | None, mode: ExecutionMode, status: int
     ) -> None:
-        health = Health(10)
+        health = BoostHealth(10)
         health.l2_probed(l2_age)
         health.builder_probed(builder_age)
         assert health.status(mode) == status
 
     def test_facts_do_not_hide_each_other(self) -> None:
-        health = Health(10)
+        health = BoostHealth(10)
         health.builder_delivered(False)
         health.l2_answered(False)
         assert health.status(ON) == 503
@@ -111,7 +111,7 @@ class TestHealth:
         assert health.status(ON) == 200
 
     def test_builder_at_the_head_gets_another_chance(self) -> None:
-        health = Health(10)
+        health = BoostHealth(10)
         health.builder_delivered(False)
         health.builder_probed(None)
         assert not health.builder_ok
@@ -228,7 +228,7 @@ class TestCandidate:
         assert from_fallback(envelope_to_json(build.block)).offer == Offer(21_000, 1)
 
 
-def secret_of(upstream: Upstream) -> bytes:
+def secret_of(upstream: EngineUpstream) -> bytes:
     assert isinstance(upstream.jwt_secret, JwtSecret)
     return upstream.jwt_secret.value
 
@@ -236,16 +236,16 @@ def secret_of(upstream: Upstream) -> bytes:
 class TestSettings:
     def test_token_or_path(self, tmp_path: Path) -> None:
         token = "0x" + "ab" * 32
-        upstream = Upstream.load("l2", "127.0.0.1:8551", token, None, 250)
+        upstream = EngineUpstream.load("l2", "127.0.0.1:8551", token, None, 250)
         assert (upstream.url, secret_of(upstream)) == ("http://127.0.0.1:8551", b"\xab" * 32)
         assert upstream.timeout_s == 0.25
         assert "abab" not in repr(upstream)
         with pytest.raises(UsageError, match="both name the secret"):
-            Upstream.load("l2", "127.0.0.1:8551", token, tmp_path / "absent", 250)
+            EngineUpstream.load("l2", "127.0.0.1:8551", token, tmp_path / "absent", 250)
 
     def test_secret_from_file(self, tmp_path: Path) -> None:
         (tmp_path / "jwt").write_text("cd" * 32 + "\n")
-        assert secret_of(Upstream.load("l2", "http://x", None, tmp_path / "jwt", 1)) == b"\xcd" * 32
+        assert secret_of(EngineUpstream.load("l2", "http://x", None, tmp_path / "jwt", 1)) == b"\xcd" * 32
 
     @pytest.mark.parametrize(
         ("url", "token", "timeout", "reason"),
@@ -258,7 +258,7 @@ class TestSettings:
     )
     def test_refused(self, url: str, token: str | None, timeout: int, reason: str) -> None:
         with pytest.raises(UsageError, match=reason):
-            Upstream.load("l2", url, token, None, timeout)
+            EngineUpstream.load("l2", url, token, None, timeout)
 
     def test_flashblocks(self) -> None:
         with pytest.raises(UsageError, match="a flashblocks stream is ws:// or wss://"):

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from support.engines import SECRET, ToyBuilder, genesis
 
-from flashctl.boost import copies
-from flashctl.boost.copies import CopyQueue
+from flashctl.boost import tx_mirror as copies
+from flashctl.boost.tx_mirror import TransactionMirror
 from flashctl.core.jsonrpc.client import JsonRpcClient
 
 
@@ -29,12 +29,12 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
-def play(scenario: Callable[[ToyBuilder, CopyQueue], Awaitable[None]]) -> None:
+def play(scenario: Callable[[ToyBuilder, TransactionMirror], Awaitable[None]]) -> None:
     async def main() -> None:
         builder = ToyBuilder(genesis())
         await builder.start()
         client = JsonRpcClient(builder.url, jwt_secret=SECRET, timeout_s=1)
-        queue = CopyQueue(client)
+        queue = TransactionMirror(client)
         try:
             await scenario(builder, queue)
         finally:
@@ -46,7 +46,7 @@ def play(scenario: Callable[[ToyBuilder, CopyQueue], Awaitable[None]]) -> None:
 
 
 def test_a_flood_arrives_in_order() -> None:
-    async def scenario(builder: ToyBuilder, queue: CopyQueue) -> None:
+    async def scenario(builder: ToyBuilder, queue: TransactionMirror) -> None:
         for number in range(1000):
             queue.add(request(number))
         await until(lambda: len(builder.pool) == 1000)
@@ -58,7 +58,7 @@ def test_a_flood_arrives_in_order() -> None:
 def test_what_was_sent_while_the_builder_was_away_arrives_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copies, "RETRY_S", 0.05)
 
-    async def scenario(builder: ToyBuilder, queue: CopyQueue) -> None:
+    async def scenario(builder: ToyBuilder, queue: TransactionMirror) -> None:
         queue.add(request(0))
         await until(lambda: builder.pool)
         await builder.stop()
@@ -75,7 +75,7 @@ def test_what_was_sent_while_the_builder_was_away_arrives_later(monkeypatch: pyt
 
 
 def test_a_refused_transaction_holds_nobody_up() -> None:
-    async def scenario(builder: ToyBuilder, queue: CopyQueue) -> None:
+    async def scenario(builder: ToyBuilder, queue: TransactionMirror) -> None:
         queue.add(request(0))
         queue.add(b'{"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0xzz"]}')
         queue.add(request(1))
@@ -89,7 +89,7 @@ def test_oldest_go_first_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(copies, "RETRY_S", 0.05)
     monkeypatch.setattr(copies, "MAX_WAITING", 10)
 
-    async def scenario(builder: ToyBuilder, queue: CopyQueue) -> None:
+    async def scenario(builder: ToyBuilder, queue: TransactionMirror) -> None:
         await builder.stop()
         for number in range(15):
             queue.add(request(number))
@@ -105,7 +105,7 @@ def test_too_old_ones_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copies, "RETRY_S", 0.02)
     monkeypatch.setattr(copies, "MAX_AGE_S", 0.0)
 
-    async def scenario(builder: ToyBuilder, queue: CopyQueue) -> None:
+    async def scenario(builder: ToyBuilder, queue: TransactionMirror) -> None:
         await builder.stop()
         queue.add(request(0))
         await until(lambda: queue.dropped == 1)

@@ -21,9 +21,9 @@ from websockets.asyncio.server import serve as serve_websocket
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
+from flashctl.boost.builder_frames import FrameReader, decode
 from flashctl.boost.candidate import Request, Unusable, from_flashblocks
-from flashctl.boost.frames import FrameReader, decode
-from flashctl.boost.health import Health
+from flashctl.boost.health import BoostHealth
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.obligations import MAX_TRANSACTIONS
 from flashctl.boost.probe import probe_forever
@@ -180,7 +180,7 @@ class TestCredentials:
             l2 = ToyEngine(genesis())
             await l2.start()
             wrong = JsonRpcClient(l2.url, jwt_secret=bytes(32))
-            health = Health(10)
+            health = BoostHealth(10)
             switch = ModeSwitch(ExecutionMode.DISABLED)
             with pytest.raises(AuthError):
                 await probe_forever(wrong, wrong, health, switch, 0.01, asyncio.Event())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from support.chains import CHAIN_ID, ask, memory_chain, transfer
 
-from flashctl.builder.admission import L1_INFO_GAS, TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
-from flashctl.builder.pool import PoolRefusal
+from flashctl.builder.mempool.admission import L1_INFO_GAS, Mempool
+from flashctl.builder.mempool.pool import PoolRefusal
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.devnet_accounts import DEVNET_BALANCE
 from flashctl.eth.signatures import sign_authorization, sign_transaction
@@ -18,9 +18,9 @@ SECRET = b"\x05" * 32
 SOMEBODY = b"\x77" * 20
 
 
-def following() -> tuple[Chain, TransactionQueue]:
+def following() -> tuple[Chain, Mempool]:
     chain = memory_chain()
-    queue = TransactionQueue(chain)
+    queue = Mempool(chain)
 
     def follow(change: HeadChange) -> None:
         settled = [envelope for block in change.new for envelope in block.envelopes]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashctl.builder.budget import BlockLimits, Budget, Refusal, TxCost, Usage
+from flashctl.builder.payload.budget import BlockLimits, Budget, Refusal, TxCost, Usage
 
 TRANSFER = TxCost(gas_limit=21_000, da_bytes=100, encoded_bytes=110)
 

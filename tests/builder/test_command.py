@@ -10,8 +10,8 @@ import pytest
 from support.builders import builder_config
 
 from flashctl.builder.config import BuilderConfig
-from flashctl.builder.pool import PoolLimits
-from flashctl.builder.service import Service
+from flashctl.builder.mempool.pool import PoolLimits
+from flashctl.builder.service import BuilderService
 from flashctl.chain.genesis import devnet_genesis
 from flashctl.cli.app import main
 from flashctl.errors import ExitCode
@@ -85,15 +85,15 @@ def test_the_pools_limits_have_the_names_of_geth_and_reth(monkeypatch: pytest.Mo
 def keep_chain_of_another_genesis(folder: Path) -> None:
     genesis = folder / "genesis.json"
     genesis.write_text(json.dumps(devnet_genesis(timestamp=6)))
-    service = Service(builder_config(folder, "chain"))
+    service = BuilderService(builder_config(folder, "chain"))
     service.chain.close()
 
 
 def test_the_devnet_genesis_is_kept_beside_the_chain(tmp_path: Path) -> None:
     config: BuilderConfig = replace(builder_config(tmp_path, "chain"), genesis=None)
-    first = Service(config)
+    first = BuilderService(config)
     first.chain.close()
-    again = Service(config)
+    again = BuilderService(config)
     again.chain.close()
     assert first.chain.genesis.hash == again.chain.genesis.hash
     assert (tmp_path / "chain" / "genesis.json").exists()

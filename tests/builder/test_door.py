@@ -10,10 +10,10 @@ import pytest
 from support.chains import ask, memory_chain, transfer
 from support.cycles import no_cycles
 
-from flashctl.builder import door
-from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
-from flashctl.builder.pool import PoolRefusal
+from flashctl.builder.mempool import admission_queue as door
+from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.mempool.pool import PoolRefusal
 from flashctl.builder.sync import CatchUp
 from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -33,15 +33,15 @@ def seal(chain: Chain, *transactions: TxEnvelope) -> None:
 
 
 def test_a_thousand_are_answered_in_order_and_looked_at_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = TransactionQueue(memory_chain())
+    queue = Mempool(memory_chain())
     threads: set[int] = set()
-    look_at = TransactionQueue._look_at
+    look_at = Mempool._look_at
 
-    def watched(self: TransactionQueue, envelope: TxEnvelope) -> object:
+    def watched(self: Mempool, envelope: TxEnvelope) -> object:
         threads.add(threading.get_ident())
         return look_at(self, envelope)
 
-    monkeypatch.setattr(TransactionQueue, "_look_at", watched)
+    monkeypatch.setattr(Mempool, "_look_at", watched)
     sent = [transfer(account, nonce) for nonce in range(30) for account in range(10)]
     sent.insert(7, transfer(3, 0, fee=1, tip=0))
     answered: list[bytes] = []
@@ -68,7 +68,7 @@ def test_a_thousand_are_answered_in_order_and_looked_at_elsewhere(monkeypatch: p
 
 def test_the_account_is_looked_at_again_when_the_head_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     chain = memory_chain()
-    queue = TransactionQueue(chain)
+    queue = Mempool(chain)
     look_at = queue._look_at
     moved = []
 
@@ -93,7 +93,7 @@ def test_the_account_is_looked_at_again_when_the_head_has_moved(monkeypatch: pyt
 def test_a_defect_costs_the_transaction_and_a_client_that_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    queue = TransactionQueue(memory_chain())
+    queue = Mempool(memory_chain())
     look_at = queue._look_at
     bad = transfer(1)
 
@@ -123,7 +123,7 @@ def test_a_defect_costs_the_transaction_and_a_client_that_leaves_nothing(
 
 def test_the_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "MAX_WAITING", 3)
-    queue = TransactionQueue(memory_chain())
+    queue = Mempool(memory_chain())
 
     async def scenario() -> None:
         outcomes = await asyncio.gather(
@@ -137,7 +137,7 @@ def test_the_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_refusal_leaves_no_cycle_behind() -> None:
-    queue = TransactionQueue(memory_chain())
+    queue = Mempool(memory_chain())
 
     async def refused(raw: bytes) -> None:
         # What it looks at refuses some, the pool refuses others.

@@ -14,13 +14,13 @@ from support.chain_lab import next_block
 from support.chain_lab import transfer as lab_transfer
 from support.chains import ask, memory_chain, transfer
 
-from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.engine_api import EngineApi
-from flashctl.builder.job import JobLimits, JobObserver, PayloadJob
-from flashctl.builder.node import Node
-from flashctl.builder.payloads import KEPT_PAYLOADS, Payloads
-from flashctl.builder.schedule import Schedule
+from flashctl.builder.execution_engine import ExecutionEngine
+from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.payload.job import JobLimits, JobObserver, PayloadJob
+from flashctl.builder.payload.jobs import KEPT_PAYLOADS, PayloadJobs
+from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.core.engine.payloads import attributes_to_json, payload_to_json
 from flashctl.core.jsonrpc.dispatch import Dispatcher
 from flashctl.core.jsonrpc.methods import Methods
@@ -36,18 +36,18 @@ class Engine:
 
     def __init__(self) -> None:
         self.chain = memory_chain()
-        self.queue = TransactionQueue(self.chain)
+        self.queue = Mempool(self.chain)
         self.tasks: list[asyncio.Task[None]] = []
         self.gaps = 0
-        payloads = Payloads(
+        payloads = PayloadJobs(
             EmbeddedBackend(self.chain),
             self.queue,
-            Schedule(2000, 200),
+            FlashblockSchedule(2000, 200),
             JobLimits,
             JobObserver(),
             self._spawn,
         )
-        self.node = Node(self.chain, payloads, self._gap)
+        self.node = ExecutionEngine(self.chain, payloads, self._gap)
         methods = Methods()
         EngineApi(self.node).register(methods)
         self.dispatcher = Dispatcher(methods)
@@ -131,7 +131,7 @@ def test_a_block_from_request_to_head() -> None:
 def test_a_payload_of_the_past_is_fetched_with_the_pool_in_it_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flashctl.builder.job.LATE_WAIT_S", 60.0)
+    monkeypatch.setattr("flashctl.builder.payload.job.LATE_WAIT_S", 60.0)
 
     async def scenario(engine: Engine) -> None:
         for account in range(3):
@@ -305,12 +305,12 @@ def test_blocks_that_wait_for_a_parent_are_bounded_in_number_and_bytes(
         head = engine.chain.head
         blocks = [next_block(engine.chain, head, [lab_transfer(0, nonce)]).block for nonce in range(8)]
         size = len(blocks[0].transactions[0])
-        monkeypatch.setattr("flashctl.builder.node.MAX_WAITING_BLOCKS", 6)
+        monkeypatch.setattr("flashctl.builder.execution_engine.MAX_WAITING_BLOCKS", 6)
         for block in blocks[1:]:
             engine.node._keep_waiting(block)
         engine.node._keep_waiting(blocks[-1])
         assert list(engine.node._waiting) == [block.hash for block in blocks[2:]]
-        monkeypatch.setattr("flashctl.builder.node.MAX_WAITING_BYTES", 3 * size + 3)
+        monkeypatch.setattr("flashctl.builder.execution_engine.MAX_WAITING_BYTES", 3 * size + 3)
         engine.node._keep_waiting(blocks[0])
         assert list(engine.node._waiting) == [block.hash for block in (*blocks[-2:], blocks[0])]
 

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 from support.chain_lab import GENESIS, LabBlock, next_block, transfer
 
-from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
-from flashctl.builder.following import MAX_REINJECTED_BLOCKS, PoolFollower
-from flashctl.builder.job import JobLimits, JobObserver
-from flashctl.builder.node import Node
-from flashctl.builder.payloads import Payloads
-from flashctl.builder.schedule import Schedule
+from flashctl.builder.execution_engine import ExecutionEngine
+from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.mempool.head_changes import MAX_REINJECTED_BLOCKS, MempoolUpdater
+from flashctl.builder.payload.job import JobLimits, JobObserver
+from flashctl.builder.payload.jobs import PayloadJobs
+from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.core.engine.payloads import ForkchoiceState, Status
 from flashctl.core.service import defects
@@ -27,23 +27,23 @@ class Lab:
 
     def __init__(self) -> None:
         self.chain = Chain.open(GENESIS)
-        self.queue = TransactionQueue(self.chain)
-        self.follower = PoolFollower(self.queue)
+        self.queue = Mempool(self.chain)
+        self.follower = MempoolUpdater(self.queue)
         loop = asyncio.get_running_loop()
 
         def carry(change: HeadChange) -> None:
             loop.call_soon_threadsafe(self.follower.on_head, change)
 
         self.chain.subscribe(carry)
-        payloads = Payloads(
+        payloads = PayloadJobs(
             EmbeddedBackend(self.chain),
             self.queue,
-            Schedule(2000, 200),
+            FlashblockSchedule(2000, 200),
             JobLimits,
             JobObserver(),
             lambda job: asyncio.create_task(job.run()),
         )
-        self.node = Node(self.chain, payloads)
+        self.node = ExecutionEngine(self.chain, payloads)
 
     def grow(self, blocks: int) -> list[LabBlock]:
         """Blocks of one transaction each, of one account; kept, not chosen."""

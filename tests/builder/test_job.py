@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 from support.chains import ask, memory_chain, transfer
 
-from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
-from flashctl.builder.budget import Refusal
-from flashctl.builder.job import (
-    Ending,
+from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.mempool.pool import PoolRefusal, SenderState
+from flashctl.builder.payload.budget import Refusal
+from flashctl.builder.payload.job import (
+    BuiltFlashblock,
     Fate,
     ForcedTransactionFailed,
     JobLimits,
     JobObserver,
-    Made,
+    JobOutcome,
     PayloadJob,
 )
-from flashctl.builder.pool import PoolRefusal, SenderState
-from flashctl.builder.publisher import flashblock_of
-from flashctl.builder.schedule import Schedule
+from flashctl.builder.payload.publisher import flashblock_of
+from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.chain import Chain
 from flashctl.core.flashblocks.wire import Flashblock, decode, encode
 from flashctl.eth.transactions import DepositTx, encode_transaction
@@ -35,7 +35,7 @@ from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import BlockExecution, SealedBlock, execute_block
 
-FAST = Schedule(block_time_ms=200, interval_ms=40)
+FAST = FlashblockSchedule(block_time_ms=200, interval_ms=40)
 """Five flashblocks in a fifth of a second: the same shape as ten in two."""
 
 
@@ -43,13 +43,13 @@ FAST = Schedule(block_time_ms=200, interval_ms=40)
 class Recorder(JobObserver):
     """Keeps everything a job reports."""
 
-    flashblocks: list[Made] = field(default_factory=list)
+    flashblocks: list[BuiltFlashblock] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    endings: list[Ending] = field(default_factory=list)
+    endings: list[JobOutcome] = field(default_factory=list)
     fates: list[Fate] = field(default_factory=list)
-    on_made: Callable[[Made], None] | None = None
+    on_made: Callable[[BuiltFlashblock], None] | None = None
 
-    def made(self, made: Made) -> None:
+    def made(self, made: BuiltFlashblock) -> None:
         self.flashblocks.append(made)
         if self.on_made is not None:
             self.on_made(made)
@@ -60,7 +60,7 @@ class Recorder(JobObserver):
     def late(self, fate: Fate) -> None:
         self.fates.append(fate)
 
-    def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
+    def ended(self, ending: JobOutcome, flashblocks: int, planned: int) -> None:
         self.endings.append(ending)
 
 
@@ -70,14 +70,14 @@ class Bench:
 
     chain: Chain = field(default_factory=memory_chain)
     recorder: Recorder = field(default_factory=Recorder)
-    schedule: Schedule = FAST
+    schedule: FlashblockSchedule = FAST
     speed: float = 0.0
     """Of the jobs' clock, to the real one's. It stands still at the start of the slot unless a test is about
     time: however busy the machine is, the schedule is whole and each flashblock has time for all its
     transactions. A job waits for its flashblocks all the same."""
 
     def __post_init__(self) -> None:
-        self.queue = TransactionQueue(self.chain)
+        self.queue = Mempool(self.chain)
 
     def job(
         self,
@@ -107,7 +107,7 @@ class Bench:
     def run_until(self, tx_hash: bytes, job: PayloadJob) -> None:
         """As `run`, and getPayload as soon as a transaction is in the block."""
 
-        def fetch(made: Made) -> None:
+        def fetch(made: BuiltFlashblock) -> None:
             if tx_hash in {envelope.hash for envelope in made.added}:
                 job.resolve()
 
@@ -126,7 +126,7 @@ class Bench:
 
         return asyncio.run(first())
 
-    def executed_again(self, made: Made) -> World:
+    def executed_again(self, made: BuiltFlashblock) -> World:
         """The state that an independent execution of a flashblock's block comes to."""
         chain = self.chain
         parent = chain.head
@@ -152,7 +152,7 @@ def test_every_flashblock_is_a_valid_block_that_extends_the_one_before() -> None
     bench = Bench()
     late = [transfer(1, nonce) for nonce in range(3)]
 
-    def arrive(made: Made) -> None:
+    def arrive(made: BuiltFlashblock) -> None:
         if made.index in (1, 2, 3):
             bench.queue.add(late[made.index - 1])
 
@@ -168,7 +168,7 @@ def test_every_flashblock_is_a_valid_block_that_extends_the_one_before() -> None
         raws += tuple(envelope.raw for envelope in made.added)
         assert made.sealed.block.transactions == raws
         assert bench.executed_again(made).root == made.sealed.header.state_root
-    assert bench.recorder.endings == [Ending.COMPLETE]
+    assert bench.recorder.endings == [JobOutcome.COMPLETE]
 
 
 def test_a_message_holds_the_metadata_that_its_dialect_sends() -> None:
@@ -254,11 +254,11 @@ def test_getpayload_ends_the_job_with_what_was_published() -> None:
         assert len(bench.recorder.flashblocks) == 3
 
     asyncio.run(scenario())
-    assert bench.recorder.endings == [Ending.RESOLVED]
+    assert bench.recorder.endings == [JobOutcome.RESOLVED]
 
 
 def test_a_late_block_is_filled_before_it_is_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flashctl.builder.job.LATE_WAIT_S", 60.0)
+    monkeypatch.setattr("flashctl.builder.payload.job.LATE_WAIT_S", 60.0)
     bench = Bench()
     for account in range(5):
         bench.queue.add(transfer(account))
@@ -331,7 +331,7 @@ def test_a_slow_transaction_has_its_turn_with_all_the_time_of_a_block() -> None:
     bench.queue.add(follower)
     bench.run(bench.job(limits=JobLimits(tx_time_s=0.02)))
     # A schedule in which a block has time for it, however busy the machine.
-    bench.schedule = Schedule(block_time_ms=20_000, interval_ms=4_000)
+    bench.schedule = FlashblockSchedule(block_time_ms=20_000, interval_ms=4_000)
     bench.speed = 1.0
     bench.run_until(slow.hash, bench.job(limits=JobLimits(tx_time_s=0.02), left_s=19.0))
     last = bench.recorder.flashblocks[-1].sealed
@@ -349,7 +349,7 @@ def test_what_a_whole_block_cannot_hold_is_given_up_and_its_sender_is_told_why()
     bench.run(bench.job(limits=limits))
     assert told == []
     # Time of the job's clock: the transaction may compute for 8 ms of it.
-    bench.schedule = Schedule(block_time_ms=12, interval_ms=4)
+    bench.schedule = FlashblockSchedule(block_time_ms=12, interval_ms=4)
     bench.run(bench.job(limits=limits, left_s=0.012))
     assert told == [slow.hash] and bench.queue.get(slow.hash) is None
     assert bench.recorder.fates == [Fate.PUT_OFF, Fate.GIVEN_UP]
@@ -362,7 +362,7 @@ def test_after_half_a_blocks_time_lost_only_short_transactions_are_tried() -> No
     slow = [transfer(n, to=None, data=ENDLESS, gas_limit=5_000_000, tip=10**10) for n in range(5)]
     for envelope in (*slow, short := transfer(6, tip=1)):
         bench.queue.add(envelope)
-    bench.schedule = Schedule(block_time_ms=20, interval_ms=4)
+    bench.schedule = FlashblockSchedule(block_time_ms=20, interval_ms=4)
     bench.run(bench.job(limits=JobLimits(tx_time_s=0.006), left_s=0.02))
     assert len(bench.recorder.fates) <= 3
     assert short.hash in {envelope.hash for envelope in bench.recorder.flashblocks[-1].sealed.envelopes}

@@ -10,7 +10,7 @@ from support.builders import builder_config, rpc_client, running, scenario
 from support.chains import transfer
 from support.proxy_lab import until
 
-from flashctl.builder.late import MAX_TURNS, TURN_EVERY, Cut, LateTransactions
+from flashctl.builder.payload.late_transactions import MAX_TURNS, TURN_EVERY, Cut, LateTransactions
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import to_hex
 

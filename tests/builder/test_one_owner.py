@@ -11,12 +11,12 @@ import pytest
 from support.chains import ask, transfer
 from support.hub_lab import until
 
-from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import EmbeddedBackend
-from flashctl.builder.job import Ending, JobLimits, JobObserver, Made, PayloadJob
-from flashctl.builder.node import Node
-from flashctl.builder.payloads import Payloads
-from flashctl.builder.schedule import Schedule
+from flashctl.builder.execution_engine import ExecutionEngine
+from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.payload.job import BuiltFlashblock, JobLimits, JobObserver, JobOutcome, PayloadJob
+from flashctl.builder.payload.jobs import PayloadJobs
+from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.chain import Chain
 from flashctl.chain.genesis import build_genesis, devnet_genesis
 from flashctl.core.jsonrpc.errors import RpcError
@@ -38,17 +38,17 @@ class Lab(JobObserver):
     """Payload jobs over a chain in memory, and everything they publish."""
 
     limits: JobLimits = field(default_factory=JobLimits)
-    made_so_far: list[Made] = field(default_factory=list)
-    endings: list[Ending] = field(default_factory=list)
+    made_so_far: list[BuiltFlashblock] = field(default_factory=list)
+    endings: list[JobOutcome] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     chain: Chain = field(default_factory=_chain_of_now)
 
     def __post_init__(self) -> None:
-        self.queue = TransactionQueue(self.chain)
-        self.payloads = Payloads(
+        self.queue = Mempool(self.chain)
+        self.payloads = PayloadJobs(
             EmbeddedBackend(self.chain),
             self.queue,
-            Schedule(400, 100),
+            FlashblockSchedule(400, 100),
             lambda: self.limits,
             self,
             self._spawn,
@@ -58,10 +58,10 @@ class Lab(JobObserver):
         self.tasks.append(asyncio.create_task(job.run()))
         return self.tasks[-1]
 
-    def made(self, made: Made) -> None:
+    def made(self, made: BuiltFlashblock) -> None:
         self.made_so_far.append(made)
 
-    def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
+    def ended(self, ending: JobOutcome, flashblocks: int, planned: int) -> None:
         self.endings.append(ending)
 
     def long_request(self) -> PayloadAttributes:
@@ -156,7 +156,7 @@ def test_getpayload_does_not_wait_for_a_transaction_that_runs() -> None:
         assert sealed is job.sealed is not None and len(sealed.envelopes) == 1
         await asyncio.gather(*lab.tasks)
         assert lab.made_so_far[-1].sealed is sealed
-        assert lab.endings == [Ending.RESOLVED]
+        assert lab.endings == [JobOutcome.RESOLVED]
         # It was in nobody's way for long, so it stays.
         assert len(lab.queue) == 1
 
@@ -181,7 +181,7 @@ def test_a_defect_costs_the_transaction_it_hit(monkeypatch: pytest.MonkeyPatch) 
         lab.queue.add(good)
         await lab.start(ask(lab.chain))
         await asyncio.gather(*lab.tasks)
-        assert lab.endings == [Ending.COMPLETE]
+        assert lab.endings == [JobOutcome.COMPLETE]
         assert lab.made_so_far[-1].sealed.envelopes[1:] == (good,)
         assert lab.queue.get(bad.hash) is None
         assert defects.counts() == {"builder.transaction": 1}
@@ -232,7 +232,7 @@ def test_a_defect_elsewhere_costs_the_payload_and_no_other(
         await asyncio.gather(*lab.tasks)
         assert sum(defects.counts().values()) == 1
         # What is sealed can be fetched, and is a block that anybody accepts.
-        sealed = Node(lab.chain, lab.payloads).get_payload(identity)
+        sealed = ExecutionEngine(lab.chain, lab.payloads).get_payload(identity)
         lab.chain.import_block(sealed.block)
         # The next payload is built as if nothing had been.
         second = await lab.payloads.start(head, replace(ask(lab.chain), prev_randao=b"\x01" * 32))
@@ -257,11 +257,11 @@ def test_a_defect_in_a_forced_transaction_is_the_request_s_internal_error(
         with monkeypatch.context() as patched:
             patched.setattr(BlockExecution, "execute", defective)
             with pytest.raises(RpcError) as caught:
-                await Node(lab.chain, lab.payloads)._start(lab.chain.head, ask(lab.chain))
+                await ExecutionEngine(lab.chain, lab.payloads)._start(lab.chain.head, ask(lab.chain))
             assert caught.value.code == -32603 and "defect in a deposit" not in str(caught.value)
         await lab.start(ask(lab.chain))
         await asyncio.gather(*lab.tasks)
-        assert lab.endings == [Ending.FAILED, Ending.COMPLETE]
+        assert lab.endings == [JobOutcome.FAILED, JobOutcome.COMPLETE]
 
     run(lab, body)
     defects.forget()

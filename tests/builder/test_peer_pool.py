@@ -12,8 +12,8 @@ from support.chains import transfer
 from support.proxy_lab import until
 
 from flashctl.builder.config import Endpoint
-from flashctl.builder.peer_pool import PeerPool, _hashes, _hashes_of_content
-from flashctl.builder.service import Service
+from flashctl.builder.mempool.peer_transactions import PeerTransactions, _hashes, _hashes_of_content
+from flashctl.builder.service import BuilderService
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
@@ -21,11 +21,11 @@ from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import to_hex
 
 
-def url_of(service: Service) -> str:
+def url_of(service: BuilderService) -> str:
     return f"http://127.0.0.1:{service.ports['http']}"
 
 
-async def send(service: Service, *raws: bytes) -> None:
+async def send(service: BuilderService, *raws: bytes) -> None:
     client = rpc_client(service)
     for raw in raws:
         await client.call("eth_sendRawTransaction", [to_hex(raw)])
@@ -108,7 +108,7 @@ def test_without_gossip_nothing_is_taken_over(tmp_path: Path) -> None:
 def test_a_peer_without_filters_or_without_its_pool_is_read_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shows_pool: bool
 ) -> None:
-    monkeypatch.setattr("flashctl.builder.peer_pool.READ_WITHOUT_NEWS_S", 0.1)
+    monkeypatch.setattr("flashctl.builder.mempool.peer_transactions.READ_WITHOUT_NEWS_S", 0.1)
     waiting = [transfer(0)]
 
     async def content(params: list[Any]) -> Any:
@@ -133,7 +133,7 @@ def test_a_peer_without_filters_or_without_its_pool_is_read_all_the_same(
         server = await serve(methods, "127.0.0.1", 0)
         peer = JsonRpcClient(f"http://127.0.0.1:{server.port}")
         async with running(builder_config(tmp_path, http=ANY)) as builder:
-            pool = PeerPool(peer, builder.queue)
+            pool = PeerTransactions(peer, builder.queue)
             pool.request()
             reading = asyncio.create_task(pool.run())
             await until(lambda: waiting[0].hash in builder.queue)

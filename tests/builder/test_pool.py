@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
 
-from flashctl.builder.pool import Pool, PoolLimits, PoolRefusal, SenderState
-from flashctl.builder.pool_entries import SLOT_BYTES
+from flashctl.builder.mempool.entries import SLOT_BYTES
+from flashctl.builder.mempool.pool import Pool, PoolLimits, PoolRefusal, SenderState
 from flashctl.eth.transactions import DepositTx, FeeMarketTx, encode_transaction
 from flashctl.op.envelope import TxEnvelope
 

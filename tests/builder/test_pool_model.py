@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.examples import examples
 
-from flashctl.builder.pool import Pool, PoolLimits, PoolRefusal, SenderState
-from flashctl.builder.pool_entries import SLOT_BYTES
+from flashctl.builder.mempool.entries import SLOT_BYTES
+from flashctl.builder.mempool.pool import Pool, PoolLimits, PoolRefusal, SenderState
 from flashctl.eth.transactions import FeeMarketTx, encode_transaction
 from flashctl.op.envelope import TxEnvelope
 

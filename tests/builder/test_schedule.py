@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashctl.builder.schedule import Schedule
+from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.errors import UsageError
 
 
@@ -27,12 +27,12 @@ from flashctl.errors import UsageError
     ],
 )
 def test_worked_cases(remaining: int, offset: int, buffer: int, expected: tuple[int, ...]) -> None:
-    assert Schedule(1000, 200, offset, buffer).times(remaining) == expected
+    assert FlashblockSchedule(1000, 200, offset, buffer).times(remaining) == expected
 
 
 def test_late_requests_lower_the_count() -> None:
     """A forkchoice that lags by 0, 100 … 800 ms leaves 6,6,5,5,4,4,3,3,2 messages, index 0 included."""
-    schedule = Schedule(1000, 200, end_buffer_ms=50)
+    schedule = FlashblockSchedule(1000, 200, end_buffer_ms=50)
     assert [1 + len(schedule.times(1000 - lag)) for lag in range(0, 900, 100)] == [6, 6, 5, 5, 4, 4, 3, 3, 2]
 
 
@@ -46,7 +46,7 @@ def test_late_requests_lower_the_count() -> None:
 def test_times_are_ordered_bounded_and_spaced(
     interval: int, slots: int, offset: int, buffer: int, remaining: int
 ) -> None:
-    schedule = Schedule(interval * slots, interval, offset, min(buffer, interval * slots - 1))
+    schedule = FlashblockSchedule(interval * slots, interval, offset, min(buffer, interval * slots - 1))
     times = schedule.times(remaining)
     assert 1 <= len(times) <= schedule.regular_count
     assert times[0] >= 0
@@ -57,4 +57,4 @@ def test_times_are_ordered_bounded_and_spaced(
 @pytest.mark.parametrize("arguments", [(1000, 0), (200, 250), (1000, 200, 0, 1000), (1000, 200, 0, -1)])
 def test_timing_that_cannot_work_is_refused(arguments: tuple[int, ...]) -> None:
     with pytest.raises(UsageError):
-        Schedule(*arguments)
+        FlashblockSchedule(*arguments)

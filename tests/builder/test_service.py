@@ -18,7 +18,7 @@ from support.watch_lab import NodeServer
 
 from flashctl.builder import service as builder_service
 from flashctl.builder.config import BuilderConfig, Endpoint
-from flashctl.builder.service import Service
+from flashctl.builder.service import BuilderService
 from flashctl.core.flashblocks.wire import Flashblock, decode
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
@@ -30,7 +30,7 @@ from flashctl.eth.hexdata import to_hex
 class Driver:
     """A sequencer that seals blocks of one second through a builder's engine port."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: BuilderService) -> None:
         self.slots: list[SealedSlot] = []
         self.engine = engine_client(service)
         self.sequencer = Sequencer(
@@ -47,7 +47,7 @@ class Driver:
 
 
 @asynccontextmanager
-async def driven(config: BuilderConfig) -> AsyncIterator[tuple[Service, Driver]]:
+async def driven(config: BuilderConfig) -> AsyncIterator[tuple[BuilderService, Driver]]:
     async with running(config) as service:
         driver = Driver(service)
         try:
@@ -192,7 +192,7 @@ def test_a_peer_whose_block_is_not_what_its_hash_says_is_not_followed(
     scenario(body)
 
 
-async def reaches(builder: Service, peer: Service) -> None:
+async def reaches(builder: BuilderService, peer: BuilderService) -> None:
     """Wait until a builder has its peer's head."""
     deadline = time.monotonic() + 60
     while builder.chain.header(peer.chain.head.hash) is None:

@@ -14,8 +14,8 @@ from support.chains import ask, transfer
 from support.proxy_lab import until
 
 from flashctl.builder import service as builder_service
-from flashctl.builder.job import Ending
-from flashctl.builder.service import Service
+from flashctl.builder.payload.job import JobOutcome
+from flashctl.builder.service import BuilderService
 from flashctl.chain.chain import Chain
 from flashctl.core.service import defects
 from flashctl.core.service.lifecycle import with_defects
@@ -34,9 +34,9 @@ def test_health_tells_of_failed_payloads_and_of_blocks_that_wait_for_their_ances
     async def body() -> None:
         async with running(builder_config(tmp_path, metrics=ANY)) as service:
             assert service.health().ready and not service.health().degraded
-            service.observer.ended(Ending.FAILED, 0, 10)
+            service.observer.ended(JobOutcome.FAILED, 0, 10)
             assert service.health().degraded and service.health().detail == "the last payload failed"
-            service.observer.ended(Ending.COMPLETE, 10, 10)
+            service.observer.ended(JobOutcome.COMPLETE, 10, 10)
             assert not service.health().degraded
             identity = await service.payloads.start(service.chain.head, ask(service.chain))
             sealed = service.node.get_payload(identity)
@@ -71,7 +71,7 @@ def defective(*args: object, **options: object) -> None:
     raise KeyError("defect")
 
 
-def forkchoice(service: Service) -> dict[str, str]:
+def forkchoice(service: BuilderService) -> dict[str, str]:
     head = to_hex(service.chain.head.hash)
     return {"headBlockHash": head, "safeBlockHash": head, "finalizedBlockHash": head}
 
@@ -122,7 +122,7 @@ def test_forgetting_old_states_begins_again_after_a_defect(
 def test_the_status_page_is_the_service_s_own(tmp_path: Path) -> None:
     async def body() -> None:
         async with running(builder_config(tmp_path, metrics=ANY)) as service:
-            service.observer.ended(Ending.FAILED, 0, 10)
+            service.observer.ended(JobOutcome.FAILED, 0, 10)
 
             def page() -> tuple[int, bytes]:
                 with urllib.request.urlopen(f"http://127.0.0.1:{service.ports['metrics']}/healthz") as reply:

@@ -13,8 +13,8 @@ from support.programs import make_case
 from support.spec_runs import RULES, Json, expected, run_case_on
 
 from flashctl.evm.code import CodeCache, TierPolicy
-from flashctl.evm.compiler import compile_trace
 from flashctl.evm.interpreter import interpret
+from flashctl.evm.jit.compiler import compile_trace
 
 TIERS = {
     "interpreter": TierPolicy(interpret, None),

@@ -12,13 +12,13 @@ from support.assembler import assemble
 from support.evm_runs import BLOCK, CALLER, CONTRACT, PRAGUE_RULES, TIERS, run_code, state_with
 from support.programs import program
 
-from flashctl.evm import compiler
-from flashctl.evm.builder import TraceBuilder
 from flashctl.evm.code import Code, CodeCache, TierPolicy
-from flashctl.evm.compiler import compile_trace
-from flashctl.evm.emitters import EMITTERS
 from flashctl.evm.forks import OSAKA, PRAGUE
 from flashctl.evm.interpreter import interpret
+from flashctl.evm.jit import compiler
+from flashctl.evm.jit.builder import TraceBuilder
+from flashctl.evm.jit.compiler import compile_trace
+from flashctl.evm.jit.emitters import EMITTERS
 from flashctl.evm.machine import compiler_policy, default_policy, execute_message
 from flashctl.evm.message import Message, TxEnv
 

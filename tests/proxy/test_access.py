@@ -11,12 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
 
-from flashctl.core.hub import Admission, HttpResponse, Request
+from flashctl.core.hub import Admission, HttpResponse, UpgradeRequest
 from flashctl.errors import IoError
 from flashctl.proxy.access import Access, route_of
-from flashctl.proxy.addresses import ClientAddresses, InvalidNetwork, parse_forwarded_address
+from flashctl.proxy.client_addresses import ClientAddresses, InvalidNetwork, parse_forwarded_address
 from flashctl.proxy.keys import ApiKeys, InvalidApiKey, load_keys
-from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
+from flashctl.proxy.limits import (
+    ConnectionCounts,
+    ConnectionLimits,
+    ConnectionRefused,
+    ConnectionTicket,
+    Limit,
+)
 
 HANDSHAKE = {
     "upgrade": "websocket",
@@ -31,9 +37,9 @@ def request(
     headers: Mapping[str, str] | tuple[tuple[str, str], ...] = (),
     peer: str = "192.0.2.1",
     query: Mapping[str, list[str]] | None = None,
-) -> Request:
+) -> UpgradeRequest:
     pairs = tuple(headers.items()) if isinstance(headers, Mapping) else headers
-    return Request("GET", path, query or {}, (*HANDSHAKE.items(), *pairs), peer)
+    return UpgradeRequest("GET", path, query or {}, (*HANDSHAKE.items(), *pairs), peer)
 
 
 class TestKeys:
@@ -135,50 +141,50 @@ class TestAddresses:
 
 class TestLimits:
     def test_tickets_are_released(self) -> None:
-        counts = Counts()
+        counts = ConnectionCounts()
         ticket = counts.acquire(ConnectionLimits(1, 1), "a", "app", 1)
-        assert isinstance(ticket, Ticket)
+        assert isinstance(ticket, ConnectionTicket)
         ticket.release()
         ticket.release()
         assert (counts.total, dict(counts.by_address), dict(counts.by_app)) == (0, {}, {})
 
     def test_instance_limit(self) -> None:
-        counts, limits = Counts(), ConnectionLimits(3, 0)
+        counts, limits = ConnectionCounts(), ConnectionLimits(3, 0)
         tickets = [counts.acquire(limits, f"a{n}", None, None) for n in range(3)]
-        assert counts.acquire(limits, "b", None, None) == Refused(Limit.INSTANCE, 3)
+        assert counts.acquire(limits, "b", None, None) == ConnectionRefused(Limit.INSTANCE, 3)
         tickets[0].release()
-        assert isinstance(counts.acquire(limits, "b", None, None), Ticket)
+        assert isinstance(counts.acquire(limits, "b", None, None), ConnectionTicket)
 
     def test_address_limit(self) -> None:
-        counts, limits = Counts(), ConnectionLimits(0, 2)
+        counts, limits = ConnectionCounts(), ConnectionLimits(0, 2)
         first, _ = (counts.acquire(limits, "a", None, None) for _ in range(2))
-        assert counts.acquire(limits, "a", None, None) == Refused(Limit.ADDRESS, 2)
-        assert isinstance(counts.acquire(limits, "b", None, None), Ticket)
+        assert counts.acquire(limits, "a", None, None) == ConnectionRefused(Limit.ADDRESS, 2)
+        assert isinstance(counts.acquire(limits, "b", None, None), ConnectionTicket)
         first.release()
-        assert isinstance(counts.acquire(limits, "a", None, None), Ticket)
-        assert isinstance(counts.acquire(limits, "a", None, None), Refused)
+        assert isinstance(counts.acquire(limits, "a", None, None), ConnectionTicket)
+        assert isinstance(counts.acquire(limits, "a", None, None), ConnectionRefused)
 
     def test_a_refusal_by_the_key_takes_nothing_from_the_address(self) -> None:
         """flashbots' proxy loses a slot of the address for good at each of these."""
-        counts, limits = Counts(), ConnectionLimits(0, 3)
+        counts, limits = ConnectionCounts(), ConnectionLimits(0, 3)
         counts.acquire(limits, "a", "app", 1)
         for _ in range(10):
-            assert counts.acquire(limits, "a", "app", 1) == Refused(Limit.KEY, 1)
-        assert isinstance(counts.acquire(limits, "a", "other", 1), Ticket)
+            assert counts.acquire(limits, "a", "app", 1) == ConnectionRefused(Limit.KEY, 1)
+        assert isinstance(counts.acquire(limits, "a", "other", 1), ConnectionTicket)
 
     def test_0_is_no_limit(self) -> None:
-        counts = Counts()
+        counts = ConnectionCounts()
         for _ in range(1000):
-            assert isinstance(counts.acquire(ConnectionLimits(0, 0), "a", None, None), Ticket)
+            assert isinstance(counts.acquire(ConnectionLimits(0, 0), "a", None, None), ConnectionTicket)
 
     @settings(max_examples=examples(50))
     @given(st.lists(st.tuples(st.booleans(), st.sampled_from("ab"), st.sampled_from("xy")), max_size=80))
     def test_no_limit_is_ever_exceeded_and_nothing_leaks(self, steps: list[tuple[bool, str, str]]) -> None:
-        counts, held = Counts(), []
+        counts, held = ConnectionCounts(), []
         for take, address, app in steps:
             if take:
                 ticket = counts.acquire(ConnectionLimits(6, 4), address, app, 3)
-                if isinstance(ticket, Ticket):
+                if isinstance(ticket, ConnectionTicket):
                     held.append(ticket)
             elif held:
                 held.pop(0).release()
@@ -280,7 +286,7 @@ class TestAccess:
 
     def test_a_handshake_that_is_none_takes_no_slot(self) -> None:
         guard = access()
-        plain = Request("GET", "/ws", {}, (), "192.0.2.1")
+        plain = UpgradeRequest("GET", "/ws", {}, (), "192.0.2.1")
         assert self.status(guard.admit(plain)) == 400
         assert guard.counts.total == 0
 

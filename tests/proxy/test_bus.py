@@ -12,7 +12,13 @@ from support.redis_server import RedisServer
 
 from flashctl.errors import UsageError
 from flashctl.proxy.config import BusFailure
-from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
+from flashctl.proxy.limits import (
+    ConnectionCounts,
+    ConnectionLimits,
+    ConnectionRefused,
+    ConnectionTicket,
+    Limit,
+)
 from flashctl.proxy.redis_client import connect_redis
 from flashctl.proxy.shared_limits import RedisLimits
 
@@ -128,21 +134,26 @@ class TestStream:
 LIMITS = ConnectionLimits(instance=0, per_address=3)
 
 
-def instance(redis: RedisServer, failure: BusFailure = BusFailure.CLOSED) -> tuple[Counts, RedisLimits]:
-    counts = Counts()
+def instance(
+    redis: RedisServer, failure: BusFailure = BusFailure.CLOSED
+) -> tuple[ConnectionCounts, RedisLimits]:
+    counts = ConnectionCounts()
     return counts, RedisLimits(redis.url, "t", counts, failure)
 
 
 async def acquire(
-    pair: tuple[Counts, RedisLimits], address: str = "a", app: str | None = None, app_limit: int | None = None
-) -> Ticket | Refused | None:
+    pair: tuple[ConnectionCounts, RedisLimits],
+    address: str = "a",
+    app: str | None = None,
+    app_limit: int | None = None,
+) -> ConnectionTicket | ConnectionRefused | None:
     """As proxy.access does it: here first, then everywhere."""
     counts, shared = pair
     own = counts.acquire(LIMITS, address, app, app_limit)
-    assert isinstance(own, Ticket)
+    assert isinstance(own, ConnectionTicket)
     ticket = await shared.acquire(LIMITS, address, app, app_limit)
-    if isinstance(ticket, Ticket):
-        return Ticket(lambda: (own.release(), ticket.release()))
+    if isinstance(ticket, ConnectionTicket):
+        return ConnectionTicket(lambda: (own.release(), ticket.release()))
     own.release()
     return ticket
 
@@ -152,11 +163,13 @@ class TestLimits:
         async def test() -> None:
             one, two = instance(redis), instance(redis)
             held = [await acquire(one), await acquire(two), await acquire(one)]
-            assert await acquire(two) == Refused(Limit.ADDRESS, 3)
-            assert isinstance(await acquire(two, "2001:db8::/64"), Ticket), "others are not concerned"
+            assert await acquire(two) == ConnectionRefused(Limit.ADDRESS, 3)
+            assert isinstance(await acquire(two, "2001:db8::/64"), ConnectionTicket), (
+                "others are not concerned"
+            )
             held[0].release()
             await until(lambda: not one[1]._tasks)
-            assert isinstance(await acquire(two), Ticket)
+            assert isinstance(await acquire(two), ConnectionTicket)
 
         run(test)
 
@@ -165,10 +178,10 @@ class TestLimits:
             one, two = instance(redis), instance(redis)
             await acquire(two, app="x", app_limit=1)
             for _ in range(5):
-                assert await acquire(one, app="x", app_limit=1) == Refused(Limit.KEY, 1)
-            assert isinstance(await acquire(one), Ticket)
-            assert isinstance(await acquire(one), Ticket)
-            assert await acquire(one) == Refused(Limit.ADDRESS, 3)
+                assert await acquire(one, app="x", app_limit=1) == ConnectionRefused(Limit.KEY, 1)
+            assert isinstance(await acquire(one), ConnectionTicket)
+            assert isinstance(await acquire(one), ConnectionTicket)
+            assert await acquire(one) == ConnectionRefused(Limit.ADDRESS, 3)
 
         run(test)
 
@@ -176,7 +189,7 @@ class TestLimits:
         async def test() -> None:
             pairs = [instance(redis) for _ in range(4)]
             tickets = await asyncio.gather(*(acquire(pair) for pair in pairs for _ in range(3)))
-            assert sum(isinstance(ticket, Ticket) for ticket in tickets) == 3
+            assert sum(isinstance(ticket, ConnectionTicket) for ticket in tickets) == 3
 
         run(test)
 
@@ -188,9 +201,9 @@ class TestLimits:
         async def test() -> None:
             crashed, other = instance(redis), instance(redis)
             for _ in range(3):
-                assert isinstance(await acquire(crashed), Ticket)
-            assert isinstance(await acquire(other), Refused)
-            while not isinstance(await acquire(other), Ticket):  # noqa: ASYNC110
+                assert isinstance(await acquire(crashed), ConnectionTicket)
+            assert isinstance(await acquire(other), ConnectionRefused)
+            while not isinstance(await acquire(other), ConnectionTicket):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             client = connect_redis(redis.url)
             assert list(await client.hgetall("t:ip:a")) == [other[1].instance.encode()]
@@ -224,7 +237,7 @@ class TestLimits:
             await client.flushall()
             await client.aclose()
             await one[1].beat()
-            assert await acquire(two) == Refused(Limit.ADDRESS, 3)
+            assert await acquire(two) == ConnectionRefused(Limit.ADDRESS, 3)
 
         run(test)
 
@@ -232,7 +245,7 @@ class TestLimits:
         async def test() -> None:
             redis.stop()
             assert await acquire(instance(redis, BusFailure.OPEN)) is None
-            assert await acquire(instance(redis, BusFailure.CLOSED)) == Refused(Limit.BUS, 0)
+            assert await acquire(instance(redis, BusFailure.CLOSED)) == ConnectionRefused(Limit.BUS, 0)
 
         run(test)
 

@@ -13,19 +13,19 @@ from support.examples import examples
 from support.flashblocks import base_sepolia_block
 from support.reference import reference_path
 
-from flashctl.core.hub import InvalidRequest, Message, Request
+from flashctl.core.hub import HubMessage, InvalidRequest, UpgradeRequest
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.transactions import decode_transaction
-from flashctl.proxy.filters import Facts, Filter, FilterIndex, Match, describe, parse_filter
+from flashctl.proxy.filters import Facts, FilterIndex, Match, StreamFilter, describe, parse_filter
 
 A, B, C = ("0x" + digit * 40 for digit in "abc")
 T, U = ("0x" + digit * 64 for digit in "de")
 
 
-def message(index: int = 1, *, binary: bool = False, **parts: Any) -> Message:
+def message(index: int = 1, *, binary: bool = False, **parts: Any) -> HubMessage:
     content = {"payload_id": "0x1", "index": index, "metadata": {"block_number": 1}, **parts}
     data = json.dumps(content).encode()
-    return Message(brotli.compress(data) if binary else data, binary=binary)
+    return HubMessage(brotli.compress(data) if binary else data, binary=binary)
 
 
 def receipts(*logs: dict, tagged: bool = False) -> dict:
@@ -42,8 +42,8 @@ def log(address: str, *topics: str) -> dict:
 
 def wants(
     *, addresses: tuple[str, ...] = (), topics: tuple[str, ...] = (), match: Match = Match.ANY
-) -> Filter:
-    return Filter(frozenset(addresses), frozenset(topics), match)
+) -> StreamFilter:
+    return StreamFilter(frozenset(addresses), frozenset(topics), match)
 
 
 class TestMatching:
@@ -75,7 +75,7 @@ class TestMatching:
 
     @pytest.mark.parametrize("data", [b"noise", b"[]", b"{}", b'{"diff":[],"metadata":7}', b"\xff"])
     def test_what_is_no_flashblock_matches_nothing(self, data: bytes) -> None:
-        assert not wants(addresses=(A,), topics=(T,)).accepts(Message(data, binary=False))
+        assert not wants(addresses=(A,), topics=(T,)).accepts(HubMessage(data, binary=False))
 
     @pytest.mark.parametrize(
         "part",
@@ -102,7 +102,7 @@ class TestTransactions:
         found = checked = 0
         for content in base_sepolia_block():
             content["metadata"] = {"block_number": 1}
-            seen = Message(json.dumps({**content, "index": 1}).encode(), binary=False)
+            seen = HubMessage(json.dumps({**content, "index": 1}).encode(), binary=False)
             for raw in content["diff"]["transactions"]:
                 transaction = decode_transaction(bytes.fromhex(raw[2:]))
                 deposit = transaction.type_byte == 0x7E
@@ -146,7 +146,7 @@ class TestTransactions:
 def test_the_sample_of_the_field() -> None:
     """node-reth's `test_with_real_data`."""
     content = json.loads(reference_path("flashblocks/websocket_proxy_filter_sample.json").read_bytes())
-    seen = Message(json.dumps({**content, "index": 1}).encode(), binary=False)
+    seen = HubMessage(json.dumps({**content, "index": 1}).encode(), binary=False)
     assert wants(addresses=("0x4200000000000000000000000000000000000010",)).accepts(seen)
     assert wants(topics=("0xb0444523268717a02698be47d0803aa7468c00acbed2f8bd93a0459cde61dd89",)).accepts(seen)
     assert not wants(addresses=(A,), topics=(T,)).accepts(seen)
@@ -154,7 +154,7 @@ def test_the_sample_of_the_field() -> None:
 
 _TERMS = st.frozensets(st.sampled_from([A, B, C]), max_size=3)
 _TOPICS = st.frozensets(st.sampled_from([T, U]), max_size=2)
-_FILTERS = st.builds(Filter, _TERMS, _TOPICS, st.sampled_from(Match)).filter(
+_FILTERS = st.builds(StreamFilter, _TERMS, _TOPICS, st.sampled_from(Match)).filter(
     lambda f: f.addresses or f.topics
 )
 
@@ -165,7 +165,7 @@ _FILTERS = st.builds(Filter, _TERMS, _TOPICS, st.sampled_from(Match)).filter(
     st.builds(Facts, st.booleans(), _TERMS, _TOPICS),
 )
 def test_the_index_finds_exactly_what_asking_everybody_would(
-    steps: list[tuple[bool, Filter]], facts: Facts
+    steps: list[tuple[bool, StreamFilter]], facts: Facts
 ) -> None:
     index, present = FilterIndex(), set()
     for adding, wanted in steps:
@@ -175,7 +175,7 @@ def test_the_index_finds_exactly_what_asking_everybody_would(
         elif not adding and wanted in present:
             index.remove(wanted)
             present.discard(wanted)
-    seen = Message(b"", binary=False)
+    seen = HubMessage(b"", binary=False)
     seen.facts = facts
     found = list(index.select(seen))
     assert sorted(map(hash, found)) == sorted(hash(wanted) for wanted in present if wanted.accepts(seen))
@@ -192,8 +192,8 @@ def test_a_message_nobody_filters_is_not_parsed() -> None:
 
 class TestQuery:
     @staticmethod
-    def parse(**query: str) -> Filter | None:
-        return parse_filter(Request("GET", "/ws/filter", {k: [v] for k, v in query.items()}, (), ""))
+    def parse(**query: str) -> StreamFilter | None:
+        return parse_filter(UpgradeRequest("GET", "/ws/filter", {k: [v] for k, v in query.items()}, (), ""))
 
     def test_lists(self) -> None:
         assert self.parse(addresses=f" {A} ,,{B.upper().replace('0X', '0x')},{A}", topics=T) == wants(
@@ -227,6 +227,6 @@ class TestQuery:
         assert caught.value.response.status == 400
 
     def test_a_repeated_parameter(self) -> None:
-        request = Request("GET", "/ws/filter", {"addresses": [A, B]}, (), "")
+        request = UpgradeRequest("GET", "/ws/filter", {"addresses": [A, B]}, (), "")
         with pytest.raises(InvalidRequest, match="duplicate field `addresses`"):
             parse_filter(request)

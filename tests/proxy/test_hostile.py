@@ -11,11 +11,11 @@ from support.proxy_lab import UpstreamServer, flashblock, port_of, run, running,
 from support.raw_websocket import RawClient, http, upgrade_request
 
 from flashctl.core.flashblocks.wire import MAX_INDEX
-from flashctl.core.hub import Hub, Message
+from flashctl.core.hub import Hub, HubMessage
 from flashctl.core.service import defects
 from flashctl.eth.hexdata import MAX_HEIGHT
 from flashctl.proxy.config import Validation
-from flashctl.proxy.filters import Filter, FilterIndex, Match, describe
+from flashctl.proxy.filters import FilterIndex, Match, StreamFilter, describe
 from flashctl.proxy.relay import Relay
 from flashctl.proxy.validation import Validator
 
@@ -46,9 +46,9 @@ def test_the_relay(mode: Validation) -> None:
 
 def test_filters() -> None:
     index = FilterIndex()
-    index.add(Filter(frozenset({"0x" + "cd" * 20}), frozenset({"0x" + "ab" * 32}), Match.ANY))
+    index.add(StreamFilter(frozenset({"0x" + "cd" * 20}), frozenset({"0x" + "ab" * 32}), Match.ANY))
     for place, text in samples():
-        message = Message(text, binary=False)
+        message = HubMessage(text, binary=False)
         list(index.select(message))
         assert describe(message) is message.facts
         assert not defects.counts(), place

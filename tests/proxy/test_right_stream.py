@@ -10,7 +10,7 @@ import zstandard
 from support.proxy_lab import UpstreamServer, flashblock, payload_id, port_of, run, running, until
 from support.raw_websocket import RawClient, http, upgrade_request
 
-from flashctl.proxy.addresses import ClientAddresses
+from flashctl.proxy.client_addresses import ClientAddresses
 from flashctl.proxy.config import Compression
 from flashctl.proxy.dedupe import PATIENCE_S, Arrival, Deduplicator
 

@@ -12,10 +12,16 @@ from support.raw_websocket import RawClient, http, upgrade_request
 from support.redis_server import RedisServer
 
 from flashctl.core.service import defects
-from flashctl.proxy import bus as bus_module
+from flashctl.proxy import redis_bus as bus_module
 from flashctl.proxy import redis_client
 from flashctl.proxy.config import BusFailure
-from flashctl.proxy.limits import ConnectionLimits, Counts, Limit, Refused, Ticket
+from flashctl.proxy.limits import (
+    ConnectionCounts,
+    ConnectionLimits,
+    ConnectionRefused,
+    ConnectionTicket,
+    Limit,
+)
 from flashctl.proxy.redis_client import connect_redis
 from flashctl.proxy.shared_limits import RedisLimits
 
@@ -198,13 +204,13 @@ def test_limits_whose_data_are_none_go_on(redis: RedisServer, poison: list[str],
         # Others that live: their counts would be believed.
         for name in ("x", "y", "z", "w", "v"):
             await client.set(f"t:alive:{name}", "1")
-        counts = Counts()
+        counts = ConnectionCounts()
         shared = RedisLimits(redis.url, "t", counts, BusFailure.CLOSED)
         held = []
 
-        async def acquire() -> Ticket | Refused | None:
+        async def acquire() -> ConnectionTicket | ConnectionRefused | None:
             own = counts.acquire(ConnectionLimits(instance=0, per_address=0), "a", None, None)
-            assert isinstance(own, Ticket)
+            assert isinstance(own, ConnectionTicket)
             return await shared.acquire(LIMITS, "a", None, None)
 
         if when == "after":
@@ -219,8 +225,8 @@ def test_limits_whose_data_are_none_go_on(redis: RedisServer, poison: list[str],
         for _ in range(2):
             await shared.beat()
             held.append(await acquire())
-        assert [isinstance(one, Ticket) for one in held[:2]] == [True, True]
-        assert held[2] == Refused(Limit.ADDRESS, 2)
+        assert [isinstance(one, ConnectionTicket) for one in held[:2]] == [True, True]
+        assert held[2] == ConnectionRefused(Limit.ADDRESS, 2)
         assert shared.repaired and not shared.failing
         await shared.close()
         await client.aclose()
@@ -231,9 +237,9 @@ def test_limits_whose_data_are_none_go_on(redis: RedisServer, poison: list[str],
 def test_the_instances_own_count_is_no_number(redis: RedisServer) -> None:
     async def test() -> None:
         client = connect_redis(redis.url)
-        shared = RedisLimits(redis.url, "t", Counts(), BusFailure.CLOSED)
+        shared = RedisLimits(redis.url, "t", ConnectionCounts(), BusFailure.CLOSED)
         await client.hset("t:ip:a", shared.instance, "many")
-        assert isinstance(await shared.acquire(LIMITS, "a", None, None), Ticket)
+        assert isinstance(await shared.acquire(LIMITS, "a", None, None), ConnectionTicket)
         assert await client.hget("t:ip:a", shared.instance) == b"1"
         await asyncio.sleep(0)
         await shared.close()

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from support.engines import SECRET, Driver, ToyBuilder, ToyEngine, genesis
 
-from flashctl.boost.config import BoostConfig, FlashblocksConfig, Upstream
+from flashctl.boost.config import BoostConfig, EngineUpstream, FlashblocksConfig
 from flashctl.boost.service import Boost
 from flashctl.core.service import defects
 from flashctl.core.service.lifecycle import Lifecycle
@@ -81,8 +81,8 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Setup]:
     builder_timeout = settings.pop("builder_timeout_s", 1.0)
     has_defects = settings.pop("has_defects", False)
     config = BoostConfig(
-        builder=Upstream(builder.url, SECRET, builder_timeout),
-        l2=Upstream(l2.url, SECRET, settings.pop("l2_timeout_s", 1.0)),
+        builder=EngineUpstream(builder.url, SECRET, builder_timeout),
+        l2=EngineUpstream(l2.url, SECRET, settings.pop("l2_timeout_s", 1.0)),
         flashblocks=FlashblocksConfig(builder.stream_url, port=0, max_reconnect_ms=50),
         rpc_port=0,
         debug_port=0,

@@ -15,8 +15,8 @@ import orjson
 from support.chains import GENESIS_TIME
 
 from flashctl.builder.config import BuilderConfig, Endpoint, StreamConfig
-from flashctl.builder.schedule import Schedule
-from flashctl.builder.service import Service
+from flashctl.builder.payload.schedule import FlashblockSchedule
+from flashctl.builder.service import BuilderService
 from flashctl.chain.genesis import devnet_genesis
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -41,7 +41,7 @@ def builder_config(
         http=ANY,
         engine=ANY,
         jwt_secret=folder / "jwt.hex",
-        schedule=Schedule(1000, 100, end_buffer_ms=50),
+        schedule=FlashblockSchedule(1000, 100, end_buffer_ms=50),
         stream=StreamConfig(ANY),
         namespaces=USER_NAMESPACES | {"debug"},
     )
@@ -49,10 +49,10 @@ def builder_config(
 
 
 @asynccontextmanager
-async def running(config: BuilderConfig) -> AsyncIterator[Service]:
+async def running(config: BuilderConfig) -> AsyncIterator[BuilderService]:
     """The service, open until the block ends."""
     life = Lifecycle()
-    service = Service(config)
+    service = BuilderService(config)
     try:
         await service.start(life)
         yield service
@@ -60,12 +60,12 @@ async def running(config: BuilderConfig) -> AsyncIterator[Service]:
         await life.drain()
 
 
-def engine_client(service: Service) -> EngineClient:
+def engine_client(service: BuilderService) -> EngineClient:
     """A client of its Engine API, with the secret."""
     return EngineClient(f"http://127.0.0.1:{service.ports['engine']}", jwt_secret=service._secret)
 
 
-def rpc_client(service: Service) -> JsonRpcClient:
+def rpc_client(service: BuilderService) -> JsonRpcClient:
     """A client of its user port."""
     return JsonRpcClient(f"http://127.0.0.1:{service.ports['http']}")
 

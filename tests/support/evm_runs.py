@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.evm.code import CodeCache, TierPolicy
-from flashctl.evm.compiler import compile_trace
 from flashctl.evm.forks import PRAGUE, EvmRules
 from flashctl.evm.interpreter import interpret
+from flashctl.evm.jit.compiler import compile_trace
 from flashctl.evm.machine import execute_message
 from flashctl.evm.message import BlockEnv, Deadline, Message, MessageResult, TxEnv
 from flashctl.evm.precompiles import tables

@@ -13,7 +13,7 @@ from flashctl.boost.debug_api import DebugClient
 from flashctl.chain.genesis import Genesis, devnet_genesis, load_genesis
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.engine.jwt import create_secret
-from flashctl.core.flashblocks.client import Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.client import StreamFrame, StreamOptions, subscribe
 from flashctl.core.flashblocks.wire import Flashblock, decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.devnet.children import Family
@@ -65,7 +65,7 @@ class HandStarted:
         """Subscribe to boost until cancelled."""
         url = f"ws://127.0.0.1:{self.ports.boost_stream}"
         async for item in subscribe(url, StreamOptions(silence_timeout_s=None)):
-            if isinstance(item, Frame):
+            if isinstance(item, StreamFrame):
                 flashblock = decode(item.data, binary=item.binary)
                 self.flashblocks.setdefault(flashblock.payload_id, []).append(flashblock)
 

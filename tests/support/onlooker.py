@@ -26,7 +26,7 @@ import httpx
 from support.hostile_clients import post, request
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
-from flashctl.core.flashblocks.client import Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.client import StreamFrame, StreamOptions, subscribe
 from flashctl.core.flashblocks.wire import decode
 from flashctl.core.service.parent_death import end_with_parent
 from flashctl.eth.hexdata import to_hex
@@ -89,7 +89,7 @@ def _tell(*words: object) -> None:
 async def _watch(url: str, block_time: int) -> None:
     starts: dict[str, int] = {}
     async for item in subscribe(url, StreamOptions(silence_timeout_s=None)):
-        if isinstance(item, Frame):
+        if isinstance(item, StreamFrame):
             now = time.time()
             flashblock = decode(item.data, binary=item.binary)
             if flashblock.base is not None:

@@ -15,7 +15,7 @@ import zstandard
 from vectors.block_scenario import BlockStep, steps
 from vectors.packing import Json, Kind
 
-from flashctl.builder.publisher import receipt_object
+from flashctl.builder.payload.publisher import receipt_object
 from flashctl.core.flashblocks.frame import compress
 from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata, to_object
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT

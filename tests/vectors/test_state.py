@@ -7,8 +7,8 @@ from support.spec_runs import RULES, run_case_on
 from support.vectors import load, root_of, state_cases
 
 from flashctl.evm.code import CodeCache, TierPolicy
-from flashctl.evm.compiler import compile_trace
 from flashctl.evm.interpreter import interpret
+from flashctl.evm.jit.compiler import compile_trace
 
 FAMILIES = sorted({case["family"] for case in load("state")})
 TIERS = {

@@ -58,8 +58,8 @@ __all__ = [
     "Backoff",
     "Connected",
     "Disconnected",
-    "Frame",
     "NotAStream",
+    "StreamFrame",
     "StreamItem",
     "StreamOptions",
     "check_stream_url",
@@ -85,7 +85,7 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class StreamFrame:
     """One message as received."""
 
     data: bytes
@@ -107,7 +107,7 @@ class Disconnected:
     retry_in_s: float
 
 
-StreamItem = Connected | Frame | Disconnected
+StreamItem = Connected | StreamFrame | Disconnected
 
 
 class NotAStream(ProtocolError):
@@ -232,7 +232,7 @@ async def subscribe(url: str, options: StreamOptions | None = None) -> AsyncGene
 
 async def _frames(
     connection: ClientConnection, shown: str, settings: StreamOptions
-) -> AsyncGenerator[Frame, None]:
+) -> AsyncGenerator[StreamFrame, None]:
     """The frames of one connection until it closes.
 
     Raises:
@@ -261,9 +261,9 @@ async def _frames(
         patience = settings.silence_timeout_s
         wall, steady = time.time_ns(), time.monotonic_ns()
         if isinstance(message, str):
-            yield Frame(message.encode(), False, wall, steady, shown)
+            yield StreamFrame(message.encode(), False, wall, steady, shown)
         else:
-            yield Frame(message, True, wall, steady, shown)
+            yield StreamFrame(message, True, wall, steady, shown)
 
 
 def _patience_left(connection: ClientConnection, silence_timeout_s: float | None) -> float:

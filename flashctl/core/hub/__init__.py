@@ -17,13 +17,13 @@ Only connection and server know sockets; lanes write to the descriptors they are
 
 from __future__ import annotations
 
-from flashctl.core.hub.budget import LagBudget, LagPolicy
 from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
-from flashctl.core.hub.handshake import Admission, HttpResponse, InvalidRequest, Request
+from flashctl.core.hub.handshake import Admission, HttpResponse, InvalidRequest, UpgradeRequest
 from flashctl.core.hub.hub import Hub, HubOptions
+from flashctl.core.hub.lag_budget import LagBudget, LagPolicy
 from flashctl.core.hub.limits import ServerLimits
-from flashctl.core.hub.ring import Message, Position, Prepared, RingLimits
+from flashctl.core.hub.ring import HubMessage, Position, Prepared, RingLimits
 from flashctl.core.hub.server import HubServer, serve
 
 __all__ = [
@@ -32,16 +32,16 @@ __all__ = [
     "Encoding",
     "HttpResponse",
     "Hub",
+    "HubMessage",
     "HubOptions",
     "HubServer",
     "InvalidRequest",
     "LagBudget",
     "LagPolicy",
-    "Message",
     "Position",
     "Prepared",
-    "Request",
     "RingLimits",
     "ServerLimits",
+    "UpgradeRequest",
     "serve",
 ]

@@ -20,7 +20,7 @@ from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import (
     ClientFrames,
     CloseCode,
-    Closed,
+    CloseFrame,
     FrameError,
     Ping,
     close_frame,
@@ -33,7 +33,7 @@ from flashctl.core.hub.handshake import (
     HttpResponse,
     InvalidRequest,
     Negotiation,
-    Request,
+    UpgradeRequest,
     negotiate,
     parse_resume,
     upgrade_response,
@@ -43,7 +43,7 @@ from flashctl.core.hub.limits import ServerLimits
 from flashctl.core.hub.subscriber import Subscriber
 from flashctl.core.service import defects
 
-__all__ = ["Connection", "State"]
+__all__ = ["Connection", "ConnectionState"]
 
 _PING = ping_frame()
 
@@ -51,7 +51,7 @@ EVENT_BYTES = 512
 """What a control frame counts for in `max_input_per_s`."""
 
 
-class State(IntEnum):
+class ConnectionState(IntEnum):
     """Where a connection is in its life."""
 
     HEAD = 0
@@ -80,9 +80,11 @@ class Server(Protocol):
 
     def left(self, connection: Connection) -> None: ...
 
-    def page_for(self, request: Request) -> HttpResponse | None: ...
+    def page_for(self, request: UpgradeRequest) -> HttpResponse | None: ...
 
-    def admit(self, request: Request) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]: ...
+    def admit(
+        self, request: UpgradeRequest
+    ) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]: ...
 
     def spawn(self, work: Coroutine[object, object, None]) -> None: ...
 
@@ -109,7 +111,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.state = State.HEAD
+        self.state = ConnectionState.HEAD
         self.address = ""
         self.subscriber: Subscriber | None = None
         self.cause = "refused"
@@ -152,9 +154,9 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes of the handshake, or frames."""
         data = bytes(self.server.input_buffer[:nbytes])
         self.pinged_at = 0.0
-        if self.state is State.HEAD:
+        if self.state is ConnectionState.HEAD:
             self._read_head(data)
-        elif self.state is State.ADMITTING:
+        elif self.state is ConnectionState.ADMITTING:
             # A client that sends frames before the 101; what it may say then is bounded by one head.
             assert self._head is not None
             self._head.rest += data
@@ -165,25 +167,25 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The client will send no more; a WebSocket needs both directions, so this is the end."""
-        if self.state is State.OPEN:
+        if self.state is ConnectionState.OPEN:
             self.cause = "client_gone"
         return False
 
     def pause_writing(self) -> None:
         """The socket is full."""
-        if self.subscriber is not None and self.state is State.OPEN:
+        if self.subscriber is not None and self.state is ConnectionState.OPEN:
             self.server.hub.pause(self.subscriber)
 
     def resume_writing(self) -> None:
         """The socket is empty again."""
-        if self.subscriber is not None and self.state is State.OPEN:
+        if self.subscriber is not None and self.state is ConnectionState.OPEN:
             self.server.hub.resume(self.subscriber)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever wanted it."""
-        if self.state is State.OPEN:
+        if self.state is ConnectionState.OPEN:
             self.cause = "client_gone"
-        self.state = State.GONE
+        self.state = ConnectionState.GONE
         if self.subscriber is not None:
             self.server.hub.unsubscribe(self.subscriber)
             # It refers back to here; without the cycle a client is freed as it leaves.
@@ -210,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
         if page is not None:
             self._answer(page, head_only=request.method == "HEAD")
             return
-        self.state = State.ADMITTING
+        self.state = ConnectionState.ADMITTING
         try:
             decision = self.server.admit(request)
         except InvalidRequest as error:
@@ -220,7 +222,9 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._decide(request, decision)
 
-    async def _admit_later(self, request: Request, decision: Awaitable[Admission | HttpResponse]) -> None:
+    async def _admit_later(
+        self, request: UpgradeRequest, decision: Awaitable[Admission | HttpResponse]
+    ) -> None:
         try:
             self._decide(request, await decision)
         except InvalidRequest as error:
@@ -229,11 +233,11 @@ class Connection(asyncio.BufferedProtocol):
             defects.caught("hub.admission", error)
             self._answer(HttpResponse.text(500, ""))
 
-    def _decide(self, request: Request, decision: Admission | HttpResponse) -> None:
+    def _decide(self, request: UpgradeRequest, decision: Admission | HttpResponse) -> None:
         if isinstance(decision, HttpResponse):
             self._answer(decision, head_only=request.method == "HEAD")
             return
-        if self.state is not State.ADMITTING:
+        if self.state is not ConnectionState.ADMITTING:
             # Gone while a shared limit was being asked; give back what it granted.
             if decision.release is not None:
                 decision.release()
@@ -263,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
             self._read_frames(rest)
 
     def _open(self, decision: Admission, agreed: Negotiation) -> None:
-        self.state = State.OPEN
+        self.state = ConnectionState.OPEN
         self.cause = "server"
         self._deflate = agreed.deflate_frames
         self.subscriber = Subscriber(
@@ -272,9 +276,9 @@ class Connection(asyncio.BufferedProtocol):
         self.server.opened(self)
 
     def _answer(self, response: HttpResponse, *, head_only: bool = False) -> None:
-        if self.state in (State.CLOSING, State.GONE):
+        if self.state in (ConnectionState.CLOSING, ConnectionState.GONE):
             return
-        self.state = State.CLOSING
+        self.state = ConnectionState.CLOSING
         self.cause = "answered" if response.status < 400 else "refused"
         self._head = None
         self.transport.write(response.serialize(head_only=head_only))
@@ -284,7 +288,7 @@ class Connection(asyncio.BufferedProtocol):
     # -- frames ---------------------------------------------------------------------------------------------
 
     def _read_frames(self, data: bytes) -> None:
-        if self.state is State.GONE or self.transport.is_closing():
+        if self.state is ConnectionState.GONE or self.transport.is_closing():
             return
         self.input_bytes += len(data)
         if self.input_bytes > self.server.limits.max_input_per_s:
@@ -308,18 +312,18 @@ class Connection(asyncio.BufferedProtocol):
             match event:
                 case Ping(payload):
                     self._pong(payload)
-                case Closed(code, _):
+                case CloseFrame(code, _):
                     self._closed_by_client(code)
                 case _:
                     pass
 
     def _pong(self, payload: bytes) -> None:
         # A client that does not read gets no pongs either: they would be the private queue it must not have.
-        if self.state is State.OPEN and self.subscriber is not None and not self.subscriber.paused:
+        if self.state is ConnectionState.OPEN and self.subscriber is not None and not self.subscriber.paused:
             self.transport.write(pong_frame(payload))
 
     def _closed_by_client(self, code: int | None) -> None:
-        if self.state is State.OPEN:
+        if self.state is ConnectionState.OPEN:
             self.end(CloseCode.NORMAL if code is None else code, "", "client_closed")
         self.transport.close()
 
@@ -359,9 +363,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def end(self, code: int, reason: str, cause: str) -> None:
         """Say goodbye and give the client a moment to answer; the server cuts off whoever does not."""
-        if self.state is not State.OPEN:
+        if self.state is not ConnectionState.OPEN:
             return
-        self.state = State.CLOSING
+        self.state = ConnectionState.CLOSING
         self.cause = cause
         if self.subscriber is not None:
             self.server.hub.unsubscribe(self.subscriber)

@@ -20,10 +20,10 @@ from websockets.utils import apply_mask
 __all__ = [
     "ClientFrames",
     "CloseCode",
-    "Closed",
+    "CloseFrame",
     "FrameError",
+    "FrameOpcode",
     "Incoming",
-    "Opcode",
     "Ping",
     "Pong",
     "close_frame",
@@ -44,7 +44,7 @@ MAX_FRAMES_AT_ONCE = 64
 MAX_REASON_BYTES = MAX_CONTROL_PAYLOAD - 2
 
 
-class Opcode(IntEnum):
+class FrameOpcode(IntEnum):
     """RFC 6455 section 11.8."""
 
     CONTINUATION = 0x0
@@ -92,36 +92,36 @@ class Pong:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class CloseFrame:
     """The client's close frame; `code` is None when it carried none."""
 
     code: int | None
     reason: str
 
 
-Incoming = Ping | Pong | Closed
+Incoming = Ping | Pong | CloseFrame
 
 
 def data_frame(payload: bytes, *, binary: bool, compressed: bool = False) -> bytes:
     """One unfragmented, unmasked data frame; `compressed` marks a permessage-deflate payload."""
-    opcode = Opcode.BINARY if binary else Opcode.TEXT
+    opcode = FrameOpcode.BINARY if binary else FrameOpcode.TEXT
     return _header(FIN | (RSV1 if compressed else 0) | opcode, len(payload)) + payload
 
 
 def ping_frame(payload: bytes = b"") -> bytes:
     """A ping of at most 125 bytes."""
-    return _header(FIN | Opcode.PING, len(payload)) + payload
+    return _header(FIN | FrameOpcode.PING, len(payload)) + payload
 
 
 def pong_frame(payload: bytes) -> bytes:
     """The answer to a ping."""
-    return _header(FIN | Opcode.PONG, len(payload)) + payload
+    return _header(FIN | FrameOpcode.PONG, len(payload)) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
     """A close frame; a reason longer than the 123 bytes that fit is cut at a character boundary."""
     text = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
-    return _header(FIN | Opcode.CLOSE, 2 + len(text)) + struct.pack("!H", code) + text
+    return _header(FIN | FrameOpcode.CLOSE, 2 + len(text)) + struct.pack("!H", code) + text
 
 
 def _header(first: int, length: int) -> bytes:
@@ -176,7 +176,7 @@ class ClientFrames:
                 raise FrameError(CloseCode.POLICY, "too many frames at once; this stream takes no input")
             if event is not None:
                 events.append(event)
-                if isinstance(event, Closed):
+                if isinstance(event, CloseFrame):
                     position = len(buffer)
                     break
         self._buffer = buffer[position:]
@@ -225,7 +225,7 @@ class ClientFrames:
                 raise FrameError(CloseCode.PROTOCOL_ERROR, "control frames must not be fragmented")
             if second & 0x7F > MAX_CONTROL_PAYLOAD:
                 raise FrameError(CloseCode.PROTOCOL_ERROR, "control frames carry at most 125 bytes")
-        elif opcode == Opcode.CONTINUATION:
+        elif opcode == FrameOpcode.CONTINUATION:
             if self._opcode is None:
                 raise FrameError(CloseCode.PROTOCOL_ERROR, "continuation without a message to continue")
         elif self._opcode is not None:
@@ -235,11 +235,11 @@ class ClientFrames:
         opcode = first & 0x0F
         payload = apply_mask(payload, mask) if payload else b""
         match opcode:
-            case Opcode.PING:
+            case FrameOpcode.PING:
                 return Ping(payload)
-            case Opcode.PONG:
+            case FrameOpcode.PONG:
                 return Pong(payload)
-            case Opcode.CLOSE:
+            case FrameOpcode.CLOSE:
                 return _parse_close(payload)
             case _:
                 self._accept_data(first, opcode, payload)
@@ -252,7 +252,7 @@ class ClientFrames:
             self._compressed = bool(first & RSV1)
         self._size += len(payload)
         # A compressed text cannot be checked without inflating it, which input nobody reads is not worth.
-        if self._opcode == Opcode.TEXT and not self._compressed:
+        if self._opcode == FrameOpcode.TEXT and not self._compressed:
             self._decoder = self._decoder or codecs.getincrementaldecoder("utf-8")()
             try:
                 self._decoder.decode(payload, final)
@@ -264,20 +264,20 @@ class ClientFrames:
             self._size = 0
 
 
-_KNOWN_OPCODES = frozenset(int(opcode) for opcode in Opcode)
-_MESSAGE_STARTS = frozenset((int(Opcode.TEXT), int(Opcode.BINARY)))
+_KNOWN_OPCODES = frozenset(int(opcode) for opcode in FrameOpcode)
+_MESSAGE_STARTS = frozenset((int(FrameOpcode.TEXT), int(FrameOpcode.BINARY)))
 _PROTOCOL_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
 
-def _parse_close(payload: bytes) -> Closed:
+def _parse_close(payload: bytes) -> CloseFrame:
     if not payload:
-        return Closed(None, "")
+        return CloseFrame(None, "")
     if len(payload) == 1:
         raise FrameError(CloseCode.PROTOCOL_ERROR, "close frame of one byte")
     (code,) = struct.unpack_from("!H", payload)
     if code not in _PROTOCOL_CLOSE_CODES and not 3000 <= code < 5000:
         raise FrameError(CloseCode.PROTOCOL_ERROR, f"close code {code} must not be sent")
     try:
-        return Closed(code, payload[2:].decode())
+        return CloseFrame(code, payload[2:].decode())
     except UnicodeDecodeError:
         raise FrameError(CloseCode.INVALID_DATA, "close reason is not UTF-8") from None

@@ -30,7 +30,7 @@ __all__ = [
     "HttpResponse",
     "InvalidRequest",
     "Negotiation",
-    "Request",
+    "UpgradeRequest",
     "negotiate",
     "parse_resume",
     "upgrade_response",
@@ -93,7 +93,7 @@ def _header_pairs(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class UpgradeRequest:
     """One HTTP request head."""
 
     method: str
@@ -183,9 +183,9 @@ class HeadParser:
         self._headers: list[tuple[str, str]] = []
         self._url = b""
         self._received = 0
-        self._request: Request | None = None
+        self._request: UpgradeRequest | None = None
 
-    def feed(self, data: bytes) -> Request | None:
+    def feed(self, data: bytes) -> UpgradeRequest | None:
         """The request once its head is complete, else None.
 
         Raises:
@@ -225,7 +225,7 @@ class HeadParser:
             query = parse_qs(parts.query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
         except ValueError:
             raise InvalidRequest(HttpResponse.text(400, "malformed request target")) from None
-        self._request = Request(
+        self._request = UpgradeRequest(
             method=method,
             path=unquote(parts.path),
             query=query,
@@ -245,7 +245,7 @@ class Negotiation:
     """Whether the client may set RSV1."""
 
 
-def negotiate(request: Request, default: Encoding, offered: frozenset[Encoding]) -> Negotiation:
+def negotiate(request: UpgradeRequest, default: Encoding, offered: frozenset[Encoding]) -> Negotiation:
     """Pick the encoding: query, subprotocol, the server's default, permessage-deflate, else raw.
 
     `offered` is what this server is willing to send besides raw messages.
@@ -281,7 +281,7 @@ def _refused(message: str) -> InvalidRequest:
     return InvalidRequest(HttpResponse.json(400, {"message": message}))
 
 
-def _accept_deflate(request: Request) -> Negotiation | None:
+def _accept_deflate(request: UpgradeRequest) -> Negotiation | None:
     """The first acceptable permessage-deflate offer of a client, which lists them in order of preference."""
     for header in (value for name, value in request.headers if name == "sec-websocket-extensions"):
         try:
@@ -322,7 +322,7 @@ def _agree_on(parameters: Sequence[tuple[str, str | None]]) -> Negotiation | Non
     return Negotiation(encoding, extension="; ".join(answer), deflate_frames=True)
 
 
-def upgrade_response(request: Request, agreed: Negotiation) -> bytes:
+def upgrade_response(request: UpgradeRequest, agreed: Negotiation) -> bytes:
     """The 101 that completes the handshake; the request has a valid key by now."""
     key = request.header("sec-websocket-key") or ""
     lines = [
@@ -338,7 +338,7 @@ def upgrade_response(request: Request, agreed: Negotiation) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def parse_resume(request: Request) -> tuple[Position | None, str | None]:
+def parse_resume(request: UpgradeRequest) -> tuple[Position | None, str | None]:
     """The position of `?block_number=&flashblock_index=` (base/base#1252), and our `payload_id` beside it.
 
     Raises:

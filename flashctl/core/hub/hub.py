@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from flashctl.core.hub.batch import BatchSender
-from flashctl.core.hub.budget import Lag, LagBudget, Verdict, judge
 from flashctl.core.hub.encoding import Encoding, encode
 from flashctl.core.hub.framing import CloseCode
-from flashctl.core.hub.ring import UNPLACED, Message, Position, Prepared, Ring, RingLimits
+from flashctl.core.hub.lag_budget import Lag, LagBudget, LagVerdict, judge
+from flashctl.core.hub.ring import UNPLACED, HubMessage, Position, Prepared, Ring, RingLimits
 from flashctl.core.hub.stats import HubStats
 from flashctl.core.hub.subscriber import Lane, Router, Selector, Subscriber
 from flashctl.core.service import defects
@@ -124,7 +124,7 @@ class Hub:
         want just that. `now` flushes at once, for a caller that knows of no further message.
         `prepared` is what `prepare` made of it.
         """
-        message = Message(
+        message = HubMessage(
             data,
             binary=binary,
             payload_id=payload_id,
@@ -161,7 +161,7 @@ class Hub:
         lanes = [lane for own in (self._lanes, *self._selected.values()) for lane in tuple(own.values())]
         return self.ring.prepare(data, index, {lane.encoding for lane in lanes if len(lane)})
 
-    def _must_flush_before(self, message: Message) -> bool:
+    def _must_flush_before(self, message: HubMessage) -> bool:
         """Whether too much is pending, or something that the ring forgets once `message` is appended."""
         ring, limits = self.ring, self.options.ring
         if ring.head == self._flushed:
@@ -234,7 +234,7 @@ class Hub:
 
     def _write_selected(self, start: int, stop: int) -> None:
         """Each message goes to the selectors that accept it; the others are not even looked at."""
-        pending: dict[Lane, list[Message]] = {}
+        pending: dict[Lane, list[HubMessage]] = {}
         for message in self.ring.slice(start, stop):
             for selector in self._accepting(message):
                 for lane in self._selected[selector].values():
@@ -246,7 +246,7 @@ class Hub:
             self.stats.deliveries += written * len(messages)
             self.stats.sent_bytes += written * len(data)
 
-    def _accepting(self, message: Message) -> Iterable[Selector]:
+    def _accepting(self, message: HubMessage) -> Iterable[Selector]:
         if self._router is not None:
             return self._router.select(message)
         return [selector for selector in self._selected if selector.accepts(message)]
@@ -406,13 +406,13 @@ class Hub:
     def _judge(self, subscriber: Subscriber, now: float) -> None:
         lag = self.lag(subscriber, now)
         match judge(lag, self.options.budget):
-            case Verdict.KEEP:
+            case LagVerdict.KEEP:
                 pass
-            case Verdict.SKIP:
+            case LagVerdict.SKIP:
                 self._skip(subscriber)
-            case Verdict.LAGGED:
+            case LagVerdict.LAGGED:
                 self._evict(subscriber, f"lag: {lag}", "lagged")
-            case Verdict.STALLED:
+            case LagVerdict.STALLED:
                 self._evict(subscriber, f"stalled: no byte taken for {lag.stalled_s:.1f} s", "stalled")
 
     def _evict(self, subscriber: Subscriber, reason: str, cause: str) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from flashctl.core.hub.encoding import WINDOW_BYTES, Encoding, encode, is_compressible
 
-__all__ = ["Message", "Position", "Ring", "RingLimits"]
+__all__ = ["HubMessage", "Position", "Ring", "RingLimits"]
 
 UNPLACED = -1
 """Index of a message that is not a flashblock: forwarded live, never a place to resume from."""
@@ -42,7 +42,7 @@ class RingLimits:
     """Bounds memory when messages are far bigger or more frequent than flashblocks are."""
 
 
-class Message:
+class HubMessage:
     """One published message and its frames, one for each encoding that a client has asked for."""
 
     __slots__ = (
@@ -143,7 +143,7 @@ class Ring:
 
     def __init__(self, limits: RingLimits) -> None:
         self._limits = limits
-        self._messages: dict[int, Message] = {}
+        self._messages: dict[int, HubMessage] = {}
         self.first = 0
         self.head = 0
         self.head_offset = 0
@@ -156,10 +156,10 @@ class Ring:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def __getitem__(self, seq: int) -> Message:
+    def __getitem__(self, seq: int) -> HubMessage:
         return self._messages[seq]
 
-    def append(self, message: Message) -> None:
+    def append(self, message: HubMessage) -> None:
         """Add the next message and forget what the limits no longer cover."""
         message.seq = self.head
         message.offset = self.head_offset
@@ -175,7 +175,7 @@ class Ring:
         message.context_start = self._context_start
         self.trim(message.published_at)
 
-    def _leaves_open_block(self, message: Message) -> bool:
+    def _leaves_open_block(self, message: HubMessage) -> bool:
         return self.open_block is None or self._messages[self.open_block].payload_id != message.payload_id
 
     def trim(self, now: float) -> None:
@@ -192,17 +192,17 @@ class Ring:
             self.open_block = None
             self._forget_first(self._messages[self.first])
 
-    def _forget_first(self, message: Message) -> None:
+    def _forget_first(self, message: HubMessage) -> None:
         del self._messages[self.first]
         self.size -= message.size
         self.first += 1
 
-    def slice(self, start: int, stop: int) -> Iterator[Message]:
+    def slice(self, start: int, stop: int) -> Iterator[HubMessage]:
         """Messages `start <= seq < stop`; all of them must still be held."""
         for seq in range(start, stop):
             yield self._messages[seq]
 
-    def frame(self, message: Message, encoding: Encoding) -> bytes:
+    def frame(self, message: HubMessage, encoding: Encoding) -> bytes:
         """A held message as one WebSocket frame; DEFLATE_TAKEOVER refers to messages that are held."""
         if encoding is Encoding.DEFLATE_TAKEOVER and encoding not in message.frames:
             history = self._history(message)
@@ -211,7 +211,7 @@ class Ring:
 
     def prepare(self, data: bytes, index: int, encodings: Iterable[Encoding]) -> Prepared:
         """Text with its frames, to be appended next; from any thread."""
-        message = Message(data, binary=False, index=index)
+        message = HubMessage(data, binary=False, index=index)
         message.seq = self.head
         message.context_start = message.seq if index == 0 else self._context_start
         try:
@@ -222,7 +222,7 @@ class Ring:
             message.frames.clear()
         return Prepared(message.seq, data, message.frames)
 
-    def _history(self, message: Message) -> bytes:
+    def _history(self, message: HubMessage) -> bytes:
         """The end of what an inflater has put out that has had every message since `context_start`.
 
         Messages that are not compressed do not pass through inflaters. What the ring has forgotten is left
@@ -288,5 +288,5 @@ class Ring:
         return self.joining_point()
 
     @staticmethod
-    def _follows(message: Message, position: Position) -> bool:
+    def _follows(message: HubMessage, position: Position) -> bool:
         return message.block_number == position.block_number and message.index == position.index + 1

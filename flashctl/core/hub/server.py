@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from itertools import islice
 
-from flashctl.core.hub.connection import Connection, State
+from flashctl.core.hub.connection import Connection, ConnectionState
 from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
-from flashctl.core.hub.handshake import Admission, HttpResponse, Request
+from flashctl.core.hub.handshake import Admission, HttpResponse, UpgradeRequest
 from flashctl.core.hub.hub import Hub
 from flashctl.core.hub.limits import ServerLimits
 from flashctl.core.net.listening import ListenFailed, listen_arguments
@@ -43,8 +43,8 @@ READ_BYTES = 16 << 10
 ACCEPT_BACKLOG = 4096
 """Cut down by net.core.somaxconn; a reconnect storm after a restart must not meet refusals."""
 
-Admit = Callable[[Request], Admission | HttpResponse | Awaitable[Admission | HttpResponse]]
-Pages = Callable[[Request], HttpResponse | None]
+Admit = Callable[[UpgradeRequest], Admission | HttpResponse | Awaitable[Admission | HttpResponse]]
+Pages = Callable[[UpgradeRequest], HttpResponse | None]
 
 
 async def serve(
@@ -191,11 +191,13 @@ class HubServer:
         elif len(self._handshakes) > limits.max_handshakes:
             next(iter(self._handshakes)).abort()
 
-    def page_for(self, request: Request) -> HttpResponse | None:
+    def page_for(self, request: UpgradeRequest) -> HttpResponse | None:
         """The plain HTTP answer to `request`, if it is for a page."""
         return None if self._pages is None else self._pages(request)
 
-    def admit(self, request: Request) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]:
+    def admit(
+        self, request: UpgradeRequest
+    ) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]:
         """Whether the requester may join."""
         if self._subscriber_limit is not None and self.hub.stats.subscribers >= self._subscriber_limit:
             return Admission(
@@ -207,7 +209,7 @@ class HubServer:
         return self._admit(request)
 
     @staticmethod
-    def _admit_everybody(request: Request) -> Admission | HttpResponse:
+    def _admit_everybody(request: UpgradeRequest) -> Admission | HttpResponse:
         return request.upgrade_problem() or Admission()
 
     def heard(self, connection: Connection) -> None:
@@ -316,7 +318,11 @@ class HubServer:
         self._pong_check_due = now + min(1.0, self.limits.pong_timeout_s / 8)
         oldest = now - self.limits.pong_timeout_s
         for connection in self.connections():
-            if connection.pinged_at and connection.pinged_at < oldest and connection.state is State.OPEN:
+            if (
+                connection.pinged_at
+                and connection.pinged_at < oldest
+                and connection.state is ConnectionState.OPEN
+            ):
                 connection.end(
                     CloseCode.POLICY,
                     f"no pong for {self.limits.pong_timeout_s:g} s",

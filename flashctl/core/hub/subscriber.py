@@ -10,7 +10,7 @@ from typing import Protocol
 
 from flashctl.core.hub.batch import MAX_BATCH_BYTES, BatchSender
 from flashctl.core.hub.encoding import Encoding
-from flashctl.core.hub.ring import Message
+from flashctl.core.hub.ring import HubMessage
 
 __all__ = ["Lane", "Peer", "Router", "Selector", "Subscriber"]
 
@@ -42,7 +42,7 @@ class Peer(Protocol):
 class Selector(Hashable, Protocol):
     """What a client wants to see of the stream; equal selectors share their work."""
 
-    def accepts(self, message: Message) -> bool:
+    def accepts(self, message: HubMessage) -> bool:
         """Whether the client gets `message`; must not depend on anything but the message."""
 
 
@@ -55,7 +55,7 @@ class Router(Protocol):
     def remove(self, selector: Selector) -> None:
         """The last client with this selector has gone."""
 
-    def select(self, message: Message) -> Iterable[Selector]:
+    def select(self, message: HubMessage) -> Iterable[Selector]:
         """Every added selector whose `accepts(message)` is true."""
 
 

@@ -23,7 +23,7 @@ from typing import Final
 
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.engine.jwt import JwtSecret
-from flashctl.core.flashblocks.client import Connected, Disconnected, Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.client import Connected, Disconnected, StreamFrame, StreamOptions, subscribe
 from flashctl.core.flashblocks.wire import InvalidFlashblock, decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import Code, RpcError
@@ -188,7 +188,7 @@ async def probe_stream(
                         is_connected = True
                         if not is_driven:
                             return []
-                    case Frame():
+                    case StreamFrame():
                         return _judge(name, flag, shown, item)
                     case Disconnected(_, reason, _):
                         break
@@ -203,7 +203,7 @@ async def probe_stream(
     return [Finding(f"{name} {shown}: {reason}", fix, ExitCode.UNAVAILABLE)]
 
 
-def _judge(name: str, flag: str, shown: str, frame: Frame) -> list[Finding]:
+def _judge(name: str, flag: str, shown: str, frame: StreamFrame) -> list[Finding]:
     try:
         decode(frame.data, binary=frame.binary)
     except InvalidFlashblock as error:

@@ -10,14 +10,21 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from flashctl.evm.precompiles.bn254_curve import FIELD_MODULUS, G1, G2, GROUP_ORDER, Backend, InvalidPoint
+from flashctl.evm.precompiles.bn254_curve import (
+    FIELD_MODULUS,
+    G1,
+    G2,
+    GROUP_ORDER,
+    InvalidPoint,
+    PairingBackend,
+)
 from flashctl.evm.precompiles.contract import Check, Precompile, PrecompileError, unbounded
 
 __all__ = ["BN254_ADD", "BN254_MUL", "BN254_PAIRING", "backend"]
 
 
 @cache
-def backend() -> Backend:
+def backend() -> PairingBackend:
     """The fastest implementation that this machine has."""
     from flashctl.evm.precompiles import bn254_mcl, bn254_python
 

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, Protocol
 
 from flashctl.evm.precompiles.contract import Check, unbounded
 
-__all__ = ["FIELD_MODULUS", "G1", "G2", "GROUP_ORDER", "Backend", "InvalidPoint", "on_curve"]
+__all__ = ["FIELD_MODULUS", "G1", "G2", "GROUP_ORDER", "InvalidPoint", "PairingBackend", "on_curve"]
 
 FIELD_MODULUS: Final = 21888242871839275222246405745257275088696311157297823662689037894645226208583
 GROUP_ORDER: Final = 21888242871839275222246405745257275088548364400416034343698204186575808495617
@@ -28,7 +28,7 @@ class InvalidPoint(ValueError):
     """Coordinates that are not on the curve, or not in the subgroup."""
 
 
-class Backend(Protocol):
+class PairingBackend(Protocol):
     """What an implementation offers. Coordinates are already below the field's modulus."""
 
     def add(self, left: G1, right: G1) -> G1:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from flashctl.evm.forks import InstructionSet
 from flashctl.evm.frame import Frame
-from flashctl.evm.trace_words import instruction_names
+from flashctl.evm.geth_error_text import instruction_names
 from flashctl.evm.tracers.tracer import Tracer
 
 __all__ = ["StructLog", "StructLogOptions", "StructLogger"]

@@ -18,8 +18,8 @@ from flashctl.core.flashblocks.client import (
     Backoff,
     Connected,
     Disconnected,
-    Frame,
     NotAStream,
+    StreamFrame,
     StreamItem,
     StreamOptions,
     subscribe,
@@ -59,8 +59,8 @@ def test_text_and_binary_frames_arrive_as_they_were_sent() -> None:
 
     connected, text, binary = asyncio.run(run())
     assert isinstance(connected, Connected)
-    assert isinstance(text, Frame) and not text.binary and text.data == '{"text": "é"}'.encode()
-    assert isinstance(binary, Frame) and binary.binary and binary.data == b"\x1b\x00binary"
+    assert isinstance(text, StreamFrame) and not text.binary and text.data == '{"text": "é"}'.encode()
+    assert isinstance(binary, StreamFrame) and binary.binary and binary.data == b"\x1b\x00binary"
     assert binary.monotonic_ns >= text.monotonic_ns
 
 
@@ -78,9 +78,9 @@ def test_comes_back_after_the_server_closes() -> None:
             return await take(url, 6)
 
     items = asyncio.run(run())
-    assert [type(item) for item in items] == [Connected, Frame, Disconnected] * 2
+    assert [type(item) for item in items] == [Connected, StreamFrame, Disconnected] * 2
     assert isinstance(items[2], Disconnected) and items[2].reason == "closed by the server: 1012 restart"
-    assert isinstance(items[4], Frame) and items[4].data == b"2"
+    assert isinstance(items[4], StreamFrame) and items[4].data == b"2"
 
 
 def test_nobody_listening_is_a_disconnect_not_an_error() -> None:
@@ -117,7 +117,7 @@ def test_a_frame_over_the_limit_ends_the_connection_and_the_stream_goes_on() -> 
             return await take(url, 4, StreamOptions(backoff=QUICK, max_size=500))
 
     items = asyncio.run(run())
-    assert [type(item) for item in items] == [Connected, Disconnected, Connected, Frame]
+    assert [type(item) for item in items] == [Connected, Disconnected, Connected, StreamFrame]
 
 
 def test_resume_position_goes_into_the_query_of_every_connection() -> None:

@@ -13,7 +13,7 @@ from websockets.streams import StreamReader
 from flashctl.core.hub.framing import (
     ClientFrames,
     CloseCode,
-    Closed,
+    CloseFrame,
     FrameError,
     Ping,
     Pong,
@@ -74,11 +74,11 @@ class TestControlFrames:
         self.refuses(client_frame(9, b"a" * 126), CloseCode.PROTOCOL_ERROR)
 
     def test_close(self) -> None:
-        assert frames().feed(client_frame(8, b"\x03\xe8bye")) == [Closed(1000, "bye")]
-        assert frames().feed(client_frame(8)) == [Closed(None, "")]
+        assert frames().feed(client_frame(8, b"\x03\xe8bye")) == [CloseFrame(1000, "bye")]
+        assert frames().feed(client_frame(8)) == [CloseFrame(None, "")]
 
     def test_nothing_after_close_is_read(self) -> None:
-        assert frames().feed(client_frame(8) + b"\xff" * 20) == [Closed(None, "")]
+        assert frames().feed(client_frame(8) + b"\xff" * 20) == [CloseFrame(None, "")]
 
     @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000])
     def test_close_codes_that_must_not_be_sent(self, code: int) -> None:

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
 
-from flashctl.core.hub.budget import Lag, LagBudget, LagPolicy, Verdict, judge
 from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import data_frame
-from flashctl.core.hub.ring import UNPLACED, Message, Position, Ring, RingLimits
+from flashctl.core.hub.lag_budget import Lag, LagBudget, LagPolicy, LagVerdict, judge
+from flashctl.core.hub.ring import UNPLACED, HubMessage, Position, Ring, RingLimits
 
 
 def ring_of(*places: tuple[str, int, int], limits: RingLimits | None = None, step: float = 0.2) -> Ring:
@@ -18,7 +18,7 @@ def ring_of(*places: tuple[str, int, int], limits: RingLimits | None = None, ste
     ring = Ring(limits or RingLimits())
     for number, (payload_id, index, block) in enumerate(places):
         ring.append(
-            Message(
+            HubMessage(
                 b"x" * 100,
                 binary=False,
                 payload_id=payload_id,
@@ -126,32 +126,32 @@ class TestBudget:
     @pytest.mark.parametrize(
         ("lag", "verdict"),
         [
-            (Lag(0, 0, 0.0, 0.0), Verdict.KEEP),
-            (Lag(10, 1000, 2.0, 1.0), Verdict.KEEP),
-            (Lag(11, 0, 0.0, 0.0), Verdict.LAGGED),
-            (Lag(1, 1001, 0.0, 0.0), Verdict.LAGGED),
-            (Lag(1, 1, 2.1, 0.0), Verdict.LAGGED),
-            (Lag(1, 1, 0.1, 1.1), Verdict.STALLED),
-            (Lag(50, 9999, 9.0, 0.5, replaying=True), Verdict.KEEP),
-            (Lag(50, 9999, 9.0, 1.5, replaying=True), Verdict.STALLED),
-            (Lag(1, 1, 0.1, 0.1, forgotten=True), Verdict.LAGGED),
-            (Lag(1, 1, 0.1, 0.1, replaying=True, forgotten=True), Verdict.LAGGED),
+            (Lag(0, 0, 0.0, 0.0), LagVerdict.KEEP),
+            (Lag(10, 1000, 2.0, 1.0), LagVerdict.KEEP),
+            (Lag(11, 0, 0.0, 0.0), LagVerdict.LAGGED),
+            (Lag(1, 1001, 0.0, 0.0), LagVerdict.LAGGED),
+            (Lag(1, 1, 2.1, 0.0), LagVerdict.LAGGED),
+            (Lag(1, 1, 0.1, 1.1), LagVerdict.STALLED),
+            (Lag(50, 9999, 9.0, 0.5, replaying=True), LagVerdict.KEEP),
+            (Lag(50, 9999, 9.0, 1.5, replaying=True), LagVerdict.STALLED),
+            (Lag(1, 1, 0.1, 0.1, forgotten=True), LagVerdict.LAGGED),
+            (Lag(1, 1, 0.1, 0.1, replaying=True, forgotten=True), LagVerdict.LAGGED),
         ],
     )
-    def test_evict(self, lag: Lag, verdict: Verdict) -> None:
+    def test_evict(self, lag: Lag, verdict: LagVerdict) -> None:
         assert judge(lag, self.BUDGET) is verdict
 
     def test_conflate_skips_whom_evict_would_close(self) -> None:
         budget = LagBudget(max_messages=10, stall_s=1.0, policy=LagPolicy.CONFLATE)
-        assert judge(Lag(11, 0, 0.0, 0.0), budget) is Verdict.SKIP
-        assert judge(Lag(11, 0, 0.0, 2.0), budget) is Verdict.STALLED
+        assert judge(Lag(11, 0, 0.0, 0.0), budget) is LagVerdict.SKIP
+        assert judge(Lag(11, 0, 0.0, 2.0), budget) is LagVerdict.STALLED
 
 
 class TestFrames:
     @pytest.mark.parametrize("data", [b"", b"x", b"x" * 126, b"x" * 70000])
     def test_a_frame_that_came_is_kept_instead_of_the_data(self, data: bytes) -> None:
         frame = data_frame(data, binary=True)
-        message = Message(data, binary=True, frame=frame)
+        message = HubMessage(data, binary=True, frame=frame)
         assert message.frame(Encoding.RAW) is frame
         assert (message.data, message.size) == (data, len(data))
-        assert message.frame(Encoding.DEFLATE) == Message(data, binary=True).frame(Encoding.DEFLATE)
+        assert message.frame(Encoding.DEFLATE) == HubMessage(data, binary=True).frame(Encoding.DEFLATE)

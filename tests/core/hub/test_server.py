@@ -16,8 +16,8 @@ from flashctl.core.hub import (
     HttpResponse,
     Hub,
     HubOptions,
-    Request,
     RingLimits,
+    UpgradeRequest,
     serve,
 )
 from flashctl.core.net.listening import ListenFailed
@@ -255,7 +255,7 @@ class TestEnds:
         async def test() -> None:
             released: list[int] = []
 
-            async def admit(request: Request) -> Admission:
+            async def admit(request: UpgradeRequest) -> Admission:
                 await asyncio.sleep(0.01)
                 return Admission(release=lambda: released.append(1))
 
@@ -314,7 +314,7 @@ class TestHttp:
 
     def test_pages(self) -> None:
         async def test() -> None:
-            def pages(request: Request) -> HttpResponse | None:
+            def pages(request: UpgradeRequest) -> HttpResponse | None:
                 return HttpResponse.text(200, "fine") if request.path == "/healthz" else None
 
             async with serving(Hub(), pages=pages) as server:

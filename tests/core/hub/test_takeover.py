@@ -25,10 +25,10 @@ from support.hub_lab import Stuck, message, publish, run, serving, small_send_bu
 from support.npm import node_modules, require_node
 from support.raw_websocket import RawClient, RawFrame, upgrade_request
 
-from flashctl.core.hub import Hub, HubOptions, LagBudget, LagPolicy, Position, Request, RingLimits
+from flashctl.core.hub import Hub, HubOptions, LagBudget, LagPolicy, Position, RingLimits, UpgradeRequest
 from flashctl.core.hub.encoding import WINDOW_BYTES, Encoding
 from flashctl.core.hub.handshake import HeadParser, negotiate
-from flashctl.core.hub.ring import UNPLACED, Message
+from flashctl.core.hub.ring import UNPLACED, HubMessage
 from flashctl.core.hub.subscriber import Subscriber
 
 TAKEOVER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
@@ -127,7 +127,7 @@ class TestHandshake:
         assert agreed.encoding is Encoding.DEFLATE_TAKEOVER
 
 
-def _request(offer: str, path: str = "/") -> Request:
+def _request(offer: str, path: str = "/") -> UpgradeRequest:
     request = HeadParser("test").feed(upgrade_request(path, {"Sec-WebSocket-Extensions": offer}))
     assert request is not None
     return request
@@ -318,7 +318,7 @@ class TestSharing:
 
     def test_a_client_with_a_filter_never_shares(self) -> None:
         class Even:
-            def accepts(self, message: Message) -> bool:
+            def accepts(self, message: HubMessage) -> bool:
                 return message.index % 2 == 0
 
         async def test() -> None:
@@ -327,7 +327,7 @@ class TestSharing:
             hub = Hub()
             selector = Even()
 
-            def admit(request: Request) -> Admission:
+            def admit(request: UpgradeRequest) -> Admission:
                 return Admission(selector=selector if request.path == "/some" else None)
 
             async with serving(hub, admit=admit) as server:
@@ -455,7 +455,7 @@ def test_node_ws_inflates_everything() -> None:
 class Modest:
     """A selector: messages whose length is even."""
 
-    def accepts(self, message: Message) -> bool:
+    def accepts(self, message: HubMessage) -> bool:
         return len(message.data) % 2 == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from support.proxy_lab import run, until
 from websockets.utils import accept_key
 
-from flashctl.core.flashblocks.client import Connected, Disconnected, Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.client import Connected, Disconnected, StreamFrame, StreamOptions, subscribe
 from flashctl.core.hub.framing import data_frame
 from flashctl.core.net.fast_receive import DirectConnection
 from flashctl.core.net.keepalive import LinkStats
@@ -86,7 +86,7 @@ class Reader:
         options = StreamOptions(direct=self.take, reconnect=False, **settings)  # type: ignore[arg-type]
         async for item in subscribe(f"ws://127.0.0.1:{port}/", options):
             match item:
-                case Frame(data, binary):
+                case StreamFrame(data, binary):
                     self.messages.append((data, binary))
                 case Connected():
                     self.connected.set()

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
-from flashctl.builder.pool import PoolRefusal
+from flashctl.builder.mempool.pool import PoolRefusal
 from flashctl.errors import FlashctlError
 
-__all__ = ["Door"]
+__all__ = ["AdmissionQueue"]
 
 BATCH: Final = 64
 """Looked at in one go: 6 ms of the thread, under 1 ms of the loop."""
@@ -29,7 +29,7 @@ Checked = TypeVar("Checked")
 Taken = TypeVar("Taken")
 
 
-class Door(Generic[Checked, Taken]):
+class AdmissionQueue(Generic[Checked, Taken]):
     """A line of encoded transactions. Lives on the event loop."""
 
     def __init__(self, look_at: Callable[[bytes], Checked], take: Callable[[Checked], Taken]) -> None:

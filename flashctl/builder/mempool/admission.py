@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from flashctl.builder.door import Door
-from flashctl.builder.late import Cut, LatePlan, LateTransactions
-from flashctl.builder.pool import Pool, PoolCursor, PoolLimits, PoolRefusal, SenderState
+from flashctl.builder.mempool.admission_queue import AdmissionQueue
+from flashctl.builder.mempool.pool import Pool, PoolCursor, PoolLimits, PoolRefusal, SenderState
+from flashctl.builder.payload.late_transactions import Cut, LatePlan, LateTransactions
 from flashctl.core.service import defects
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
@@ -41,7 +41,7 @@ from flashctl.op.fees import L1FeeParameters, l1_fee, operator_fee, read_fee_par
 from flashctl.op.forks import OpFork
 from flashctl.op.rules import rules_for
 
-__all__ = ["HeadView", "TransactionQueue"]
+__all__ = ["HeadView", "Mempool"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ _DELEGATION_PREFIX: Final = b"\xef\x01\x00"
 """How the code of an account begins that EIP-7702 has given one."""
 
 
-class Candidate(NamedTuple):
+class AdmissionCandidate(NamedTuple):
     """A transaction that the rules allow."""
 
     envelope: TxEnvelope
@@ -90,7 +90,7 @@ class HeadView(Protocol):
         ...
 
 
-class TransactionQueue:
+class Mempool:
     """The pool together with the chain it follows; what the RPC calls a transaction pool."""
 
     def __init__(
@@ -121,7 +121,7 @@ class TransactionQueue:
         """Hashes of transactions that no block can hold: why, and until when they are refused."""
         self._given_up_listeners: list[Callable[[bytes], None]] = []
         self._fees: tuple[bytes, L1FeeParameters] | None = None
-        self._door: Final = Door(lambda raw: self._look_at(TxEnvelope.decode(raw)), self._take)
+        self._door: Final = AdmissionQueue(lambda raw: self._look_at(TxEnvelope.decode(raw)), self._take)
 
     def __len__(self) -> int:
         return len(self.pool)
@@ -147,7 +147,7 @@ class TransactionQueue:
         """
         self._take(self._look_at(envelope))
 
-    def _look_at(self, envelope: TxEnvelope) -> Candidate:
+    def _look_at(self, envelope: TxEnvelope) -> AdmissionCandidate:
         """What the rules and the newest state say about a transaction; from any thread."""
         head = self._chain.head
         world = self._chain.world(head.hash)
@@ -160,9 +160,9 @@ class TransactionQueue:
         cost = (
             tx.value + tx.gas_limit * max_fee(tx) + self._op_fees(envelope, tx.gas_limit, head, world, fork)
         )
-        return Candidate(envelope, cost, state, head.hash)
+        return AdmissionCandidate(envelope, cost, state, head.hash)
 
-    def _take(self, candidate: Candidate) -> TxEnvelope:
+    def _take(self, candidate: AdmissionCandidate) -> TxEnvelope:
         """Into the pool, with the sender's account as it is now."""
         if candidate.head != self._chain.head.hash:
             candidate = self._look_at(candidate.envelope)

@@ -6,19 +6,19 @@ import logging
 import time
 from collections.abc import Callable
 
-from flashctl.builder.budget import Refusal
-from flashctl.builder.job import Ending, Fate, JobObserver, Made
-from flashctl.builder.publisher import Publisher
+from flashctl.builder.payload.budget import Refusal
+from flashctl.builder.payload.job import BuiltFlashblock, Fate, JobObserver, JobOutcome
+from flashctl.builder.payload.publisher import Publisher
 from flashctl.core.hub import Prepared
 from flashctl.core.service.metrics import Metrics
 from flashctl.ethrpc.tx_waiters import Arrivals
 
-__all__ = ["Observer"]
+__all__ = ["PublishingObserver"]
 
 _LOG = logging.getLogger(__name__)
 
 
-class Observer(JobObserver):
+class PublishingObserver(JobObserver):
     """Publishes flashblocks and keeps the builder's metrics."""
 
     def __init__(
@@ -47,10 +47,10 @@ class Observer(JobObserver):
             "Time left until the block's timestamp when a flashblock is out.",
         )
 
-    def message(self, made: Made) -> Prepared | None:
+    def message(self, made: BuiltFlashblock) -> Prepared | None:
         return self._publisher.message(made) if self._publisher is not None else None
 
-    def made(self, made: Made) -> None:
+    def made(self, made: BuiltFlashblock) -> None:
         header = made.sealed.header
         if self._publisher is not None and made.publishes:
             self._bytes.inc(self._publisher.publish(made))
@@ -78,7 +78,7 @@ class Observer(JobObserver):
     def late(self, fate: Fate) -> None:
         self._late.labels(fate.value).inc()
 
-    def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
-        self.failed_in_a_row = self.failed_in_a_row + 1 if ending is Ending.FAILED else 0
+    def ended(self, ending: JobOutcome, flashblocks: int, planned: int) -> None:
+        self.failed_in_a_row = self.failed_in_a_row + 1 if ending is JobOutcome.FAILED else 0
         self._ended.labels(ending.value).inc()
         self._missing.inc(max(0, planned - flashblocks))

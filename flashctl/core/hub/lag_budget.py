@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Lag", "LagBudget", "LagPolicy", "Verdict", "judge"]
+__all__ = ["Lag", "LagBudget", "LagPolicy", "LagVerdict", "judge"]
 
 
 class LagPolicy(Enum):
@@ -23,7 +23,7 @@ class LagPolicy(Enum):
     """Skip to the next index 0: whole blocks are lost to the client, never the inside of one."""
 
 
-class Verdict(Enum):
+class LagVerdict(Enum):
     """The answer to `judge`."""
 
     KEEP = "keep"
@@ -65,10 +65,10 @@ class Lag:
         return f"{self.messages} messages, {self.bytes} bytes, {self.age_s:.1f} s behind"
 
 
-def judge(lag: Lag, budget: LagBudget) -> Verdict:
+def judge(lag: Lag, budget: LagBudget) -> LagVerdict:
     """What to do with a client in state `lag`."""
     if lag.stalled_s > budget.stall_s:
-        return Verdict.STALLED
+        return LagVerdict.STALLED
     over = lag.forgotten or (
         not lag.replaying
         and (
@@ -76,5 +76,5 @@ def judge(lag: Lag, budget: LagBudget) -> Verdict:
         )
     )
     if not over:
-        return Verdict.KEEP
-    return Verdict.SKIP if budget.policy is LagPolicy.CONFLATE else Verdict.LAGGED
+        return LagVerdict.KEEP
+    return LagVerdict.SKIP if budget.policy is LagPolicy.CONFLATE else LagVerdict.LAGGED

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from threading import RLock
 from typing import TypeAlias
 
-from flashctl.builder.pool_entries import PooledTx
+from flashctl.builder.mempool.entries import PooledTx
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["PoolCursor", "PriceOrder"]

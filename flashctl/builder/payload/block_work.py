@@ -20,9 +20,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from flashctl.builder.backend import BlockBuild
-from flashctl.builder.budget import BlockLimits, Budget, Refusal, TxCost
-from flashctl.builder.late import NOBODY_IS_LATE, Cut, LatePlan
-from flashctl.builder.pool_entries import nonce_of_envelope
+from flashctl.builder.mempool.entries import nonce_of_envelope
+from flashctl.builder.payload.budget import BlockLimits, Budget, Refusal, TxCost
+from flashctl.builder.payload.late_transactions import NOBODY_IS_LATE, Cut, LatePlan
 from flashctl.core.hub import Prepared
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
@@ -34,7 +34,15 @@ from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.op.execution import SealedBlock, TransactionRejected
 from flashctl.op.transaction import Rejection
 
-__all__ = ["BlockWork", "Extension", "ForcedTransactionFailed", "JobLimits", "Made", "Offers", "Stopped"]
+__all__ = [
+    "BlockWork",
+    "BuiltFlashblock",
+    "Extension",
+    "ForcedTransactionFailed",
+    "JobLimits",
+    "Offers",
+    "Stopped",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,7 +85,7 @@ class Stopped(FlashctlError):
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BuiltFlashblock:
     """One flashblock, ready to publish."""
 
     payload_id: bytes
@@ -123,7 +131,7 @@ class Offers(Protocol):
 class Extension:
     """What became of one flashblock's share of the pool."""
 
-    made: Made | None = None
+    made: BuiltFlashblock | None = None
     """None if the work was called off, or if `take` has taken what there was before the last transaction."""
     refusals: list[Refusal] = field(default_factory=list)
     """Of transactions that did not fit."""
@@ -147,7 +155,7 @@ class BlockWork:
         build: BlockBuild,
         forced: Sequence[bytes],
         limits: JobLimits,
-        write: Callable[[Made], Prepared | None],
+        write: Callable[[BuiltFlashblock], Prepared | None],
         *,
         publishes: bool = True,
         plan: LatePlan = NOBODY_IS_LATE,
@@ -184,7 +192,7 @@ class BlockWork:
         """What was executed since the last flashblock."""
         self._lock = threading.Lock()
         """Around what `take` shares with the thread that builds."""
-        self._ahead: Made | None = None
+        self._ahead: BuiltFlashblock | None = None
         self._is_out = False
         """Whether `_ahead` was taken."""
         self._running: Deadline | None = None
@@ -207,7 +215,7 @@ class BlockWork:
         if running is not None:
             running.expire()
 
-    def take(self, index: int) -> Made | None:
+    def take(self, index: int) -> BuiltFlashblock | None:
         """The block before the long transaction that is running, to be published as flashblock `index` while
         it goes on; None if none is. Taken again, for the next flashblock, it adds nothing.
         """
@@ -220,7 +228,7 @@ class BlockWork:
 
     # ---- in the thread that builds --------------------------------------------------------------
 
-    def force(self) -> Made:
+    def force(self) -> BuiltFlashblock:
         """Execute the forced transactions; index 0.
 
         Raises:
@@ -395,13 +403,15 @@ class BlockWork:
             self._running = None
         return True
 
-    def _seal(self, index: int) -> Made:
+    def _seal(self, index: int) -> BuiltFlashblock:
         """Everything so far; cheap if nothing was executed since the last time."""
         sealed = self._build.seal()
         # A dictionary of its own for every flashblock, which may be published later than the next is made.
         self._changed = {**self._changed, **sealed.diff.accounts}
-        return Made(self._payload_id, index, sealed, tuple(self._added), self._changed, self._publishes)
+        return BuiltFlashblock(
+            self._payload_id, index, sealed, tuple(self._added), self._changed, self._publishes
+        )
 
-    def written(self, made: Made) -> Made:
+    def written(self, made: BuiltFlashblock) -> BuiltFlashblock:
         """A flashblock with its message; any thread may write one."""
         return replace(made, message=self._write(made)) if self._publishes else made

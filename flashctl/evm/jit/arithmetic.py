@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from flashctl.evm.builder import TraceBuilder
 from flashctl.evm.instructions import (
     EXPONENT_BYTE,
     MODULUS,
@@ -18,7 +17,8 @@ from flashctl.evm.instructions import (
     signed_divide,
     signed_modulo,
 )
-from flashctl.evm.symbols import Symbol, condition, constant, distance, moved, negated
+from flashctl.evm.jit.builder import TraceBuilder
+from flashctl.evm.jit.symbols import Symbol, condition, constant, distance, moved, negated
 
 __all__ = ["ARITHMETIC"]
 

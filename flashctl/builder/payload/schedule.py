@@ -19,11 +19,11 @@ from dataclasses import dataclass
 
 from flashctl.errors import UsageError
 
-__all__ = ["Schedule", "flashblock_times"]
+__all__ = ["FlashblockSchedule", "flashblock_times"]
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class FlashblockSchedule:
     """The timing an operator chose; all in milliseconds."""
 
     block_time_ms: int
@@ -56,7 +56,7 @@ class Schedule:
         return flashblock_times(self, remaining_ms)
 
 
-def flashblock_times(schedule: Schedule, remaining_ms: int) -> tuple[int, ...]:
+def flashblock_times(schedule: FlashblockSchedule, remaining_ms: int) -> tuple[int, ...]:
     """Milliseconds from now at which flashblocks 1, 2, … are built; at least one, at most the regular count.
 
     A block whose timestamp has passed gets a single flashblock at once.

@@ -18,7 +18,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 
-__all__ = ["CopyQueue"]
+__all__ = ["TransactionMirror"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ RETRY_S = 0.5
 BATCH_TIMEOUT_S = 5.0
 
 
-class CopyQueue:
+class TransactionMirror:
     """Requests whose answers nobody waits for."""
 
     def __init__(self, client: JsonRpcClient, clock: Callable[[], float] = time.monotonic) -> None:

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, TypeVarTuple
 
-from flashctl.builder.job import ForcedTransactionFailed, JobFailed
-from flashctl.builder.payloads import Payloads
+from flashctl.builder.payload.job import ForcedTransactionFailed, JobFailed
+from flashctl.builder.payload.jobs import PayloadJobs
 from flashctl.chain.chain import Chain, ChainBlock, InvalidForkchoice, UnknownBlock
 from flashctl.core.engine.payloads import ForkchoiceResult, ForkchoiceState, PayloadStatus, Status
 from flashctl.core.jsonrpc.errors import Code, RpcError
@@ -32,7 +32,7 @@ from flashctl.lru import Lru
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.execution import InvalidBlock, SealedBlock
 
-__all__ = ["MAX_WAITING_BLOCKS", "Node"]
+__all__ = ["MAX_WAITING_BLOCKS", "ExecutionEngine"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,10 +54,10 @@ _Given = TypeVarTuple("_Given")
 _Result = TypeVar("_Result")
 
 
-class Node:
+class ExecutionEngine:
     """An execution engine over one chain."""
 
-    def __init__(self, chain: Chain, payloads: Payloads, on_gap: Callable[[], None] | None = None) -> None:
+    def __init__(self, chain: Chain, payloads: PayloadJobs, on_gap: Callable[[], None] | None = None) -> None:
         """Start from the chain's head.
 
         Args:

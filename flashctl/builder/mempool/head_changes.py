@@ -17,12 +17,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from flashctl.builder.admission import TransactionQueue
+from flashctl.builder.mempool.admission import Mempool
 from flashctl.chain.chain import ChainBlock, HeadChange
 from flashctl.core.service import defects
 from flashctl.op.envelope import TxEnvelope
 
-__all__ = ["MAX_REINJECTED_BLOCKS", "PoolFollower"]
+__all__ = ["MAX_REINJECTED_BLOCKS", "MempoolUpdater"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ SLICE_S: Final = 0.002
 """How long the loop is held at a stretch."""
 
 
-class PoolFollower:
+class MempoolUpdater:
     """Brings a pool up to date with every change of the head. `run` it on the event loop."""
 
-    def __init__(self, queue: TransactionQueue) -> None:
+    def __init__(self, queue: Mempool) -> None:
         self._queue = queue
         self._changes: deque[HeadChange] = deque(maxlen=MAX_CHANGES)
         self._wanted = asyncio.Event()

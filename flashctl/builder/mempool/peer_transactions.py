@@ -20,13 +20,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from flashctl.builder.admission import TransactionQueue
+from flashctl.builder.mempool.admission import Mempool
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.errors import FlashctlError, ProtocolError
 from flashctl.eth.hexdata import parse_hex, to_hex
 
-__all__ = ["PeerPool"]
+__all__ = ["PeerTransactions"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,10 +49,10 @@ MAX_FETCHED: Final = 10_000
 """Of one reading: as many as a pool of the usual size holds. The rest is there at the next reading."""
 
 
-class PeerPool:
+class PeerTransactions:
     """Takes over what waits at a peer. `run` it on the event loop."""
 
-    def __init__(self, peer: JsonRpcClient, queue: TransactionQueue) -> None:
+    def __init__(self, peer: JsonRpcClient, queue: Mempool) -> None:
         """Nothing is read until it is asked for."""
         self._peer = peer
         self._queue = queue

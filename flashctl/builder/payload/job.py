@@ -27,12 +27,18 @@ from contextlib import suppress
 from enum import Enum
 from typing import Final, TypeVar, TypeVarTuple
 
-from flashctl.builder.admission import TransactionQueue
 from flashctl.builder.backend import BlockBuild
-from flashctl.builder.budget import Budget, Refusal
-from flashctl.builder.late import NOBODY_IS_LATE
-from flashctl.builder.schedule import Schedule
-from flashctl.builder.work import BlockWork, Extension, ForcedTransactionFailed, JobLimits, Made
+from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.payload.block_work import (
+    BlockWork,
+    BuiltFlashblock,
+    Extension,
+    ForcedTransactionFailed,
+    JobLimits,
+)
+from flashctl.builder.payload.budget import Budget, Refusal
+from flashctl.builder.payload.late_transactions import NOBODY_IS_LATE
+from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.core.hub import Prepared
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
@@ -40,13 +46,13 @@ from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.execution import SealedBlock
 
 __all__ = [
-    "Ending",
+    "BuiltFlashblock",
     "Fate",
     "ForcedTransactionFailed",
     "JobFailed",
     "JobLimits",
     "JobObserver",
-    "Made",
+    "JobOutcome",
     "PayloadJob",
 ]
 
@@ -69,7 +75,7 @@ Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
 
 
-class Ending(Enum):
+class JobOutcome(Enum):
     """Why a job stopped building; the value is the metric's label."""
 
     RESOLVED = "resolved"
@@ -100,12 +106,12 @@ class JobFailed(FlashctlError):
 class JobObserver:
     """What a job reports; every method may be overridden. All but `message` are called on the event loop."""
 
-    def message(self, made: Made) -> Prepared | None:
+    def message(self, made: BuiltFlashblock) -> Prepared | None:
         """What will be published of a flashblock, written in the building thread; None leaves it to
         `made`."""
         return None
 
-    def made(self, made: Made) -> None:
+    def made(self, made: BuiltFlashblock) -> None:
         """A flashblock is sealed and may be published."""
 
     def refused(self, refusal: Refusal) -> None:
@@ -114,7 +120,7 @@ class JobObserver:
     def late(self, fate: Fate) -> None:
         """A transaction could not be held by this block."""
 
-    def ended(self, ending: Ending, flashblocks: int, planned: int) -> None:
+    def ended(self, ending: JobOutcome, flashblocks: int, planned: int) -> None:
         """Building is over."""
 
 
@@ -126,8 +132,8 @@ class PayloadJob:
         payload_id: bytes,
         build: BlockBuild,
         attributes: PayloadAttributes,
-        queue: TransactionQueue,
-        schedule: Schedule,
+        queue: Mempool,
+        schedule: FlashblockSchedule,
         limits: JobLimits,
         observer: JobObserver,
         clock: Callable[[], float] = time.time,
@@ -209,10 +215,10 @@ class PayloadJob:
             if self._sealed is not None:
                 # Of a failed opening, whoever waits for it is told.
                 _LOG.error("payload job failed: %s", error, extra={"payload_id": self._shown_id})
-            self._end(Ending.FAILED)
+            self._end(JobOutcome.FAILED)
         except Exception as error:
             defects.caught("builder.payload", error, self._shown_id)
-            self._end(Ending.FAILED)
+            self._end(JobOutcome.FAILED)
         finally:
             self._work.abandon()
             self._opened.set()
@@ -224,7 +230,7 @@ class PayloadJob:
     async def _build_flashblocks(self) -> None:
         """The flashblocks after index 0."""
         if self.attributes.no_tx_pool:
-            self._end(Ending.COMPLETE)
+            self._end(JobOutcome.COMPLETE)
             return
         start = self._clock()
         times = self._schedule.times(round((self.attributes.timestamp - start) * 1000))
@@ -244,11 +250,11 @@ class PayloadJob:
             if made is None or self._ended.is_set():
                 return
             self._publish(made)
-        self._end(Ending.COMPLETE)
+        self._end(JobOutcome.COMPLETE)
 
     async def _flashblock(
         self, index: int, budget: Budget, at: float, until: float, ends_at: float, passed: dict[bytes, int]
-    ) -> Made | None:
+    ) -> BuiltFlashblock | None:
         """The flashblock whose time it is; None if the job ended.
 
         A long transaction does not delay it: what was there before is published, and the transaction becomes
@@ -277,12 +283,12 @@ class PayloadJob:
     def resolve(self) -> SealedBlock | None:
         """End the job with what there is: getPayload's answer. None, and no end, before index 0."""
         if self._sealed is not None:
-            self._end(Ending.RESOLVED)
+            self._end(JobOutcome.RESOLVED)
         return self._sealed
 
     def replace(self) -> None:
         """End the job because another one takes its place; it can still be resolved."""
-        self._end(Ending.REPLACED)
+        self._end(JobOutcome.REPLACED)
 
     def abandon(self) -> None:
         """Leave everything as it is: the process ends."""
@@ -326,7 +332,7 @@ class PayloadJob:
         elif isinstance(error, Exception) and not isinstance(error, FlashctlError):
             defects.caught("builder.payload", error, self._shown_id)
 
-    def _publish(self, made: Made) -> None:
+    def _publish(self, made: BuiltFlashblock) -> None:
         """Make a seal the answer of getPayload and, unless the job has ended, publish its flashblock.
 
         Index 0 counts even then: whoever asked for it is told that there is a payload.
@@ -340,7 +346,7 @@ class PayloadJob:
         if not self._ended.is_set():
             self._observer.made(made)
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: JobOutcome) -> None:
         if self._ended.is_set():
             return
         self._ended.set()

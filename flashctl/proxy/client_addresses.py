@@ -12,7 +12,7 @@ import ipaddress
 import logging
 from collections.abc import Sequence
 
-from flashctl.core.hub import Request
+from flashctl.core.hub import UpgradeRequest
 from flashctl.errors import UsageError
 
 __all__ = ["ClientAddresses", "InvalidNetwork", "parse_forwarded_address"]
@@ -55,7 +55,7 @@ class ClientAddresses:
     def _trusts(self, address: _Address) -> bool:
         return any(address in network for network in self._trusted)
 
-    def client(self, request: Request) -> str:
+    def client(self, request: UpgradeRequest) -> str:
         """The client's address; the TCP peer's unless a trusted proxy names another."""
         peer = _plain(request.peer)
         if peer is None:

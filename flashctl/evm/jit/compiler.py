@@ -24,13 +24,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from flashctl.evm import instructions
-from flashctl.evm.builder import TraceBuilder
 from flashctl.evm.calls import begin_call, begin_create
 from flashctl.evm.code import Code, Trace
-from flashctl.evm.emitters import EMITTERS
 from flashctl.evm.frame import Frame
 from flashctl.evm.halts import InvalidJump, InvalidOpcode, OutOfGas
 from flashctl.evm.interpreter import interpret
+from flashctl.evm.jit.builder import TraceBuilder
+from flashctl.evm.jit.emitters import EMITTERS
 
 __all__ = ["compile_trace"]
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from flashctl.builder.config import BuilderConfig
-from flashctl.builder.job import JobLimits
+from flashctl.builder.payload.job import JobLimits
 from flashctl.core.jsonrpc.errors import invalid_params, reading_params
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.eth.hexdata import parse_quantity

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flashctl.builder.job import Made
+from flashctl.builder.payload.job import BuiltFlashblock
 from flashctl.core.flashblocks.wire import Base, Dialect, Diff, Flashblock, Metadata, encode
 from flashctl.core.hub import Hub, Prepared
 from flashctl.eth.blocks import Header
@@ -29,7 +29,7 @@ class Publisher:
         self._dialect: Dialect = dialect
         self._previous: tuple[int, int] | None = None
 
-    def message(self, made: Made) -> Prepared:
+    def message(self, made: BuiltFlashblock) -> Prepared:
         """A flashblock as it goes out, if it is the next to do so; callable from any thread.
 
         That nothing is published between this and `publish` is for the payload jobs to see to: one that
@@ -38,7 +38,7 @@ class Publisher:
         data = encode(flashblock_of(made, self._previous, self._dialect), self._dialect)
         return self._hub.prepare(data, made.index)
 
-    def publish(self, made: Made) -> int:
+    def publish(self, made: BuiltFlashblock) -> int:
         """Send one flashblock to everybody; returns its size in bytes."""
         message = made.message if made.message is not None else self.message(made)
         number = made.sealed.header.number
@@ -54,7 +54,7 @@ class Publisher:
 
 
 def flashblock_of(
-    made: Made, previous: tuple[int, int] | None = None, dialect: Dialect = "op-rbuilder"
+    made: BuiltFlashblock, previous: tuple[int, int] | None = None, dialect: Dialect = "op-rbuilder"
 ) -> Flashblock:
     """The message of one flashblock.
 
@@ -79,7 +79,7 @@ def flashblock_of(
     )
 
 
-def _receipts(made: Made) -> Mapping[str, Any]:
+def _receipts(made: BuiltFlashblock) -> Mapping[str, Any]:
     """The receipts of what the flashblock adds, by transaction hash."""
     results = made.sealed.results
     added = results[len(results) - len(made.added) :]

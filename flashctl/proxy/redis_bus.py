@@ -31,7 +31,7 @@ from flashctl.eth.hexdata import MAX_U64, parse_number
 from flashctl.proxy.redis_client import READ_BLOCK_MS, connect_redis, is_too_large
 from flashctl.proxy.relay import Placed, Relay
 
-__all__ = ["BUS", "Bus"]
+__all__ = ["BUS", "RedisBus"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ return found
 """The entries after one id, those over a size without their data: for when XREAD would answer too much."""
 
 
-class Bus:
+class RedisBus:
     """The stream of one deployment."""
 
     def __init__(

@@ -25,14 +25,14 @@ from itertools import islice
 from threading import RLock
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from flashctl.builder.pool_entries import (
+from flashctl.builder.mempool.entries import (
     PooledTx,
     PoolLimits,
     PoolRefusal,
     SenderState,
     nonce_of_envelope,
 )
-from flashctl.builder.pool_order import PoolCursor, PriceOrder
+from flashctl.builder.mempool.price_order import PoolCursor, PriceOrder
 from flashctl.op.envelope import TxEnvelope
 
 __all__ = ["Pool", "PoolCursor", "PoolLimits", "PoolRefusal", "PooledTx", "SenderState"]

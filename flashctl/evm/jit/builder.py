@@ -11,9 +11,9 @@ from typing import Final
 
 from flashctl.evm.code import Code
 from flashctl.evm.forks import STACK_LIMIT
+from flashctl.evm.jit.memory import TraceMemory
+from flashctl.evm.jit.symbols import WORD_BITS, Symbol, assume_equal, constant, variable
 from flashctl.evm.opcodes import INVALID, JUMP, JUMPDEST, JUMPI
-from flashctl.evm.symbols import WORD_BITS, Symbol, assume_equal, constant, variable
-from flashctl.evm.trace_memory import TraceMemory
 
 __all__ = ["TraceBuilder"]
 

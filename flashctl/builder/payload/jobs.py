@@ -11,17 +11,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, TypeVarTuple
 
-from flashctl.builder.admission import TransactionQueue
-from flashctl.builder.backend import Backend
-from flashctl.builder.job import JobLimits, JobObserver, PayloadJob
-from flashctl.builder.schedule import Schedule
+from flashctl.builder.backend import ExecutionBackend
+from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.payload.job import JobLimits, JobObserver, PayloadJob
+from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.errors import FlashctlError
 from flashctl.eth.blocks import Header
 from flashctl.lru import Lru
 from flashctl.op.attributes import PayloadAttributes, payload_id
 from flashctl.op.execution import SealedBlock
 
-__all__ = ["KEPT_PAYLOADS", "Payloads"]
+__all__ = ["KEPT_PAYLOADS", "PayloadJobs"]
 
 KEPT_PAYLOADS: Final = 10
 """Payloads that can be fetched; as many as op-geth keeps."""
@@ -34,14 +34,14 @@ Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
 
 
-class Payloads:
+class PayloadJobs:
     """Payload ids to jobs. Lives on the event loop."""
 
     def __init__(
         self,
-        backend: Backend,
-        queue: TransactionQueue,
-        schedule: Schedule,
+        backend: ExecutionBackend,
+        queue: Mempool,
+        schedule: FlashblockSchedule,
         limits: Callable[[], JobLimits],
         observer: JobObserver,
         spawn: Callable[[PayloadJob], asyncio.Task[None]],

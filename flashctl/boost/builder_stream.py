@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from flashctl.boost.frames import FrameReader, decode
+from flashctl.boost.builder_frames import FrameReader, decode
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.rounds import Drop, DropReason, Hold, Incoming, Publish, Rounds, Verdict
-from flashctl.core.flashblocks.client import Connected, Disconnected, Frame, StreamOptions, subscribe
+from flashctl.core.flashblocks.client import Connected, Disconnected, StreamFrame, StreamOptions, subscribe
 from flashctl.core.hub import Hub
 from flashctl.core.net.urls import mask_url
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 
-__all__ = ["Follower"]
+__all__ = ["BuilderStream"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _EXPECTED = frozenset(
 round that boost did not see begin."""
 
 
-class Follower:
+class BuilderStream:
     """Takes frames from the builder, gives flashblocks to the hub."""
 
     def __init__(self, rounds: Rounds, switch: ModeSwitch, metrics: BoostMetrics, hub: Hub | None) -> None:
@@ -56,7 +56,7 @@ class Follower:
                 self._lost(str(error), WRONG_PEER_PAUSE_S)
             await asyncio.sleep(WRONG_PEER_PAUSE_S)
 
-    async def handle(self, item: Connected | Disconnected | Frame) -> None:
+    async def handle(self, item: Connected | Disconnected | StreamFrame) -> None:
         """React to one item of the stream; whatever is wrong with it costs its round at most."""
         try:
             match item:
@@ -66,7 +66,7 @@ class Follower:
                     _LOG.info("builder stream connected", extra={"url": mask_url(url)})
                 case Disconnected(reason=reason, retry_in_s=delay):
                     self._lost(reason, delay)
-                case Frame(data=data, binary=binary, monotonic_ns=now_ns):
+                case StreamFrame(data=data, binary=binary, monotonic_ns=now_ns):
                     await self._receive(data, binary, now_ns)
         except Exception as error:
             defects.caught("boost.stream", error)

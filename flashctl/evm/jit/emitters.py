@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
-from flashctl.evm.arithmetic import ARITHMETIC
-from flashctl.evm.builder import TraceBuilder
 from flashctl.evm.frame import Exit
 from flashctl.evm.instructions import WORD_HASH
-from flashctl.evm.symbols import Symbol, constant
+from flashctl.evm.jit.arithmetic import ARITHMETIC
+from flashctl.evm.jit.builder import TraceBuilder
+from flashctl.evm.jit.symbols import Symbol, constant
 
 __all__ = ["EMITTERS"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from flashctl.evm.symbols import Symbol
+from flashctl.evm.jit.symbols import Symbol
 
 __all__ = ["TraceMemory"]
 

@@ -1,0 +1,1 @@
+"""Payload jobs: the schedule of flashblocks, their budgets, building, sealing and publishing."""

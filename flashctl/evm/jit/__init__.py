@@ -1,0 +1,1 @@
+"""The compiling tier: hot stretches of bytecode become Python functions."""
