@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from flashctl.core.output import Output, escape
+from flashctl.core.output import Output, counted, escape
 from flashctl.errors import UsageError
 from flashctl.watch.events import Row, WatchEvent
 
@@ -265,14 +265,14 @@ def describe_event(event: WatchEvent) -> str:
             return f"inconsistent: {details['reason']}"
         case "closed":
             gas = gas_text(details["gas_used"])
-            counts = f"{details['flashblocks']} flashblocks, {details['transactions']} tx, {gas} gas"
-            return f"{counts} ({details['reason']})"
+            flashblocks = counted(details["flashblocks"], "flashblock")
+            return f"{flashblocks}, {details['transactions']} tx, {gas} gas ({details['reason']})"
         case "replaced":
             return f"replaced: built again, before as {short_id(details['old_payload_id'])}"
         case "rewound":
             return f"rewound from #{details['from_block']}"
         case "missed":
-            return f"missed {details['count']} blocks"
+            return f"missed {counted(details['count'], 'block')}"
         case "prev-mismatch":
             return f"truncated: follows {details['claimed']}, but the last one here was {details['actual']}"
         case "undecodable":

@@ -147,7 +147,7 @@ class LiveView:
         lost = stats.missing + events["duplicate"] + events["replaced"] + events["equivocation"]
         trouble = f"{stats.missing} missing, {events['replaced']} replaced" if lost else "no losses"
         pace = [f"p50 {latest['p50']:.0f} ms", f"p99 {latest['p99']:.0f}"] if latest["count"] else []
-        counts = [f"{stats.flashblocks} fb", f"{stats.payloads} blocks", f"{stats.transactions} tx"]
+        counts = [f"{stats.flashblocks} fb", counted(stats.payloads, "payload"), f"{stats.transactions} tx"]
         parts = [*counts, *(pace or ["no intervals yet"]), trouble]
         dropped_first = [counts[2], counts[1], *pace[1:], counts[0]]
         while dropped_first and len("  ".join(parts)) + _LEAST_SPARKLINE + 3 > screen.width:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from flashctl.core.flashblocks.client import Connected, Disconnected
 from flashctl.core.net.urls import mask_url
-from flashctl.core.output import when_reader_leaves
+from flashctl.core.output import counted, when_reader_leaves
 from flashctl.core.service.lifecycle import Lifecycle, run_service
 from flashctl.core.service.printer import Printer
 from flashctl.errors import DataError, ExitCode, Failed, IoError, TimedOut, UnavailableError, UsageError
@@ -229,8 +229,9 @@ class _Runner:
 
         def summary() -> tuple[str, dict[str, Any], Iterator[str]]:
             figures = confirmer.report()
+            judged = counted(figures["payloads_judged"], "payload")
             text = (
-                f"{figures['payloads_held']} of {figures['payloads_judged']} payloads were sealed as shown "
+                f"{figures['payloads_held']} of {judged} sealed as shown "
                 f"(reorg rate {figures['reorg_rate']:.4%}), {figures['transactions_dropped']} tx dropped, "
                 f"{figures['unsealed']} never sealed"
             )

@@ -121,6 +121,16 @@ class Session:
         return str(self.config.record) == "-"
 
     @property
+    def _has_other_result(self) -> bool:
+        """Whether a run without a form of output named has its result elsewhere than in lines: -q then leaves
+        the lines out."""
+        config = self.config
+        if config.stats or config.compare:
+            return True
+        elsewhere = (config.record, config.serve, config.plot, config.execute)
+        return config.output == "auto" and any(setting is not None for setting in elsewhere)
+
+    @property
     def title(self) -> str:
         """What is being watched, without secrets."""
         if self.config.replay is not None:
@@ -160,8 +170,7 @@ class Session:
             case "template":
                 return TemplateLines(self.output, config.fields, config.template)
             case "line":
-                # -q with a summary: the summary is what was asked for.
-                if config.quiet and (config.stats or config.compare):
+                if config.quiet and self._has_other_result:
                     return None
                 return TextLines(self.output, color=wants_color(sys.stdout, config.color))
             case "table":

@@ -213,13 +213,14 @@ def render_stats(report: Mapping[str, Any], *, unicode: bool = True) -> Iterator
     )
     ratio = report["compression_ratio"]
     yield (
-        f"{report['bytes']:,} bytes received, {report['decompressed_bytes']:,} decompressed"
+        f"{counted(report['bytes'], 'byte')} received, {report['decompressed_bytes']:,} decompressed"
         + (f" (ratio {ratio:.2f})" if ratio else "")
     )
-    troubles = [f"{report[key]} {label}" for key, label in _TROUBLES if report[key]]
+    troubles = [_trouble(report[key], label) for key, label in _TROUBLES if report[key]]
     yield "losses: " + (", ".join(troubles) if troubles else "none")
     if report["reconnects"] or report["downtime_ms"]:
-        yield f"{report['reconnects']} reconnects, {report['downtime_ms'] / 1000:.1f} s without connection"
+        reconnects = counted(report["reconnects"], "reconnect")
+        yield f"{reconnects}, {report['downtime_ms'] / 1000:.1f} s without connection"
     yield ""
     yield f"{'milliseconds':<14}{'count':>8}{'min':>10}{'p50':>10}{'p95':>10}{'p99':>10}{'max':>10}"
     for key, label in (
@@ -243,15 +244,21 @@ _TROUBLES: Final = (
     ("missing", "missing"),
     ("late", "late"),
     ("duplicates", "duplicate"),
-    ("equivocations", "equivocations"),
+    ("equivocations", "equivocation(s)"),
     ("joined_mid", "joined mid-block"),
     ("inconsistent", "inconsistent"),
     ("replaced", "replaced"),
     ("rewound", "rewound"),
-    ("missed_blocks", "times blocks missed"),
+    ("missed_blocks", "time(s) blocks missed"),
     ("truncated", "truncated"),
     ("undecodable", "undecodable"),
 )
+
+
+def _trouble(number: int, label: str) -> str:
+    """`2 missing`; a noun marked with `(s)` is counted."""
+    noun, is_noun, rest = label.partition("(s)")
+    return f"{counted(number, noun)}{rest}" if is_noun else f"{number:,} {label}"
 
 
 def _series(label: str, series: Mapping[str, Any]) -> str:

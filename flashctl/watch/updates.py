@@ -3,8 +3,12 @@
 Nodes send the pending block after every flashblock (base/base, flashctl rpc), or the flashblock itself.
 `BlockUpdates` turns the former into messages of the wire, so that everything downstream sees one kind of
 stream: the payload is the block under construction, the index counts its updates, the transactions are
-those that the previous update did not have. What a node does not say (the builder's payload id and index)
-is made up and consistent; a lost notification cannot be noticed.
+those that the previous update did not have. The builder's payload id and index are not in a notification;
+stand-ins are derived from the block, and a lost notification cannot be detected.
+
+A subscription that begins in mid-block gets several flashblocks in its first update. Index 0 holds deposits
+only, so a first update with other transactions becomes index 1 of a payload whose index 0 was not seen, and
+the rules of a sequence mark it as joined.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from flashctl.ethrpc.transaction_objects import raw_from_object
 __all__ = ["BlockUpdates", "is_block_object"]
 
 _ZERO = "0x" + "00" * 32
+_DEPOSIT = "0x7e"
 
 
 def is_block_object(value: object) -> bool:
@@ -35,6 +40,7 @@ class BlockUpdates:
         self._known: list[str] = []
         self._index = 0
         self._generation = 0
+        self._is_first = True
 
     def message(self, block: Mapping[str, Any]) -> dict[str, Any]:
         """The flashblock that the update stands for.
@@ -53,6 +59,9 @@ class BlockUpdates:
         else:
             self._index += 1
         raws = ["0x" + raw_from_object(member).hex() for member in members[len(self._known) :]]
+        if self._is_first and not all(raw.startswith(_DEPOSIT) for raw in raws):
+            self._index = 1
+        self._is_first = False
         self._known = hashes
         seed = f"{key[0]}{key[1]}{self._generation}".encode()
         message: dict[str, Any] = {"payload_id": "0x" + keccak256(seed)[:8].hex(), "index": self._index}

@@ -8,14 +8,18 @@ import json
 from typing import Any
 
 import pytest
-from support.watch_lab import message
+from support.decode_lab import every_type
+from support.watch_lab import TX, message
+from support.watch_lab import follow as follow_events
 from websockets.asyncio.server import ServerConnection, serve
 
 from flashctl.core.flashblocks.client import Connected, Disconnected
+from flashctl.decode.facts import Options, report_transaction
 from flashctl.errors import ProtocolError
 from flashctl.watch.config import StreamConfig
-from flashctl.watch.events import Arrival
+from flashctl.watch.events import Arrival, Row
 from flashctl.watch.sources import Item, node_subscription
+from flashctl.watch.updates import BlockUpdates
 
 
 async def follow(statuses: list[tuple[int, str] | None], count: int, answer: Any = "0x1") -> list[Item]:
@@ -59,3 +63,38 @@ def test_a_full_node_is_left_alone_as_long_as_it_asks() -> None:
 def test_the_first_attempt_tells_what_is_wrong() -> None:
     with pytest.raises(ProtocolError, match="HTTP 404"):
         asyncio.run(follow([(404, "")], 1))
+
+
+def pending_block(number: int, count: int) -> dict[str, Any]:
+    """The pending block of a node with so many transactions, as `newFlashblocks` sends it."""
+    raws = [every_type()["attributes"], *([TX] * (count - 1))]
+    word = "0x" + "11" * 32
+    return {
+        "number": hex(number), "parentHash": word, "hash": None, "miner": "0x" + "22" * 20, "mixHash": word,
+        "gasLimit": hex(60_000_000), "timestamp": hex(1_700_000_000), "gasUsed": hex(21_000 * count),
+        "baseFeePerGas": "0x7", "transactions": [
+            report_transaction(raw, Options()) for raw in raws
+        ],
+    }  # fmt: skip
+
+
+def rows_of(*blocks: dict[str, Any]) -> list[Row]:
+    updates = BlockUpdates()
+    messages = [json.dumps(updates.message(block)).encode() for block in blocks]
+    return [event.row for event in follow_events(messages) if event.row is not None]
+
+
+def test_a_join_in_mid_block_is_no_index_zero_with_eleven_transactions() -> None:
+    rows = rows_of(pending_block(5, 11), pending_block(5, 13), pending_block(6, 1), pending_block(6, 4))
+    assert [row.flashblock.index for row in rows] == [1, 2, 0, 1]
+    assert [row.marks for row in rows] == [("joined",), (), (), ()]
+    assert [row.total_transactions for row in rows] == [None, None, 1, 4]
+    assert [row.gas_limit for row in rows] == [None, None, 60_000_000, 60_000_000]
+
+
+def test_a_join_at_the_first_flashblock_of_a_block_is_whole() -> None:
+    rows = rows_of(pending_block(5, 1), pending_block(5, 3))
+    assert [(row.flashblock.index, row.total_transactions, row.marks) for row in rows] == [
+        (0, 1, ()),
+        (1, 3, ()),
+    ]
