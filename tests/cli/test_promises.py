@@ -122,7 +122,7 @@ def status_with(port: int, secret: str) -> int:
 def reload(service: RoleProcess, times: int) -> None:
     """SIGHUP, and wait until it has worked for the `times`th time."""
     service.process.send_signal(signal.SIGHUP)
-    until(lambda: service.said().count("core.service: reloaded") == times, service)
+    until(lambda: service.said().count("core.service.lifecycle: reloaded") == times, service)
 
 
 def until(condition: Callable[[], bool], service: RoleProcess) -> None:
