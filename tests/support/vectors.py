@@ -21,6 +21,7 @@ __all__ = [
     "PACK",
     "Json",
     "block_cases",
+    "codec_cases",
     "frames_of",
     "load",
     "made_sequences",
@@ -28,6 +29,7 @@ __all__ = [
     "packed_digest",
     "root_of",
     "state_cases",
+    "transaction_cases",
     "unhex",
 ]
 
@@ -63,6 +65,16 @@ def state_cases(fork: str, family: str) -> list[Json]:
     """State tests of one family on one of EELS' forks: what `support.spec_runs` runs, with `outcomes` and
     `root` as EELS has them."""
     return [case for case in load("state") if (case["fork"], case["family"]) == (fork, family)]
+
+
+def transaction_cases(kind: str) -> list[Json]:
+    """Transactions that others wrote: "signed" ones with fields and key, "deposit"s; and "source" hashes."""
+    return [case for case in load("transactions") if case["kind"] == kind]
+
+
+def codec_cases(kind: str) -> list[Json]:
+    """What EELS encodes, decodes and hashes: "rlp", "bytes", "receipt" or "trie"."""
+    return [case for case in load("codec") if case["kind"] == kind]
 
 
 def root_of(accounts: dict[str, Json]) -> str:

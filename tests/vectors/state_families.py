@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from support.assembler import assemble
 from support.programs import make_case
 from vectors.state_calls import access_lists, calls, collisions, creates, delegations, selfdestructs, validity
+from vectors.state_precompiles import precompiles
 from vectors.state_worlds import (
     ABSENT,
     COINBASE,
@@ -301,5 +302,6 @@ FAMILIES: dict[str, Callable[[str], Iterator[Named]]] = {
     "access-lists": access_lists,
     "validity": validity,
     "delegations": delegations,
+    "precompiles": precompiles,
     "random": random_programs,
 }

@@ -7,8 +7,9 @@ import json
 import random
 
 import pytest
+from support.npm import require_node
 from support.vectors import PACK, load, manifest, packed_digest
-from vectors.packing import Json
+from vectors.packing import Json, as_read
 
 MOST_BYTES = 10 * 1024 * 1024
 SAMPLE = 12
@@ -59,3 +60,27 @@ def test_eels_answers_as_the_pack_says() -> None:
 
     chosen = sample("state")
     assert list(answered([without_answer(case) for case in chosen])) == chosen
+
+
+def test_signers_sign_as_the_pack_says() -> None:
+    from vectors.transactions import answered, questions
+
+    require_node("ethers", "viem")
+    asked = list(questions())
+    places = random.Random(SEED).sample(range(len(asked)), 40)
+    assert answered([asked[place] for place in places]) == [load("transactions")[place] for place in places]
+
+
+def test_codec_of_eels_is_as_the_pack_says() -> None:
+    from vectors.codec import answered, questions
+
+    asked = list(questions())
+    places = random.Random(SEED).sample(range(len(asked)), 40)
+    assert answered([asked[place] for place in places]) == [load("codec")[place] for place in places]
+
+
+def test_blocks_and_sequences_are_made_again() -> None:
+    from vectors import blocks, flashblocks
+
+    for kind in (blocks.kind(), flashblocks.kind()):
+        assert [as_read(case) for case in kind.cases] == list(load(kind.name))
