@@ -159,3 +159,11 @@ def test_the_page_of_metrics_is_current() -> None:
     """Against /metrics of every role of a devnet, which it takes some seconds to run."""
     written = generator().PAGES["metrics.md"]()
     assert (DOCS / "metrics.md").read_text() == written, "docs/metrics.md is not current: run `make docs`"
+
+
+def test_the_page_of_watch_has_every_event() -> None:
+    from flashctl.watch.events import EVENT_NAMES
+
+    table = (DOCS / "watch.md").read_text().split("## Events")[1].split("## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([\w-]+)`", "".join(rows))) == set(EVENT_NAMES)
