@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -45,10 +45,10 @@ _OF_EVERY_COMMAND: Final = (
 )
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [[*head], *rows]
+def _table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [head, *rows]
     shown = [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines]
-    return "\n".join([shown[0], "|" + "---|" * len(lines[0]), *shown[1:]])
+    return "\n".join([shown[0], "|" + "---|" * len(head), *shown[1:]])
 
 
 def _cell(text: str) -> str:
