@@ -61,7 +61,7 @@ def _load_target(context: typer.Context, value: str | None) -> str | None:
 
 
 def _fields() -> list[str]:
-    from flashctl.watch.lines import FIELDS
+    from flashctl.watch.line_output import FIELDS
 
     return list(FIELDS)
 
@@ -92,7 +92,7 @@ class StreamFlags(NamedTuple):
     ] = None
     source: Annotated[
         Source,
-        typer.Option(help="raw: a flashblocks stream; rpc: a node's eth_subscribe; auto: found out."),
+        typer.Option(help="raw: a flashblocks stream; rpc: a node's eth_subscribe; auto: detected."),
     ] = "auto"
     header: Annotated[
         list[str] | None,
@@ -367,10 +367,10 @@ def watch(
     Exit codes: 0 ended as asked; 1 --fail-on happened, or the answer is no; 2 usage; 65 --strict; 69
     unreachable; 74 file; 76 not a stream; 77 refused; 124 --timeout; 130 and 143 a signal before the answer.
     """
-    from flashctl.watch.conditions import parse_duration, parse_speed
     from flashctl.watch.config import WatchConfig
     from flashctl.watch.run import run
-    from flashctl.watch.targets import parse_headers, resolve_stream
+    from flashctl.watch.stop_conditions import parse_duration, parse_speed
+    from flashctl.watch.stream_target import parse_headers, resolve_stream
 
     def seconds(text: str | None) -> float | None:
         return None if text is None else parse_duration(text)
@@ -402,7 +402,7 @@ def watch(
     )
     node = against.rpc or stream.rpc_url
     if against.check:
-        from flashctl.watch.doctor import run_check
+        from flashctl.watch.endpoint_check import run_check
 
         return run_check(stream.config, node, as_json=shown.json, notice=stream.notice)
     if against.confirm == "auto" and node is None:

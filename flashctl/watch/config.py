@@ -1,4 +1,4 @@
-"""What `flashctl watch` was asked to do."""
+"""The settings of `flashctl watch`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["FilterConfig", "StreamConfig", "WatchConfig"]
+__all__ = ["ConnectionConfig", "FilterConfig", "WatchConfig"]
 
 
 @dataclass(frozen=True, slots=True)
-class StreamConfig:
+class ConnectionConfig:
     """How to reach a stream."""
 
     url: str | None = None
@@ -46,7 +46,7 @@ class FilterConfig:
 class WatchConfig:
     """Every setting of one run."""
 
-    stream: StreamConfig = StreamConfig()
+    stream: ConnectionConfig = ConnectionConfig()
     filters: FilterConfig = FilterConfig()
     output: str = "auto"
     """`auto`, `table`, `line`, `json`, `raw`, `stats`, or what `fields` and `template` imply."""

@@ -1,7 +1,6 @@
-"""What watch knows after each thing that happens on a stream; every renderer, filter and statistic reads
-these.
+"""What happens on a stream, as renderers, filters and statistics read it.
 
-    Arrival      a message as it came off the wire or out of a recording
+    ReceivedMessage      a message as it came off the wire or out of a recording
     WatchEvent   what it meant: a flashblock with its figures (`row`), or a gap, a duplicate, a replaced
     payload, ...
 
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from flashctl.core.flashblocks.wire import Flashblock
 
-__all__ = ["EVENT_NAMES", "Arrival", "Row", "WatchEvent"]
+__all__ = ["EVENT_NAMES", "ReceivedMessage", "Row", "WatchEvent"]
 
 EVENT_NAMES: Final = {
     "flashblock": "a flashblock arrived",
@@ -43,7 +42,7 @@ EVENT_NAMES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class ReceivedMessage:
     """One message as received."""
 
     data: bytes
@@ -52,7 +51,7 @@ class Arrival:
     received_ns: int
     """Wall clock, nanoseconds since the epoch."""
     monotonic_ns: int
-    """A clock that never jumps; intervals are measured on it."""
+    """Steady clock, nanoseconds; intervals are measured on it."""
     url: str = ""
     recorded_bytes: int | None = None
     """Size on the wire, where a recording kept the message without its compression."""
@@ -84,9 +83,9 @@ class Row:
     slot_offset_ns: int | None
     """Arrival minus the block's timestamp; negative while the slot is still running."""
     marks: tuple[str, ...] = ()
-    """What is noteworthy about it: `gap`, `joined`, `replaced`, `rewound`, `missed`, `prev`."""
+    """Peculiarities: `gap`, `joined`, `replaced`, `rewound`, `missed`, `prev`."""
     replayed: bool = False
-    """Sent by the server as catch-up for one who joins: when it arrived says nothing about the stream."""
+    """Sent as catch-up to a client that joins in mid-block: its time of arrival means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +103,4 @@ class WatchEvent:
     """Of a flashblock."""
     text: bytes = b""
     """The JSON text of a flashblock as received, decompressed and otherwise untouched."""
-    arrival: Arrival | None = None
+    arrival: ReceivedMessage | None = None

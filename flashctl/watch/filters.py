@@ -1,9 +1,9 @@
 """Which flashblocks are shown: by what their transactions do.
 
-A flashblock passes when one of its transactions meets every criterion; which ones did is told in `matches`.
+A flashblock passes when one of its transactions meets every criterion; their positions are in `matches`.
 Work is done only as far as a criterion needs it: a selector is read from the decoded transaction, a sender
-costs a recovery of 48 us. Logs exist only where the stream carries receipts; where it does not, the filter
-says so instead of matching nothing.
+costs a recovery of 48 us. Logs exist only where the stream carries receipts; where it does not, a hint
+explains why nothing matches.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from flashctl.watch.events import WatchEvent
 __all__ = [
     "NO_RECEIPTS_HINT",
     "TYPE_NAMES",
-    "Check",
-    "Filter",
-    "Subject",
+    "CheckedTransaction",
+    "FlashblockFilter",
+    "TransactionCheck",
     "index_range",
     "make_filter",
     "transaction_checks",
@@ -41,11 +41,11 @@ TYPE_NAMES: Final = {"legacy": 0, "eip2930": 1, "eip1559": 2, "eip4844": 3, "eip
 """Names of transaction types, EIP-2718's first byte."""
 
 _RANGE: Final = re.compile(r"([0-9]{1,9})?(\.\.)?([0-9]{1,9})?\Z")
-Check = Callable[["Subject"], bool]
+TransactionCheck = Callable[["CheckedTransaction"], bool]
 """Whether a transaction meets one criterion."""
 
 
-class Subject:
+class CheckedTransaction:
     """One transaction, decoded as far as a criterion needs."""
 
     def __init__(self, raw: bytes, receipts: Mapping[str, Any] | None) -> None:
@@ -89,10 +89,12 @@ class Subject:
         return [log for log in logs if isinstance(log, dict)] if isinstance(logs, list) else []
 
 
-class Filter:
+class FlashblockFilter:
     """A conjunction of criteria."""
 
-    def __init__(self, checks: Sequence[Check], indices: range | None, *, needs_receipts: bool) -> None:
+    def __init__(
+        self, checks: Sequence[TransactionCheck], indices: range | None, *, needs_receipts: bool
+    ) -> None:
         self._checks = checks
         self._indices = indices
         self.needs_receipts = needs_receipts
@@ -116,18 +118,18 @@ class Filter:
         positions = [
             position
             for position, raw in enumerate(flashblock.diff.transactions)
-            if self._passes(Subject(raw, receipts))
+            if self._passes(CheckedTransaction(raw, receipts))
         ]
         if not positions:
             return None
         hashes = ["0x" + keccak256(flashblock.diff.transactions[position]).hex() for position in positions]
         return replace(event, details={**event.details, "matches": positions, "match_hashes": hashes})
 
-    def _passes(self, subject: Subject) -> bool:
+    def _passes(self, subject: CheckedTransaction) -> bool:
         return all(check(subject) for check in self._checks)
 
 
-def make_filter(config: FilterConfig) -> Filter | None:
+def make_filter(config: FilterConfig) -> FlashblockFilter | None:
     """The filter of the settings, or None when nothing is filtered.
 
     Raises:
@@ -137,16 +139,16 @@ def make_filter(config: FilterConfig) -> Filter | None:
     indices = None if config.indices is None else index_range(config.indices)
     if not checks and indices is None:
         return None
-    return Filter(checks, indices, needs_receipts=bool(config.topics))
+    return FlashblockFilter(checks, indices, needs_receipts=bool(config.topics))
 
 
-def transaction_checks(config: FilterConfig) -> list[Check]:
+def transaction_checks(config: FilterConfig) -> list[TransactionCheck]:
     """What a transaction must meet, the cheapest first.
 
     Raises:
         UsageError: An address, selector, topic or type that is none.
     """
-    checks: list[Check] = []
+    checks: list[TransactionCheck] = []
     if config.types:
         types = frozenset(_type_byte(text) for text in config.types)
         checks.append(lambda subject: (subject.raw[0] if subject.raw[:1] < b"\xc0" else 0) in types)
@@ -171,10 +173,10 @@ def transaction_checks(config: FilterConfig) -> list[Check]:
     return checks
 
 
-def _topic_check(topics: frozenset[bytes]) -> Check:
+def _topic_check(topics: frozenset[bytes]) -> TransactionCheck:
     wanted = {"0x" + topic.hex() for topic in topics}
 
-    def check(subject: Subject) -> bool:
+    def check(subject: CheckedTransaction) -> bool:
         return any(
             str(topic).lower() in wanted for log in subject.logs() for topic in _members(log.get("topics"))
         )
@@ -182,10 +184,10 @@ def _topic_check(topics: frozenset[bytes]) -> Check:
     return check
 
 
-def _address_check(addresses: frozenset[bytes]) -> Check:
+def _address_check(addresses: frozenset[bytes]) -> TransactionCheck:
     wanted = {"0x" + address.hex() for address in addresses}
 
-    def check(subject: Subject) -> bool:
+    def check(subject: CheckedTransaction) -> bool:
         tx = subject.tx
         if tx is not None and tx.to in addresses:
             return True

@@ -16,7 +16,7 @@ from flashctl.errors import DataError
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.transactions import DepositTx, decode_transaction
 from flashctl.watch.events import Row
-from flashctl.watch.lines import gas_text, short_id
+from flashctl.watch.line_output import gas_text, short_id
 from flashctl.watch.view_filter import ViewFilter
 
 __all__ = ["PayloadRows", "RowEntry", "Screen", "column_titles", "fill_bar", "row_text", "transaction_text"]
@@ -105,7 +105,7 @@ class PayloadRows:
 
     @property
     def heading(self) -> str:
-        """What a filter sees of it."""
+        """The text that a filter searches."""
         return f"#{self.number} {self.payload_id}"
 
     def passing(self, view_filter: ViewFilter) -> list[RowEntry]:

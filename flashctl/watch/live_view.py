@@ -17,9 +17,9 @@ from flashctl.core.output import counted, escape
 from flashctl.errors import UsageError
 from flashctl.lru import Lru
 from flashctl.watch.events import WatchEvent
-from flashctl.watch.lines import describe_event, short_id
+from flashctl.watch.line_output import describe_event, short_id
 from flashctl.watch.live_rows import PayloadRows, RowEntry, Screen, column_titles, row_text
-from flashctl.watch.stats import StreamStats, sparkline
+from flashctl.watch.stream_stats import StreamStats, sparkline
 from flashctl.watch.view_filter import ViewFilter
 
 __all__ = ["LiveView"]

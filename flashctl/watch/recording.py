@@ -4,7 +4,7 @@
     {"t":1700000000123456789,"m":123456789,"enc":"br","n":14213,"d":{...the message...}}
     {"t":...,"m":...,"enc":"br","raw":"base64 of the frame"}          with --record-raw
 
-`t` is wall time and `m` a steady clock, in nanoseconds; `enc` tells how the message was encoded on the wire
+`t` is wall time and `m` a steady clock, in nanoseconds; `enc` is the encoding of the message on the wire
 and `n` how many bytes it took there. Messages without times (one JSON object a line, or one array) are read
 as well; they are given times 200 ms apart.
 """
@@ -22,7 +22,7 @@ from flashctl.core.flashblocks.wire import unpack
 from flashctl.core.settings.files import LineWriter, open_for_reading, open_for_writing
 from flashctl.errors import DataError, IoError
 from flashctl.eth.hexdata import MAX_TIMESTAMP, parse_quantity
-from flashctl.watch.events import Arrival
+from flashctl.watch.events import ReceivedMessage
 
 __all__ = ["Recorder", "Replay", "line_of_arrival"]
 
@@ -33,7 +33,7 @@ LOOK_UP_S: Final = 0.005
 """Longest time for which reading a recording holds the loop."""
 
 MAX_COMPLAINTS: Final = 20
-"""Lines that are no messages and are told one by one."""
+"""Lines that are no messages and are reported one by one."""
 
 MAX_BLANK_LINES: Final = 100_000
 """In a row; a few kilobytes of a compressed file may stand for a hundred million."""
@@ -46,7 +46,7 @@ _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 # -- writing --------------------------------------------------------------------------------------
 
 
-def line_of_arrival(arrival: Arrival, *, raw: bool = False, text: bytes | None = None) -> bytes:
+def line_of_arrival(arrival: ReceivedMessage, *, raw: bool = False, text: bytes | None = None) -> bytes:
     """The line of one message.
 
     Args:
@@ -67,7 +67,7 @@ def line_of_arrival(arrival: Arrival, *, raw: bool = False, text: bytes | None =
     )
 
 
-def _encoding(arrival: Arrival) -> bytes:
+def _encoding(arrival: ReceivedMessage) -> bytes:
     if not arrival.binary or arrival.data.lstrip()[:1] == b"{":
         return b"json"
     return b"zst" if arrival.data.startswith(_ZSTD_MAGIC) else b"br"
@@ -85,7 +85,9 @@ class Recorder:
         self._write(b'{"flashctl":1,"url":"%s","started":%d}\n' % (_quoted(url), time.time_ns()))
         self.lines = 0
 
-    def record(self, arrival: Arrival, text: bytes | None = None, payload_id: str | None = None) -> None:
+    def record(
+        self, arrival: ReceivedMessage, text: bytes | None = None, payload_id: str | None = None
+    ) -> None:
         """Append one message.
 
         Raises:
@@ -126,15 +128,15 @@ class Replay:
     """The messages of a recording, or of a file of messages, one by one.
 
     Args:
-        complain: Told of each line that is no message, which is then skipped; without it such a line is an
-            error.
+        complain: Called for each line that is no message, which is then skipped; without it such a line is
+            an error.
     """
 
     def __init__(self, path: Path | None, complain: Callable[[str], None] | None = None) -> None:
         self._path = path
         self._complain = complain
         self.url = ""
-        """Where it was recorded, if it says so."""
+        """Where it was recorded, if the file has it."""
         self.untimed = 0
         """Messages whose arrival times had to be made up."""
         self.messages = 0
@@ -147,7 +149,7 @@ class Replay:
         """What is read, for a person."""
         return str(self._path or "stdin")
 
-    def __iter__(self) -> Iterator[Arrival]:
+    def __iter__(self) -> Iterator[ReceivedMessage]:
         """Read on.
 
         Raises:
@@ -155,8 +157,8 @@ class Replay:
         """
         return (arrival for arrival in self.steps() if arrival is not None)
 
-    def steps(self) -> Iterator[Arrival | None]:
-        """The same; None now and then while lines hold nothing, so that the reader can look up."""
+    def steps(self) -> Iterator[ReceivedMessage | None]:
+        """The same, with None now and then while lines hold nothing, so that the event loop gets its turn."""
         looked_up = time.monotonic()
         try:
             with open_for_reading(self._path) as stream:
@@ -171,7 +173,7 @@ class Replay:
         except (OSError, EOFError) as error:
             raise IoError(f"cannot read {self.name}: {error}") from None
 
-    def _read(self, text: bytes, number: int) -> Arrival | None:
+    def _read(self, text: bytes, number: int) -> ReceivedMessage | None:
         if not text:
             return None
         try:
@@ -186,7 +188,7 @@ class Replay:
                 self._complain(f"{self.name}: further lines that are no messages are only counted")
             return None
 
-    def _arrival(self, text: bytes, number: int) -> Arrival | None:
+    def _arrival(self, text: bytes, number: int) -> ReceivedMessage | None:
         try:
             if text.startswith(b'{"t":') and (cut := text.find(b',"d":')) > 0:
                 return _verbatim(text, cut)
@@ -194,7 +196,7 @@ class Replay:
         except DataError as error:
             raise DataError(f"{self.name}, line {number}: {error}") from None
 
-    def _other(self, text: bytes, value: dict[str, Any]) -> Arrival | None:
+    def _other(self, text: bytes, value: dict[str, Any]) -> ReceivedMessage | None:
         """A line that does not have the form that `line_of_arrival` writes."""
         if "flashctl" in value and "t" not in value:
             self.url = str(value.get("url", ""))
@@ -205,10 +207,10 @@ class Replay:
             if value["event"] != "flashblock" or not isinstance(value.get("data"), dict):
                 return None
             stamp = _nanoseconds(value, "recv_ns")
-            return Arrival(_text_of(value["data"]), False, stamp, stamp)
+            return ReceivedMessage(_text_of(value["data"]), False, stamp, stamp)
         self.untimed += 1
         stamp = self._made_up(value)
-        return Arrival(text, False, stamp, stamp)
+        return ReceivedMessage(text, False, stamp, stamp)
 
     def _made_up(self, value: dict[str, Any]) -> int:
         """A time for a message that has none: within the slot of the first block, then at a steady pace."""
@@ -218,7 +220,7 @@ class Replay:
             try:
                 seconds = 0 if timestamp is None else parse_quantity(timestamp, most=MAX_TIMESTAMP) - 2
             except DataError:
-                seconds = 0  # whoever reads the message says what is wrong with it
+                seconds = 0  # decoding the message reports what is wrong with it
             self._epoch_ns = max(0, seconds) * 1_000_000_000
         return self._epoch_ns + self.untimed * _UNTIMED_STEP_NS
 
@@ -271,11 +273,11 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
             raise DataError(f"not a recording: more than {MAX_BLANK_LINES:,} blank lines in a row")
 
 
-def _verbatim(text: bytes, cut: int) -> Arrival:
+def _verbatim(text: bytes, cut: int) -> ReceivedMessage:
     """A line as this module writes it: the message is cut out, so that it replays byte by byte."""
     head = _json_object(text[:cut] + b"}")
     size = head.get("n")
-    return Arrival(
+    return ReceivedMessage(
         text[cut + 5 : -1],
         False,
         _nanoseconds(head, "t"),
@@ -284,7 +286,7 @@ def _verbatim(text: bytes, cut: int) -> Arrival:
     )
 
 
-def _timed(value: dict[str, Any]) -> Arrival:
+def _timed(value: dict[str, Any]) -> ReceivedMessage:
     wall = _nanoseconds(value, "t")
     steady = _nanoseconds(value, "m") if "m" in value else wall
     if "raw" in value:
@@ -292,10 +294,10 @@ def _timed(value: dict[str, Any]) -> Arrival:
             data = base64.b64decode(value["raw"], validate=True)
         except (binascii.Error, TypeError, ValueError):
             raise DataError("raw is not base64") from None
-        return Arrival(data, value.get("enc") != "json", wall, steady)
+        return ReceivedMessage(data, value.get("enc") != "json", wall, steady)
     if not isinstance(value.get("d"), dict):
         raise DataError("a recorded line without d or raw")
-    return Arrival(_text_of(value["d"]), False, wall, steady)
+    return ReceivedMessage(_text_of(value["d"]), False, wall, steady)
 
 
 def _nanoseconds(value: dict[str, Any], name: str) -> int:

@@ -39,7 +39,7 @@ class Republisher:
         return self._server.url
 
     async def first_client(self) -> None:
-        """Return once somebody has connected."""
+        """Return once a client has connected."""
         while self._server is not None and not self._server.connections():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -59,6 +59,6 @@ class Republisher:
         )
 
     async def finish(self) -> None:
-        """Say goodbye to the clients."""
+        """Close the connections of all clients."""
         if self._server is not None:
             await self._server.close()

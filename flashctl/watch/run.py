@@ -20,10 +20,10 @@ from flashctl.core.service.lifecycle import Lifecycle, run_service
 from flashctl.core.service.printer import Printer
 from flashctl.errors import DataError, ExitCode, Failed, IoError, TimedOut, UnavailableError, UsageError
 from flashctl.watch.config import WatchConfig
-from flashctl.watch.events import Arrival, WatchEvent
+from flashctl.watch.events import ReceivedMessage, WatchEvent
 from flashctl.watch.live_view import REDRAWS_PER_S
-from flashctl.watch.session import Session
-from flashctl.watch.sources import Item, live, replayed
+from flashctl.watch.session import WatchSession
+from flashctl.watch.sources import SourceItem, live, replayed
 from flashctl.watch.terminal import Keyboard, terminal_size
 from flashctl.watch.tracker import Tracker
 
@@ -42,7 +42,7 @@ def run(config: WatchConfig) -> ExitCode:
     Raises:
         FlashctlError: Settings that contradict each other, a source that cannot be followed.
     """
-    session = Session(config)
+    session = WatchSession(config)
     code = run_service(_Runner(session).run, is_tool=True)
     return session.code if code is ExitCode.OK else code
 
@@ -50,13 +50,13 @@ def run(config: WatchConfig) -> ExitCode:
 class _Runner:
     """The asynchronous side of a session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: WatchSession) -> None:
         self.session = session
         self.config = session.config
         self._finishers: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._side_tasks: list[asyncio.Task[None]] = []
         self._enough = asyncio.Event()
-        """Set when a helper knows that the run is over."""
+        """Set when a helper has ended the run."""
 
     async def run(self, life: Lifecycle) -> None:
         """Follow the source to its end, a condition, a signal or a limit of time."""
@@ -144,7 +144,7 @@ class _Runner:
                         raise
                     failure = error  # of a recording, after everything in it that can be read
                     break
-                has_worked |= isinstance(item, Connected | Arrival)
+                has_worked |= isinstance(item, Connected | ReceivedMessage)
                 if isinstance(item, Disconnected) and not has_worked:
                     if session.take(replace(item, retry_in_s=0.0)):  # for it is not tried again
                         return
@@ -168,7 +168,7 @@ class _Runner:
         if self.config.until and not session.stop.met:
             raise Failed("the stream ended before the condition was met")
 
-    def _source(self) -> AsyncGenerator[Item, None]:
+    def _source(self) -> AsyncGenerator[SourceItem, None]:
         config = self.config
         if config.replay is None:
             return live(config.stream, self.session.messages.say)
@@ -189,9 +189,9 @@ class _Runner:
         if config.plot is not None:
             self._plot(config.plot)
         if config.execute is not None or config.bell:
-            from flashctl.watch.hooks import Hook
+            from flashctl.watch.event_hooks import EventHook
 
-            hook = Hook(
+            hook = EventHook(
                 config.execute,
                 config.on,
                 say=_silent if config.quiet else session.messages.say,
@@ -221,7 +221,7 @@ class _Runner:
         self._finishers.append(draw)
 
     def _confirm(self, url: str) -> None:
-        from flashctl.watch.confirm import Confirmer
+        from flashctl.watch.sealed_check import Confirmer
 
         confirmer = Confirmer(url, self.session.emit)
         self.session.observers.append(confirmer)
@@ -240,7 +240,7 @@ class _Runner:
         self.session.summaries.append(summary)
 
     def _compare(self) -> None:
-        from flashctl.watch.compare import Comparison, render_comparison
+        from flashctl.watch.endpoint_comparison import Comparison, render_comparison
 
         config = self.config
         if config.stream.url is None or config.replay is not None:
@@ -264,30 +264,30 @@ class _Runner:
         self.session.summaries.append(summary)
 
     async def _follow_other(self, comparison: Any, number: int, url: str) -> None:
-        """Another endpoint of a comparison; its failure is told, and the others go on."""
+        """Another endpoint of a comparison; its failure is printed, and the others go on."""
         tracker = Tracker()
         try:
             async for item in live(replace(self.config.stream, url=url), self.session.messages.say):
                 if isinstance(item, Connected):
                     tracker.connected(time.time_ns())
-                if isinstance(item, Arrival):
+                if isinstance(item, ReceivedMessage):
                     for event in tracker.feed(item):
                         comparison.see(number, event)
         except Exception as error:
             self.session.messages.say(f"{mask_url(url)}: {error}")
 
     async def _follow_transaction(self) -> None:
-        from flashctl.watch.follow import Follower, Result
+        from flashctl.watch.transaction_follower import TransactionFollower, TransactionOutcome
 
         config, session = self.config, self.session
         submitted = None if config.submitted_at is None else int(config.submitted_at * 1e9)
-        follower = Follower(config, submitted, session.emit)
+        follower = TransactionFollower(config, submitted, session.emit)
         session.observers.append(follower)
         self._finishers.append(follower.close)
 
         async def watch() -> None:
             await follower.finished.wait()
-            if follower.result is Result.DROPPED:
+            if follower.result is TransactionOutcome.DROPPED:
                 session.code = ExitCode.FAILED
             self._enough.set()
 

@@ -1,9 +1,9 @@
-"""One run of watch: who is told what happens on the stream, and what is printed.
+"""One run of watch: what each event of the stream passes through, and what is printed.
 
-    event -> statistics -> recorder, confirmer, follower, ... -> filter -> renderer and hooks -> stop rule
+    event -> statistics -> recorder, -> filter -> output -> hooks, confirmer, follower, ... -> stop conditions
 
-Synchronous and in order: an event has been told to everybody before the next one is looked at. What is slow
-works beside the stream and reports back through `emit`, which takes the same path.
+Synchronous and in order: an event has passed through all of it before the next one begins. What is slow works
+beside the stream and reports back through `emit`, which takes the same path.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from flashctl.core.output import Output, counted, wants_color
 from flashctl.core.service import defects
 from flashctl.core.service.printer import Printer, live_output
 from flashctl.errors import DataError, ExitCode, FlashctlError, UsageError
-from flashctl.watch.conditions import StopRule, parse_condition
 from flashctl.watch.config import WatchConfig
-from flashctl.watch.events import Arrival, WatchEvent
+from flashctl.watch.event_hooks import expand_events
+from flashctl.watch.events import ReceivedMessage, WatchEvent
 from flashctl.watch.filters import NO_RECEIPTS_HINT, make_filter
-from flashctl.watch.hooks import expand_events
-from flashctl.watch.lines import (
+from flashctl.watch.line_output import (
     FIELDS,
     JsonLines,
     RawMessages,
@@ -41,12 +40,13 @@ from flashctl.watch.live_rows import Screen
 from flashctl.watch.live_view import LiveView
 from flashctl.watch.messages import Messages
 from flashctl.watch.recording import Recorder
-from flashctl.watch.sources import Item
-from flashctl.watch.stats import StreamStats, render_stats
+from flashctl.watch.sources import SourceItem
+from flashctl.watch.stop_conditions import StopRule, parse_condition
+from flashctl.watch.stream_stats import StreamStats, render_stats
 from flashctl.watch.terminal import can_live, has_unicode, terminal_size
 from flashctl.watch.tracker import Tracker
 
-__all__ = ["Observer", "Session"]
+__all__ = ["Observer", "WatchSession"]
 
 _FORMS = ("auto", "table", "line", "json", "raw", "stats")
 _MAX_COMPLAINTS = 20
@@ -54,7 +54,7 @@ _MAX_COMPLAINTS = 20
 
 
 class Observer(Protocol):
-    """Somebody who is told every event."""
+    """Takes every event of a run."""
 
     def see(self, event: WatchEvent) -> None:
         """Take it in, without waiting for anything."""
@@ -85,7 +85,7 @@ def _is_same(one: Path, other: Path) -> bool:
         return False
 
 
-class Session:
+class WatchSession:
     """The state of one run.
 
     Raises:
@@ -191,12 +191,12 @@ class Session:
 
     # -- events ---------------------------------------------------------------------------------
 
-    def take(self, item: Item) -> bool:
+    def take(self, item: SourceItem) -> bool:
         """Everything that follows from one item of the source; True when the run is over."""
         return any(self._survive(event) for event in self._events(item))
 
     def _survive(self, event: WatchEvent) -> bool:
-        """Dispatch; what nobody foresaw costs the event, not the run."""
+        """Dispatch; an unforeseen error costs the event, not the run."""
         try:
             return self.dispatch(event)
         except (FlashctlError, OSError):
@@ -211,10 +211,10 @@ class Session:
             self._survive(event)
 
     def emit(self, event: WatchEvent) -> None:
-        """An event that somebody beside the stream found out."""
+        """Take an event of a helper beside the stream."""
         self._survive(event)
 
-    def _events(self, item: Item) -> list[WatchEvent]:
+    def _events(self, item: SourceItem) -> list[WatchEvent]:
         match item:
             case Connected(url):
                 self.tracker.connected(time.time_ns())
@@ -223,11 +223,11 @@ class Session:
                 self.last_disconnect = reason
                 details = {"url": url, "reason": reason, "retry_in_s": round(retry_in_s, 3)}
                 return [WatchEvent("disconnected", time.time_ns(), details=details)]
-            case Arrival():
+            case ReceivedMessage():
                 return self.tracker.feed(item)
 
     def dispatch(self, event: WatchEvent) -> bool:
-        """Tell everybody; True when the run is over."""
+        """Pass an event through every part; True when the run is over."""
         if self.ended or self.stop.before(event):
             self.ended = True
             return True
@@ -302,7 +302,7 @@ class Session:
             self.write(self.view.close())
 
     def print_summaries(self) -> None:
-        """Print what the run found out."""
+        """Print the summaries, on stdout where they are the result."""
         if self.recorder is not None and not self.config.quiet:
             messages = counted(self.recorder.lines, "message")
             self.messages.say(f"recorded {messages} to {self.recorder.path}")

@@ -1,7 +1,7 @@
-"""Where arrivals come from: a stream, a node's subscription, a recording.
+"""Where messages come from: a stream, a node's subscription, a recording.
 
-Each source is an async iterator of `Arrival`, `Connected` and `Disconnected`, so the rest of watch cannot
-tell a replay from the real thing.
+Each source is an async iterator of `ReceivedMessage`, `Connected` and `Disconnected`, so that a replay passes
+through the same code as a live stream.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from flashctl.core.flashblocks.wire import InvalidFlashblock, parse_object, unpa
 from flashctl.core.net.urls import mask_url
 from flashctl.core.output import counted
 from flashctl.errors import DataError, ProtocolError
-from flashctl.watch.config import StreamConfig
-from flashctl.watch.events import Arrival
+from flashctl.watch.config import ConnectionConfig
+from flashctl.watch.events import ReceivedMessage
+from flashctl.watch.pending_updates import BlockUpdates, is_block_object
 from flashctl.watch.recording import LOOK_UP_S, Replay
-from flashctl.watch.updates import BlockUpdates, is_block_object
 
-__all__ = ["Item", "live", "node_subscription", "probe_node", "replayed"]
+__all__ = ["SourceItem", "live", "node_subscription", "probe_node", "replayed"]
 
 _LOG = logging.getLogger(__name__)
 
-Item = Arrival | Connected | Disconnected
+SourceItem = ReceivedMessage | Connected | Disconnected
 
 QUIET_BEFORE_PROBE_S: Final = 3.0
 """Silence after which a stream is suspected to be something else; every public stream speaks five times a
@@ -54,7 +54,7 @@ _MAX_WAIT_S: Final = 3_600.0
 _SUBSCRIPTION: Final = "newFlashblocks"
 
 
-def stream_options(config: StreamConfig) -> StreamOptions:
+def stream_options(config: ConnectionConfig) -> StreamOptions:
     """The settings of the connection."""
     return StreamOptions(
         headers=dict(config.headers),
@@ -66,11 +66,11 @@ def stream_options(config: StreamConfig) -> StreamOptions:
     )
 
 
-async def live(config: StreamConfig, note: Callable[[str], None]) -> AsyncGenerator[Item, None]:
+async def live(config: ConnectionConfig, note: Callable[[str], None]) -> AsyncGenerator[SourceItem, None]:
     """The items of `config.url`: a raw stream, or a node's subscription when it is one.
 
     Args:
-        note: Told what was found out about the endpoint.
+        note: Prints what was found out about the endpoint.
 
     Raises:
         FlashctlError: What trying again cannot mend: not a stream, wrong protocol, refused credentials.
@@ -97,16 +97,18 @@ async def live(config: StreamConfig, note: Callable[[str], None]) -> AsyncGenera
         yield _item(received)
 
 
-def _item(received: StreamItem) -> Item:
+def _item(received: StreamItem) -> SourceItem:
     if isinstance(received, StreamFrame):
-        return Arrival(
+        return ReceivedMessage(
             received.data, received.binary, received.received_ns, received.monotonic_ns, received.url
         )
     return received
 
 
-async def _until_known(stream: AsyncIterator[StreamItem], config: StreamConfig) -> AsyncIterator[Item | None]:
-    """The items up to the one that tells what the endpoint is; None in its place when it is a node.
+async def _until_known(
+    stream: AsyncIterator[StreamItem], config: ConnectionConfig
+) -> AsyncIterator[SourceItem | None]:
+    """The items up to the one that decides what the endpoint is; None in its place when it is a node.
 
     A silent endpoint is asked once, on a connection of its own: a raw stream is never sent anything.
     """
@@ -129,7 +131,7 @@ async def _until_known(stream: AsyncIterator[StreamItem], config: StreamConfig) 
             if not read.done():
                 read.cancel()
                 await asyncio.gather(read, return_exceptions=True)
-        if isinstance(item, Arrival):
+        if isinstance(item, ReceivedMessage):
             yield None if _speaks_json_rpc(item) else item
             return
         connected = isinstance(item, Connected)
@@ -144,10 +146,10 @@ async def _next(stream: AsyncIterator[StreamItem]) -> StreamItem:
 
 
 class EndOfStream(Exception):
-    """The stream has nothing more: it was told not to reconnect."""
+    """The stream has ended and does not reconnect."""
 
 
-def _speaks_json_rpc(arrival: Arrival) -> bool:
+def _speaks_json_rpc(arrival: ReceivedMessage) -> bool:
     """Whether a first frame is a JSON-RPC message that holds no flashblock."""
     try:
         parse_object(unpack(arrival.data, binary=arrival.binary))
@@ -159,7 +161,7 @@ def _speaks_json_rpc(arrival: Arrival) -> bool:
 # -- nodes ----------------------------------------------------------------------------------------
 
 
-async def probe_node(url: str, config: StreamConfig) -> bool:
+async def probe_node(url: str, config: ConnectionConfig) -> bool:
     """Whether the endpoint answers JSON-RPC; a raw stream is never sent anything else than this."""
     import orjson
     from websockets.asyncio.client import connect
@@ -178,7 +180,7 @@ async def probe_node(url: str, config: StreamConfig) -> bool:
         return False
 
 
-async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Item]:
+async def node_subscription(url: str, config: ConnectionConfig) -> AsyncIterator[SourceItem]:
     """The messages of a node's `eth_subscribe` to flashblocks, with reconnects.
 
     Raises:
@@ -207,7 +209,7 @@ async def node_subscription(url: str, config: StreamConfig) -> AsyncIterator[Ite
                 updates = BlockUpdates()
                 async for message in connection:
                     data = _plain_message(message.encode() if isinstance(message, str) else message, updates)
-                    yield Arrival(
+                    yield ReceivedMessage(
                         data, isinstance(message, bytes), time.time_ns(), time.monotonic_ns(), shown
                     )
                 reason = "closed by the server"
@@ -241,7 +243,7 @@ def _plain_message(data: bytes, updates: BlockUpdates) -> bytes:
         result = value["params"]["result"]
         return orjson.dumps(updates.message(result)) if is_block_object(result) else data
     except (orjson.JSONDecodeError, DataError, KeyError, TypeError, ValueError):
-        return data  # told as an undecodable frame by whoever reads it
+        return data  # the tracker reports it as undecodable
 
 
 def _check_subscription(reply: str | bytes, shown: str) -> None:
@@ -265,11 +267,11 @@ def _check_subscription(reply: str | bytes, shown: str) -> None:
 
 async def replayed(
     path: Path | None, speed: float, note: Callable[[str], None]
-) -> AsyncGenerator[Item, None]:
+) -> AsyncGenerator[SourceItem, None]:
     """The messages of a recording at `speed` times their pace; 0 is as fast as they can be read.
 
     Args:
-        note: Told of lines that are no messages, which are skipped.
+        note: Prints which lines are no messages and are skipped.
 
     Raises:
         IoError: The file cannot be read to its end; what stands before has been given out.

@@ -101,8 +101,8 @@ class Keyboard:
             self._restore()
 
     def _undo_ctrl_s(self) -> None:
-        """Start output that Ctrl-S stopped: a terminal does when it is told to know no Ctrl-S (IXON);
-        tcflow(TCOON) undoes only its own TCOOFF."""
+        """Start output that Ctrl-S stopped: clearing IXON does; tcflow(TCOON) undoes only its
+        own TCOOFF."""
         if self._saved is not None and _in_foreground():
             import termios
 

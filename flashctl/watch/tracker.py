@@ -1,8 +1,8 @@
-"""From frames to events: the sequence rules of `core.sequence` with the figures that people look at.
+"""From messages to events: the rules of `core.flashblocks.sequence`, with figures per flashblock.
 
-A flashblock is told when it arrives, with its own time. What it means for the sequence is told when that is
-known: one ahead of its turn waits, as in boost and rpc (`core.reorder`), so that one that was overtaken is
-late and not lost; a gap is told when nobody waits any longer.
+A flashblock is reported when it arrives, with its own time; what it means for the sequence, once that is
+known. One ahead of its turn waits, as in boost and rpc (`core.flashblocks.reorder`), so that one that was
+overtaken is late and not lost; a gap is reported once it can no longer be filled.
 
 Pure: no clock, no socket. A live stream, a recording and a test feed the same method.
 """
@@ -42,7 +42,7 @@ from flashctl.core.flashblocks.wire import (
 )
 from flashctl.core.service import defects
 from flashctl.lru import Lru
-from flashctl.watch.events import Arrival, Row, WatchEvent
+from flashctl.watch.events import ReceivedMessage, Row, WatchEvent
 
 __all__ = ["Tracker"]
 
@@ -74,7 +74,7 @@ class _Progress:
     seen: set[int] = field(default_factory=set)
     """Indices that came."""
     missing: set[int] = field(default_factory=set)
-    """Indices told as missing."""
+    """Indices reported as missing."""
 
 
 class Tracker:
@@ -105,15 +105,15 @@ class Tracker:
         """A connection was made at this time: what comes at once is what was missed."""
         self._caught_up_ns = received_ns + CATCH_UP_BEGINS_NS
 
-    def feed(self, arrival: Arrival) -> list[WatchEvent]:
-        """The events of one message; a defect is told as a bad frame, and the stream goes on."""
+    def feed(self, arrival: ReceivedMessage) -> list[WatchEvent]:
+        """The events of one message; after a defect it counts as undecodable, and the stream goes on."""
         try:
             return self._feed(arrival)
         except Exception as error:
             defects.caught("watch.tracker", error)
             return [_undecodable(arrival, f"cannot be followed: {type(error).__name__}")]
 
-    def _feed(self, arrival: Arrival) -> list[WatchEvent]:
+    def _feed(self, arrival: ReceivedMessage) -> list[WatchEvent]:
         try:
             text = unpack(arrival.data, binary=arrival.binary)
             flashblock = from_object(parse_object(text))
@@ -126,7 +126,7 @@ class Tracker:
         waiting = [event for one in self._reorder.end() for event in self._assembler.feed(one, 0)]
         return self._translate(waiting + self._assembler.end(), received_ns)
 
-    def _follow(self, flashblock: Flashblock, text: bytes, arrival: Arrival) -> list[WatchEvent]:
+    def _follow(self, flashblock: Flashblock, text: bytes, arrival: ReceivedMessage) -> list[WatchEvent]:
         place = _place(flashblock)
         repeated = next((one for one in self._reorder.waiting if _place(one) == place), None)
         ready = self._reorder.feed(flashblock, arrival.monotonic_ns)
@@ -147,14 +147,14 @@ class Tracker:
         events.append(replace(shown, row=row, text=text, arrival=arrival))
         return events
 
-    def _late(self, flashblock: Flashblock, arrival: Arrival) -> WatchEvent | None:
+    def _late(self, flashblock: Flashblock, arrival: ReceivedMessage) -> WatchEvent | None:
         """What says that this one was overtaken, by one of its payload or by the next payload."""
         progress, index = self._progress.peek(flashblock.payload_id), flashblock.index
         if progress is None or index in progress.seen:
             return None
         if index > progress.index and flashblock.payload_id == self._newest:
             return None
-        details = {"after": progress.index, "told_missing": index in progress.missing}
+        details = {"after": progress.index, "reported_missing": index in progress.missing}
         progress.missing.discard(index)
         return replace(self._event("late", flashblock, arrival), details=details)
 
@@ -165,7 +165,7 @@ class Tracker:
             return "joined" if flashblock.index > 0 else ""
         return "gap" if flashblock.index > progress.index + 1 else ""
 
-    def _told_gap(self, event: WatchEvent) -> WatchEvent | None:
+    def _reported_gap(self, event: WatchEvent) -> WatchEvent | None:
         """The gap without what has come out of order; what it names is remembered, for it may come yet."""
         progress = self._progress.peek(event.payload_id or "")
         if progress is None:
@@ -174,11 +174,11 @@ class Tracker:
         progress.missing.update(missing)
         return replace(event, index=missing[0], details={"missing": missing}) if missing else None
 
-    def _event(self, name: str, flashblock: Flashblock, arrival: Arrival) -> WatchEvent:
+    def _event(self, name: str, flashblock: Flashblock, arrival: ReceivedMessage) -> WatchEvent:
         block = self._block_number(flashblock)
         return WatchEvent(name, arrival.received_ns, flashblock.payload_id, block, flashblock.index)
 
-    def _row(self, flashblock: Flashblock, arrival: Arrival, marks: tuple[str, ...]) -> Row:
+    def _row(self, flashblock: Flashblock, arrival: ReceivedMessage, marks: tuple[str, ...]) -> Row:
         before = self._progress.peek(flashblock.payload_id)
         diff, index, base = flashblock.diff, flashblock.index, flashblock.base
         follows = before is not None and index == before.index + 1
@@ -217,7 +217,7 @@ class Tracker:
             replayed,
         )
 
-    def _is_replayed(self, arrival: Arrival) -> bool:
+    def _is_replayed(self, arrival: ReceivedMessage) -> bool:
         if self._caught_up_ns is None:
             return False
         if arrival.received_ns > self._caught_up_ns:
@@ -246,10 +246,10 @@ class Tracker:
     def _translate(self, events: list[Event], received_ns: int) -> list[WatchEvent]:
         translated = []
         for event in events:
-            if (told := _told(event)) is not None:
-                name, payload_id, block, index, details = told
+            if (described := _described(event)) is not None:
+                name, payload_id, block, index, details = described
                 made = WatchEvent(name, received_ns, payload_id, block, index, details)
-                kept = self._told_gap(made) if name == "gap" else made
+                kept = self._reported_gap(made) if name == "gap" else made
                 translated += [] if kept is None else [kept]
         return translated
 
@@ -258,16 +258,16 @@ def _place(one: Flashblock | Duplicate | Equivocation) -> tuple[str, int]:
     return one.payload_id, one.index
 
 
-def _undecodable(arrival: Arrival, reason: str, hint: str | None = None) -> WatchEvent:
+def _undecodable(arrival: ReceivedMessage, reason: str, hint: str | None = None) -> WatchEvent:
     details = {"reason": reason, "hint": hint, "bytes": len(arrival.data)}
     return WatchEvent("undecodable", arrival.received_ns, details=details, arrival=arrival)
 
 
-_Told = tuple[str, str | None, int | None, int | None, dict[str, Any]]
+_Described = tuple[str, str | None, int | None, int | None, dict[str, Any]]
 
 
-def _told(event: Event) -> _Told | None:
-    """Name, place and figures of a sequence event; None for those that the flashblock itself tells."""
+def _described(event: Event) -> _Described | None:
+    """Name, place and figures of a sequence event; None for those that the flashblock itself stands for."""
     match event:
         case Opened() | Accepted() | Ignored():
             return None

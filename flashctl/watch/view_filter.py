@@ -22,7 +22,13 @@ from typing import Final
 from flashctl.errors import UsageError
 from flashctl.watch.config import FilterConfig
 from flashctl.watch.events import Row
-from flashctl.watch.filters import TYPE_NAMES, Check, Subject, index_range, transaction_checks
+from flashctl.watch.filters import (
+    TYPE_NAMES,
+    CheckedTransaction,
+    TransactionCheck,
+    index_range,
+    transaction_checks,
+)
 
 __all__ = ["ViewFilter"]
 
@@ -53,7 +59,7 @@ class ViewFilter:
     def __init__(self, text: str) -> None:
         self.text = text.strip()
         self._places: list[_PlaceCheck] = []
-        self._checks: list[Check] = []
+        self._checks: list[TransactionCheck] = []
         for word in self.text.split():
             self._add(word)
 
@@ -70,7 +76,7 @@ class ViewFilter:
         receipts = row.flashblock.metadata.receipts
         return any(
             all(check(subject) for check in self._checks)
-            for subject in (Subject(raw, receipts) for raw in row.flashblock.diff.transactions)
+            for subject in (CheckedTransaction(raw, receipts) for raw in row.flashblock.diff.transactions)
         )
 
     def _add(self, word: str) -> None:
@@ -110,12 +116,12 @@ class ViewFilter:
                 self._checks.append(_begins(word))
 
 
-def _begins(digits: str) -> Check:
+def _begins(digits: str) -> TransactionCheck:
     """Whether the hash of a transaction begins so."""
     return lambda subject: subject.hash.startswith(digits)
 
 
-def _either(checks: Sequence[Check]) -> Check:
+def _either(checks: Sequence[TransactionCheck]) -> TransactionCheck:
     return lambda subject: any(check(subject) for check in checks)
 
 

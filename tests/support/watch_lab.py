@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from flashctl.core.flashblocks.wire import Flashblock, encode
 from flashctl.eth.keccak import keccak256
-from flashctl.watch.events import Arrival, WatchEvent
+from flashctl.watch.events import ReceivedMessage, WatchEvent
 from flashctl.watch.tracker import Tracker
 
 __all__ = [
@@ -65,19 +65,21 @@ def block(number: int, flashblocks: int = 4, payload: int | None = None, **setti
     ]
 
 
-def arrive(data: bytes, number: int = 0, *, binary: bool = False, start_ns: int = START_NS) -> Arrival:
+def arrive(
+    data: bytes, number: int = 0, *, binary: bool = False, start_ns: int = START_NS
+) -> ReceivedMessage:
     """A message that arrived as the `number`th, one every 200 ms."""
     at = start_ns + number * STEP_NS
-    return Arrival(data, binary, at, at)
+    return ReceivedMessage(data, binary, at, at)
 
 
-def follow(frames: Sequence[bytes | Flashblock | Arrival], *, end: bool = False) -> list[WatchEvent]:
+def follow(frames: Sequence[bytes | Flashblock | ReceivedMessage], *, end: bool = False) -> list[WatchEvent]:
     """The events of a stream."""
     tracker, events = Tracker(), []
     for number, frame in enumerate(frames):
         if isinstance(frame, Flashblock):
             frame = encode(frame, "full")
-        events += tracker.feed(frame if isinstance(frame, Arrival) else arrive(frame, number))
+        events += tracker.feed(frame if isinstance(frame, ReceivedMessage) else arrive(frame, number))
     return events + (tracker.end(START_NS + len(frames) * STEP_NS) if end else [])
 
 

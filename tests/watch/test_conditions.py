@@ -17,7 +17,7 @@ from support.watch_lab import (
     watch,
 )
 
-from flashctl.watch.conditions import StopRule, parse_condition, parse_duration, parse_speed
+from flashctl.watch.stop_conditions import StopRule, parse_condition, parse_duration, parse_speed
 
 
 @pytest.mark.parametrize(

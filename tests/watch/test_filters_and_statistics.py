@@ -16,7 +16,7 @@ from support.watch_lab import (
 
 from flashctl.watch.config import FilterConfig
 from flashctl.watch.filters import make_filter
-from flashctl.watch.stats import render_stats
+from flashctl.watch.stream_stats import render_stats
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_statistics_as_json(monkeypatch: pytest.MonkeyPatch, recording: Path) ->
 
 
 def test_a_million_samples_are_thinned_not_kept() -> None:
-    from flashctl.watch.stats import MAX_SAMPLES, Samples
+    from flashctl.watch.stream_stats import MAX_SAMPLES, Samples
 
     samples = Samples()
     for value in range(3 * MAX_SAMPLES):

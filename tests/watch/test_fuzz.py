@@ -13,12 +13,12 @@ from support.examples import examples
 from support.watch_lab import START_NS, arrive, message, story
 
 from flashctl.core.output import Output
-from flashctl.watch.compare import Comparison
+from flashctl.watch.endpoint_comparison import Comparison
 from flashctl.watch.events import EVENT_NAMES
-from flashctl.watch.lines import FIELDS, JsonLines, RawMessages, TextLines
+from flashctl.watch.line_output import FIELDS, JsonLines, RawMessages, TextLines
 from flashctl.watch.live_rows import Screen
 from flashctl.watch.live_view import LiveView
-from flashctl.watch.stats import StreamStats, render_stats
+from flashctl.watch.stream_stats import StreamStats, render_stats
 from flashctl.watch.tracker import Tracker
 
 MESSAGES = [

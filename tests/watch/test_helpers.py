@@ -1,4 +1,4 @@
-"""What works beside the stream: following, confirming, comparing, serving, hooks and the doctor."""
+"""What works beside the stream: following, confirming, comparing, serving, hooks and `--check`."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_slow_hook_has_a_bounded_queue_and_what_is_dropped_is_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The command holds the first event until all have come; no more than the queue run after it."""
-    monkeypatch.setattr("flashctl.watch.hooks.MAX_QUEUED", 3)
+    monkeypatch.setattr("flashctl.watch.event_hooks.MAX_QUEUED", 3)
     script = tmp_path / "hook.sh"
     script.write_text(
         f'#!/bin/sh\n[ "$FB_INDEX" = 0 ] && sleep 0.5\necho "$FB_INDEX" >> {tmp_path}/log\ncat > /dev/null\n'
@@ -206,9 +206,9 @@ def test_a_replay_served_again_is_the_same_stream(recording: Path, monkeypatch: 
 
 
 def test_check_finds_what_is_wrong_and_says_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flashctl.watch.doctor._LISTEN_S", 0.5)
+    monkeypatch.setattr("flashctl.watch.endpoint_check._LISTEN_S", 0.5)
     monkeypatch.setattr("flashctl.watch.sources.PROBE_TIMEOUT_S", 0.3)
-    monkeypatch.setattr("flashctl.watch.doctor._FIRST_FRAME_S", 1.0)
+    monkeypatch.setattr("flashctl.watch.endpoint_check._FIRST_FRAME_S", 1.0)
     frames = [
         step for number in range(1, 9) for frame in text_frames(block(number, 3)) for step in (frame, 0.05)
     ]

@@ -14,10 +14,10 @@ from flashctl.core.service import defects
 from flashctl.errors import ExitCode
 from flashctl.watch.config import FilterConfig
 from flashctl.watch.filters import make_filter
-from flashctl.watch.lines import FIELDS, JsonLines, TextLines
+from flashctl.watch.line_output import FIELDS, JsonLines, TextLines
 from flashctl.watch.live_rows import Screen
 from flashctl.watch.live_view import LiveView
-from flashctl.watch.stats import StreamStats, render_stats
+from flashctl.watch.stream_stats import StreamStats, render_stats
 from flashctl.watch.tracker import Tracker
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from support.watch_lab import block, follow, names
 
-from flashctl.watch.lines import describe_event
-from flashctl.watch.stats import StreamStats
+from flashctl.watch.line_output import describe_event
+from flashctl.watch.stream_stats import StreamStats
 
 
 def test_a_late_flashblock_is_not_lost() -> None:

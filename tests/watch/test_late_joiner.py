@@ -22,10 +22,10 @@ from support.watch_lab import (
 )
 
 from flashctl.core.flashblocks.wire import encode
-from flashctl.watch.compare import Comparison
-from flashctl.watch.events import Arrival
-from flashctl.watch.lines import envelope
-from flashctl.watch.stats import StreamStats
+from flashctl.watch.endpoint_comparison import Comparison
+from flashctl.watch.events import ReceivedMessage
+from flashctl.watch.line_output import envelope
+from flashctl.watch.stream_stats import StreamStats
 from flashctl.watch.tracker import Tracker
 
 
@@ -37,7 +37,7 @@ def test_catch_up_is_marked_and_left_out_of_every_timing() -> None:
     flashblocks = []
     for number, message in enumerate(messages):
         at = joined + 2_000_000 + number * 100_000 if number < 9 else START_NS + number * STEP_NS
-        for event in tracker.feed(Arrival(message, False, at, at)):
+        for event in tracker.feed(ReceivedMessage(message, False, at, at)):
             stats.add(event)
             if event.row is not None:
                 flashblocks.append(event)
@@ -52,7 +52,7 @@ def test_catch_up_is_marked_and_left_out_of_every_timing() -> None:
 def test_a_recording_has_no_catch_up() -> None:
     tracker = Tracker()
     for number, message in enumerate(block(1, 3)):
-        for event in tracker.feed(Arrival(message, False, START_NS + number, START_NS + number)):
+        for event in tracker.feed(ReceivedMessage(message, False, START_NS + number, START_NS + number)):
             assert event.row is None or not event.row.replayed
 
 
@@ -63,7 +63,7 @@ def late(*, replayed: int) -> list[object]:
 
 
 def test_check_states_the_pace_of_the_stream_and_not_of_the_catch_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flashctl.watch.doctor._LISTEN_S", 2.0)
+    monkeypatch.setattr("flashctl.watch.endpoint_check._LISTEN_S", 2.0)
     with StreamServer(late(replayed=5)) as server:
         code, output, _ = watch(monkeypatch, server.url, "--check", "--json")
     order = next(step for step in map(json.loads, output.splitlines()) if step["step"] == "order")

@@ -14,7 +14,7 @@ from flashctl.watch.events import WatchEvent
 from flashctl.watch.filters import make_filter
 from flashctl.watch.live_rows import Screen
 from flashctl.watch.live_view import LiveView
-from flashctl.watch.stats import StreamStats
+from flashctl.watch.stream_stats import StreamStats
 
 RAWS = every_type()
 KINDS = {21: ("attributes", "eip1559", "legacy"), 22: ("attributes", "create", "eip7702")}

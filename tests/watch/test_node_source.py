@@ -16,13 +16,13 @@ from websockets.asyncio.server import ServerConnection, serve
 from flashctl.core.flashblocks.client import Connected, Disconnected
 from flashctl.decode.facts import Options, report_transaction
 from flashctl.errors import ProtocolError
-from flashctl.watch.config import StreamConfig
-from flashctl.watch.events import Arrival, Row
-from flashctl.watch.sources import Item, node_subscription
-from flashctl.watch.updates import BlockUpdates
+from flashctl.watch.config import ConnectionConfig
+from flashctl.watch.events import ReceivedMessage, Row
+from flashctl.watch.pending_updates import BlockUpdates
+from flashctl.watch.sources import SourceItem, node_subscription
 
 
-async def follow(statuses: list[tuple[int, str] | None], count: int, answer: Any = "0x1") -> list[Item]:
+async def follow(statuses: list[tuple[int, str] | None], count: int, answer: Any = "0x1") -> list[SourceItem]:
     """The first items from a node that treats its connections like this, one after the other."""
 
     def judge(connection: ServerConnection, request: Any) -> Any:
@@ -39,10 +39,10 @@ async def follow(statuses: list[tuple[int, str] | None], count: int, answer: Any
         note = {"method": "eth_subscription", "params": {"result": json.loads(message(1, 0))}}
         await connection.send(json.dumps({"jsonrpc": "2.0", **note}))
 
-    items: list[Item] = []
+    items: list[SourceItem] = []
     async with serve(handle, "127.0.0.1", 0, process_request=judge) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with contextlib.aclosing(node_subscription(url, StreamConfig(url=url))) as stream:  # type: ignore[type-var]
+        async with contextlib.aclosing(node_subscription(url, ConnectionConfig(url=url))) as stream:  # type: ignore[type-var]
             async for item in stream:
                 items.append(item)
                 if len(items) == count:
@@ -52,7 +52,13 @@ async def follow(statuses: list[tuple[int, str] | None], count: int, answer: Any
 
 def test_a_refusal_after_it_worked_is_a_disconnect() -> None:
     items = asyncio.run(follow([None, (404, ""), None], 5))
-    assert [type(item) for item in items] == [Connected, Arrival, Disconnected, Disconnected, Connected]
+    assert [type(item) for item in items] == [
+        Connected,
+        ReceivedMessage,
+        Disconnected,
+        Disconnected,
+        Connected,
+    ]
 
 
 def test_a_full_node_is_left_alone_as_long_as_it_asks() -> None:

@@ -15,10 +15,10 @@ from support.watch_lab import (
 )
 
 from flashctl.core.output import Output
-from flashctl.watch.lines import FIELDS, JsonLines, TextLines
+from flashctl.watch.line_output import FIELDS, JsonLines, TextLines
 from flashctl.watch.live_rows import Screen, fill_bar
 from flashctl.watch.live_view import LiveView
-from flashctl.watch.stats import StreamStats, sparkline
+from flashctl.watch.stream_stats import StreamStats, sparkline
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -25,10 +25,10 @@ from support.watch_lab import (
 )
 
 from flashctl.core.flashblocks.wire import compress, encode
-from flashctl.watch.compare import Comparison, render_comparison
-from flashctl.watch.confirm import ShownPayload, judge
+from flashctl.watch.endpoint_comparison import Comparison, render_comparison
 from flashctl.watch.events import WatchEvent
-from flashctl.watch.stats import StreamStats, render_stats
+from flashctl.watch.sealed_check import ShownPayload, judge
+from flashctl.watch.stream_stats import StreamStats, render_stats
 from flashctl.watch.tracker import Tracker
 
 RAW = every_type()["eip1559"]
@@ -78,7 +78,7 @@ def test_base_694_a_gap_names_what_is_missing_and_how_it_ends() -> None:
 def test_rollup_boost_449_one_that_was_overtaken_is_late_and_not_lost() -> None:
     events = follow([message(1, index) for index in (0, 2, 1, 3)] + block(2, 2))
     assert [name for name in names(events) if name != "flashblock"] == ["late", "closed"]
-    assert events[2].details == {"after": 2, "told_missing": False}
+    assert events[2].details == {"after": 2, "reported_missing": False}
     assert [event.index for event in events if event.row is not None] == [0, 2, 1, 3, 0, 1]
     (report,) = [figures(events)]
     assert (report["late"], report["missing"], report["gaps"]) == (1, 0, 0)
@@ -87,7 +87,7 @@ def test_rollup_boost_449_one_that_was_overtaken_is_late_and_not_lost() -> None:
 @pytest.mark.parametrize(
     ("sent", "late"),
     [
-        ([(1, 0), (1, 2), (1, 3), (1, 4), (1, 1), (2, 0)], 1),  # told as missing before it came
+        ([(1, 0), (1, 2), (1, 3), (1, 4), (1, 1), (2, 0)], 1),  # reported missing before it came
         ([(1, 0), (1, 1), (2, 0), (1, 2), (2, 1)], 1),  # overtaken by the next block
         ([(1, 0), (2, 1), (2, 0), (1, 1), (2, 2)], 2),  # by the middle of the next block
         ([(1, 2), (1, 3), (2, 0), (2, 1)], 0),  # joined in the middle

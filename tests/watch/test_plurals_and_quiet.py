@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from support.watch_lab import HOLD, StreamServer, block, follow, message, text_frames, watch
 
-from flashctl.watch.compare import Comparison, render_comparison
-from flashctl.watch.lines import describe_event
+from flashctl.watch.endpoint_comparison import Comparison, render_comparison
+from flashctl.watch.line_output import describe_event
 from flashctl.watch.recording import Replay
-from flashctl.watch.stats import StreamStats, render_stats
+from flashctl.watch.stream_stats import StreamStats, render_stats
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_one_flashblock_compared_and_one_checked(monkeypatch: pytest.MonkeyPatch
         for event in follow([message(1, 0)]):
             comparison.see(source, event)
     assert next(iter(render_comparison(comparison.report()))) == "1 flashblock compared, equal content"
-    monkeypatch.setattr("flashctl.watch.doctor._LISTEN_S", 0.3)
+    monkeypatch.setattr("flashctl.watch.endpoint_check._LISTEN_S", 0.3)
     with StreamServer([*text_frames(block(1, 1)), 0.6, *text_frames(block(2, 1)), HOLD]) as server:
         _, output, _ = watch(monkeypatch, server.url, "--check", "--json")
     frame = next(step for step in map(json.loads, output.splitlines()) if step["step"] == "frame")

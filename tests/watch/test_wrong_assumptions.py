@@ -16,10 +16,10 @@ from support.watch_lab import CLOSE, HOLD, StreamServer, arrive, block, follow, 
 from flashctl.core.flashblocks.wire import compress, encode
 from flashctl.eth.keccak import keccak256
 from flashctl.watch.config import FilterConfig
-from flashctl.watch.confirm import ShownPayload, judge
 from flashctl.watch.filters import make_filter
-from flashctl.watch.lines import envelope
-from flashctl.watch.stats import StreamStats
+from flashctl.watch.line_output import envelope
+from flashctl.watch.sealed_check import ShownPayload, judge
+from flashctl.watch.stream_stats import StreamStats
 
 RAW = every_type()["eip1559"]
 TX_HASH = "0x" + keccak256(RAW).hex()

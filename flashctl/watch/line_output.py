@@ -253,8 +253,8 @@ def describe_event(event: WatchEvent) -> str:
             listed = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             return f"gap: flashblock {listed} never arrived; waiting for the next block"
         case "late":
-            told = ", and was told as missing" if details["told_missing"] else ""
-            return f"late: flashblock {event.index} came after {details['after']}{told}"
+            reported = ", and had been reported missing" if details["reported_missing"] else ""
+            return f"late: flashblock {event.index} came after {details['after']}{reported}"
         case "duplicate":
             return "duplicate"
         case "equivocation":

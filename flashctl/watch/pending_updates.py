@@ -1,4 +1,4 @@
-"""A node's `newFlashblocks` as a stream: each notification is the whole pending block, we want what it adds.
+"""A node's `newFlashblocks` as a stream: each notification is the pending block, a flashblock what it adds.
 
 Nodes send the pending block after every flashblock (base/base, flashctl rpc), or the flashblock itself.
 `BlockUpdates` turns the former into messages of the wire, so that everything downstream sees one kind of

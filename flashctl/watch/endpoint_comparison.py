@@ -1,4 +1,4 @@
-"""Several endpoints side by side: who is first, by how much, and who drops what.
+"""Several endpoints side by side: which is first, by how much, and which loses what.
 
 Pure: each source reports what it received and when; the pairing is by payload id and index, and equal
 content is checked by what a flashblock says (`base` and `diff`; metadata differs between servers on
@@ -15,7 +15,7 @@ from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.core.output import counted
 from flashctl.lru import Lru
 from flashctl.watch.events import WatchEvent
-from flashctl.watch.stats import Samples
+from flashctl.watch.stream_stats import Samples
 
 __all__ = ["Comparison", "render_comparison"]
 
@@ -24,7 +24,7 @@ MAX_OPEN: Final = 4_096
 
 
 GRACE_NS: Final = 1_000_000_000
-"""What another source may still be behind at the end; what is older and has not come is missing."""
+"""How far another source may be behind at the end; what is older and has not arrived is missing."""
 
 
 class _Entry:

@@ -1,8 +1,8 @@
 """One transaction on its way: sent, preconfirmed in a flashblock, sealed in a block.
 
-Its journey is told in `tx` events with the milliseconds since it was submitted. Without a node the journey
-ends at the flashblock; with one it ends when the block is sealed, at the same position or another, or
-without it.
+Each stage is a `tx` event with the milliseconds since the transaction was submitted. Without a node the last
+stage is the flashblock; with one it is the sealed block, which holds the transaction at the same position, at
+another one, or not at all.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from flashctl.eth.keccak import keccak256
 from flashctl.watch.config import WatchConfig
 from flashctl.watch.events import WatchEvent
 
-__all__ = ["Follower", "Result"]
+__all__ = ["TransactionFollower", "TransactionOutcome"]
 
 POLL_S: Final = 0.2
 
 
-class Result(Enum):
-    """How the journey ended."""
+class TransactionOutcome(Enum):
+    """Where the transaction is."""
 
     UNDER_WAY = "under way"
     DONE = "done"
     DROPPED = "dropped"
 
 
-class Follower:
+class TransactionFollower:
     """Follows the transaction of `config.tx` or `config.send`.
 
     Args:
         submitted_ns: When it was sent, wall clock; None is the moment of `start`.
-        emit: Told every stage as an event.
+        emit: Takes each stage as an event.
 
     Raises:
         UsageError: What was given is no hash or no transaction, or the end asked for needs a node.
@@ -68,7 +68,7 @@ class Follower:
         self._position: int | None = None
         self._payload_id: str | None = None
         self._block: int | None = None
-        self.result = Result.UNDER_WAY
+        self.result = TransactionOutcome.UNDER_WAY
         self.finished = asyncio.Event()
 
     async def start(self) -> None:
@@ -88,7 +88,7 @@ class Follower:
             await sender.close()
         if isinstance(answer, str) and answer.lower() != self.hash:
             raise DataError(f"the node names the transaction {answer}, its hash is {self.hash}")
-        self._tell("sent", {"text": f"{self.hash} sent"})
+        self._report("sent", {"text": f"{self.hash} sent"})
 
     def see(self, event: WatchEvent) -> None:
         """Look for the transaction in a flashblock."""
@@ -109,7 +109,7 @@ class Follower:
         where = f"#{event.block} flashblock {event.index}" + (
             "" if position is None else f" position {position}"
         )
-        self._tell(
+        self._report(
             "preconfirmed",
             {
                 "position": position,
@@ -121,23 +121,23 @@ class Follower:
             event,
         )
         if not self._until_sealed:
-            self._end(Result.DONE)
+            self._end(TransactionOutcome.DONE)
 
     def _milliseconds(self, now_ns: int) -> float:
         return round((now_ns - (self._submitted_ns or now_ns)) / 1e6, 3)
 
-    def _tell(self, stage: str, details: dict[str, Any], event: WatchEvent | None = None) -> None:
+    def _report(self, stage: str, details: dict[str, Any], event: WatchEvent | None = None) -> None:
         received = time.time_ns() if event is None else event.received_ns
         index = None if event is None else event.index
         place = {"stage": stage, "hash": self.hash, **details}
         self._emit(WatchEvent("tx", received, self._payload_id, self._block, index, place))
 
-    def _end(self, result: Result) -> None:
+    def _end(self, result: TransactionOutcome) -> None:
         self.result = result
         self.finished.set()
 
     async def poll(self) -> None:
-        """Watch the chain until the transaction is sealed or its block is there without it."""
+        """Poll the node until the transaction is sealed, or its block is sealed without it."""
         client = self._client
         if client is None:
             await asyncio.Event().wait()
@@ -173,14 +173,14 @@ class Follower:
         if self.hash in sealed:
             self._sealed(sealed)
             return
-        self._tell("dropped", {"text": f"dropped: block #{self._block} was sealed without it"})
-        self._end(Result.DROPPED)
+        self._report("dropped", {"text": f"dropped: block #{self._block} was sealed without it"})
+        self._end(TransactionOutcome.DROPPED)
 
     def _sealed(self, sealed: list[str]) -> None:
         position = [str(tx_hash).lower() for tx_hash in sealed].index(self.hash)
         milliseconds = self._milliseconds(time.time_ns()) if self._is_timed else None
         moved = "" if self._position in (None, position) else f", moved from {self._position}"
-        self._tell(
+        self._report(
             "sealed",
             {
                 "position": position,
@@ -189,10 +189,10 @@ class Follower:
                 "text": f"sealed in #{self._block} position {position}{moved}{_after(milliseconds)}",
             },
         )
-        self._end(Result.DONE)
+        self._end(TransactionOutcome.DONE)
 
     async def close(self) -> None:
-        """Leave the node."""
+        """Close the connection to the node."""
         if self._client is not None:
             await self._client.close()
 

@@ -1,8 +1,8 @@
-"""Did it hold? Payloads as they were shown, against the blocks that were sealed.
+"""`--confirm`: payloads as the stream showed them, against the blocks that were sealed.
 
-The stream never says whether a block was sealed, so the only proof is the chain: the transaction hashes of
-a payload, put in a row, must be those of the sealed block. What is compared is never a block hash, since
-builders fill it with a provisional value or not at all.
+The stream does not carry whether a block was sealed, so a node is asked: the transaction hashes of a payload,
+concatenated, must be those of the sealed block. Block hashes are not compared, since builders fill them with
+a provisional value or not at all.
 
     ShownPayload   what the stream showed of one payload
     judge          pure: the verdict on a payload, given the sealed block's hashes
@@ -26,13 +26,13 @@ from flashctl.eth.keccak import keccak256
 from flashctl.lru import Lru
 from flashctl.watch.events import WatchEvent
 
-__all__ = ["Confirmer", "ShownPayload", "Verdict", "judge"]
+__all__ = ["Confirmer", "SealedVerdict", "ShownPayload", "judge"]
 
 _LOG = logging.getLogger(__name__)
 
 POLL_S: Final = 0.25
 GIVE_UP_AFTER_S: Final = 30.0
-"""A block that has not been sealed this long after its payload closed never will be."""
+"""After its payload closed, a block that has not been sealed for this long counts as unsealed."""
 MAX_WAITING: Final = 256
 """Payloads waiting for a verdict; the oldest is given up beyond it."""
 
@@ -50,8 +50,8 @@ class ShownPayload:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a payload."""
+class SealedVerdict:
+    """How a payload compares with its sealed block."""
 
     held: bool
     """Every transaction shown is in the block, in the order shown, and at its position if the payload was
@@ -64,7 +64,7 @@ class Verdict:
     """In the block, and never shown."""
 
 
-def judge(shown: ShownPayload, sealed: Sequence[str]) -> Verdict:
+def judge(shown: ShownPayload, sealed: Sequence[str]) -> SealedVerdict:
     """Compare what was shown with the hashes of the sealed block."""
     place = {tx_hash: position for position, tx_hash in enumerate(sealed)}
     dropped = tuple(tx_hash for tx_hash in shown.hashes if tx_hash not in place)
@@ -75,7 +75,7 @@ def judge(shown: ShownPayload, sealed: Sequence[str]) -> Verdict:
         )
     else:
         moved = sum(1 for before, after in pairwise(found) if after < before)
-    return Verdict(not dropped and not moved, dropped, moved, len(sealed) - len(found))
+    return SealedVerdict(not dropped and not moved, dropped, moved, len(sealed) - len(found))
 
 
 class Confirmer:
@@ -134,7 +134,7 @@ class Confirmer:
                 elif time.monotonic() - since > GIVE_UP_AFTER_S:
                     self._waiting.pop(payload_id)
                     self.unsealed += 1
-                    self._tell("unsealed", shown, {"text": f"no block #{shown.block} was sealed"})
+                    self._report_event("unsealed", shown, {"text": f"no block #{shown.block} was sealed"})
             if self._waiting:
                 await asyncio.sleep(POLL_S)
 
@@ -180,17 +180,17 @@ class Confirmer:
         if verdict.held:
             extra = f", {verdict.unseen} never shown" if verdict.unseen else ""
             details["text"] = f"sealed as shown: {len(shown.hashes)} tx{extra}"
-            self._tell("sealed", shown, details)
+            self._report_event("sealed", shown, details)
         else:
             details["text"] = f"{len(verdict.dropped)} tx shown but not sealed, {verdict.moved} moved"
-            self._tell("dropped", shown, details)
+            self._report_event("dropped", shown, details)
 
     @property
     def reorg_rate(self) -> float:
         """Share of judged payloads that did not hold."""
         return round((self.judged - self.held) / self.judged, 6) if self.judged else 0.0
 
-    def _tell(self, name: str, shown: ShownPayload, details: dict[str, Any]) -> None:
+    def _report_event(self, name: str, shown: ShownPayload, details: dict[str, Any]) -> None:
         self._emit(WatchEvent(name, time.time_ns(), shown.payload_id, shown.block, None, details))
 
     def report(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figures of a stream: intervals, jitter, offsets in the slot, losses, bytes. What `ping` is for a host.
+"""Figures of a stream, as `ping` has them for a host: intervals, jitter, offsets in the slot, losses, bytes.
 
 Samples are kept in full up to a limit and thinned beyond it, so that percentiles of an hour are exact and
 those of a week are close. Pure: events in, a report out.
@@ -119,7 +119,7 @@ class StreamStats:
                 self._flashblock(event)
             case "gap":
                 self.missing += len(event.details["missing"])
-            case "late" if event.details["told_missing"]:
+            case "late" if event.details["reported_missing"]:
                 self.missing -= 1
             case "closed":
                 self.per_payload[event.details["flashblocks"]] += 1
@@ -230,7 +230,7 @@ def render_stats(report: Mapping[str, Any], *, unicode: bool = True) -> Iterator
     ):
         yield _series(label, report[key])
     for index, own in report["per_index"].items():
-        # None of an index that came only as the past with which a proxy begins.
+        # An index that arrived only as catch-up after joining late has no timings.
         if own["interval_ms"]["count"] or own["slot_offset_ms"]["count"]:
             yield _series(f"  [{index}] interval", own["interval_ms"])
             yield _series("      offset", own["slot_offset_ms"])

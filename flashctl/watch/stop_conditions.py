@@ -1,6 +1,6 @@
 """When a tail ends by itself: counts, durations, and conditions such as `block:>=100`.
 
-Pure: the runner tells what happened and asks whether that was it.
+Pure: events in, and whether the run is over.
 """
 
 from __future__ import annotations

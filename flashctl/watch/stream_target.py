@@ -9,16 +9,16 @@ from typing import Any
 
 from flashctl.core.settings.profile import load_profile
 from flashctl.errors import AuthError, UsageError
-from flashctl.watch.config import StreamConfig
+from flashctl.watch.config import ConnectionConfig
 
-__all__ = ["Target", "parse_headers", "resolve_stream"]
+__all__ = ["StreamTarget", "parse_headers", "resolve_stream"]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class StreamTarget:
     """A stream, and the node beside it where the profile names one."""
 
-    config: StreamConfig
+    config: ConnectionConfig
     rpc_url: str | None = None
     send_url: str | None = None
     """Where transactions go, if that is another place."""
@@ -26,7 +26,7 @@ class Target:
     """What the profile says of it."""
 
 
-def resolve_stream(url: str | None, profile: str | None, *, needed: bool, **settings: Any) -> Target:
+def resolve_stream(url: str | None, profile: str | None, *, needed: bool, **settings: Any) -> StreamTarget:
     """The stream at `url`, and the node that a profile names beside it.
 
     Raises:
@@ -40,10 +40,10 @@ def resolve_stream(url: str | None, profile: str | None, *, needed: bool, **sett
                 f"profile {profile} has no [watch] url" if profile is not None else "no stream to watch",
                 hint="give a ws:// URL or a profile, such as `flashctl watch devnet`",
             )
-        return Target(StreamConfig(**settings))
+        return StreamTarget(ConnectionConfig(**settings))
     rpc = tables.get("rpc", {})
-    return Target(
-        StreamConfig(url=url, **settings),
+    return StreamTarget(
+        ConnectionConfig(url=url, **settings),
         _text_or_none(rpc.get("upstream_rpc")),
         _text_or_none(rpc.get("sequencer")),
         loaded.notice if loaded is not None and url == tables.get("watch", {}).get("url") else "",

@@ -23,13 +23,13 @@ from flashctl.core.net.urls import mask_url
 from flashctl.core.output import Output, counted, escape
 from flashctl.errors import AuthError, DataError, ExitCode, FlashctlError, UsageError
 from flashctl.eth.hexdata import MAX_HEIGHT, MAX_TIMESTAMP, parse_quantity
-from flashctl.watch.config import StreamConfig
-from flashctl.watch.events import Arrival, WatchEvent
+from flashctl.watch.config import ConnectionConfig
+from flashctl.watch.events import ReceivedMessage, WatchEvent
 from flashctl.watch.sources import probe_node, stream_options
-from flashctl.watch.stats import StreamStats
+from flashctl.watch.stream_stats import StreamStats
 from flashctl.watch.tracker import Tracker
 
-__all__ = ["Finding", "check", "run_check"]
+__all__ = ["CheckStep", "check", "run_check"]
 
 _CONNECT_S = 5.0
 _FIRST_FRAME_S = 8.0
@@ -40,7 +40,7 @@ _SKEW_LIMIT_MS = 5_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckStep:
     """The result of one step."""
 
     step: str
@@ -50,16 +50,16 @@ class Finding:
     fix: str | None = None
 
 
-def run_check(config: StreamConfig, rpc_url: str | None, *, as_json: bool, notice: str = "") -> ExitCode:
-    """Check, print each finding as it is made, and say with the exit code whether all is well.
+def run_check(config: ConnectionConfig, rpc_url: str | None, *, as_json: bool, notice: str = "") -> ExitCode:
+    """Check and print each step as it is done; exit code 1 if one failed.
 
-    What is known of the stream beforehand, `notice`, is the first finding.
+    `notice`, which a profile has about its stream, comes first.
 
     Raises:
         UsageError: The URL is none.
     """
     output = Output()
-    findings: list[Finding] = []
+    findings: list[CheckStep] = []
 
     async def main() -> None:
         async for finding in check(config, rpc_url, notice):
@@ -77,11 +77,11 @@ def run_check(config: StreamConfig, rpc_url: str | None, *, as_json: bool, notic
     return ExitCode.FAILED if any(finding.status == "fail" for finding in findings) else ExitCode.OK
 
 
-async def check(config: StreamConfig, rpc_url: str | None, notice: str = "") -> AsyncIterator[Finding]:
-    """The findings, in order."""
+async def check(config: ConnectionConfig, rpc_url: str | None, notice: str = "") -> AsyncIterator[CheckStep]:
+    """The steps, in order."""
     assert config.url is not None
     if notice:
-        yield Finding("profile", "warn", notice)
+        yield CheckStep("profile", "warn", notice)
     parts = urlsplit(config.url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise UsageError(
@@ -106,59 +106,61 @@ async def check(config: StreamConfig, rpc_url: str | None, notice: str = "") -> 
         yield await _rpc(rpc_url)
 
 
-async def _proxy(proxy: EnvironmentProxy) -> Finding:
+async def _proxy(proxy: EnvironmentProxy) -> CheckStep:
     parts = urlsplit(proxy.url)
     try:
         host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         host = None
     if not host:
-        return Finding("proxy", "fail", f"{proxy.shown} is not a proxy's URL", proxy.fix)
+        return CheckStep("proxy", "fail", f"{proxy.shown} is not a proxy's URL", proxy.fix)
     found = await _tcp(host, port)
     return replace(found, step="proxy", text=f"{proxy.shown}: {found.text}", fix=found.fix and proxy.fix)
 
 
-async def _tcp(host: str, port: int) -> Finding:
+async def _tcp(host: str, port: int) -> CheckStep:
     started = time.monotonic()
     try:
         async with asyncio.timeout(_CONNECT_S):
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
-        return Finding("tcp", "fail", f"{host}:{port} does not answer", "a firewall, or the wrong port?")
+        return CheckStep("tcp", "fail", f"{host}:{port} does not answer", "a firewall, or the wrong port?")
     except socket.gaierror:
-        return Finding("tcp", "fail", f"{host}: no such host", "check the spelling, and this machine's DNS")
+        return CheckStep("tcp", "fail", f"{host}: no such host", "check the spelling, and this machine's DNS")
     except OSError as error:
-        return Finding(
+        return CheckStep(
             "tcp", "fail", f"{host}:{port}: {system_reason(error)}", "is it running, on this port?"
         )
     writer.close()
-    return Finding("tcp", "ok", f"{host}:{port} in {(time.monotonic() - started) * 1000:.0f} ms")
+    return CheckStep("tcp", "ok", f"{host}:{port} in {(time.monotonic() - started) * 1000:.0f} ms")
 
 
-async def _tls(host: str, port: int) -> Finding:
+async def _tls(host: str, port: int) -> CheckStep:
     try:
         async with asyncio.timeout(_CONNECT_S):
             _, writer = await asyncio.open_connection(host, port, ssl=ssl.create_default_context())
     except ssl.SSLCertVerificationError as error:
-        return Finding("tls", "fail", error.verify_message, "is the host name right, and the CA known here?")
+        return CheckStep(
+            "tls", "fail", error.verify_message, "is the host name right, and the CA known here?"
+        )
     except (OSError, TimeoutError) as error:
-        return Finding(
+        return CheckStep(
             "tls", "fail", system_reason(error) or "timed out", "does the port speak TLS? else use ws://"
         )
     session = writer.get_extra_info("ssl_object")
     version = session.version() if session is not None else "TLS"
     writer.close()
-    return Finding("tls", "ok", f"{version}, certificate valid")
+    return CheckStep("tls", "ok", f"{version}, certificate valid")
 
 
-async def _stream(config: StreamConfig) -> AsyncIterator[Finding]:
+async def _stream(config: ConnectionConfig) -> AsyncIterator[CheckStep]:
     assert config.url is not None
     options = stream_options(config)
     stream = subscribe(config.url, StreamOptions(
         headers=options.headers, max_size=options.max_size, connect_timeout_s=_CONNECT_S,
         silence_timeout_s=_FIRST_FRAME_S, reconnect=False,
     ))  # fmt: skip
-    arrivals: list[Arrival] = []
+    arrivals: list[ReceivedMessage] = []
     connected_ns: int | None = None
     reason = ""
     try:
@@ -167,12 +169,12 @@ async def _stream(config: StreamConfig) -> AsyncIterator[Finding]:
             async for item in stream:
                 if isinstance(item, Connected):
                     connected_ns = time.time_ns()
-                    yield Finding("upgrade", "ok", "the WebSocket handshake succeeded")
+                    yield CheckStep("upgrade", "ok", "the WebSocket handshake succeeded")
                 elif isinstance(item, Disconnected):
                     reason = item.reason
                 else:
                     arrivals.append(
-                        Arrival(item.data, item.binary, item.received_ns, item.monotonic_ns, item.url)
+                        ReceivedMessage(item.data, item.binary, item.received_ns, item.monotonic_ns, item.url)
                     )
                     deadline = deadline or time.monotonic() + _LISTEN_S
                     if time.monotonic() > deadline:
@@ -180,13 +182,13 @@ async def _stream(config: StreamConfig) -> AsyncIterator[Finding]:
     except TimeoutError:
         pass
     except AuthError as error:
-        yield Finding("upgrade", "fail", str(error), error.hint or "give the key with -H or --api-key-file")
+        yield CheckStep("upgrade", "fail", str(error), error.hint or "give the key with -H or --api-key-file")
         return
     except FlashctlError as error:
-        yield Finding("upgrade", "fail", str(error), error.hint)
+        yield CheckStep("upgrade", "fail", str(error), error.hint)
         return
     if connected_ns is None:
-        yield Finding("upgrade", "fail", reason or "no answer", _fix_of(reason, config.url))
+        yield CheckStep("upgrade", "fail", reason or "no answer", _fix_of(reason, config.url))
         return
     async for finding in _frames(config, connected_ns, arrivals, reason):
         yield finding
@@ -201,17 +203,17 @@ def _fix_of(reason: str, url: str) -> str:
 
 
 async def _frames(
-    config: StreamConfig, connected_ns: int, arrivals: list[Arrival], reason: str
-) -> AsyncIterator[Finding]:
+    config: ConnectionConfig, connected_ns: int, arrivals: list[ReceivedMessage], reason: str
+) -> AsyncIterator[CheckStep]:
     assert config.url is not None
     if not arrivals:
         if await probe_node(config.url, config):
-            yield Finding(
+            yield CheckStep(
                 "frame", "fail", "the endpoint speaks JSON-RPC and sends nothing by itself",
                 "it is a node, not a stream: use the stream's URL, or --source rpc",
             )  # fmt: skip
         else:
-            yield Finding(
+            yield CheckStep(
                 "frame", "fail", reason or "connected, and nothing comes", "is the builder running?"
             )
         return
@@ -226,10 +228,10 @@ async def _frames(
     if bad:
         hint = bad[0].details.get("hint") or "is this a flashblocks stream?"
         frames = counted(len(arrivals), "frame")
-        yield Finding("frame", "fail", f"{len(bad)} of {frames}: {bad[0].details['reason']}", hint)
+        yield CheckStep("frame", "fail", f"{len(bad)} of {frames}: {bad[0].details['reason']}", hint)
     if not stats.flashblocks:
         return
-    yield Finding(
+    yield CheckStep(
         "frame", "ok", f"{counted(stats.flashblocks, 'flashblock')} of {counted(stats.payloads, 'payload')}"
     )
     yield _encoding(arrivals, stats)
@@ -237,17 +239,17 @@ async def _frames(
     yield _clock(stats)
 
 
-def _encoding(arrivals: list[Arrival], stats: StreamStats) -> Finding:
+def _encoding(arrivals: list[ReceivedMessage], stats: StreamStats) -> CheckStep:
     compressed = sum(1 for a in arrivals if a.binary and not a.data.lstrip().startswith(b"{"))
     if not compressed:
-        return Finding("encoding", "ok", "plain JSON")
+        return CheckStep("encoding", "ok", "plain JSON")
     ratio = stats.text_bytes / stats.wire_bytes if stats.wire_bytes else 0
-    return Finding(
+    return CheckStep(
         "encoding", "ok", f"compressed binary frames, ratio {ratio:.1f}; websocat cannot read these"
     )
 
 
-def _order(stats: StreamStats) -> Finding:
+def _order(stats: StreamStats) -> CheckStep:
     losses = {
         name: count
         for name in (
@@ -264,48 +266,48 @@ def _order(stats: StreamStats) -> Finding:
     }
     if losses:
         listed = ", ".join(f"{count} {name}" for name, count in losses.items())
-        return Finding(
+        return CheckStep(
             "order", "warn", f"{listed} in {stats.seconds:.0f} s",
             "compare with another endpoint (--compare URL) to see whose fault it is",
         )  # fmt: skip
     interval = stats.interval.report()
     pace = f", one every {interval['p50']:.0f} ms" if interval["count"] else ""
-    return Finding("order", "ok", f"no gap, no duplicate{pace}")
+    return CheckStep("order", "ok", f"no gap, no duplicate{pace}")
 
 
-def _clock(stats: StreamStats) -> Finding:
+def _clock(stats: StreamStats) -> CheckStep:
     report = stats.offset.report()
     if not report["count"]:
-        return Finding("clock", "skip", "no index 0 came, so no block time is known")
+        return CheckStep("clock", "skip", "no index 0 came, so no block time is known")
     middle = report["p50"]
     if abs(middle) > _SKEW_LIMIT_MS:
-        return Finding(
+        return CheckStep(
             "clock", "warn", f"flashblocks arrive {middle / 1000:+.1f} s from their block's timestamp",
             "this machine's clock is off (timedatectl), or the stream is a replay",
         )  # fmt: skip
-    return Finding("clock", "ok", f"flashblocks arrive {middle:+.0f} ms from their block's timestamp (p50)")
+    return CheckStep("clock", "ok", f"flashblocks arrive {middle:+.0f} ms from their block's timestamp (p50)")
 
 
-async def _rpc(url: str) -> Finding:
+async def _rpc(url: str) -> CheckStep:
     client = JsonRpcClient(url, timeout_s=_CONNECT_S)
     try:
         latest = await client.call("eth_getBlockByNumber", ["latest", False])
         pending = await client.call("eth_getBlockByNumber", ["pending", False])
     except FlashctlError as error:
-        return Finding("rpc", "fail", str(error), error.hint or "is the node's HTTP endpoint right?")
+        return CheckStep("rpc", "fail", str(error), error.hint or "is the node's HTTP endpoint right?")
     finally:
         await client.close()
     if not isinstance(latest, dict) or not isinstance(latest.get("number"), str):
-        return Finding("rpc", "fail", "eth_getBlockByNumber latest gives no block", "is the node syncing?")
+        return CheckStep("rpc", "fail", "eth_getBlockByNumber latest gives no block", "is the node syncing?")
     try:
         height = parse_quantity(latest["number"], most=MAX_HEIGHT)
         age = time.time() - parse_quantity(latest.get("timestamp", "0x0"), most=MAX_TIMESTAMP)
         if isinstance(pending, dict):
             ahead = parse_quantity(pending.get("number") or "0x0", most=MAX_HEIGHT) - height
     except DataError as error:
-        return Finding("rpc", "fail", f"eth_getBlockByNumber: {error}", "is this a node?")
+        return CheckStep("rpc", "fail", f"eth_getBlockByNumber: {error}", "is this a node?")
     if not isinstance(pending, dict):
-        return Finding("rpc", "warn", f"block {height}, and no pending block", "the node follows no stream")
+        return CheckStep("rpc", "warn", f"block {height}, and no pending block", "the node follows no stream")
     if age > 30:
-        return Finding("rpc", "warn", f"block {height} is {age:.0f} s old", "the node is behind or halted")
-    return Finding("rpc", "ok", f"block {height}, {age:.0f} s old; pending is {ahead:+d}")
+        return CheckStep("rpc", "warn", f"block {height} is {age:.0f} s old", "the node is behind or halted")
+    return CheckStep("rpc", "ok", f"block {height}, {age:.0f} s old; pending is {ahead:+d}")

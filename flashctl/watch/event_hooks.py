@@ -20,9 +20,9 @@ from typing import Final
 from flashctl.core.output import counted
 from flashctl.errors import UsageError
 from flashctl.watch.events import EVENT_NAMES, WatchEvent
-from flashctl.watch.lines import envelope
+from flashctl.watch.line_output import envelope
 
-__all__ = ["MAX_QUEUED", "Hook", "expand_events"]
+__all__ = ["MAX_QUEUED", "EventHook", "expand_events"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def expand_events(names: Sequence[str], flag: str) -> frozenset[str]:
     return frozenset(events)
 
 
-class Hook:
+class EventHook:
     """Runs a command, or rings the bell, for some events.
 
     Args:
