@@ -9,6 +9,8 @@ import base64
 import hashlib
 import json
 import lzma
+import tomllib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from flashctl.evm.world import World
 __all__ = [
     "PACK",
     "Json",
+    "PeerMetric",
     "block_cases",
     "codec_cases",
     "frames_of",
@@ -27,6 +30,7 @@ __all__ = [
     "made_sequences",
     "manifest",
     "packed_digest",
+    "peer_metrics",
     "root_of",
     "state_cases",
     "transaction_cases",
@@ -75,6 +79,32 @@ def transaction_cases(kind: str) -> list[Json]:
 def codec_cases(kind: str) -> list[Json]:
     """What EELS encodes, decodes and hashes: "rlp", "bytes", "receipt" or "trie"."""
     return [case for case in load("codec") if case["kind"] == kind]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMetric:
+    """A metric of a tool that a role of flashctl stands in for."""
+
+    name: str
+    """As Prometheus shows it, without the `_total` of OpenMetrics."""
+    kind: str
+    role: str
+    labels: tuple[str, ...]
+    here: bool
+    """Whether the role has it."""
+
+
+def peer_metrics() -> list[PeerMetric]:
+    """The table of tests/vectors/peer_metrics.toml."""
+    tools = tomllib.loads((PACK.parent / "peer_metrics.toml").read_text())
+    return [
+        PeerMetric(
+            tool["prefix"] + name, kind, tool["role"], tuple(entry.get("labels", ())), entry.get("here", True)
+        )
+        for tool in tools.values()
+        for kind in ("counter", "gauge", "histogram")
+        for name, entry in tool.get(kind, {}).items()
+    ]
 
 
 def root_of(accounts: dict[str, Json]) -> str:

@@ -28,6 +28,7 @@ from flashctl.eth.transactions import (
     encode_transaction,
 )
 from flashctl.evm.world import World
+from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope
@@ -71,6 +72,8 @@ class BlockStep:
     parts: tuple[SealedBlock, ...]
     """The block after the deposits, and after every few transactions more."""
     ancestors: dict[int, Header]
+    attributes: PayloadAttributes
+    """What a sequencer would have asked for."""
 
 
 def created(account: int, nonce: int) -> bytes:
@@ -213,7 +216,7 @@ class Chain:
                 parts.append(execution.seal())
         self.head, self.world = parts[-1].header, parts[-1].world
         self.headers[self.head.number] = self.head
-        return BlockStep(name, self.config, parent, before, parts[-1], tuple(parts), ancestors)
+        return BlockStep(name, self.config, parent, before, parts[-1], tuple(parts), ancestors, attributes)
 
 
 def chain_of(fork: OpFork, *, before_activation: bool = False) -> Chain:

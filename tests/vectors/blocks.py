@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from vectors.block_scenario import BlockStep, steps
 from vectors.packing import Json, Kind
 
+from flashctl.core.engine.payloads import attributes_to_json
 from flashctl.eth.blocks import encode_header
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.ethrpc.rpc_json import block_receipts_json, header_json
 from flashctl.evm.world import World
+from flashctl.op.attributes import payload_id
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import recover_all
 from flashctl.op.execution import execute_block
@@ -63,6 +65,8 @@ def block_case(step: BlockStep) -> Json:
         "fork": fork.label,
         "rollup_config": rollup_config(step.config),
         "parent_header": header_json(parent),
+        "asked": attributes_to_json(step.attributes),
+        "payload_id": to_hex(payload_id(parent.hash, step.attributes)),
         "payload_attributes": {"transactions": [to_hex(raw) for raw in block.transactions]},
         "expected_header_rlp": to_hex(encode_header(block.header)),
         "expected_receipts": block_receipts_json(

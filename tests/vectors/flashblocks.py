@@ -20,6 +20,7 @@ from flashctl.core.flashblocks.frame import compress
 from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata, to_object
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT
 from flashctl.eth.hexdata import to_hex
+from flashctl.op.attributes import payload_id
 from flashctl.op.execution import SealedBlock
 from flashctl.op.forks import OpFork
 
@@ -32,7 +33,7 @@ TAGS = {0: "Legacy", 1: "Eip2930", 2: "Eip1559", 4: "Eip7702", 126: "Deposit"}
 def flashblocks(step: BlockStep) -> Iterator[Flashblock]:
     """A block in as many parts as it was sealed in."""
     before: SealedBlock | None = None
-    payload_id = "0x03" + step.sealed.hash[:7].hex()
+    built = to_hex(payload_id(step.parent.hash, step.attributes))
     for index, part in enumerate(step.parts):
         header, done = part.header, 0 if before is None else len(before.results)
         base = None
@@ -71,7 +72,7 @@ def flashblocks(step: BlockStep) -> Iterator[Flashblock]:
         number = header.number
         previous = f"{number}-{index - 1}" if index else f"{number - 1}-{len(step.parts) - 1}"
         metadata = Metadata(number, balances, receipts, previous)
-        yield Flashblock(payload_id, index, base, diff, metadata)
+        yield Flashblock(built, index, base, diff, metadata)
         before = part
 
 
