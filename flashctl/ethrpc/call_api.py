@@ -1,40 +1,43 @@
-"""Executions without a transaction over JSON-RPC: eth_call, eth_estimateGas, eth_createAccessList."""
+"""Executions without a transaction over JSON-RPC: eth_call and its relatives, eth_simulateV1."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from flashctl.core.jsonrpc.methods import Handler
-from flashctl.ethrpc.call_jobs import CallJob, params_text
+from flashctl.core.jsonrpc.methods import required
+from flashctl.ethrpc.call_jobs import CallJob, SimulateJob, params_text
 from flashctl.ethrpc.call_runner import CallLimits, CallRunner
-from flashctl.ethrpc.resolve import Resolver
+from flashctl.ethrpc.interfaces import BlockAnswer, NamedBlock
 
-__all__ = ["CALL_METHODS", "CallApi"]
+__all__ = ["CallApi"]
 
-CALL_METHODS = ("eth_call", "eth_estimateGas", "eth_createAccessList")
+CALL_METHODS: Final = ("eth_call", "eth_estimateGas", "eth_createAccessList")
 
 
 class CallApi:
     """Methods that execute and forget."""
 
-    def __init__(self, resolver: Resolver, limits: CallLimits, runner: CallRunner) -> None:
-        self._blocks = resolver
+    def __init__(self, limits: CallLimits, runner: CallRunner) -> None:
         self._limits = limits
         self._runner = runner
 
-    def handlers(self) -> Iterator[tuple[str, Handler]]:
-        """Names and handlers."""
+    def answers(self) -> Iterator[tuple[str, BlockAnswer]]:
+        """Names and answers."""
         for method in CALL_METHODS:
-            yield method, partial(self._run, method)
+            yield method, partial(self.call, method)
+        yield "eth_simulateV1", self.simulate
 
-    async def _run(self, method: str, params: list[Any]) -> Any:
-        header, source = self._blocks.source_for(method, params)
-        job = CallJob(
-            method,
-            params_text(params),
-            self._blocks.setting(header),
-            self._limits.gas,
-        )
-        return await self._runner.run(job, source, self._limits.seconds)
+    async def call(self, method: str, block: NamedBlock, params: list[Any]) -> Any:
+        """In the block itself, behind its last transaction."""
+        state = block.state()
+        job = CallJob(method, params_text(params), state.setting, self._limits.gas)
+        return await self._runner.run(job, state.source(), self._limits.seconds)
+
+    async def simulate(self, block: NamedBlock, params: list[Any]) -> Any:
+        """Blocks of calls on top of a block. Their state roots are zeros where the state is no trie."""
+        fields = required(params, 0, "simulation")
+        state = block.state()
+        job = SimulateJob(params_text([fields]), state.setting.config, state.header, self._limits.gas)
+        return await self._runner.run(job, state.source(), self._limits.seconds)

@@ -1,18 +1,12 @@
-"""The JSON-RPC surface of a node over a `Chain`: the `eth`, `net`, `web3`, `txpool` and `debug` namespaces.
+"""The JSON-RPC surface of a node with a chain of its own: namespaces `eth`, `net`, `web3`, `txpool`, `debug`.
 
-    block_api     blocks, transactions, receipts and their raw forms
-    state_api     balances, code, storage, proofs
-    call_api      eth_call, eth_estimateGas, eth_createAccessList
-    simulate_api  eth_simulateV1
-    trace_api     debug_traceTransaction and its relatives
-    fee_api       prices of gas and their history
-    fill_api      eth_fillTransaction
-    filter_api    eth_getLogs and polling filters
+    shared_api    what an overlay serves as well: blocks, state, calls, traces, logs
+    fee_api       prices of gas
+    filter_api    polling filters
     subscriptions eth_subscribe
     pool_api      sending, txpool_*; only with a pool
 
-Each is a class with an iterator of (name, handler). Here they are put together, with the handful of methods
-that say something about the node itself.
+Here they are put together, with the handful of methods that say something about the node itself.
 """
 
 from __future__ import annotations
@@ -21,25 +15,18 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from flashctl import __version__
-from flashctl.core.jsonrpc.errors import method_not_found
 from flashctl.core.jsonrpc.methods import Handler, Methods
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.keccak import keccak256
-from flashctl.ethrpc.block_api import BlockApi
-from flashctl.ethrpc.block_readers import Readers
-from flashctl.ethrpc.call_api import CallApi
 from flashctl.ethrpc.call_runner import CallLimits, CallRunner, InProcess
+from flashctl.ethrpc.chain_provider import ChainProvider
 from flashctl.ethrpc.fee_api import FeeApi
-from flashctl.ethrpc.fill_api import FillApi
 from flashctl.ethrpc.filter_api import FilterApi
 from flashctl.ethrpc.interfaces import ChainReader, PendingProvider, TransactionPool
 from flashctl.ethrpc.params import bytes_param
 from flashctl.ethrpc.pool_api import PoolApi
-from flashctl.ethrpc.resolve import Resolver
-from flashctl.ethrpc.simulate_api import SimulateApi
-from flashctl.ethrpc.state_api import StateApi
+from flashctl.ethrpc.shared_api import SharedApi
 from flashctl.ethrpc.subscriptions import Subscriptions
-from flashctl.ethrpc.trace_api import TraceApi
 from flashctl.ethrpc.tx_waiters import Arrivals
 
 __all__ = ["EthApi"]
@@ -71,26 +58,18 @@ class EthApi:
             arrivals: Told by the builder what is in the block being built; without it, who waits for a
                 receipt waits for the sealed block.
         """
-        resolver = Resolver(chain, pending)
         limits = limits or CallLimits()
         runner = runner or InProcess(limits.at_once)
         self._chain = chain
-        self._readers = Readers()
-        self._blocks = BlockApi(resolver, pool)
-        self._parts: list[_Part] = [
-            self._blocks,
-            StateApi(resolver, pool),
-            CallApi(resolver, limits, runner),
-            SimulateApi(resolver, limits, runner),
-            TraceApi(resolver, self._blocks, limits, runner),
-            FeeApi(resolver),
-            FilterApi(resolver, pool, self._readers),
-        ]
-        self._pool = PoolApi(chain, pool, self._blocks, arrivals or Arrivals()) if pool is not None else None
+        self._provider = ChainProvider(chain, pending, pool)
+        self._shared = SharedApi(self._provider, limits, runner)
+        self._parts: list[_Part] = [FeeApi(chain), FilterApi(self._provider, pool)]
+        self._pool = None if pool is None else PoolApi(self._provider, pool, arrivals or Arrivals())
         self._subscriptions = Subscriptions(chain, pool)
 
     def register(self, methods: Methods) -> None:
         """Add every method and kind of subscription to a table."""
+        self._shared.register(methods)
         methods.register_all(self._handlers())
         for part in self._parts:
             methods.register_all(part.handlers())
@@ -98,22 +77,15 @@ class EthApi:
             methods.register_all(self._pool.handlers())
         self._subscriptions.register(methods)
 
-        async def ask(method: str, params: list[Any]) -> Any:
-            handler = methods.find(method)
-            if handler is None:
-                raise method_not_found(method)
-            return await handler(params)
-
-        methods.register_all(FillApi(ask).handlers())
-
     def close(self) -> None:
         """Stop listening to the chain."""
         self._subscriptions.close()
-        self._readers.close()
+        self._provider.close()
         if self._pool is not None:
             self._pool.close()
 
     def _handlers(self) -> Iterator[tuple[str, Handler]]:
+        yield "eth_blockNumber", self.block_number
         yield "eth_chainId", self.chain_id
         yield "eth_syncing", self.syncing
         yield "eth_accounts", self.accounts
@@ -123,6 +95,9 @@ class EthApi:
         yield "net_peerCount", self.peers
         yield "web3_clientVersion", self.client
         yield "web3_sha3", self.sha3
+
+    async def block_number(self, params: list[Any]) -> str:
+        return quantity(self._chain.head.number)
 
     async def chain_id(self, params: list[Any]) -> str:
         return quantity(self._chain.config.chain_id)

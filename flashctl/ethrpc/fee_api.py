@@ -15,14 +15,20 @@ from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity
 from flashctl.eth.receipts import Receipt
 from flashctl.eth.transactions import priority_fee
-from flashctl.ethrpc.block_methods import BLOCK_METHODS
+from flashctl.ethrpc.interfaces import (
+    BlockAnswer,
+    BlockView,
+    ChainReader,
+    NamedBlock,
+    Provider,
+    StoredBlock,
+)
 from flashctl.ethrpc.params import quantity_param
-from flashctl.ethrpc.resolve import BlockView, Resolver
 from flashctl.op.base_fee import next_base_fee
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 
-__all__ = ["MAX_BLOCKS", "FeeApi", "history_json", "percentiles_param", "suggested_tip"]
+__all__ = ["FeeApi", "FeeHistoryApi", "history_json", "no_history", "suggested_tip"]
 
 LEAST_TIP: Final = 1_000_000
 """Wei per gas suggested while blocks have room (0.001 gwei), as op-geth does."""
@@ -36,11 +42,10 @@ MAX_PERCENTILES: Final = 100
 
 
 class FeeApi:
-    """Methods about prices of gas."""
+    """Prices of gas on a chain."""
 
-    def __init__(self, resolver: Resolver) -> None:
-        self._blocks = resolver
-        self._chain = resolver.chain
+    def __init__(self, chain: ChainReader) -> None:
+        self._chain = chain
 
     def handlers(self) -> Iterator[tuple[str, Handler]]:
         """Names and handlers."""
@@ -48,7 +53,6 @@ class FeeApi:
         yield "eth_maxPriorityFeePerGas", self.tip
         yield "eth_baseFee", self.base_fee
         yield "eth_blobBaseFee", self.blob_base_fee
-        yield "eth_feeHistory", self.history
 
     async def gas_price(self, params: list[Any]) -> str:
         tip = suggested_tip(self._head())
@@ -64,37 +68,33 @@ class FeeApi:
     async def blob_base_fee(self, params: list[Any]) -> str:
         return quantity(BLOB_BASE_FEE)
 
-    async def history(self, params: list[Any]) -> dict[str, Any]:
-        """Base fees, fullness and tips by percentile of gas, over some blocks."""
-        wanted = quantity_param(params, 0, "block count")
-        newest = BLOCK_METHODS["eth_feeHistory"].ref(params)
-        percentiles = percentiles_param(params)
-        head = self._blocks.header(newest)
-        if head is None:
-            raise RpcError(Code.SERVER_ERROR, "request beyond head block")
-        count = min(wanted, MAX_BLOCKS, head.number - self._chain.genesis.number + 1)
-        if count == 0:
-            return {"oldestBlock": "0x0", "gasUsedRatio": []}
-        views = self._views(newest, head, count)
-        return history_json(self._chain.config, views, percentiles)
-
-    def _head(self) -> BlockView:
+    def _head(self) -> StoredBlock:
         block = self._chain.block(self._chain.head.hash)
         if block is None:
             raise RpcError(Code.SERVER_ERROR, "header not found")
-        return BlockView(block.header, block.envelopes, block.receipts)
+        return block
 
-    def _views(self, newest: Any, head: Header, count: int) -> list[BlockView]:
-        """Blocks that end in the newest, oldest first."""
-        views: list[BlockView] = []
-        view = self._blocks.view(newest)
-        for _ in range(count):
-            if view is None:
-                raise RpcError(Code.SERVER_ERROR, f"block {head.number - len(views)} not found")
-            views.append(view)
-            parent = self._chain.block(view.header.parent_hash)
-            view = None if parent is None else BlockView(parent.header, parent.envelopes, parent.receipts)
-        return views[::-1]
+
+class FeeHistoryApi:
+    """eth_feeHistory."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def answers(self) -> Iterator[tuple[str, BlockAnswer]]:
+        """Name and answer."""
+        yield "eth_feeHistory", self.history
+
+    async def history(self, block: NamedBlock, params: list[Any]) -> dict[str, Any]:
+        """Base fees, fullness and tips by percentile of gas, over some blocks."""
+        wanted = quantity_param(params, 0, "block count")
+        _ = block.ref  # the second parameter is read before the third
+        return await self._provider.fee_history(block, min(wanted, MAX_BLOCKS), percentiles_param(params))
+
+
+def no_history() -> dict[str, Any]:
+    """What eth_feeHistory answers of no blocks."""
+    return {"oldestBlock": "0x0", "gasUsedRatio": []}
 
 
 def history_json(
@@ -116,7 +116,7 @@ def history_json(
     return shown
 
 
-def suggested_tip(head: BlockView) -> int:
+def suggested_tip(head: StoredBlock) -> int:
     """A tip in wei per gas for the block after `head`."""
     receipts, header = head.receipts, head.header
     used = [receipt.cumulative_gas_used for receipt in receipts]

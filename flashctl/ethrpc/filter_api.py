@@ -1,4 +1,4 @@
-"""Polling filters (`eth_newFilter` and its family) and `eth_getLogs`.
+"""Polling filters: `eth_newFilter` and its family.
 
 A filter remembers the block at which it was last asked and answers with what happened between that block
 and the head, which needs no work per new block and no queue. If the block has left the canonical branch in
@@ -18,11 +18,11 @@ from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional, required
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
-from flashctl.ethrpc.block_readers import Readers
+from flashctl.ethrpc.block_view import logs_of
+from flashctl.ethrpc.chain_provider import ChainProvider
 from flashctl.ethrpc.filters import LogFilter
 from flashctl.ethrpc.interfaces import ChainReader, StoredBlock, TransactionPool
-from flashctl.ethrpc.log_search import MAX_RESULTS, LogSearch, logs_of
-from flashctl.ethrpc.resolve import BlockView, Resolver
+from flashctl.ethrpc.log_search import MAX_RESULTS
 from flashctl.lru import Lru
 from flashctl.op.envelope import TxEnvelope
 
@@ -57,10 +57,11 @@ class _Filter:
 class FilterApi:
     """Methods of filters. Lives on the event loop."""
 
-    def __init__(self, resolver: Resolver, pool: TransactionPool | None, readers: Readers) -> None:
-        self._chain = resolver.chain
-        self._readers = readers
-        self._search = LogSearch(resolver)
+    def __init__(self, provider: ChainProvider, pool: TransactionPool | None) -> None:
+        self._provider = provider
+        self._chain = provider.chain
+        self._readers = provider.readers
+        self._search = provider.search
         self._pool = pool
         self._filters = Lru[str, _Filter](MAX_FILTERS)
         self._seen = 0
@@ -69,17 +70,12 @@ class FilterApi:
 
     def handlers(self) -> Iterator[tuple[str, Handler]]:
         """Names and handlers."""
-        yield "eth_getLogs", self.get_logs
         yield "eth_newFilter", self.new_filter
         yield "eth_newBlockFilter", self.new_block_filter
         yield "eth_newPendingTransactionFilter", self.new_pending_filter
         yield "eth_getFilterChanges", self.changes
         yield "eth_getFilterLogs", self.filter_logs
         yield "eth_uninstallFilter", self.uninstall
-
-    async def get_logs(self, params: list[Any]) -> list[dict[str, Any]]:
-        wanted = LogFilter.parse(required(params, 0, "filter"))
-        return await self._readers.run(self._search.find, wanted)
 
     async def new_filter(self, params: list[Any]) -> str:
         return self._install(logs=LogFilter.parse(optional(params, 0)))
@@ -109,7 +105,7 @@ class FilterApi:
             missed = min(self._seen - found.sequence, len(self._hashes))
             found.sequence = self._seen
             return [to_hex(tx_hash) for tx_hash in list(self._hashes)[len(self._hashes) - missed :]]
-        answer, found.cursor = await self._readers.run(_changes, self._chain, found.cursor, found.logs)
+        answer, found.cursor = await self._readers.run(_changes, self._provider, found.cursor, found.logs)
         return answer
 
     def _install(self, logs: LogFilter | None = None, sequence: int | None = None) -> str:
@@ -161,23 +157,25 @@ def _between(chain: ChainReader, cursor: Header) -> tuple[list[StoredBlock], lis
     return old, new
 
 
-def _changes(chain: ChainReader, cursor: Header, wanted: LogFilter | None) -> tuple[list[Any], Header]:
+def _changes(provider: ChainProvider, cursor: Header, wanted: LogFilter | None) -> tuple[list[Any], Header]:
     """What happened since `cursor` was the head, and the head that this reaches to."""
+    chain = provider.chain
     head = chain.head
     old, new = _between(chain, cursor)
     reached = new[-1].header if new else head
     if wanted is None:
         return [to_hex(block.hash) for block in new], reached
-    return _changed_logs(wanted, old, new), reached
+    return _changed_logs(provider, wanted, old, new), reached
 
 
-def _changed_logs(wanted: LogFilter, old: list[StoredBlock], new: list[StoredBlock]) -> list[dict[str, Any]]:
+def _changed_logs(
+    provider: ChainProvider, wanted: LogFilter, old: list[StoredBlock], new: list[StoredBlock]
+) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for blocks, removed in ((old, True), (new, False)):
         for block in blocks:
             if len(found) < MAX_RESULTS and _in_range(wanted, block.number):
-                view = BlockView(block.header, block.envelopes, block.receipts)
-                found += logs_of(view, wanted, removed=removed)
+                found += logs_of(provider.view_of(block), wanted, removed=removed)
     return found
 
 

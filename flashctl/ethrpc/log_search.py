@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
+from flashctl.eth.blocks import Header
 from flashctl.ethrpc.block_readers import MAX_SECONDS
-from flashctl.ethrpc.block_tags import BlockHash, Tag
+from flashctl.ethrpc.block_tags import BlockHash, BlockRef, Tag
+from flashctl.ethrpc.block_view import logs_of
 from flashctl.ethrpc.filters import LogFilter
-from flashctl.ethrpc.resolve import BlockView, Resolver
-from flashctl.ethrpc.rpc_json import TxPosition, log_json
+from flashctl.ethrpc.interfaces import BlockView, ChainReader, PendingBlock
 
-__all__ = ["LogSearch", "logs_of"]
+__all__ = ["LogSearch"]
 
 MAX_BLOCKS: Final = 100_000
 """Numbers of one query. Their blooms are 25 MB at most and 0.2 s to go through."""
@@ -29,28 +30,29 @@ MAX_RESULTS: Final = 20_000
 """Logs of one answer, about 12 MB of JSON."""
 
 
-def logs_of(view: BlockView, wanted: LogFilter, *, removed: bool = False) -> list[dict[str, Any]]:
-    """The log objects of one block that a filter wants, in order."""
-    header = view.header
-    if not wanted.may_match(header.logs_bloom):
-        return []
-    found: list[dict[str, Any]] = []
-    log_index = 0
-    for index, (envelope, receipt) in enumerate(zip(view.envelopes, view.receipts, strict=True)):
-        position = TxPosition(view.shown_hash, header.number, header.timestamp, index)
-        for log in receipt.logs:
-            if wanted.matches(log):
-                found.append(log_json(log, position, envelope.hash, log_index, removed=removed))
-            log_index += 1
-    return found
+class Blocks(Protocol):
+    """What a search asks of the provider over a chain."""
+
+    @property
+    def chain(self) -> ChainReader: ...
+
+    def header(self, ref: BlockRef) -> Header | None: ...
+
+    def view(self, ref: BlockRef) -> BlockView | None: ...
+
+    def unsealed(self, ref: BlockRef) -> PendingBlock | None: ...
+
+    def pending_view(self, pending: PendingBlock) -> BlockView: ...
+
+    def stored_view(self, block_hash: bytes) -> BlockView | None: ...
 
 
 class LogSearch:
     """Answers eth_getLogs. Safe to run outside the event loop."""
 
-    def __init__(self, resolver: Resolver) -> None:
-        self._blocks = resolver
-        self._chain = resolver.chain
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self._chain = blocks.chain
 
     def find(self, wanted: LogFilter) -> list[dict[str, Any]]:
         """All logs that a filter wants, by position in the chain.
@@ -78,7 +80,7 @@ class LogSearch:
         first, last = (head + 1 if bound is Tag.PENDING else self._number(bound) for bound in bounds)
         view = None
         if pending is not None:
-            view = BlockView(pending.header, pending.envelopes, pending.receipts, True)
+            view = self._blocks.pending_view(pending)
             last = pending.header.number
         elif bounds[1] is Tag.PENDING:
             last = head
@@ -104,15 +106,15 @@ class LogSearch:
         for block_hash, bloom in self._candidates(first, last):
             if not wanted.may_match(bloom):
                 continue
-            block = self._chain.block(block_hash)
-            if block is None:
+            view = self._blocks.stored_view(block_hash)
+            if view is None:
                 continue
-            found += logs_of(BlockView(block.header, block.envelopes, block.receipts), wanted)
+            found += logs_of(view, wanted)
             if len(found) > MAX_RESULTS:
                 raise RpcError(
                     Code.LIMIT_EXCEEDED,
                     f"query exceeds max results {MAX_RESULTS}, retry with the range "
-                    f"{first}-{max(first, block.number - 1)}",
+                    f"{first}-{max(first, view.number - 1)}",
                 )
             if time.monotonic() > deadline:
                 raise RpcError(

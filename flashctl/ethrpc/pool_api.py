@@ -13,8 +13,9 @@ from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.transactions import DepositTx
-from flashctl.ethrpc.block_api import BlockApi
-from flashctl.ethrpc.interfaces import BranchChange, ChainReader, TransactionPool
+from flashctl.ethrpc.block_view import receipt_of
+from flashctl.ethrpc.chain_provider import ChainProvider
+from flashctl.ethrpc.interfaces import BranchChange, TransactionPool
 from flashctl.ethrpc.params import address_param, bytes_param, quantity_param
 from flashctl.ethrpc.rpc_json import transaction_json
 from flashctl.ethrpc.sync_send import bounded_timeout_ms, is_known, not_confirmed, not_ready
@@ -36,17 +37,15 @@ SLICE_S: Final = 0.002
 class PoolApi:
     """Methods of the transaction pool. Lives on the event loop."""
 
-    def __init__(
-        self, chain: ChainReader, pool: TransactionPool, blocks: BlockApi, arrivals: Arrivals
-    ) -> None:
+    def __init__(self, provider: ChainProvider, pool: TransactionPool, arrivals: Arrivals) -> None:
         """Nobody waits yet.
 
         Args:
             arrivals: Told by whoever builds what is in the block being built.
         """
-        self._chain = chain
+        self._chain = provider.chain
         self._pool = pool
-        self._blocks = blocks
+        self._provider = provider
         self._arrivals = arrivals
         self._leave: Callable[[], None] | None = None
 
@@ -98,9 +97,9 @@ class PoolApi:
         try:
             envelope = await self._add(params)
         except RpcError as error:
-            found = self._blocks.find(tx_hash)
-            if found is not None:
-                return self._blocks.receipt(*found)
+            receipt = self._receipt_now(tx_hash)
+            if receipt is not None:
+                return receipt
             if not is_known(error.message):
                 raise
             envelope = TxEnvelope.decode(bytes_param(params, 0, "transaction"))
@@ -158,16 +157,19 @@ class PoolApi:
                 while True:
                     await arrived.wait()
                     arrived.clear()
-                    found = self._blocks.find(tx_hash)
+                    receipt = self._receipt_now(tx_hash)
                     # None: the block it was in was given up.
-                    if found is not None:
-                        return self._blocks.receipt(*found)
+                    if receipt is not None:
+                        return receipt
                     if self._pool.given_up(tx_hash) is not None:
                         return None
         except TimeoutError:
             # A head that jumped by many blocks does not name all that is in them.
-            found = self._blocks.find(tx_hash)
-            return None if found is None else self._blocks.receipt(*found)
+            return self._receipt_now(tx_hash)
+
+    def _receipt_now(self, tx_hash: bytes) -> dict[str, Any] | None:
+        place = self._provider.find_transaction(tx_hash)
+        return None if place is None else receipt_of(place)
 
     def _listen(self) -> None:
         """Hear of what is sealed, from when somebody first waits."""

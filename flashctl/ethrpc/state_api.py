@@ -1,4 +1,4 @@
-"""Balances, code, storage and proofs over JSON-RPC, at any block the chain has."""
+"""Balances, nonces, code, storage and proofs over JSON-RPC."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from flashctl.core.jsonrpc.errors import invalid_params
-from flashctl.core.jsonrpc.methods import Handler, optional, required
+from flashctl.core.jsonrpc.methods import required
 from flashctl.eth.hexdata import InvalidHex, parse_hex, quantity, to_hex
-from flashctl.ethrpc.block_tags import Tag, parse_block_ref
-from flashctl.ethrpc.interfaces import TransactionPool
+from flashctl.ethrpc.block_tags import Tag
+from flashctl.ethrpc.interfaces import BlockAnswer, NamedBlock, Provider
 from flashctl.ethrpc.params import address_param, slot_param, storage_key
-from flashctl.ethrpc.resolve import Resolver
-from flashctl.evm.state import EMPTY_ACCOUNT, StateReader
+from flashctl.evm.state import EMPTY_ACCOUNT, Account, StateReader
 
-__all__ = ["StateApi", "storage_values_json", "storage_values_param"]
+__all__ = ["StateApi"]
 
 MAX_SLOTS: Final = 1024
 """Storage words of one request: geth's limit for proofs and for eth_getStorageValues."""
@@ -25,12 +24,11 @@ _WORD: Final = 32
 class StateApi:
     """Methods that read the state after a block."""
 
-    def __init__(self, resolver: Resolver, pool: TransactionPool | None) -> None:
-        self._blocks = resolver
-        self._pool = pool
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
 
-    def handlers(self) -> Iterator[tuple[str, Handler]]:
-        """Names and handlers."""
+    def answers(self) -> Iterator[tuple[str, BlockAnswer]]:
+        """Names and answers."""
         yield "eth_getBalance", self.balance
         yield "eth_getTransactionCount", self.nonce
         yield "eth_getCode", self.code
@@ -38,36 +36,34 @@ class StateApi:
         yield "eth_getStorageValues", self.storage_values
         yield "eth_getProof", self.proof
 
-    async def balance(self, params: list[Any]) -> str:
+    async def balance(self, block: NamedBlock, params: list[Any]) -> str:
         address = _int(address_param(params, 0))
-        _, world = self._blocks.state_for("eth_getBalance", params)
-        return quantity((world.account(address) or EMPTY_ACCOUNT).balance)
+        return quantity((await _account(block, address)).balance)
 
-    async def nonce(self, params: list[Any]) -> str:
+    async def nonce(self, block: NamedBlock, params: list[Any]) -> str:
+        """With `pending`, what a wallet signs next: behind the pending block and behind what still waits."""
         address = address_param(params, 0)
-        _, world = self._blocks.state_for("eth_getTransactionCount", params)
-        nonce = (world.account(_int(address)) or EMPTY_ACCOUNT).nonce
-        if self._pool is not None and parse_block_ref(optional(params, 1), index=1) is Tag.PENDING:
-            # What a wallet signs next: behind the block being built and behind what still waits.
-            nonce = max(nonce, self._pool.pending_nonce(address) or 0)
-        return quantity(nonce)
+        if block.ref is Tag.PENDING:
+            return quantity(await self._provider.pending_nonce(address))
+        return quantity((await _account(block, _int(address))).nonce)
 
-    async def code(self, params: list[Any]) -> str:
+    async def code(self, block: NamedBlock, params: list[Any]) -> str:
         address = _int(address_param(params, 0))
-        _, world = self._blocks.state_for("eth_getCode", params)
-        return to_hex(world.code((world.account(address) or EMPTY_ACCOUNT).code_hash))
 
-    async def storage_at(self, params: list[Any]) -> str:
+        def read(state: StateReader) -> bytes:
+            return state.code((state.account(address) or EMPTY_ACCOUNT).code_hash)
+
+        return to_hex(await block.state().read(read))
+
+    async def storage_at(self, block: NamedBlock, params: list[Any]) -> str:
         address, slot = _int(address_param(params, 0)), slot_param(params, 1)
-        _, world = self._blocks.state_for("eth_getStorageAt", params)
-        return _word_hex(world.storage(address, slot))
+        return _word_hex(await block.state().read(lambda state: state.storage(address, slot)))
 
-    async def storage_values(self, params: list[Any]) -> dict[str, list[str]]:
+    async def storage_values(self, block: NamedBlock, params: list[Any]) -> dict[str, list[str]]:
         slots = storage_values_param(params)
-        _, world = self._blocks.state_for("eth_getStorageValues", params)
-        return storage_values_json(slots, world)
+        return await block.state().read(lambda state: storage_values_json(slots, state))
 
-    async def proof(self, params: list[Any]) -> dict[str, Any]:
+    async def proof(self, block: NamedBlock, params: list[Any]) -> dict[str, Any]:
         """Account and storage with their Merkle proofs (EIP-1186)."""
         address = address_param(params, 0)
         keys = required(params, 1, "storage keys")
@@ -76,7 +72,8 @@ class StateApi:
         if len(keys) > MAX_SLOTS:
             raise invalid_params(f"too many storage keys requested (max {MAX_SLOTS}, got {len(keys)})")
         slots = [storage_key(key) for key in keys]
-        _, world = self._blocks.state_for("eth_getProof", params)
+        world = block.state().world
+        assert world is not None, "by the table, no question about a state without a trie comes here"
         proof = world.prove(_int(address), slots)
         return {
             "address": to_hex(address),
@@ -90,6 +87,10 @@ class StateApi:
                 for key, item in zip(keys, proof.slots, strict=True)
             ],
         }
+
+
+async def _account(block: NamedBlock, address: int) -> Account:
+    return await block.state().read(lambda state: state.account(address) or EMPTY_ACCOUNT)
 
 
 def storage_values_param(params: list[Any]) -> dict[str, list[int]]:

@@ -17,10 +17,9 @@ from typing import Any, Final
 from flashctl.core.jsonrpc.methods import Methods, Subscription, optional
 from flashctl.core.service import defects
 from flashctl.eth.hexdata import to_hex
+from flashctl.ethrpc.block_view import ChainBlockView, logs_of
 from flashctl.ethrpc.filters import LogFilter
 from flashctl.ethrpc.interfaces import BranchChange, ChainReader, StoredBlock, TransactionPool
-from flashctl.ethrpc.log_search import logs_of
-from flashctl.ethrpc.resolve import BlockView
 from flashctl.ethrpc.rpc_json import header_json, transaction_json
 from flashctl.op.envelope import TxEnvelope
 
@@ -153,7 +152,7 @@ class Subscriptions:
                 yield
         for blocks, removed in ((old, True), (new, False)) if self._logs else ():
             for block in blocks:
-                view = BlockView(block.header, block.envelopes, block.receipts)
+                view = ChainBlockView(self._chain.config, block.header, block.envelopes, block.receipts)
                 for subscription, wanted in tuple(self._logs.items()):
                     for log in logs_of(view, wanted, removed=removed):
                         _tell(subscription, log)

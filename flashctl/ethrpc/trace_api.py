@@ -12,15 +12,14 @@ from typing import Any, Final
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional
 from flashctl.eth.hexdata import to_hex
-from flashctl.ethrpc.block_api import BlockApi
-from flashctl.ethrpc.block_methods import BLOCK_METHODS
+from flashctl.ethrpc.block_tags import BlockHash, BlockRef, Tag
 from flashctl.ethrpc.call_jobs import TraceBlockJob, TraceCallJob, params_text
 from flashctl.ethrpc.call_runner import CallLimits, CallRunner
+from flashctl.ethrpc.interfaces import BlockAnswer, BlockView, NamedBlock, Place, Provider
 from flashctl.ethrpc.params import hash_param
-from flashctl.ethrpc.resolve import BlockView, Resolver
 from flashctl.ethrpc.trace_params import TraceConfig, trace_config
 
-__all__ = ["TraceApi", "trace_seconds"]
+__all__ = ["TraceApi"]
 
 MAX_SECONDS: Final = 60.0
 """The most that `timeout` may ask for."""
@@ -34,68 +33,69 @@ def trace_seconds(config: TraceConfig, usual: float) -> float:
 class TraceApi:
     """Methods that execute again and tell what happened."""
 
-    def __init__(self, resolver: Resolver, blocks: BlockApi, limits: CallLimits, runner: CallRunner) -> None:
-        self._resolver = resolver
-        self._blocks = blocks
-        self._chain = resolver.chain
+    def __init__(self, provider: Provider, limits: CallLimits, runner: CallRunner) -> None:
+        self._provider = provider
         self._limits = limits
         self._runner = runner
 
     def handlers(self) -> Iterator[tuple[str, Handler]]:
         """Names and handlers."""
         yield "debug_traceTransaction", self.transaction
-        yield "debug_traceBlockByNumber", self.block_by_number
-        yield "debug_traceBlockByHash", self.block_by_hash
+
+    def answers(self) -> Iterator[tuple[str, BlockAnswer]]:
+        """Names and answers of those that take a block."""
+        yield "debug_traceBlockByNumber", self.block
+        yield "debug_traceBlockByHash", self.block
         yield "debug_traceCall", self.call
 
     async def transaction(self, params: list[Any]) -> Any:
-        found = self._blocks.find(hash_param(params, 0))
-        if found is None:
-            raise RpcError(Code.SERVER_ERROR, "transaction not found")
-        view, index = found
+        """On the state that its block has made before it."""
+        tx_hash = hash_param(params, 0)
+        place = self._provider.find_transaction(tx_hash)
+        if place is None:
+            return await self._provider.other_transaction("debug_traceTransaction", params, tx_hash, _none)
         config = trace_config(optional(params, 1), index=1)
-        return await self._trace(view, index, index + 1, config, is_single=True)
+        return await self._trace(place.block, place.index, place.index + 1, config, is_single=True)
 
-    async def block_by_number(self, params: list[Any]) -> Any:
-        number = BLOCK_METHODS["debug_traceBlockByNumber"].ref(params)
-        shown = f"#{number}" if isinstance(number, int) else str(number)
-        return await self._trace_block(self._resolver.view(number), shown, params)
+    async def block(self, block: NamedBlock, params: list[Any]) -> Any:
+        view = block.find()
+        if view is None:
+            raise RpcError(Code.SERVER_ERROR, f"block {_name(block.ref)} not found")
+        config = trace_config(optional(params, 1), index=1)
+        return await self._trace(view, 0, len(view.envelopes), config, is_single=False)
 
-    async def block_by_hash(self, params: list[Any]) -> Any:
-        view = self._resolver.view_for("debug_traceBlockByHash", params)
-        return await self._trace_block(view, to_hex(hash_param(params, 0)), params)
-
-    async def call(self, params: list[Any]) -> Any:
+    async def call(self, block: NamedBlock, params: list[Any]) -> Any:
         config = trace_config(optional(params, 2), index=2)
-        header, source = self._resolver.source_for("debug_traceCall", params)
+        state = block.state()
         job = TraceCallJob(
             params_text([*params[:2], config.state_overrides, config.block_overrides]),
-            self._resolver.setting(header),
+            state.setting,
             self._limits.gas,
             config.options,
         )
-        return await self._runner.run(job, source, trace_seconds(config, self._limits.seconds))
-
-    async def _trace_block(self, view: BlockView | None, shown: str, params: list[Any]) -> Any:
-        if view is None:
-            raise RpcError(Code.SERVER_ERROR, f"block {shown} not found")
-        config = trace_config(optional(params, 1), index=1)
-        return await self._trace(view, 0, len(view.envelopes), config, is_single=False)
+        return await self._runner.run(job, state.source(), trace_seconds(config, self._limits.seconds))
 
     async def _trace(
         self, view: BlockView, first: int, end: int, config: TraceConfig, *, is_single: bool
     ) -> Any:
         """Traces of some transactions of a block, in order."""
-        parent = self._chain.header(view.header.parent_hash)
-        if parent is None:
-            raise RpcError(Code.SERVER_ERROR, "genesis is not traceable")
+        origin = self._provider.origin(view)
+        envelopes = tuple(view.envelopes[:end])
         job = TraceBlockJob(
-            self._resolver.setting(view.header),
-            parent.timestamp,
-            tuple(view.envelopes[:end]),
-            first,
-            config.options,
-            is_single,
+            origin.setting, origin.parent_timestamp, envelopes, first, config.options, is_single
         )
-        source = self._resolver.source_below(view.header)
-        return await self._runner.run(job, source, trace_seconds(config, self._limits.seconds))
+        return await self._runner.run(job, origin.source, trace_seconds(config, self._limits.seconds))
+
+
+def _name(ref: BlockRef) -> str:
+    match ref:
+        case BlockHash():
+            return to_hex(ref.hash)
+        case Tag():
+            return str(ref)
+        case number:
+            return f"#{number}"
+
+
+def _none(place: Place) -> None:
+    """A transaction that is in no block when it is asked about is not traced."""

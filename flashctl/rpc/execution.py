@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from flashctl.core.flashblocks.wire import Base, Flashblock
 from flashctl.core.flashblocks.wire import Diff as WireDiff
 from flashctl.errors import DataError
+from flashctl.eth.blocks import Header
+from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import Receipt
 from flashctl.eth.transactions import DepositTx, LegacyTx
 from flashctl.evm.halts import ExecutionTimeout
@@ -77,6 +79,44 @@ class PendingBlock:
     """The state it began on."""
     state: PendingState
     """The state after it."""
+    _headers: list[Header] = field(default_factory=list, init=False, repr=False, compare=False)
+    """The header, once it was asked for."""
+
+    # As `ethrpc.interfaces.BlockView`.
+
+    @property
+    def is_pending(self) -> bool:
+        """Yes: its hash changes with every flashblock."""
+        return True
+
+    @property
+    def timestamp(self) -> int:
+        """Seconds since the epoch."""
+        return self.context.timestamp
+
+    @property
+    def base_fee(self) -> int:
+        """Wei per gas."""
+        return self.context.base_fee
+
+    @property
+    def header(self) -> Header:
+        """What index 0 fixed, and the totals that the newest flashblock announced."""
+        if not self._headers:
+            totals = self.totals
+            self._headers.append(
+                self.context.header(
+                    self.fork,
+                    state_root=totals.state_root,
+                    withdrawals_root=totals.withdrawals_root,
+                    transactions_root=ordered_root([envelope.raw for envelope in self.envelopes]),
+                    receipts_root=totals.receipts_root,
+                    logs_bloom=totals.logs_bloom,
+                    gas_used=totals.gas_used,
+                    da_footprint=totals.blob_gas_used or 0,
+                )
+            )
+        return self._headers[0]
 
     @property
     def fork(self) -> OpFork:

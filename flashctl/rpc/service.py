@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from flashctl.core.jsonrpc.client import FORWARD_LIMITS, JsonRpcClient
-from flashctl.core.jsonrpc.methods import Methods, PassOn
+from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.net.urls import mask_url
 from flashctl.core.service.lifecycle import Health, Lifecycle, run_service, serve_status, status_pages
 from flashctl.core.service.metrics import Metrics
 from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.errors import ExitCode
-from flashctl.ethrpc.call_runner import call_runner
-from flashctl.ethrpc.fill_api import FillApi
+from flashctl.ethrpc.call_runner import CallLimits, call_runner
 from flashctl.ethrpc.heavy_precompiles import compute_dear_calls_apart
-from flashctl.rpc.api import PendingApi
+from flashctl.ethrpc.shared_api import SharedApi
 from flashctl.rpc.arrivals import Arrivals
 from flashctl.rpc.chain_follower import ChainFollower
 from flashctl.rpc.chains import ChainRules
@@ -30,7 +28,8 @@ from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.node import Node
 from flashctl.rpc.node_subscriptions import NodeSubscriptions
 from flashctl.rpc.overlay import Overlay
-from flashctl.rpc.pending_calls import PendingCalls
+from flashctl.rpc.pending_states import PendingStates
+from flashctl.rpc.provider import OverlayProvider
 from flashctl.rpc.sending import Lookups, Sender, is_sent
 from flashctl.rpc.showing import SEALED_ONLY, Showing, showing
 from flashctl.rpc.subscriptions import Subscriptions
@@ -84,7 +83,8 @@ class RpcNode:
         self._rules = rules
         self.metrics = Metrics(PREFIX)
         self.runner = call_runner(config.workers, config.calls_at_once, PoolFigures(self.metrics))
-        calls = PendingCalls(self.node, self.runner, timeout_s=config.call_timeout_s)
+        states = PendingStates(self.node, timeout_s=config.call_timeout_s)
+        limits = CallLimits(config.call_gas, config.call_timeout_s)
         arrivals = Arrivals()
         sender = Sender(self.sequencer, arrivals, timeout_ms=config.sync_timeout_ms)
         latest = LatestCalls(self.node, self.overlay, lambda: self.chain.lags)
@@ -94,14 +94,14 @@ class RpcNode:
         def methods(shown: Showing) -> Methods:
             """What a listener answers."""
             table = Methods()
-            api = PendingApi(
-                self.overlay, self.node, latest, calls, arrivals, sender.next_nonce, config, shown
+            provider = OverlayProvider(
+                self.overlay, self.node, latest, states, arrivals, sender.next_nonce, config, shown
             )
+            SharedApi(provider, limits, self.runner).register(table)
+            table.register_all(provider.other_handlers())
+            table.register_all(sender.handlers(Lookups(provider.receipt, provider.pending_nonce)))
             subscriptions = Subscriptions(self.node, self.overlay, self.others, shown)
-            api.register(table)
             subscriptions.register(table)
-            table.register_all(sender.handlers(Lookups(api.receipt_of, api.pending_nonce)))
-            table.register_all(FillApi(partial(self._ask, table)).handlers())
             self.follower.on_update(subscriptions.on_update)
             self.chain.on_heads(subscriptions.on_heads)
             return table
@@ -172,14 +172,6 @@ class RpcNode:
         if not overlay.view.latest.agrees:
             return Health(True, "our execution differs from the builder's", degraded=True)
         return Health(True)
-
-    async def _ask(self, methods: Methods, method: str, params: list[Any]) -> Any:
-        """The overlay's own answer where it has one, else the node's."""
-        handler = methods.find(method)
-        if handler is not None:
-            with contextlib.suppress(PassOn):
-                return await handler(params)
-        return await self.node.client.call(method, params)
 
     async def _pass_on(self, method: str, request: bytes) -> bytes:
         """Everything else is the canonical node's to answer, or the sequencer's; bytes in, bytes out."""

@@ -22,19 +22,15 @@ from flashctl.core.jsonrpc.methods import Methods, Subscription, optional
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError, ProtocolError
 from flashctl.eth.hexdata import parse_quantity
+from flashctl.ethrpc.block_view import block_of, logs_of, receipt_of, transaction_of
 from flashctl.ethrpc.filters import LogFilter
+from flashctl.ethrpc.interfaces import Place
 from flashctl.lru import Lru
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node import Node
 from flashctl.rpc.node_subscriptions import NodeSubscriptions
 from flashctl.rpc.overlay import Overlay, Update
 from flashctl.rpc.showing import Showing
-from flashctl.rpc.views import (
-    pending_block_json,
-    pending_logs_json,
-    pending_receipt_json,
-    pending_transaction_json,
-)
 
 __all__ = ["Subscriptions"]
 
@@ -109,11 +105,11 @@ class Subscriptions:
         """Tell subscribers of a flashblock."""
         block, first = update.block, update.first_transaction
         if self._flashblocks:
-            shown = pending_block_json(block, full=True)
+            shown = block_of(block, full=True)
             for subscription in tuple(self._flashblocks):
                 subscription.notify(shown)
         for subscription, wanted in tuple(self._pending_logs.items()):
-            for log in pending_logs_json(block, wanted, first=first):
+            for log in logs_of(block, wanted, first=first):
                 subscription.notify(log)
         if self._transactions:
             self._announce_transactions(update)
@@ -123,12 +119,12 @@ class Subscriptions:
     def _announce_latest(self, update: Update) -> None:
         block = update.block
         if self._heads:
-            self._tell_head(pending_block_json(block, full=False))
+            self._tell_head(block_of(block, full=False))
         if not self._logs:
             return
         self._told.obtain(block.number, dict)[block.payload_id] = block
         for subscription, wanted in tuple(self._logs.items()):
-            for log in pending_logs_json(block, wanted, first=update.first_transaction):
+            for log in logs_of(block, wanted, first=update.first_transaction):
                 subscription.notify(log)
 
     def _tell_head(self, block: dict[str, Any]) -> None:
@@ -147,10 +143,9 @@ class Subscriptions:
                     subscription.notify("0x" + block.envelopes[index].hash.hex())
                     continue
                 if full is None:
-                    receipt = pending_receipt_json(block, index)
-                    full = pending_transaction_json(block, index) | {
-                        name: receipt[name] for name in _RECEIPT_FIELDS
-                    }
+                    place = Place(block, index)
+                    receipt = receipt_of(place)
+                    full = transaction_of(place) | {name: receipt[name] for name in _RECEIPT_FIELDS}
                 subscription.notify(full)
 
     def on_heads(self, blocks: list[dict[str, Any]]) -> None:
@@ -173,7 +168,7 @@ class Subscriptions:
                     found = await self._node.client.call("eth_getLogs", [filter_json])
                     if not isinstance(found, list):
                         raise ProtocolError("the node answers no list of logs")
-                    for log in _news(found, [log for was in told for log in pending_logs_json(was, wanted)]):
+                    for log in _news(found, [log for was in told for log in logs_of(was, wanted)]):
                         subscription.notify(log)
                 except FlashctlError as error:
                     _LOG.warning("logs of a new block: %s", error)

@@ -15,12 +15,13 @@ from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.eth.hexdata import to_hex
-from flashctl.ethrpc.call_runner import InProcess
-from flashctl.rpc import pending_calls
-from flashctl.rpc.api import PendingApi
+from flashctl.ethrpc.call_runner import CallLimits, InProcess
+from flashctl.ethrpc.shared_api import SharedApi
+from flashctl.rpc import pending_states
 from flashctl.rpc.arrivals import Arrivals
 from flashctl.rpc.latest import LatestCalls
-from flashctl.rpc.pending_calls import PendingCalls
+from flashctl.rpc.pending_states import PendingStates
+from flashctl.rpc.provider import OverlayProvider
 from flashctl.rpc.showing import Latest, showing
 
 COUNT = {"to": to_hex(PROBE_AT), "data": to_hex(selector("count()"))}
@@ -46,19 +47,19 @@ async def outcome(client: JsonRpcClient, method: str, params: list[Any]) -> Any:
 def test_answers_are_those_of_one_process() -> None:
     async def scenario(made: Bench) -> None:
         node = made.node
-        calls = PendingCalls(node.node, InProcess(), timeout_s=5.0)
+        states = PendingStates(node.node, timeout_s=5.0)
         latest = LatestCalls(node.node, node.overlay, lambda: False)
-        api = PendingApi(
+        provider = OverlayProvider(
             node.overlay,
             node.node,
             latest,
-            calls,
+            states,
             Arrivals(),
             lambda _, nonce: nonce,
             node._config,
             showing(Latest.SEALED),
         )
-        api.register(methods := Methods())
+        SharedApi(provider, CallLimits(seconds=5.0), InProcess()).register(methods := Methods())
         server = await serve(methods, "127.0.0.1", 0)
         local = JsonRpcClient(server.url)
         block = probe_block(made)
@@ -99,7 +100,7 @@ def test_answers_are_those_of_one_process() -> None:
 
 
 def test_a_view_too_large_to_send_is_read_piece_by_piece(monkeypatch: Any) -> None:
-    monkeypatch.setattr(pending_calls, "MAX_CHANGES", 3)
+    monkeypatch.setattr(pending_states, "MAX_CHANGES", 3)
 
     async def scenario(made: Bench) -> None:
         block = probe_block(made)

@@ -14,13 +14,14 @@ from typing import Any, Final, TypeVar
 
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.errors import UnavailableError
+from flashctl.eth.blocks import Header
 from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.eth.trie import MissingNode
 from flashctl.ethrpc.by_identity import ByIdentity
-from flashctl.ethrpc.call_jobs import ExecutionJob
-from flashctl.ethrpc.call_runner import CallRunner
+from flashctl.ethrpc.call_jobs import Setting
 from flashctl.ethrpc.call_source import (
     CallGround,
+    CallSource,
     ChangesOf,
     CodeOf,
     KnownAccount,
@@ -32,14 +33,14 @@ from flashctl.ethrpc.call_source import (
     Wanted,
 )
 from flashctl.evm.halts import ExecutionTimeout
-from flashctl.evm.state import EMPTY_ACCOUNT, Account, StateReader
+from flashctl.evm.state import StateReader
 from flashctl.evm.world import World
-from flashctl.op.context import AncestorHash
+from flashctl.op.context import AncestorHash, BlockContext
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node import Node
 from flashctl.rpc.state import Missing, PendingState, StateView
 
-__all__ = ["PendingCalls"]
+__all__ = ["PendingBlockState", "PendingStates"]
 
 MAX_ROUNDS: Final = 64
 """Fetches for one call."""
@@ -50,49 +51,79 @@ MAX_CHANGES: Final = 20_000
 T = TypeVar("T")
 
 
-class PendingCalls:
-    """Executions and look-ups on the state after a pending block."""
+class PendingStates:
+    """The states of pending blocks, for look-ups and for executions."""
 
-    def __init__(self, node: Node, runner: CallRunner, *, timeout_s: float) -> None:
+    def __init__(self, node: Node, *, timeout_s: float) -> None:
         self._node = node
-        self._runner = runner
         self.timeout_s: Final = timeout_s
+        """Of one look-up, with all its fetches."""
         numbers = count(1)
         # By identity: two states have one name only if they are the same object, whatever payload and index
         # they are of.
         keys: ByIdentity[object, bytes] = ByIdentity(lambda _: next(numbers).to_bytes(8, "big"))
         self._names: ByIdentity[PendingState, ViewName] = ByIdentity(partial(_name, keys))
+        self._settings: ByIdentity[BlockContext, list[Setting]] = ByIdentity(lambda _: [])
 
-    async def execute(self, state: PendingState, job: ExecutionJob, *, timeout_s: float | None = None) -> Any:
-        """What the method answers, executed upon `state`.
+    def after(self, block: PendingBlock) -> PendingBlockState:
+        """The state after a block."""
+        return PendingBlockState(self, block)
 
-        Args:
-            timeout_s: Wall time from now, with all fetches; None for the usual.
+    def setting(self, block: PendingBlock) -> Setting:
+        """Chain and block, the same object for all flashblocks of a block."""
+        known = self._settings.of(block.context)
+        if not known:
+            known.append(Setting(block.config, block.context))
+        return known[0]
 
-        Raises:
-            RpcError: If the execution fails, takes too long, or too many calls wait.
-        """
-        seconds = self.timeout_s if timeout_s is None else timeout_s
-        source = _PendingSource(self._node, state, self._names.of(state))
-        return await self._runner.run(job, source, seconds)
+    def source(self, state: PendingState) -> CallSource:
+        """A state, for one execution upon it."""
+        return _PendingSource(self._node, state, self._names.of(state))
 
-    async def read(self, block: PendingBlock, work: Callable[[StateView], T]) -> T:
+    async def read(self, state: PendingState, work: Callable[[StateReader], T]) -> T:
         """The result of `work`, which only looks something up; it may run several times, the last time with
         nothing missing."""
         started = time.perf_counter()
         for _ in range(MAX_ROUNDS):
-            view = StateView(block.state)
+            view = StateView(state)
             result = work(view)
             if not view.missing:
                 return result
-            await self._node.load(block.state.canonical, view.missing)
+            await self._node.load(state.canonical, view.missing)
             if time.perf_counter() - started > self.timeout_s:
                 raise ExecutionTimeout(self.timeout_s)
         raise _too_deep()
 
-    async def account(self, block: PendingBlock, address: int) -> Account:
-        """An account after the block; an empty one if there is none."""
-        return await self.read(block, lambda view: view.account(address) or EMPTY_ACCOUNT)
+
+class PendingBlockState:
+    """The state after a pending block (`ethrpc.interfaces.BlockState`)."""
+
+    __slots__ = ("_block", "_states")
+
+    world: Final = None
+    """A stream tells no state trie."""
+
+    def __init__(self, states: PendingStates, block: PendingBlock) -> None:
+        self._states = states
+        self._block = block
+
+    @property
+    def header(self) -> Header:
+        """The header so far."""
+        return self._block.header
+
+    @property
+    def setting(self) -> Setting:
+        """Chain and block."""
+        return self._states.setting(self._block)
+
+    def source(self) -> CallSource:
+        """A source for one execution."""
+        return self._states.source(self._block.state)
+
+    async def read(self, work: Callable[[StateReader], T]) -> T:
+        """The result of `work`, with whatever it lacks fetched."""
+        return await self._states.read(self._block.state, work)
 
 
 def _name(keys: ByIdentity[object, bytes], state: PendingState) -> ViewName:
