@@ -50,7 +50,7 @@ from flashctl.ethrpc.call_runner import CallLimits, call_runner
 from flashctl.ethrpc.eth_api import EthApi
 from flashctl.ethrpc.heavy_precompiles import compute_dear_calls_apart
 from flashctl.ethrpc.interfaces import PendingBlock
-from flashctl.ethrpc.tx_waiters import Arrivals
+from flashctl.ethrpc.tx_waiters import TxWaiters
 from flashctl.evm.world import World
 
 __all__ = ["BuilderService", "run"]
@@ -106,7 +106,7 @@ class BuilderService:
         )
         self.hub = Hub()
         publisher = Publisher(self.hub, config.stream.dialect) if config.stream is not None else None
-        self.arrivals = Arrivals()
+        self.arrivals = TxWaiters()
         self.observer = PublishingObserver(self.metrics, publisher, self.arrivals)
         self.queue.on_given_up(lambda tx_hash: self.arrivals.arrived((tx_hash,)))
         self.metrics.gauge("pool_transactions", "Transactions that wait.").set_function(
@@ -214,7 +214,7 @@ class BuilderService:
         pending = self._pending if config.stream is not None else None
         runner = call_runner(config.workers, CallLimits().at_once, PoolFigures(self.metrics))
         life.on_stop(runner.close, "workers")
-        api = EthApi(self.chain, self.queue, pending, runner=runner, arrivals=self.arrivals)
+        api = EthApi(self.chain, self.queue, pending, runner=runner, waiters=self.arrivals)
         for methods in (user, engine):
             api.register(methods)
             self.miner.register(methods)

@@ -4,7 +4,8 @@
     fee_api       prices of gas
     filter_api    polling filters
     subscriptions eth_subscribe
-    pool_api      sending, txpool_*; only with a pool
+    send_api      sending, waiting for the receipt; only with a pool
+    pool_api      txpool_*; only with a pool
 
 Here they are put together, with the handful of methods that say something about the node itself.
 """
@@ -12,7 +13,7 @@ Here they are put together, with the handful of methods that say something about
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from flashctl import __version__
 from flashctl.core.jsonrpc.methods import Handler, Methods
@@ -24,12 +25,16 @@ from flashctl.ethrpc.fee_api import FeeApi
 from flashctl.ethrpc.filter_api import FilterApi
 from flashctl.ethrpc.interfaces import ChainReader, PendingProvider, TransactionPool
 from flashctl.ethrpc.params import bytes_param
-from flashctl.ethrpc.pool_api import PoolApi
+from flashctl.ethrpc.pool_api import PoolApi, PoolTarget
+from flashctl.ethrpc.send_api import SendApi
 from flashctl.ethrpc.shared_api import SharedApi
 from flashctl.ethrpc.subscriptions import Subscriptions
-from flashctl.ethrpc.tx_waiters import Arrivals
+from flashctl.ethrpc.tx_waiters import TxWaiters
 
 __all__ = ["EthApi"]
+
+MAX_SYNC_MS: Final = 6_000
+"""Longest and default wait of eth_sendRawTransactionSync: Base's, three blocks."""
 
 
 class _Part(Protocol):
@@ -46,7 +51,7 @@ class EthApi:
         pending: PendingProvider | None = None,
         limits: CallLimits | None = None,
         runner: CallRunner | None = None,
-        arrivals: Arrivals | None = None,
+        waiters: TxWaiters | None = None,
     ) -> None:
         """A surface over `chain`.
 
@@ -55,8 +60,8 @@ class EthApi:
             pending: The block being built; without one `pending` is the latest block.
             limits: Of eth_call and its relatives.
             runner: Who executes them; threads of this process if left out.
-            arrivals: Told by the builder what is in the block being built; without it, who waits for a
-                receipt waits for the sealed block.
+            waiters: Woken by the builder for what is in the block under construction; without them a caller
+                that waits for a receipt waits for the sealed block.
         """
         limits = limits or CallLimits()
         runner = runner or InProcess(limits.at_once)
@@ -64,7 +69,11 @@ class EthApi:
         self._provider = ChainProvider(chain, pending, pool)
         self._shared = SharedApi(self._provider, limits, runner)
         self._parts: list[_Part] = [FeeApi(chain), FilterApi(self._provider, pool)]
-        self._pool = None if pool is None else PoolApi(self._provider, pool, arrivals or Arrivals())
+        self._target: PoolTarget | None = None
+        if pool is not None:
+            waiters = waiters or TxWaiters()
+            self._target = PoolTarget(self._provider, pool, waiters)
+            self._parts += [PoolApi(pool), SendApi(self._target, waiters, timeout_ms=MAX_SYNC_MS)]
         self._subscriptions = Subscriptions(chain, pool)
 
     def register(self, methods: Methods) -> None:
@@ -73,16 +82,14 @@ class EthApi:
         methods.register_all(self._handlers())
         for part in self._parts:
             methods.register_all(part.handlers())
-        if self._pool is not None:
-            methods.register_all(self._pool.handlers())
         self._subscriptions.register(methods)
 
     def close(self) -> None:
         """Stop listening to the chain."""
         self._subscriptions.close()
         self._provider.close()
-        if self._pool is not None:
-            self._pool.close()
+        if self._target is not None:
+            self._target.close()
 
     def _handlers(self) -> Iterator[tuple[str, Handler]]:
         yield "eth_blockNumber", self.block_number

@@ -1,4 +1,4 @@
-"""Sending transactions and looking at those that wait, over JSON-RPC."""
+"""The transaction pool over JSON-RPC: taking transactions, and looking at those that wait."""
 
 from __future__ import annotations
 
@@ -8,24 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.core.jsonrpc.methods import Handler, optional
+from flashctl.core.jsonrpc.methods import Handler
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import quantity, to_hex
-from flashctl.eth.keccak import keccak256
 from flashctl.eth.transactions import DepositTx
 from flashctl.ethrpc.block_view import receipt_of
 from flashctl.ethrpc.chain_provider import ChainProvider
 from flashctl.ethrpc.interfaces import BranchChange, TransactionPool
-from flashctl.ethrpc.params import address_param, bytes_param, quantity_param
+from flashctl.ethrpc.params import address_param
 from flashctl.ethrpc.rpc_json import transaction_json
-from flashctl.ethrpc.sync_send import bounded_timeout_ms, is_known, not_confirmed, not_ready
-from flashctl.ethrpc.tx_waiters import Arrivals
+from flashctl.ethrpc.send_api import not_ready
+from flashctl.ethrpc.tx_waiters import TxWaiters
 from flashctl.op.envelope import TxEnvelope
 
-__all__ = ["MAX_SYNC_MS", "PoolApi"]
-
-MAX_SYNC_MS: Final = 6_000
-"""Longest and default wait of eth_sendRawTransactionSync: Base's, three blocks."""
+__all__ = ["PoolApi", "PoolTarget"]
 
 MAX_NAMED_BLOCKS: Final = 4
 """Of one change of the head, the newest: those who wait for their transactions hear of what is in them."""
@@ -34,19 +30,17 @@ SLICE_S: Final = 0.002
 """How long the writing of the pool's content holds the event loop at a stretch."""
 
 
-class PoolApi:
-    """Methods of the transaction pool. Lives on the event loop."""
+class PoolTarget:
+    """The mempool as where transactions are sent (`send_api.SendTarget`). Lives on the event loop."""
 
-    def __init__(self, provider: ChainProvider, pool: TransactionPool, arrivals: Arrivals) -> None:
-        """Nobody waits yet.
+    recheck_s: Final = None
+    """The builder wakes waiters, and so does a new head."""
 
-        Args:
-            arrivals: Told by whoever builds what is in the block being built.
-        """
-        self._chain = provider.chain
-        self._pool = pool
+    def __init__(self, provider: ChainProvider, pool: TransactionPool, waiters: TxWaiters) -> None:
+        """`waiters` are woken here for sealed blocks, by the builder for the block under construction."""
         self._provider = provider
-        self._arrivals = arrivals
+        self._pool = pool
+        self._waiters = waiters
         self._leave: Callable[[], None] | None = None
 
     def close(self) -> None:
@@ -54,59 +48,67 @@ class PoolApi:
         if self._leave is not None:
             self._leave()
 
+    async def send(self, raw: bytes) -> str:
+        """See `SendTarget`."""
+        self._listen()
+        try:
+            return to_hex((await self._pool.submit(raw)).hash)
+        except FlashctlError as error:
+            # A refusal is the pool's, not the transport's: geth answers all of them with -32000.
+            raise RpcError(Code.SERVER_ERROR, str(error)) from None
+
+    async def receipt(self, tx_hash: bytes) -> dict[str, Any] | None:
+        """See `SendTarget`."""
+        place = self._provider.find_transaction(tx_hash)
+        return None if place is None else receipt_of(place)
+
+    def taken(self, raw: bytes, tx_hash: bytes) -> None:
+        """See `SendTarget`."""
+        envelope = self._pool.get(tx_hash)
+        if envelope is None:
+            return
+        _, queued = self._pool.content_from(envelope.sender)
+        if any(waiting.hash == tx_hash for waiting in queued):
+            raise not_ready(tx_hash)
+
+    def dropped(self, tx_hash: bytes) -> RpcError | None:
+        """See `SendTarget`."""
+        reason = self._pool.given_up(tx_hash)
+        return None if reason is None else RpcError(Code.SERVER_ERROR, reason, to_hex(tx_hash))
+
+    def find_gap(self, raw: bytes, tx_hash: bytes) -> None:
+        """`taken` knows."""
+
+    def _listen(self) -> None:
+        """Hear of sealed blocks, from when the first transaction is sent."""
+        if self._leave is not None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def carry(change: BranchChange) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._on_head, change)
+
+        self._leave = self._provider.chain.subscribe(carry)
+
+    def _on_head(self, change: BranchChange) -> None:
+        if self._waiters.is_awaited:
+            for block in change.new[-MAX_NAMED_BLOCKS:]:
+                self._waiters.arrived(envelope.hash for envelope in block.envelopes)
+
+
+class PoolApi:
+    """The `txpool` namespace."""
+
+    def __init__(self, pool: TransactionPool) -> None:
+        self._pool = pool
+
     def handlers(self) -> Iterator[tuple[str, Handler]]:
         """Names and handlers."""
-        yield "eth_sendRawTransaction", self.send
-        yield "eth_sendRawTransactionSync", self.send_and_wait
         yield "txpool_status", self.status
         yield "txpool_content", self.content
         yield "txpool_contentFrom", self.content_from
         yield "txpool_inspect", self.inspect
-
-    async def send(self, params: list[Any]) -> str:
-        return to_hex((await self._add(params)).hash)
-
-    async def send_and_wait(self, params: list[Any]) -> dict[str, Any]:
-        """Send, and answer with the receipt once the transaction is in a block or flashblock (EIP-7966).
-
-        What was sent before is waited for, or answered with its receipt; what waits behind a gap in its
-        sender's nonces is not waited for.
-        """
-        asked = None if optional(params, 1) is None else quantity_param(params, 1, "timeout")
-        timeout_ms = bounded_timeout_ms(asked, MAX_SYNC_MS)
-        self._listen()
-        tx_hash = keccak256(bytes_param(params, 0, "transaction"))
-        # Before the transaction is sent: what is in a block the next moment must not be missed.
-        with self._arrivals.expect(tx_hash) as arrived:
-            known = await self._add_again(params, tx_hash)
-            if known is not None:
-                return known
-            receipt = await self._receipt(tx_hash, arrived, timeout_ms / 1000)
-        if receipt is None and (reason := self._pool.given_up(tx_hash)) is not None:
-            raise RpcError(Code.SERVER_ERROR, reason, to_hex(tx_hash))
-        if receipt is None:
-            raise not_confirmed(tx_hash, timeout_ms)
-        return receipt
-
-    async def _add_again(self, params: list[Any], tx_hash: bytes) -> dict[str, Any] | None:
-        """Take in what may have been sent before: its receipt if it is in a block, None if it waits its turn.
-
-        Raises:
-            RpcError: It is refused, or waits behind a gap.
-        """
-        try:
-            envelope = await self._add(params)
-        except RpcError as error:
-            receipt = self._receipt_now(tx_hash)
-            if receipt is not None:
-                return receipt
-            if not is_known(error.message):
-                raise
-            envelope = TxEnvelope.decode(bytes_param(params, 0, "transaction"))
-        _, queued = self._pool.content_from(envelope.sender)
-        if any(waiting.hash == tx_hash for waiting in queued):
-            raise not_ready(tx_hash)
-        return None
 
     async def status(self, params: list[Any]) -> dict[str, str]:
         pending, queued = self._pool.counts()
@@ -139,54 +141,6 @@ class PoolApi:
                 await asyncio.sleep(0)
                 slice_end = time.perf_counter() + SLICE_S
         return {"pending": pending, "queued": queued}
-
-    async def _add(self, params: list[Any]) -> TxEnvelope:
-        raw = bytes_param(params, 0, "transaction")
-        try:
-            return await self._pool.submit(raw)
-        except FlashctlError as error:
-            # A refusal is the pool's, not the transport's: geth answers all of them with -32000.
-            raise RpcError(Code.SERVER_ERROR, str(error)) from None
-
-    async def _receipt(
-        self, tx_hash: bytes, arrived: asyncio.Event, timeout_s: float
-    ) -> dict[str, Any] | None:
-        """None if it is in no block in time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    await arrived.wait()
-                    arrived.clear()
-                    receipt = self._receipt_now(tx_hash)
-                    # None: the block it was in was given up.
-                    if receipt is not None:
-                        return receipt
-                    if self._pool.given_up(tx_hash) is not None:
-                        return None
-        except TimeoutError:
-            # A head that jumped by many blocks does not name all that is in them.
-            return self._receipt_now(tx_hash)
-
-    def _receipt_now(self, tx_hash: bytes) -> dict[str, Any] | None:
-        place = self._provider.find_transaction(tx_hash)
-        return None if place is None else receipt_of(place)
-
-    def _listen(self) -> None:
-        """Hear of what is sealed, from when somebody first waits."""
-        if self._leave is not None:
-            return
-        loop = asyncio.get_running_loop()
-
-        def carry(change: BranchChange) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._on_head, change)
-
-        self._leave = self._chain.subscribe(carry)
-
-    def _on_head(self, change: BranchChange) -> None:
-        if self._arrivals.is_awaited:
-            for block in change.new[-MAX_NAMED_BLOCKS:]:
-                self._arrivals.arrived(envelope.hash for envelope in block.envelopes)
 
 
 def _by_nonce(envelopes: Iterable[TxEnvelope], show: Callable[[TxEnvelope], Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who waits for which transaction to appear in a block or flashblock.
+"""Callers that wait for a transaction to appear in a block or flashblock.
 
 Callers wait for a hash and are woken when it is there; between the two they cost nothing. A flashblock may
 bring what a thousand of them wait for: they are woken a few in each turn of the event loop.
@@ -14,7 +14,7 @@ from typing import Final
 
 from flashctl.core.jsonrpc.errors import Code, RpcError
 
-__all__ = ["MAX_WAITING", "Arrivals"]
+__all__ = ["MAX_WAITING", "TxWaiters", "wait_for"]
 
 MAX_WAITING: Final = 4_096
 """Callers at a time, as many as a server has connections for; each may hold a kilobyte of its own."""
@@ -23,7 +23,7 @@ WOKEN_AT_ONCE: Final = 16
 """Callers woken in one turn of the event loop: each then writes a receipt, 100 us."""
 
 
-class Arrivals:
+class TxWaiters:
     """Wakes callers when the transaction they wait for arrives. Lives on the event loop."""
 
     def __init__(self, limit: int = MAX_WAITING) -> None:
@@ -72,3 +72,12 @@ class Arrivals:
             events.remove(event)
             if not events:
                 del self._waiting[transaction_hash]
+
+
+async def wait_for(event: asyncio.Event, timeout_s: float | None) -> bool:
+    """Whether `event` was set within `timeout_s` seconds; None waits for as long as it takes."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -101,6 +101,11 @@ class Update:
     first_transaction: int
     """Index of the first transaction that it added."""
 
+    @property
+    def hashes(self) -> list[bytes]:
+        """Of the transactions that it added."""
+        return [envelope.hash for envelope in self.block.envelopes[self.first_transaction :]]
+
 
 class Overlay:
     """See the module docstring. Not thread-safe: one caller at a time; `view` may be read by anybody."""

@@ -24,9 +24,8 @@ from flashctl.ethrpc.block_view import logs_of, receipt_of
 from flashctl.ethrpc.fee_api import history_json, no_history
 from flashctl.ethrpc.filters import LogFilter
 from flashctl.ethrpc.interfaces import BlockAnswer, BlockView, NamedBlock, Origin, Place
-from flashctl.ethrpc.tx_waiters import Arrivals
+from flashctl.ethrpc.tx_waiters import TxWaiters, wait_for
 from flashctl.evm.state import EMPTY_ACCOUNT
-from flashctl.rpc.arrivals import wait_for
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.fee_history import joined_histories
@@ -49,7 +48,7 @@ class OverlayProvider:
         node: Node,
         latest: LatestCalls,
         states: PendingStates,
-        arrivals: Arrivals,
+        waiters: TxWaiters,
         next_nonce: Callable[[bytes, int], int],
         options: RpcConfig,
         showing: Showing,
@@ -59,7 +58,7 @@ class OverlayProvider:
         self._node = node
         self._latest = latest
         self._states = states
-        self._arrivals = arrivals
+        self._waiters = waiters
         self._next_nonce = next_nonce
         self._options = options
         self._showing = showing
@@ -166,7 +165,7 @@ class OverlayProvider:
         if not self._showing.by_name or (isinstance(answer, dict) and answer.get("blockNumber") is not None):
             return answer
         # In a mempool, says the node; but it may have been preconfirmed meanwhile, or just now been sealed.
-        with self._arrivals.expect(tx_hash) as event:
+        with self._waiters.expect(tx_hash) as event:
             place = self._shown_lately(tx_hash)
             if place is None and answer is not None and await wait_for(event, self._options.pool_wait_s):
                 place = self.find_transaction(tx_hash)

@@ -17,8 +17,9 @@ from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.errors import ExitCode
 from flashctl.ethrpc.call_runner import CallLimits, call_runner
 from flashctl.ethrpc.heavy_precompiles import compute_dear_calls_apart
+from flashctl.ethrpc.send_api import SendApi
 from flashctl.ethrpc.shared_api import SharedApi
-from flashctl.rpc.arrivals import Arrivals
+from flashctl.ethrpc.tx_waiters import TxWaiters
 from flashctl.rpc.chain_follower import ChainFollower
 from flashctl.rpc.chains import ChainRules
 from flashctl.rpc.config import RpcConfig
@@ -30,7 +31,7 @@ from flashctl.rpc.node_subscriptions import NodeSubscriptions
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.pending_states import PendingStates
 from flashctl.rpc.provider import OverlayProvider
-from flashctl.rpc.sending import Lookups, Sender, is_sent
+from flashctl.rpc.sending import SentNonces, SequencerTarget, is_sent
 from flashctl.rpc.showing import SEALED_ONLY, Showing, showing
 from flashctl.rpc.subscriptions import Subscriptions
 
@@ -85,21 +86,23 @@ class RpcNode:
         self.runner = call_runner(config.workers, config.calls_at_once, PoolFigures(self.metrics))
         states = PendingStates(self.node, timeout_s=config.call_timeout_s)
         limits = CallLimits(config.call_gas, config.call_timeout_s)
-        arrivals = Arrivals()
-        sender = Sender(self.sequencer, arrivals, timeout_ms=config.sync_timeout_ms)
+        waiters = TxWaiters()
+        sent = SentNonces()
         latest = LatestCalls(self.node, self.overlay, lambda: self.chain.lags)
-        self.follower.on_update(arrivals.on_update)
+        self.follower.on_update(lambda update: waiters.arrived(update.hashes))
         self.others = NodeSubscriptions(config.upstream_ws_url)
 
         def methods(shown: Showing) -> Methods:
             """What a listener answers."""
             table = Methods()
             provider = OverlayProvider(
-                self.overlay, self.node, latest, states, arrivals, sender.next_nonce, config, shown
+                self.overlay, self.node, latest, states, waiters, sent.next_nonce, config, shown
             )
             SharedApi(provider, limits, self.runner).register(table)
             table.register_all(provider.other_handlers())
-            table.register_all(sender.handlers(Lookups(provider.receipt, provider.pending_nonce)))
+            target = SequencerTarget(self.sequencer, sent, provider.receipt, provider.pending_nonce)
+            sending = SendApi(target, waiters, timeout_ms=config.sync_timeout_ms)
+            table.register_all(sending.handlers())
             subscriptions = Subscriptions(self.node, self.overlay, self.others, shown)
             subscriptions.register(table)
             self.follower.on_update(subscriptions.on_update)

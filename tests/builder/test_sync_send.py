@@ -10,7 +10,7 @@ from support.chains import transfer
 
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import to_hex
-from flashctl.ethrpc.sync_send import NOT_READY
+from flashctl.ethrpc.send_api import NOT_READY
 
 
 def test_what_waits_behind_a_gap_is_kept_and_not_waited_for(tmp_path: Path) -> None:

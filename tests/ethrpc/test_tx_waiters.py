@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from flashctl.core.jsonrpc.errors import RpcError
-from flashctl.ethrpc.tx_waiters import WOKEN_AT_ONCE, Arrivals
+from flashctl.ethrpc.tx_waiters import WOKEN_AT_ONCE, TxWaiters
 
 
 def test_who_waits_is_woken_by_his_transaction_alone() -> None:
     async def body() -> None:
-        arrivals = Arrivals()
+        arrivals = TxWaiters()
         with arrivals.expect(b"a") as first, arrivals.expect(b"b") as second:
             arrivals.arrived([b"c", b"a"])
             assert first.is_set() and not second.is_set()
@@ -24,7 +24,7 @@ def test_who_waits_is_woken_by_his_transaction_alone() -> None:
 
 def test_a_crowd_is_woken_a_few_in_each_turn_of_the_loop() -> None:
     async def body() -> None:
-        arrivals = Arrivals()
+        arrivals = TxWaiters()
         answered: list[int] = []
         turns: list[int] = []
 
@@ -48,7 +48,7 @@ def test_a_crowd_is_woken_a_few_in_each_turn_of_the_loop() -> None:
 
 def test_only_so_many_wait() -> None:
     async def body() -> None:
-        arrivals = Arrivals(limit=2)
+        arrivals = TxWaiters(limit=2)
         with (
             arrivals.expect(b"a"),
             arrivals.expect(b"a"),

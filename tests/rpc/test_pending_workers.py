@@ -17,8 +17,8 @@ from flashctl.core.jsonrpc.server import serve
 from flashctl.eth.hexdata import to_hex
 from flashctl.ethrpc.call_runner import CallLimits, InProcess
 from flashctl.ethrpc.shared_api import SharedApi
+from flashctl.ethrpc.tx_waiters import TxWaiters
 from flashctl.rpc import pending_states
-from flashctl.rpc.arrivals import Arrivals
 from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.pending_states import PendingStates
 from flashctl.rpc.provider import OverlayProvider
@@ -54,7 +54,7 @@ def test_answers_are_those_of_one_process() -> None:
             node.node,
             latest,
             states,
-            Arrivals(),
+            TxWaiters(),
             lambda _, nonce: nonce,
             node._config,
             showing(Latest.SEALED),

@@ -18,7 +18,7 @@ from flashctl.eth.transactions import AccessListEntry, AccessListTx, LegacyTx, S
 from flashctl.ethrpc.call_runner import CallLimits
 from flashctl.ethrpc.eth_api import EthApi
 from flashctl.ethrpc.interfaces import PendingBlock
-from flashctl.ethrpc.tx_waiters import Arrivals
+from flashctl.ethrpc.tx_waiters import TxWaiters
 from flashctl.op.execution import SealedBlock
 
 PROBE, TOKEN = contract("Probe"), contract("Token")
@@ -39,7 +39,7 @@ class Node:
     api: EthApi
     rpc: Caller
     blocks: list[ChainBlock]
-    arrivals: Arrivals = field(default_factory=Arrivals)
+    arrivals: TxWaiters = field(default_factory=TxWaiters)
     pending: SealedBlock | None = None
 
     def build_on(self, sealed: SealedBlock) -> None:
@@ -62,7 +62,7 @@ def start(limits: CallLimits | None = None, grown: bool = True, **genesis: Any) 
             return None
         return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
 
-    node.api = EthApi(chain, pool, pending, limits, arrivals=node.arrivals)
+    node.api = EthApi(chain, pool, pending, limits, waiters=node.arrivals)
     node.api.register(methods)
     if grown:
         node.blocks = grow(chain)

@@ -11,7 +11,7 @@ from flashctl.builder.payload.job import BuiltFlashblock, Fate, JobObserver, Job
 from flashctl.builder.payload.publisher import Publisher
 from flashctl.core.hub import Prepared
 from flashctl.core.service.metrics import Metrics
-from flashctl.ethrpc.tx_waiters import Arrivals
+from flashctl.ethrpc.tx_waiters import TxWaiters
 
 __all__ = ["PublishingObserver"]
 
@@ -22,7 +22,7 @@ class PublishingObserver(JobObserver):
     """Publishes flashblocks and keeps the builder's metrics."""
 
     def __init__(
-        self, metrics: Metrics, publisher: Publisher | None, arrivals: Arrivals | None = None
+        self, metrics: Metrics, publisher: Publisher | None, arrivals: TxWaiters | None = None
     ) -> None:
         self._publisher = publisher
         self.on_opened: Callable[[], object] | None = None
