@@ -26,6 +26,7 @@ SHARED = {
     "core": {"eth", "op"},
     "chain": {"core", *LAYERS},
     "ethrpc": {"core", *LAYERS},
+    "remote": {"core", *LAYERS},
 }
 """What lies between the layers and the roles, and what each may import."""
 

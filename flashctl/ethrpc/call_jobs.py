@@ -172,7 +172,7 @@ def params_text(params: list[Any]) -> bytes:
 
 
 def perform(job: ExecutionJob, ground: CallGround, deadline: Deadline) -> Any:
-    """What the method answers, to be written as JSON. With something `wanted` of the ground, it is void.
+    """What the method answers, to be written as JSON.
 
     Raises:
         ExecutionFailed, ExecutionTimeout, TraceTooLarge: If there is no answer; `failure_told` has the words.
@@ -218,7 +218,6 @@ def _trace_block(job: TraceBlockJob, ground: CallGround, deadline: Deadline) -> 
     try:
         traces = trace_transactions(replay, job.envelopes, job.first, job.options, allowance, deadline)
     except TransactionRejected as error:
-        # A sender that has not been fetched owns nothing, and whoever runs this comes again.
         raise ExecutionFailed(f"the block does not execute: {error}") from None
     if job.is_single:
         return traces[0]

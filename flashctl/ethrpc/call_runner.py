@@ -30,11 +30,13 @@ from flashctl.ethrpc.call_jobs import (
     failure_told,
     perform,
 )
-from flashctl.ethrpc.call_source import CallGround, CallSource, Wanted
+from flashctl.ethrpc.call_source import CallSource
 from flashctl.ethrpc.call_worker import Encoded
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.message import Deadline
-from flashctl.op.call import DEFAULT_CALL_GAS
+from flashctl.evm.missing_state import Missing, StateMissing, attempt
+from flashctl.evm.tracers.tracer import TraceTooLarge
+from flashctl.op.call import DEFAULT_CALL_GAS, ExecutionFailed
 
 __all__ = ["DEFAULT_WORKERS", "CallLimits", "CallRunner", "InProcess", "InWorkers", "call_runner"]
 
@@ -135,25 +137,27 @@ class InProcess:
                 left = seconds - (time.perf_counter() - started)
                 if left <= 0:
                     raise failure_told(ExecutionTimeout(seconds))
-                ground = source.local()
-                result, failure = await asyncio.to_thread(_attempt, job, ground, Deadline(seconds, left))
-                if ground.wanted:
-                    await source.obtain(ground.wanted)
-                elif failure is not None:
-                    raise failure_told(failure)
-                else:
-                    return result
+                end = await asyncio.to_thread(_attempt, job, source, Deadline(seconds, left))
+                match end:
+                    case Missing():
+                        await source.obtain(end)
+                    case ExecutionFailed() | ExecutionTimeout() | TraceTooLarge():
+                        raise failure_told(end)
+                    case _:
+                        return end
 
     async def close(self) -> None:
         """Threads end with their calls."""
 
 
-def _attempt(job: ExecutionJob, ground: CallGround, deadline: Deadline) -> tuple[Any, CallFailure | None]:
-    """The result or the failure of one run, which perhaps failed only for want of what is missing."""
+def _attempt(job: ExecutionJob, source: CallSource, deadline: Deadline) -> Any | Missing | CallFailure:
+    """The answer, what it lacked, or why there is none."""
     try:
-        return perform(job, ground, deadline), None
+        return attempt(lambda guesses: perform(job, source.local(guesses), deadline))
+    except StateMissing as error:
+        return error.missing
     except CALL_FAILURES as error:
-        return None, error
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,7 @@ class _PoolJob:
     def answer(self, question: Any) -> Any:
         return self.source.answer(question)
 
-    async def obtain(self, what: Wanted) -> None:
+    async def obtain(self, what: Missing) -> None:
         await self.source.obtain(what)
 
 

@@ -1,21 +1,20 @@
-"""The state that a call runs on, as those see it who run it: here, in a thread, or in a worker process.
+"""The state that a call runs on, in a thread of this process or in a worker process.
 
-A `CallSource` is one immutable view, chosen when the call was submitted. Who runs the call in this process
-takes its `local` ground and reads from that. A worker process is told the view's name and asks for what it
-has not got: `answer` says it at once or says UNKNOWN, and what is unknown here as well `obtain` fetches,
-after which the call is run again.
+A `CallSource` is one immutable view, chosen when the call was submitted. A thread of this process reads from
+its `local` ground. A worker process gets the view's name and asks for what it has not got: `answer` answers
+at once, UNKNOWN if need be, and what is unknown here as well `obtain` fetches, after which the call is run
+again.
 
     ViewName     what a worker keeps its cache by
     Read         accounts, slots and block hashes -> Values
     CodeOf, NodeOf, ChangesOf
-    Wanted       what a run read without an answer
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from flashctl.evm.missing_state import Missing
 from flashctl.evm.state import Account, StateReader
 from flashctl.evm.world import World
 from flashctl.op.context import AncestorHash
@@ -32,7 +31,6 @@ __all__ = [
     "Read",
     "Values",
     "ViewName",
-    "Wanted",
 ]
 
 UNKNOWN: Final = None
@@ -97,18 +95,6 @@ class ChangesOf(NamedTuple):
 Question: TypeAlias = Read | CodeOf | NodeOf | ChangesOf
 
 
-@dataclass(slots=True)
-class Wanted:
-    """What an execution read without an answer."""
-
-    accounts: set[int] = field(default_factory=set)
-    slots: set[tuple[int, int]] = field(default_factory=set)
-    hashes: set[int] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return bool(self.accounts or self.slots or self.hashes)
-
-
 class CallGround(Protocol):
     """What one run of a call reads from."""
 
@@ -122,10 +108,6 @@ class CallGround(Protocol):
     def world(self) -> World | None:
         """The same state as a trie, where there is one."""
 
-    @property
-    def wanted(self) -> Wanted:
-        """What it lacked so far; a run that lacked anything is worth nothing."""
-
 
 class CallSource(Protocol):
     """One view; see the module docstring."""
@@ -133,8 +115,9 @@ class CallSource(Protocol):
     @property
     def name(self) -> ViewName: ...
 
-    def local(self) -> CallGround:
-        """A fresh ground for a run in this process, in whatever thread."""
+    def local(self, guesses: Missing | None = None) -> CallGround:
+        """A fresh ground for a run in this process, in whatever thread. What it lacks raises `StateMissing`,
+        or is noted in `guesses`; see `evm.missing_state.attempt`."""
 
     async def open_trie(self) -> None:
         """Before the first `NodeOf`: have the nodes ready."""
@@ -146,7 +129,7 @@ class CallSource(Protocol):
             FlashctlError: If that part of the state is not there.
         """
 
-    async def obtain(self, wanted: Wanted) -> None:
+    async def obtain(self, missing: Missing) -> None:
         """Fetch what was unknown.
 
         Raises:

@@ -1,6 +1,6 @@
 """The worker process's part of executions: `make` is what `core.workers.child` calls.
 
-It reads the state through `RemoteState`: what is in its cache costs nothing, the rest a question to the
+It reads the state through `ParentState`: what is in its cache costs nothing, the rest a question to the
 parent. Contents are cached by what they can never change under: storage by its root where the parent tells
 one, accounts by the view's base, code and trie nodes by their hash; so most of what was read for one block
 holds for the next, and compiled code stays.
@@ -15,11 +15,12 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from flashctl.core.service.workers.run import Needs, OverSlice, Run
-from flashctl.ethrpc.call_jobs import CALL_FAILURES, ExecutionJob, failure_told, perform
+from flashctl.ethrpc.call_jobs import CALL_FAILURES, CallFailure, ExecutionJob, failure_told, perform
 from flashctl.ethrpc.call_source import ViewName
-from flashctl.ethrpc.parent_state import RemoteState, StateCache
+from flashctl.ethrpc.parent_state import ParentState, StateCache
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.message import Deadline
+from flashctl.evm.missing_state import Missing, StateMissing, attempt
 
 __all__ = ["Encoded", "make"]
 
@@ -60,16 +61,19 @@ def _answer(job: ExecutionJob, name: ViewName, cache: StateCache, run: Run) -> A
         trial.count_question()
         return run.ask(question)
 
-    state = RemoteState(name, cache, ask)
-    result, failure = None, None
+    result: Any = None
+    missing: Missing | None = None
+    failure: CallFailure | None = None
     with trial:
         try:
-            result = perform(job, state, deadline)
+            result = attempt(lambda guesses: perform(job, ParentState(name, cache, ask, guesses), deadline))
+        except StateMissing as error:
+            missing = error.missing
         except CALL_FAILURES as error:
             # Without its traceback, which is a cycle through this frame, with the state in it.
             failure = error.with_traceback(None)
-    if state.wanted:
-        raise Needs(state.wanted)
+    if missing is not None:
+        raise Needs(missing)
     if isinstance(failure, ExecutionTimeout) and trial.is_over:
         raise OverSlice
     if failure is not None:

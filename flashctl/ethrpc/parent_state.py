@@ -16,14 +16,14 @@ from flashctl.ethrpc.call_source import (
     Read,
     Values,
     ViewName,
-    Wanted,
 )
+from flashctl.evm.missing_state import Missing, StateMissing
 from flashctl.evm.state import NO_CHANGES, Account, StateDiff, StateReader
 from flashctl.evm.world import World
 from flashctl.lru import Lru
 from flashctl.op.context import AncestorHash
 
-__all__ = ["RemoteState", "StateCache"]
+__all__ = ["ParentState", "StateCache"]
 
 MAX_ENTRIES: Final = 300_000
 """Accounts, slots and trie nodes kept, about 80 MB; beyond it all but the codes is forgotten."""
@@ -111,13 +111,20 @@ class StateCache:
         return self._changes.obtain(key, lambda: _Changes(ask(ChangesOf())))
 
 
-class RemoteState:
+class ParentState:
     """A `StateReader` and a `CallGround` for one run of one call."""
 
-    __slots__ = ("_ask", "_base", "_cache", "_changes", "_name", "wanted")
+    __slots__ = ("_ask", "_base", "_cache", "_changes", "_guesses", "_name")
 
-    def __init__(self, name: ViewName, cache: StateCache, ask: Callable[[Question], Any]) -> None:
-        self.wanted: Final = Wanted()
+    def __init__(
+        self,
+        name: ViewName,
+        cache: StateCache,
+        ask: Callable[[Question], Any],
+        guesses: Missing | None = None,
+    ) -> None:
+        """What the parent does not know raises `StateMissing`, or is noted in `guesses`."""
+        self._guesses = guesses
         self._name = name
         self._cache = cache
         self._ask = ask
@@ -150,7 +157,7 @@ class RemoteState:
             return changed[address]
         known = self._base.accounts
         if address not in known and not self._fetch_account(address):
-            self.wanted.accounts.add(address)
+            self._lack(Missing(accounts={address}))
             return None
         return known[address]
 
@@ -168,7 +175,7 @@ class RemoteState:
             answer: Values = self._ask(Read(slots=((address, slot),)))
             value = answer.slots[0]
             if value is None:
-                self.wanted.slots.add((address, slot))
+                self._lack(Missing(slots={(address, slot)}))
                 return 0
             slots[slot] = value
             self._cache.entries += 1
@@ -224,10 +231,15 @@ class RemoteState:
             answer: Values = self._ask(Read(hashes=(number,)))
             known = answer.hashes[0]
             if known is None:
-                self.wanted.hashes.add(number)
+                self._lack(Missing(hashes={number}))
                 return bytes(32)
             self._base.hashes[number] = known
         return known
+
+    def _lack(self, missing: Missing) -> None:
+        if self._guesses is None:
+            raise StateMissing(missing)
+        self._guesses.add(missing)
 
     def _node(self, node_hash: bytes) -> bytes:
         node = self._cache.nodes.get(node_hash)

@@ -18,8 +18,8 @@ from flashctl.ethrpc.call_source import (
     Read,
     Values,
     ViewName,
-    Wanted,
 )
+from flashctl.evm.missing_state import Missing
 from flashctl.evm.state import NO_CHANGES, StateReader
 from flashctl.evm.world import World
 from flashctl.op.context import AncestorHash
@@ -33,7 +33,6 @@ class WorldGround:
 
     world: World
     ancestor_hash: AncestorHash
-    wanted: Wanted
 
     @property
     def reader(self) -> StateReader:
@@ -94,8 +93,8 @@ class WorldSource:
         key = world.root + parent_hash
         self.name: Final = ViewName(key, key, False, world.root)
 
-    def local(self) -> CallGround:
-        return WorldGround(self._world, self._ancestor_hash, Wanted())
+    def local(self, guesses: Missing | None = None) -> CallGround:
+        return WorldGround(self._world, self._ancestor_hash)
 
     async def open_trie(self) -> None:
         parent = self._parent()
@@ -121,5 +120,5 @@ class WorldSource:
             case ChangesOf():
                 return NO_CHANGES
 
-    async def obtain(self, wanted: Wanted) -> None:
+    async def obtain(self, missing: Missing) -> None:
         """Never called: nothing is unknown here."""

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from flashctl.lru import Lru
-from flashctl.rpc.state import CanonicalBlock
+from flashctl.remote.state import CanonicalBlock
 
 __all__ = ["HeadTrack", "Verdict"]
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
+from flashctl.remote.state import CanonicalBlock
+from flashctl.remote.upstream_client import UpstreamClient, parse_block
 from flashctl.rpc.canonical import HeadTrack, Verdict
 from flashctl.rpc.chains import ChainRules
-from flashctl.rpc.heads import HeadNews
-from flashctl.rpc.node import Node, parse_block
-from flashctl.rpc.state import CanonicalBlock
+from flashctl.rpc.new_heads import HeadNews
 
 __all__ = ["ChainFollower"]
 
@@ -43,7 +43,7 @@ class ChainFollower:
 
     def __init__(
         self,
-        node: Node,
+        node: UpstreamClient,
         rules: ChainRules,
         tell: Callable[[list[CanonicalBlock]], Awaitable[None]],
         *,

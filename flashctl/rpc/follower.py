@@ -33,10 +33,10 @@ from flashctl.core.flashblocks.sequence import (
 )
 from flashctl.core.flashblocks.wire import Flashblock, InvalidFlashblock, decode
 from flashctl.core.service import defects
-from flashctl.rpc.fetching import StateFetcher
-from flashctl.rpc.node import Node
+from flashctl.remote.state import CanonicalBlock
+from flashctl.remote.state_fetcher import StateFetcher
+from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.overlay import Overlay, Update
-from flashctl.rpc.state import CanonicalBlock
 
 __all__ = ["Follower", "StreamCounts"]
 
@@ -89,7 +89,7 @@ _ANOMALIES: Final = (Gap, JoinedMid, Duplicate, Equivocation, Inconsistent, Repl
 class Follower:
     """Keeps an overlay current. Start `follow_stream` and `work` as tasks, and have `take_heads` told."""
 
-    def __init__(self, overlay: Overlay, node: Node, *, stale_after_s: float) -> None:
+    def __init__(self, overlay: Overlay, node: UpstreamClient, *, stale_after_s: float) -> None:
         """`node` is asked for state; silence of the stream for `stale_after_s` empties pending."""
         self.overlay: Final = overlay
         self.counts: Final = StreamCounts()

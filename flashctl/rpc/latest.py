@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.eth.hexdata import parse_quantity
-from flashctl.rpc.node import Node
+from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.overlay import Overlay
 
 __all__ = ["LatestCalls"]
@@ -26,7 +26,7 @@ PAUSE_S: Final = 0.05
 class LatestCalls:
     """Calls that say `latest` on behalf of a caller who said `pending`."""
 
-    def __init__(self, node: Node, overlay: Overlay, lags: Callable[[], bool]) -> None:
+    def __init__(self, node: UpstreamClient, overlay: Overlay, lags: Callable[[], bool]) -> None:
         """`lags` tells whether a node was behind lately."""
         self._node = node
         self._overlay = overlay

@@ -50,14 +50,15 @@ from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import encode_receipt
+from flashctl.evm.missing_state import Missing
 from flashctl.lru import Lru
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
+from flashctl.remote.state import CanonicalBlock, CanonicalState, PendingState
 from flashctl.rpc.counts import Counts
 from flashctl.rpc.execution import PendingBlock, open_block
 from flashctl.rpc.held import Ended, HeldPayload, HeldPayloads
 from flashctl.rpc.runs import Run
-from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing, PendingState
 
 __all__ = ["Overlay", "PendingView", "Update"]
 
@@ -406,7 +407,7 @@ class Overlay:
         self._publish()
         self.counts.diverged += 1
 
-    def hopeless(self) -> list[TxEnvelope]:
+    def hopeless(self) -> Sequence[TxEnvelope]:
         """Transactions that have been through several fetches and still lack something; told once.
 
         Whoever fetches should ask the node what they touch: each dependent read would cost another fetch.

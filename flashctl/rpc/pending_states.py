@@ -1,4 +1,4 @@
-"""Reading and executing on pending state: what is missing is fetched, then it is done again.
+"""Looking things up and executing on pending states: what is missing is fetched, then it is done again.
 
 The reads of one call are dependent only a few levels deep, and what one call made us fetch is there for the
 next. A call sees the view that it was submitted upon, wherever it runs.
@@ -6,13 +6,12 @@ next. A call sees the view that it was submitted upon, wherever it runs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.errors import UnavailableError
 from flashctl.eth.blocks import Header
 from flashctl.eth.keccak import EMPTY_CODE_HASH
@@ -20,6 +19,7 @@ from flashctl.eth.trie import MissingNode
 from flashctl.ethrpc.by_identity import ByIdentity
 from flashctl.ethrpc.call_jobs import Setting
 from flashctl.ethrpc.call_source import (
+    UNKNOWN,
     CallGround,
     CallSource,
     ChangesOf,
@@ -30,20 +30,17 @@ from flashctl.ethrpc.call_source import (
     Read,
     Values,
     ViewName,
-    Wanted,
 )
-from flashctl.evm.halts import ExecutionTimeout
+from flashctl.evm.missing_state import Missing, StateMissing
 from flashctl.evm.state import StateReader
 from flashctl.evm.world import World
 from flashctl.op.context import AncestorHash, BlockContext
+from flashctl.remote.look_up import MAX_ROUNDS, look_up, too_many_rounds
+from flashctl.remote.state import PendingState, StateView
+from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.execution import PendingBlock
-from flashctl.rpc.node import Node
-from flashctl.rpc.state import Missing, PendingState, StateView
 
 __all__ = ["PendingBlockState", "PendingStates"]
-
-MAX_ROUNDS: Final = 64
-"""Fetches for one call."""
 
 MAX_CHANGES: Final = 20_000
 """Accounts and slots of a diff that workers are sent; a larger one is read piece by piece."""
@@ -54,7 +51,7 @@ T = TypeVar("T")
 class PendingStates:
     """The states of pending blocks, for look-ups and for executions."""
 
-    def __init__(self, node: Node, *, timeout_s: float) -> None:
+    def __init__(self, node: UpstreamClient, *, timeout_s: float) -> None:
         self._node = node
         self.timeout_s: Final = timeout_s
         """Of one look-up, with all its fetches."""
@@ -83,16 +80,7 @@ class PendingStates:
     async def read(self, state: PendingState, work: Callable[[StateReader], T]) -> T:
         """The result of `work`, which only looks something up; it may run several times, the last time with
         nothing missing."""
-        started = time.perf_counter()
-        for _ in range(MAX_ROUNDS):
-            view = StateView(state)
-            result = work(view)
-            if not view.missing:
-                return result
-            await self._node.load(state.canonical, view.missing)
-            if time.perf_counter() - started > self.timeout_s:
-                raise ExecutionTimeout(self.timeout_s)
-        raise _too_deep()
+        return await look_up(self._node, state, work, timeout_s=self.timeout_s)
 
 
 class PendingBlockState:
@@ -132,24 +120,20 @@ def _name(keys: ByIdentity[object, bytes], state: PendingState) -> ViewName:
     return ViewName(key, keys.of(state.canonical) if is_sent else key, is_sent, None)
 
 
-def _too_deep() -> RpcError:
-    return RpcError(Code.LIMIT_EXCEEDED, f"state still missing after {MAX_ROUNDS} fetches")
-
-
 class _PendingSource:
-    """A view of the overlay as executions see it (`chain.call_source.CallSource`)."""
+    """A view of the overlay as executions see it (`ethrpc.call_source.CallSource`)."""
 
     __slots__ = ("_node", "_rounds", "_state", "_view", "name")
 
-    def __init__(self, node: Node, state: PendingState, name: ViewName) -> None:
+    def __init__(self, node: UpstreamClient, state: PendingState, name: ViewName) -> None:
         self._node = node
         self._state = state
         self._view: StateView | None = None
         self._rounds = 0
         self.name: Final = name
 
-    def local(self) -> CallGround:
-        return _Ground(StateView(self._state))
+    def local(self, guesses: Missing | None = None) -> CallGround:
+        return _Ground(StateView(self._state, guesses))
 
     async def open_trie(self) -> None:
         """There is none: roots of simulated blocks are zeros."""
@@ -161,8 +145,8 @@ class _PendingSource:
         match question:
             case Read(accounts, slots, hashes):
                 return Values(
-                    tuple(map(self._account, accounts)),
-                    tuple(self._slot(address, slot) for address, slot in slots),
+                    tuple(_account(view, address) for address in accounts),
+                    tuple(_slot(view, address, slot) for address, slot in slots),
                     tuple(self._state.canonical.hashes.get(number) for number in hashes),
                 )
             case CodeOf(code_hash):
@@ -175,57 +159,39 @@ class _PendingSource:
             case NodeOf(node_hash):
                 raise MissingNode(node_hash)
 
-    def _account(self, address: int) -> KnownAccount | None:
-        account, missing = self._look_up(lambda view: view.account(address))
-        return None if missing else KnownAccount(account, None)
-
-    def _slot(self, address: int, slot: int) -> int | None:
-        value, missing = self._look_up(lambda view: view.storage(address, slot))
-        return None if missing else value
-
-    def _look_up(self, work: Callable[[StateView], T]) -> tuple[T, bool]:
-        """A value, and whether it is in fact unknown."""
-        assert self._view is not None
-        value = work(self._view)
-        missing = self._view.missing
-        is_unknown = bool(missing)
-        missing.accounts.clear()
-        missing.slots.clear()
-        return value, is_unknown
-
-    async def obtain(self, wanted: Wanted) -> None:
+    async def obtain(self, missing: Missing) -> None:
         self._rounds += 1
         if self._rounds > MAX_ROUNDS:
-            raise _too_deep()
-        missing = Missing(wanted.accounts, wanted.slots, wanted.hashes)
+            raise too_many_rounds()
         await self._node.load(self._state.canonical, missing)
 
 
+def _account(view: StateView, address: int) -> KnownAccount | None:
+    try:
+        return KnownAccount(view.account(address), None)
+    except StateMissing:
+        return UNKNOWN
+
+
+def _slot(view: StateView, address: int, slot: int) -> int | None:
+    try:
+        return view.storage(address, slot)
+    except StateMissing:
+        return UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
 class _Ground:
-    """A ground for a run in this process."""
+    """A ground for a run in this process (`ethrpc.call_source.CallGround`)."""
 
-    __slots__ = ("_view",)
-
-    def __init__(self, view: StateView) -> None:
-        self._view = view
-
-    @property
-    def reader(self) -> StateReader:
-        """The view, which notes what it lacks."""
-        return self._view
+    reader: StateView
 
     @property
     def ancestor_hash(self) -> AncestorHash:
         """Of canonical blocks."""
-        return self._view.ancestor_hash
+        return self.reader.ancestor_hash
 
     @property
     def world(self) -> World | None:
         """None."""
         return None
-
-    @property
-    def wanted(self) -> Wanted:
-        """What the view lacked."""
-        missing = self._view.missing
-        return Wanted(missing.accounts, missing.slots, missing.hashes)

@@ -26,12 +26,12 @@ from flashctl.ethrpc.filters import LogFilter
 from flashctl.ethrpc.interfaces import BlockAnswer, BlockView, NamedBlock, Origin, Place
 from flashctl.ethrpc.tx_waiters import TxWaiters, wait_for
 from flashctl.evm.state import EMPTY_ACCOUNT
+from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.fee_history import joined_histories
 from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.naming import Naming
-from flashctl.rpc.node import Node
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.pending_states import PendingBlockState, PendingStates
 from flashctl.rpc.showing import Showing
@@ -45,7 +45,7 @@ class OverlayProvider:
     def __init__(
         self,
         overlay: Overlay,
-        node: Node,
+        node: UpstreamClient,
         latest: LatestCalls,
         states: PendingStates,
         waiters: TxWaiters,

@@ -15,11 +15,12 @@ from typing import Final
 from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError
 from flashctl.evm.message import Deadline
+from flashctl.evm.missing_state import Missing
 from flashctl.evm.state import StateDiff
 from flashctl.op.envelope import TxEnvelope
-from flashctl.rpc.execution import FlashblockRun, PendingBlock, certain_needs, look_ahead
+from flashctl.remote.transactions import certain_needs, look_ahead
+from flashctl.rpc.execution import FlashblockRun, PendingBlock
 from flashctl.rpc.held import HeldPayload
-from flashctl.rpc.state import Missing
 
 __all__ = ["MAX_ROUNDS", "Run"]
 
@@ -97,7 +98,7 @@ class Run:
         """The block with the flashblock in it, when nothing was missing."""
         return self._run.result()
 
-    def take_hopeless(self) -> list[TxEnvelope]:
+    def take_hopeless(self) -> Sequence[TxEnvelope]:
         """Transactions that have been through HINT_ROUND fetches and still lack something; told once."""
         if self._is_hinted or self._rounds < HINT_ROUND:
             return []
@@ -127,5 +128,7 @@ class Run:
         envelopes = held.envelopes(index)
         if self._guessed is None or held is not self.held:
             return certain_needs(self.block.state, envelopes)
-        missing, self._guessed = look_ahead(self.block, self._guessed, envelopes, deadline)
+        missing, self._guessed = look_ahead(
+            self.block.setting, self.block.state, self._guessed, envelopes, deadline
+        )
         return missing

@@ -20,13 +20,13 @@ from flashctl.ethrpc.heavy_precompiles import compute_dear_calls_apart
 from flashctl.ethrpc.send_api import SendApi
 from flashctl.ethrpc.shared_api import SharedApi
 from flashctl.ethrpc.tx_waiters import TxWaiters
+from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.chain_follower import ChainFollower
 from flashctl.rpc.chains import ChainRules
 from flashctl.rpc.config import RpcConfig
 from flashctl.rpc.figures import Figures
 from flashctl.rpc.follower import Follower
 from flashctl.rpc.latest import LatestCalls
-from flashctl.rpc.node import Node
 from flashctl.rpc.node_subscriptions import NodeSubscriptions
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.pending_states import PendingStates
@@ -66,12 +66,12 @@ class RpcNode:
         self.sealed_url: str | None = None
         """Where it shows nothing before it is sealed."""
         url, timeout_s = config.upstream_url, config.upstream_timeout_s
-        self.node = Node(url, timeout_s=timeout_s, limits=FORWARD_LIMITS)
+        self.node = UpstreamClient(url, timeout_s=timeout_s, limits=FORWARD_LIMITS)
         self.sequencer = JsonRpcClient(config.sequencer_url or url, timeout_s=timeout_s)
         rules = ChainRules(config.chain)
         self.overlay = Overlay(rules, max_depth=config.max_depth)
         # With connections and turns of its own: what users ask must not keep the head or the state waiting.
-        self.followed = Node(url, timeout_s=min(FOLLOW_TIMEOUT_S, timeout_s))
+        self.followed = UpstreamClient(url, timeout_s=min(FOLLOW_TIMEOUT_S, timeout_s))
         self.follower = Follower(self.overlay, self.followed, stale_after_s=config.stale_after_s)
         self.chain = ChainFollower(
             self.followed,

@@ -26,8 +26,8 @@ from flashctl.ethrpc.block_view import block_of, logs_of, receipt_of, transactio
 from flashctl.ethrpc.filters import LogFilter
 from flashctl.ethrpc.interfaces import Place
 from flashctl.lru import Lru
+from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.execution import PendingBlock
-from flashctl.rpc.node import Node
 from flashctl.rpc.node_subscriptions import NodeSubscriptions
 from flashctl.rpc.overlay import Overlay, Update
 from flashctl.rpc.showing import Showing
@@ -54,7 +54,9 @@ class _Wish:
 class Subscriptions:
     """The live subscriptions of all WebSocket clients. Lives on the event loop."""
 
-    def __init__(self, node: Node, overlay: Overlay, others: NodeSubscriptions, showing: Showing) -> None:
+    def __init__(
+        self, node: UpstreamClient, overlay: Overlay, others: NodeSubscriptions, showing: Showing
+    ) -> None:
         self._node = node
         self._overlay = overlay
         self._others = others

@@ -23,10 +23,11 @@ from flashctl.core.net.http1 import ClientLimits
 from flashctl.core.service.lifecycle import Lifecycle
 from flashctl.errors import FlashctlError
 from flashctl.ethrpc.fill_api import FillApi
+from flashctl.evm.missing_state import Missing
+from flashctl.remote.state import CanonicalBlock, CanonicalState
+from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.config import RpcConfig
-from flashctl.rpc.node import Node
 from flashctl.rpc.service import RpcNode
-from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing
 
 NONSENSE: list[Any] = [
     None,
@@ -196,7 +197,7 @@ def test_state_that_makes_no_sense_is_an_error_not_a_state(answer: Any) -> None:
         for name in ("eth_getBalance", "eth_getTransactionCount", "eth_getCode", "eth_getStorageAt"):
             methods.register(name, whatever)
         upstream = await serve(methods, "127.0.0.1", 0)
-        node = Node(upstream.url, timeout_s=5)
+        node = UpstreamClient(upstream.url, timeout_s=5)
         state = CanonicalState(CanonicalBlock(1, bytes(32), bytes(32), 0, bytes(32), ()))
         try:
             for missing in (Missing(accounts={1}), Missing(slots={(1, 2)})):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flashctl.remote.state import CanonicalBlock
 from flashctl.rpc.canonical import BEHIND_PATIENCE_S, REMEMBERED_BLOCKS, HeadTrack, Verdict
-from flashctl.rpc.state import CanonicalBlock
 
 
 def block(number: int, fork: str = "") -> CanonicalBlock:

@@ -13,14 +13,15 @@ from support.rpc_node import Bench, run
 from flashctl.core.flashblocks.client import Backoff
 from flashctl.core.service import defects
 from flashctl.errors import UnavailableError
+from flashctl.evm.missing_state import Missing
 from flashctl.op.envelope import TxEnvelope
-from flashctl.rpc import fetching
-from flashctl.rpc.fetching import STUCK_AFTER, StateFetcher
-from flashctl.rpc.node import Node
-from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing
+from flashctl.remote import state_fetcher as fetching
+from flashctl.remote.state import CanonicalBlock, CanonicalState
+from flashctl.remote.state_fetcher import STUCK_AFTER, StateFetcher
+from flashctl.remote.upstream_client import UpstreamClient
 
 
-class SlowNode(Node):
+class SlowNode(UpstreamClient):
     """Answers when it is told to."""
 
     def __init__(self) -> None:

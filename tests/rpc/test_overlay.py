@@ -13,13 +13,14 @@ from flashctl.core.flashblocks.sequence import Accepted, Assembler
 from flashctl.core.flashblocks.wire import ZERO_HASH, Flashblock
 from flashctl.core.service import defects
 from flashctl.evm.calls import create_address
+from flashctl.evm.missing_state import Missing, StateMissing
 from flashctl.op.forks import OpFork
 from flashctl.op.system_calls import BEACON_ROOTS, HISTORY_STORAGE
+from flashctl.remote.state import StateView
 from flashctl.rpc.chains import ChainRules
 from flashctl.rpc.execution import FlashblockRun
 from flashctl.rpc.held import Ended
 from flashctl.rpc.overlay import Overlay
-from flashctl.rpc.state import Missing, StateView
 
 TARGET = b"\x99" * 20
 PROBE = contract("Probe")
@@ -62,11 +63,12 @@ class Bench:
         view = self.overlay.view
         assert view is not None
         while True:
-            state = StateView(view.latest.state)
-            account = state.account(int.from_bytes(address, "big"))
-            if not state.missing:
+            try:
+                account = StateView(view.latest.state).account(int.from_bytes(address, "big"))
+            except StateMissing as error:
+                self.lab.load(view.canonical, error.missing)
+            else:
                 return 0 if account is None else account.balance
-            self.lab.load(view.canonical, state.missing)
 
     @property
     def pending(self) -> tuple[int, int, int] | None:
@@ -493,7 +495,7 @@ def test_rules_are_inferred_when_nobody_knows_the_chain() -> None:
 
 @pytest.mark.parametrize("limit", ["MAX_CACHED_CODES", "MAX_CACHED_ENTRIES"])
 def test_a_cache_that_grew_too_large_is_dropped_whole(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    monkeypatch.setattr(f"flashctl.rpc.state.{limit}", 0)
+    monkeypatch.setattr(f"flashctl.remote.state.{limit}", 0)
     bench = Bench()
     code = bytes.fromhex(PROBE["code"].removeprefix("0x"))
     probe = create_address(int.from_bytes(DEVNET_ACCOUNTS[0].address, "big"), 0).to_bytes(20, "big")

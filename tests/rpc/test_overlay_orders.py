@@ -31,9 +31,10 @@ from flashctl.core.flashblocks.sequence import (
 )
 from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.core.service import defects
+from flashctl.evm.missing_state import Missing
+from flashctl.remote.state import CanonicalBlock
 from flashctl.rpc.chains import ChainRules
 from flashctl.rpc.overlay import Overlay, PendingView
-from flashctl.rpc.state import CanonicalBlock, Missing
 
 DEPTH = 4
 PATHS = ["".join(path) for length in range(1, DEPTH + 1) for path in product("ab", repeat=length)]

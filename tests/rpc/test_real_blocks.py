@@ -17,15 +17,16 @@ from flashctl.eth.blocks import Block
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import encode_receipt
 from flashctl.eth.trie import MissingNode
+from flashctl.evm.missing_state import Missing
 from flashctl.evm.state import Account
 from flashctl.evm.world import MissingCode, World
 from flashctl.op.call import CallRequest, ExecutionFailed, Simulation, create_access_list
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope
+from flashctl.remote.state import CanonicalState
 from flashctl.rpc.chains import ChainRules, inferred_fork
 from flashctl.rpc.overlay import Overlay
-from flashctl.rpc.state import CanonicalState, Missing
 
 QUICK = {"op-mainnet-132796000", "op-sepolia-26207960", "op-sepolia-26211680", *block_cases()}
 

@@ -21,7 +21,7 @@ from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import to_hex
 from flashctl.evm.state import NO_CHANGES
 from flashctl.op.envelope import TxEnvelope
-from flashctl.rpc.state import CanonicalBlock, CanonicalState
+from flashctl.remote.state import CanonicalBlock, CanonicalState
 
 ZERO_HASH = "0x" + "00" * 32
 

@@ -15,6 +15,7 @@ from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata
 from flashctl.eth.blocks import Header
 from flashctl.eth.signatures import sign_transaction
 from flashctl.eth.transactions import FeeMarketTx, encode_transaction
+from flashctl.evm.missing_state import Missing
 from flashctl.evm.world import World
 from flashctl.op.attributes import PayloadAttributes, payload_id
 from flashctl.op.context import BlockContext
@@ -22,7 +23,7 @@ from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import BlockExecution, SealedBlock
 from flashctl.op.forks import OpFork
 from flashctl.op.l1_attributes import L1Attributes, l1_attributes_deposit
-from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing
+from flashctl.remote.state import CanonicalBlock, CanonicalState
 
 CHAIN_ID = 901
 CONTRACTS = Path(__file__).resolve().parents[1] / "contracts"

@@ -1,28 +1,26 @@
-"""Pending state: what streamed transactions changed, on top of a canonical state that is fetched piece by
-piece.
+"""States that are known in part: what transactions changed, on top of a canonical state that is fetched piece
+by piece.
 
-The overlay has no state database. It executes on three layers:
+    StateDiff         what was changed since a canonical block, known exactly
+    CanonicalState    the part of the state after that block that was needed before
+    the node          asked for the rest, pinned to the block's hash
 
-    StateDiff         what the pending blocks changed so far, known exactly
-    CanonicalState    the part of the state after one canonical block that somebody needed before
-    the node          asked for the rest, pinned to that block's hash
-
-Execution cannot wait for a network in mid-transaction, so a read that no layer answers is noted in a
-`Missing` and answered with nothing; whoever executes throws the result away, has everything that was
-missing fetched in one batch, and executes again until nothing is missing. Reads of a transaction depend on
-one another only a few levels deep, so this takes one to four rounds, and hardly any after the first blocks:
-what a block did not change stays valid for the next one.
+Execution cannot wait for a network in mid-transaction, so a read that is not at hand raises `StateMissing`;
+everything that was missing is fetched in one batch, and the execution is begun again until nothing is
+missing. Reads of a transaction depend on one another only a few levels deep, so this takes one to four
+rounds, and hardly any after the first blocks: what a block did not change stays valid for the next one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
+from flashctl.evm.missing_state import Missing, StateMissing
 from flashctl.evm.state import NO_CHANGES, Account, StateDiff
 
-__all__ = ["CanonicalBlock", "CanonicalState", "Missing", "PendingState", "StateView", "merge_diffs"]
+__all__ = ["CanonicalBlock", "CanonicalState", "PendingState", "StateView", "merge_diffs"]
 
 MAX_CACHED_ENTRIES: Final = 300_000
 """Accounts and slots kept from block to block, about 60 MB; beyond it the next block starts with an empty
@@ -46,32 +44,6 @@ class CanonicalBlock:
     receipts_root: bytes
     transactions: tuple[bytes, ...]
     """Hashes, in order."""
-
-
-@dataclass(slots=True)
-class Missing:
-    """What an execution wanted to read and could not."""
-
-    accounts: set[int] = field(default_factory=set)
-    slots: set[tuple[int, int]] = field(default_factory=set)
-    hashes: set[int] = field(default_factory=set)
-    """Numbers of blocks whose hash was asked for (BLOCKHASH)."""
-
-    def __bool__(self) -> bool:
-        return bool(self.accounts or self.slots or self.hashes)
-
-    def add(self, other: Missing) -> None:
-        """Take in what another one lacks."""
-        self.accounts |= other.accounts
-        self.slots |= other.slots
-        self.hashes |= other.hashes
-
-    def without(self, other: Missing) -> Missing:
-        """What this one lacks and the other does not, as a new one."""
-        return Missing(self.accounts - other.accounts, self.slots - other.slots, self.hashes - other.hashes)
-
-    def __len__(self) -> int:
-        return len(self.accounts) + len(self.slots) + len(self.hashes)
 
 
 class CanonicalState:
@@ -181,12 +153,16 @@ class PendingState:
 
 
 class StateView:
-    """A `StateReader` of one pending state for one execution; notes what it could not answer in `missing`."""
+    """A `StateReader` of one pending state for one execution.
 
-    __slots__ = ("_accounts", "_canonical", "_cleared", "_codes", "_storage", "missing")
+    Raises `StateMissing` where it cannot answer, or, given `guesses`, notes it there and answers with
+    nothing; see `evm.missing_state.attempt`.
+    """
 
-    def __init__(self, state: PendingState) -> None:
-        self.missing: Final = Missing()
+    __slots__ = ("_accounts", "_canonical", "_cleared", "_codes", "_guesses", "_storage")
+
+    def __init__(self, state: PendingState, guesses: Missing | None = None) -> None:
+        self._guesses = guesses
         self._canonical = state.canonical
         self._accounts: Mapping[int, Account | None] = state.diff.accounts
         self._storage = state.diff.storage
@@ -199,7 +175,7 @@ class StateView:
         known = self._canonical.accounts
         if address in known:
             return known[address]
-        self.missing.accounts.add(address)
+        self._lack(Missing(accounts={address}))
         return None
 
     def storage(self, address: int, slot: int) -> int:
@@ -211,7 +187,7 @@ class StateView:
         known = self._canonical.storage.get(address)
         if known is not None and slot in known:
             return known[slot]
-        self.missing.slots.add((address, slot))
+        self._lack(Missing(slots={(address, slot)}))
         return 0
 
     def code(self, code_hash: bytes) -> bytes:
@@ -227,6 +203,11 @@ class StateView:
         """The hash of a canonical block, for BLOCKHASH."""
         known = self._canonical.hashes.get(number)
         if known is None:
-            self.missing.hashes.add(number)
+            self._lack(Missing(hashes={number}))
             return bytes(32)
         return known
+
+    def _lack(self, missing: Missing) -> None:
+        if self._guesses is None:
+            raise StateMissing(missing)
+        self._guesses.add(missing)

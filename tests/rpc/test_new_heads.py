@@ -12,7 +12,7 @@ from support.rpc_node import Bench, bench, run
 from websockets.asyncio.server import ServerConnection, serve
 
 from flashctl.rpc import chain_follower, heads
-from flashctl.rpc.heads import HeadNews
+from flashctl.rpc.new_heads import HeadNews
 
 NEVER_S = 3600.0
 

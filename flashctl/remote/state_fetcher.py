@@ -17,9 +17,10 @@ from typing import Final
 from flashctl.core.flashblocks.client import Backoff
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
+from flashctl.evm.missing_state import Missing
 from flashctl.op.envelope import TxEnvelope
-from flashctl.rpc.node import Node
-from flashctl.rpc.state import CanonicalState, Missing
+from flashctl.remote.state import CanonicalState
+from flashctl.remote.upstream_client import UpstreamClient
 
 __all__ = ["StateFetcher"]
 
@@ -36,7 +37,7 @@ _BACKOFF: Final = Backoff(initial_s=0.05, maximum_s=RETRY_MAX_S)
 class StateFetcher:
     """Fetches into whatever state it is asked for last. Lives on the event loop."""
 
-    def __init__(self, node: Node, arrived: Callable[[], None]) -> None:
+    def __init__(self, node: UpstreamClient, arrived: Callable[[], None]) -> None:
         """`arrived` is called when something came, or when it is time to ask again."""
         self._node = node
         self._arrived = arrived

@@ -1,4 +1,4 @@
-"""The canonical node: its head, pieces of its state, and whatever else callers ask for."""
+"""A node that is somewhere else: its head, pieces of its state, and whatever else callers ask for."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from flashctl.core.net.http1 import ClientLimits
 from flashctl.errors import DataError, FlashctlError, ProtocolError, UnavailableError
 from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
+from flashctl.evm.missing_state import Missing
 from flashctl.evm.state import Account
 from flashctl.op.envelope import TxEnvelope
-from flashctl.rpc.state import CanonicalBlock, CanonicalState, Missing
+from flashctl.remote.state import CanonicalBlock, CanonicalState
 
-__all__ = ["Node", "parse_block"]
+__all__ = ["UpstreamClient", "parse_block"]
 
 _T = TypeVar("_T")
 
@@ -46,7 +47,7 @@ class _Piece:
     is_hash: bool = False
 
 
-class Node:
+class UpstreamClient:
     """A standard Ethereum JSON-RPC endpoint, over connections of its own: following the chain has one of
     these, and what strangers ask has another."""
 

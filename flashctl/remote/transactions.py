@@ -1,0 +1,223 @@
+"""Executing the transactions of a block one after the other, with whatever part of the state is at hand.
+
+`TransactionRun` keeps the transactions before the first one that lacks something, goes on with the rest on
+guesses only to find out what else will be needed, and resumes there when the caller has fetched it.
+`look_ahead` does the same for transactions that wait behind them, so that one round trip serves all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from flashctl.errors import DataError
+from flashctl.eth.receipts import Receipt
+from flashctl.eth.transactions import DepositTx, LegacyTx
+from flashctl.evm.halts import ExecutionTimeout
+from flashctl.evm.message import Deadline
+from flashctl.evm.missing_state import Missing, StateMissing, attempt
+from flashctl.evm.state import NO_CHANGES, JournaledState, StateDiff
+from flashctl.op.config import ChainConfig
+from flashctl.op.context import BlockContext
+from flashctl.op.envelope import TxEnvelope
+from flashctl.op.execution import receipt_of
+from flashctl.op.forks import OpFork
+from flashctl.op.rules import rules_for
+from flashctl.op.system_calls import begin_block
+from flashctl.op.transaction import Applied, TransactionProcessor, TransactionRejected
+from flashctl.remote.state import PendingState, StateView, merge_diffs
+
+__all__ = ["BlockSetting", "Diverged", "TransactionRun", "certain_needs", "look_ahead"]
+
+
+class Diverged(DataError):
+    """A transaction cannot be executed, though its builder did: our state or our rules differ."""
+
+    def __init__(self, index: int, envelope: TxEnvelope, reason: str) -> None:
+        self.index = index
+        self.transaction_hash = envelope.hash
+        super().__init__(f"transaction {index} (0x{envelope.hash.hex()}) does not execute: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSetting:
+    """The block that transactions are executed in."""
+
+    config: ChainConfig
+    context: BlockContext
+    parent_timestamp: int
+    """Of the block before, seconds."""
+
+    @property
+    def fork(self) -> OpFork:
+        """Whose rules the block follows."""
+        return self.config.fork_at(self.context.timestamp)
+
+
+class TransactionRun:
+    """The execution of the next transactions of a block.
+
+    run = TransactionRun(...)
+    while missing := run.advance():
+        ...fetch into state.canonical...
+    run.receipts, run.changes
+    """
+
+    def __init__(
+        self,
+        setting: BlockSetting,
+        state: PendingState,
+        envelopes: Sequence[TxEnvelope],
+        *,
+        has_begun: bool,
+        first: int = 0,
+        gas_before: int = 0,
+        seconds: float,
+    ) -> None:
+        """Nothing is executed yet.
+
+        Args:
+            state: After the transactions before these.
+            has_begun: Whether the protocol's own calls, which open a block, are part of `state`.
+            first: Index of the first of them in the block.
+            gas_before: What those before them used.
+            seconds: Wall time of all rounds together.
+        """
+        self._setting = setting
+        self._state = state
+        self._envelopes = envelopes
+        self._first = first
+        self._gas_before = gas_before
+        self._left_s = seconds
+        self._has_begun = has_begun
+        self._is_announced = False
+        self.receipts: list[Receipt] = []
+        self.changes = NO_CHANGES
+        """What the transactions changed that have been executed."""
+        self.guessed: StateDiff | None = None
+        """What all transactions would change if what the last round lacked were nothing: good for finding
+        out what others will lack, and for nothing else. None before anything was executed."""
+
+    @property
+    def unfinished(self) -> Sequence[TxEnvelope]:
+        """The transactions that have not been executed for good."""
+        return self._envelopes[len(self.receipts) :]
+
+    def advance(self) -> Missing:
+        """Execute what is left; what it lacked, nothing if it is done.
+
+        Raises:
+            Diverged: If a transaction is refused although nothing was missing.
+            ExecutionTimeout: If all rounds together take longer than they may.
+        """
+        if not self._is_announced:
+            # Senders and receivers are needed for certain: one round for all of them instead of a guess each.
+            self._is_announced = True
+            missing = certain_needs(self._state, self._envelopes)
+            if missing:
+                return missing
+        started = time.perf_counter()
+        deadline = Deadline(max(0.001, self._left_s))
+        try:
+            attempt(lambda guesses: self._execute_rest(guesses, deadline))
+        except StateMissing as error:
+            return error.missing
+        finally:
+            self._left_s -= time.perf_counter() - started
+        return Missing()
+
+    def _execute_rest(self, guesses: Missing | None, deadline: Deadline) -> None:
+        view = StateView(self._state.apply(self.changes), guesses)
+        journal = JournaledState(view)
+        setting = self._setting
+        fork, rules = setting.fork, rules_for(setting.fork)
+        env = setting.context.environment(setting.config, view.ancestor_hash)
+        if not self._has_begun:
+            begin_block(journal, setting.config, rules, env, setting.context, setting.parent_timestamp)
+            if guesses is None:
+                self._has_begun = True
+                self._keep(journal)
+        processor = TransactionProcessor(journal, fork, rules, env)
+        for envelope in self.unfinished:
+            try:
+                applied = _apply(processor, envelope, deadline)
+            except TransactionRejected as error:
+                if guesses is not None:
+                    continue  # a sender that is not loaded owns nothing
+                raise Diverged(self._first + len(self.receipts), envelope, str(error)) from None
+            if guesses is None:
+                self._take(envelope, applied)
+                self._keep(journal)
+        if guesses is not None:
+            self.guessed = merge_diffs(self.changes, journal.take_changes())
+
+    def _take(self, envelope: TxEnvelope, applied: Applied) -> None:
+        gas_before = self.receipts[-1].cumulative_gas_used if self.receipts else self._gas_before
+        gas_used = gas_before + applied.outcome.gas_used
+        receipt, _ = receipt_of(envelope, applied, gas_used, self._setting.fork)
+        self.receipts.append(receipt)
+
+    def _keep(self, journal: JournaledState) -> None:
+        self.changes = merge_diffs(self.changes, journal.take_changes())
+
+
+def certain_needs(state: PendingState, envelopes: Sequence[TxEnvelope]) -> Missing:
+    """What transactions announce that they touch, and `state` lacks: senders, receivers, access lists."""
+    missing = Missing()
+    view = StateView(state, missing)
+    for address in _addresses(envelopes):
+        view.account(address)
+    for envelope in envelopes:
+        if isinstance(envelope.tx, DepositTx | LegacyTx):
+            continue
+        for entry in envelope.tx.access_list:
+            for key in entry.storage_keys:
+                view.storage(int.from_bytes(entry.address, "big"), int.from_bytes(key, "big"))
+    return missing
+
+
+def look_ahead(
+    setting: BlockSetting,
+    state: PendingState,
+    guessed: StateDiff,
+    envelopes: Sequence[TxEnvelope],
+    deadline: Deadline,
+) -> tuple[Missing, StateDiff]:
+    """What transactions that wait behind unfinished ones will lack, and what is guessed after them.
+
+    Args:
+        setting: The block they belong to.
+        state: After what has been executed of it.
+        guessed: What the transactions between are believed to change.
+        deadline: For all of them; when it has passed, what was found by then counts.
+    """
+    state = state.apply(guessed)
+    missing = certain_needs(state, envelopes)
+    if missing:
+        return missing, guessed
+    view = StateView(state, missing)
+    journal = JournaledState(view)
+    env = setting.context.environment(setting.config, view.ancestor_hash)
+    processor = TransactionProcessor(journal, setting.fork, rules_for(setting.fork), env)
+    for envelope in envelopes:
+        try:
+            _apply(processor, envelope, deadline)
+        except TransactionRejected:
+            continue  # for want of what is missing, most likely; when its turn comes, it will show
+        except ExecutionTimeout:
+            break
+    return missing, merge_diffs(guessed, journal.take_changes())
+
+
+def _apply(processor: TransactionProcessor, envelope: TxEnvelope, deadline: Deadline) -> Applied:
+    tx = envelope.tx
+    if isinstance(tx, DepositTx):
+        return processor.apply_deposit(tx, deadline)
+    return processor.apply_signed(envelope, tx, deadline)
+
+
+def _addresses(envelopes: Iterable[TxEnvelope]) -> set[int]:
+    addresses = {envelope.sender for envelope in envelopes}
+    addresses |= {envelope.tx.to for envelope in envelopes if envelope.tx.to is not None}
+    return {int.from_bytes(address, "big") for address in addresses}
