@@ -98,21 +98,23 @@ def test_sending_and_waiting() -> None:
     running(body)
 
 
-def test_waiting_looks_at_nothing_until_there_is_something(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_looks_only_when_there_is_something(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each caller once looked through the block being built fifty times a second."""
 
     async def body() -> None:
         node = start()
         looked: list[bytes] = []
-        find = node.api._blocks.find
-        monkeypatch.setattr(node.api._blocks, "find", lambda tx_hash: looked.append(tx_hash) or find(tx_hash))
+        find = node.api._provider.find_transaction
+        monkeypatch.setattr(
+            node.api._provider, "find_transaction", lambda tx_hash: looked.append(tx_hash) or find(tx_hash)
+        )
         raw = sign(0, 4, to=address(1), value=1)
         waiting = asyncio.create_task(node.rpc("eth_sendRawTransactionSync", to_hex(raw)))
         await asyncio.sleep(0.1)
-        assert looked == []
+        assert len(looked) == 1, "once when it is sent"
         node.build_on(build(node.chain, [raw]))
         assert (await waiting)["transactionIndex"] == "0x1"
-        assert len(looked) == 1
+        assert len(looked) == 2
 
     running(body)
 
