@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 import tempfile
 import time
@@ -39,10 +40,13 @@ from support.run_delay import Usage, usage
 from support.soak_lab import SoakNet, soak_net
 from support.stream_injector import stream_injector
 
+from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
+
 SHARES = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 INTERVAL_S = 0.2
 TURNS_SHOWN = 4
+WORKERS = re.compile(rf"^\w+_workers {DEFAULT_WORKERS}(\.0)?$", re.MULTILINE)
 GET_PAYLOAD_S = 1.0
 
 
@@ -69,10 +73,12 @@ def quantile(values: list[float], share: float) -> float:
 
 
 async def warmed(net: SoakNet) -> None:
-    """Have both ports start what they start with their first call."""
+    """Have both ports start the workers that they start with their first call."""
     async with httpx.AsyncClient(timeout=30) as client:
         for url in (net.rpc_url, net.builder_url):
-            await post(client, url, request("eth_call", {"to": "0x" + "11" * 20}, "latest"))
+            while not WORKERS.search((await client.get(f"{url}/metrics")).text):
+                await post(client, url, request("eth_call", {"to": "0x" + "11" * 20}, "latest"))
+                await asyncio.sleep(0.2)
 
 
 def usages(net: SoakNet, eyes: Onlooker) -> dict[str, Usage]:
@@ -175,7 +181,8 @@ async def main(seconds: float, nice: int, only: list[str]) -> None:
         memory = hostile.memory()
         idle = beds[1].memory
         print("  MiB " + ", ".join(f"{name} {idle[name]:.0f} -> {memory[name]:.0f}" for name in memory))
-        await turns(hostile)
+        for bed in beds:
+            await turns(bed.net)
         ran, waited = (100 * value / elapsed for value in (clients.loop_ran, clients.loop_waited))
         print(f"hostile clients: nice {nice}, {elapsed:.0f} s, ran {ran:.1f} %, waited {waited:.1f} %")
         verdict(*beds)

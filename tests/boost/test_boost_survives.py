@@ -139,6 +139,11 @@ class TestLargeFrames:
         with pytest.raises(InvalidFlashblock, match="more than 100000 transactions"):
             decode(json.dumps(many).encode(), binary=False)
 
+    def test_counting_ends_where_there_are_too_many(self) -> None:
+        text = b"[" + b"1," * 3_000_000 + b"1]"
+        assert count_values(text, 10**9) == 3_000_002
+        assert MAX_VALUES < count_values(text) < 2 * MAX_VALUES
+
     def test_compressed_or_large_is_heavy(self) -> None:
         assert not FrameReader.is_heavy(b"{}", binary=True)
         assert FrameReader.is_heavy(brotli.compress(b"{}"), binary=True)

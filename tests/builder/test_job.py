@@ -15,6 +15,8 @@ from support.chains import ask, memory_chain, transfer
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.mempool.admission import Mempool
 from flashctl.builder.mempool.pool import PoolRefusal, SenderState
+from flashctl.builder.payload import job
+from flashctl.builder.payload.block_work import Made
 from flashctl.builder.payload.budget import Refusal
 from flashctl.builder.payload.job import (
     BuiltFlashblock,
@@ -484,6 +486,30 @@ def test_no_flashblock_waits_for_a_long_transaction(
         assert bench.executed_again(made).root == made.sealed.header.state_root
         for address, account in made.changed.items():
             assert made.sealed.world.account(address) == account
+
+
+def test_patience_with_a_long_transaction_is_spent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs since an earlier flashblock makes no later one late at all."""
+    bench = Bench()
+    long, gate, execute = transfer(0, gas_limit=2_000_000), threading.Event(), BlockExecution.execute
+    bench.queue.add(long)
+
+    def gated(self: BlockExecution, envelope: TxEnvelope, **options: Any) -> object:
+        if envelope is long:
+            assert gate.wait(20)
+        return execute(self, envelope, **options)
+
+    def made(flashblock: Made) -> None:
+        if flashblock.index == 1:
+            monkeypatch.setattr(job, "PATIENCE_SHARE", 1e6)
+        if flashblock.index == 4:
+            monkeypatch.undo()
+            gate.set()
+
+    monkeypatch.setattr(BlockExecution, "execute", gated)
+    bench.recorder.on_made = made
+    bench.run(bench.job(limits=JobLimits(tx_time_s=60)))
+    assert [flashblock.index for flashblock in bench.recorder.flashblocks] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_payload_fetched_while_a_long_transaction_runs_is_what_was_published(

@@ -15,6 +15,7 @@ import json
 import random
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,47 +33,42 @@ __all__ = ["stream_injector"]
 EVERY_S = 0.5
 HUGE_EVERY = 5
 """Of the messages that are put in, how many there are to a huge one."""
-TWO_MILLION_TRANSACTIONS = ",".join(['"0x02"'] * 2_000_000)
+TWO_MILLION_TRANSACTIONS = b",".join([b'"0x02"'] * 2_000_000)
 """Seven characters each: a message of 14 MB."""
+
+BEFORE_A_GAP = range(1, 4)
+"""Indexes that a whole interval follows. What is put in comes right after one of them: a message of 14 MB
+takes a while on the wire, and what waits behind it there is late by its sender's doing."""
 
 
 class _Injector:
     def __init__(self, upstream: str, seed: int) -> None:
         self._upstream = upstream
         self._random = random.Random(seed)
-        self._last = ""
         self._count = 0
+        self._due = 0.0
 
     async def handle(self, client: ServerConnection) -> None:
         with contextlib.suppress(websockets.ConnectionClosed, OSError, websockets.InvalidHandshake):
             async with connect(self._upstream, max_size=None) as upstream:
-                injecting = asyncio.create_task(self._inject(client))
-                try:
-                    async for message in upstream:
-                        if isinstance(message, str):
-                            self._last = message
-                        await client.send(message)
-                finally:
-                    injecting.cancel()
+                async for message in upstream:
+                    await client.send(message)
+                    if isinstance(message, str) and time.monotonic() >= self._due:
+                        document = json.loads(message)
+                        if document["index"] in BEFORE_A_GAP:
+                            self._due = time.monotonic() + EVERY_S
+                            self._count += 1
+                            await client.send(self._hostile(document), text=True)
 
-    async def _inject(self, client: ServerConnection) -> None:
-        with contextlib.suppress(websockets.ConnectionClosed):
-            while True:
-                await asyncio.sleep(EVERY_S)
-                if self._last:
-                    self._count += 1
-                    await client.send(self._hostile())
-
-    def _hostile(self) -> Any:
-        document = json.loads(self._last)
+    def _hostile(self, document: dict[str, Any]) -> bytes:
         document["payload_id"] = "0x03" + self._random.randbytes(7).hex()
         if self._count % HUGE_EVERY == 0:
             document["diff"]["transactions"] = ["HERE"]
-            return json.dumps(document).replace('"HERE"', TWO_MILLION_TRANSACTIONS)
+            return json.dumps(document).encode().replace(b'"HERE"', TWO_MILLION_TRANSACTIONS)
         if self._random.random() < 0.5:
             document["index"] = self._random.choice(["0x-9", -9, "-1", 2**70, " 0x1", "0x_1", None])
-            return json.dumps(document)
-        return damaged(json.dumps(document), self._random)
+            return json.dumps(document).encode()
+        return damaged(json.dumps(document), self._random).encode()
 
 
 @asynccontextmanager

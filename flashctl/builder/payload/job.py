@@ -261,7 +261,8 @@ class PayloadJob:
         part of the flashblock that is due when it has ended.
         """
         patience = PATIENCE_SHARE * self._schedule.interval_ms / 1000
-        look_at = at + patience
+        # A transaction that has run since an earlier flashblock will hardly end in these few milliseconds.
+        look_at = at + patience if self._extension is None else at
         while not self._ended.is_set():
             running = self._extension
             if running is None:

@@ -198,8 +198,9 @@ class JsonRpcClient:
         return await asyncio.to_thread(self._load, body)
 
     def _load(self, body: bytes) -> Any:
-        if self._max_values is not None and (values := count_values(body)) > self._max_values:
-            raise InvalidAnswer(f"{self.url} answered with about {values} values, limit {self._max_values}")
+        most = self._max_values
+        if most is not None and count_values(body, most) > most:
+            raise InvalidAnswer(f"{self.url} answered with more than {most} values")
         try:
             return loads_exact(body) if self.exact else orjson.loads(body)
         except orjson.JSONDecodeError:

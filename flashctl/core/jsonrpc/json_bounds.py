@@ -19,6 +19,20 @@ LARGE_BYTES: Final = 1024 * 1024
 """From here on a text is parsed beside the event loop, not on it."""
 
 
-def count_values(text: bytes) -> int:
-    """An upper bound on the values in a JSON text; commas inside of strings count, too."""
-    return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
+_PIECE: Final = 256 * 1024
+"""Counted in one go. The interpreter lock is held meanwhile, and the loop may want it: 0.1 ms each."""
+
+
+def count_values(text: bytes, most: int = MAX_VALUES) -> int:
+    """An upper bound on the values in a JSON text; commas inside of strings count, too.
+
+    Counting ends with the piece in which there are more than `most`, so that what is far too much costs
+    little more than what is just too much.
+    """
+    values = 1
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE]
+        values += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
+        if values > most:
+            break
+    return values
