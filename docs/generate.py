@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -177,6 +175,8 @@ _SERVED_BY: Final = {"builder": "builder", "boost": "boost", "rpc": "rpc"}
 """Role to the endpoint of a devnet whose port has its /metrics."""
 
 _LABELS_OF_WHAT_IS_RARE: Final = {
+    "_duration": "status",
+    "_duration_seconds": "status",
     "call_run_seconds": "lane", "call_wait_seconds": "lane", "calls": "outcome",
     "compression_ratio": "encoding", "connections_by_app": "app", "connections_ended": "cause",
     "defects": "where", "duration": "status", "ignored": "reason", "loop_turns_over_5ms": "cause",
@@ -223,20 +223,17 @@ def scrape() -> Mapping[str, str]:
 
 
 def _metrics_of_a_proxy(stream: str) -> str:
-    """Of one beside the devnet's own, which has no metrics port."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-    ready, tell = os.pipe()
+    """Of one beside the devnet's own, which has no metrics port; its log says where it serves."""
     command = [
         sys.executable, "-m", "flashctl", "proxy", "--upstream-ws", stream, "--listen-addr", "127.0.0.1:0",
-        "--metrics-addr", address, "--ready-fd", str(tell), "--quiet",
+        "--metrics-addr", "127.0.0.1:0", "--log-format", "json",
     ]  # fmt: skip
-    with subprocess.Popen(command, pass_fds=[tell]) as proxy:
-        os.close(tell)
-        os.read(ready, 6)
-        os.close(ready)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stderr is not None
         try:
-            return _get(f"http://{address}")
+            return next(
+                _get(entry["status"]) for line in proxy.stderr if "status" in (entry := json.loads(line))
+            )
         finally:
             proxy.terminate()
 
@@ -253,8 +250,6 @@ def families(exposition: str) -> dict[str, tuple[str, tuple[str, ...], str]]:
 
     found, all_of_them = {}, {each.name: each for each in text_string_to_metric_families(exposition)}
     for name, family in all_of_them.items():
-        if name.endswith("_created") and name.removesuffix("_created") in all_of_them:
-            continue  # when prometheus-client made another one
         full = f"{name}_total" if f"# TYPE {name}_total " in exposition else name
         labels = {label for sample in family.samples for label in sample.labels} - {"le", "quantile"}
         if not family.samples:

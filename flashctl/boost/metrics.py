@@ -1,11 +1,12 @@
 """Boost's metrics, under the names the reference exports, so that its dashboards keep working.
 
-The reference's exporter appends no `_total` to counters and prometheus-client insists on it; so what the
-reference counts is a gauge here that only rises (`rate()` does not mind). Histograms the reference exports
-as summaries are histograms.
+Durations and deltas are summaries, as the reference exports what it calls histograms; beside each is a
+histogram, `_seconds` or `_histogram`, because quantiles of several instances cannot be added up.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from flashctl.boost.modes import ExecutionMode
 from flashctl.boost.rounds import Drop, DropReason, Publish, Verdict
@@ -19,36 +20,40 @@ class BoostMetrics:
 
     def __init__(self) -> None:
         metrics = self.registry = Metrics("rollup_boost")
-        gauge = metrics.gauge
-        self.blocks_created = gauge(
-            "rpc_blocks_created", "Blocks returned to the consensus client.", ["source"]
+        gauge, counter = metrics.gauge, partial(metrics.counter, exact=True)
+        self.blocks_created = metrics.counter(
+            "rpc_blocks_created", "Blocks returned to the consensus client.", ["source"], exact=True
         )
         self.mode = gauge("execution_mode", "3 enabled, 2 dry run, 1 disabled.")
         # The reference doubled its prefix here; dashboards have the doubled name.
         self._mode_doubled = gauge("rollup_boost_execution_mode", "The same as execution_mode.")
         self.health = gauge("health_status", "What /healthz answers.")
-        self.reconnects = gauge("flashblocks_ws_inbound_reconnect_attempts", "Connections lost or not made.")
+        self.reconnects = counter(
+            "flashblocks_ws_inbound_reconnect_attempts", "Connections lost or not made."
+        )
         self.connected = gauge(
             "flashblocks_ws_inbound_connection_status", "1 while connected to the builder."
         )
-        self.received = gauge("flashblocks_ws_inbound_messages_received", "Messages of the builder's stream.")
-        self.undecodable = gauge(
+        self.received = counter(
+            "flashblocks_ws_inbound_messages_received", "Messages of the builder's stream."
+        )
+        self.undecodable = counter(
             "flashblocks_ws_inbound_invalid_messages", "Messages that are no flashblock."
         )
         service = "flashblocks_service"
-        self.processed = gauge(f"{service}_messages_processed", "Flashblocks judged.")
-        self.published = gauge(f"{service}_messages_published", "Flashblocks passed on to subscribers.")
-        self.extend_errors = gauge(
+        self.processed = counter(f"{service}_messages_processed", "Flashblocks judged.")
+        self.published = counter(f"{service}_messages_published", "Flashblocks passed on to subscribers.")
+        self.extend_errors = counter(
             f"{service}_extend_payload_errors", "Flashblocks that do not fit their block."
         )
-        self.mismatches = gauge(f"{service}_current_payload_id_mismatch", "Flashblocks of another payload.")
-        self.buffered = gauge(
+        self.mismatches = counter(f"{service}_current_payload_id_mismatch", "Flashblocks of another payload.")
+        self.buffered = counter(
             f"{service}_pending_flashblocks_buffered", "Flashblocks that beat the payload id or others."
         )
-        self.dropped = gauge(f"{service}_pending_flashblocks_dropped", "Dropped because too many waited.")
-        self.late = gauge(f"{service}_flashblocks_late", "Came after their block was taken.")
+        self.dropped = counter(f"{service}_pending_flashblocks_dropped", "Dropped because too many waited.")
+        self.late = counter(f"{service}_flashblocks_late", "Came after their block was taken.")
         self.in_last_block = gauge(f"{service}_flashblocks_gauge", "Flashblocks in the last builder block.")
-        self.in_all_blocks = gauge(f"{service}_flashblocks_counter", "Flashblocks in builder blocks.")
+        self.in_all_blocks = counter(f"{service}_flashblocks_counter", "Flashblocks in builder blocks.")
         self.missing = gauge(
             f"{service}_flashblocks_missing_gauge", "Fewer than the most ever, in the last block."
         )
@@ -56,22 +61,31 @@ class BoostMetrics:
         self.stuck = gauge(
             "stuck_transactions", "In the fallback's blocks and in none that was returned, for 3 and more."
         )
-        self.stuck_sent = gauge("stuck_transactions_sent", "Sent to the builder again for that.")
-        self.left_out = gauge("builder_left_out", "Payloads without the builder (--max-exclusion-blocks).")
-        self.broken_promises = gauge("broken_promises", "Blocks returned without a published flashblock.")
-        self.gas_delta = metrics.histogram(
-            "block_building_gas_delta", "Builder's gas minus the fallback's.", buckets=_DELTA_GAS
+        self.stuck_sent = counter("stuck_transactions_sent", "Sent to the builder again for that.")
+        self.left_out = counter("builder_left_out", "Payloads without the builder (--max-exclusion-blocks).")
+        self.broken_promises = counter("broken_promises", "Blocks returned without a published flashblock.")
+        self.gas_delta = metrics.distribution(
+            "block_building_gas_delta",
+            "Builder's gas minus the fallback's.",
+            histogram="block_building_gas_delta_histogram",
+            buckets=_DELTA_GAS,
         )
-        self.transaction_delta = metrics.histogram(
+        self.transaction_delta = metrics.distribution(
             "block_building_tx_count_delta",
             "Builder's transactions minus the fallback's.",
+            histogram="block_building_tx_count_delta_histogram",
             buckets=_DELTA_COUNT,
         )
         self.upstream_seconds = metrics.histogram(
             "upstream_seconds", "Engine calls made, by side.", ["upstream", "method", "status"]
         )
         self._spans = {
-            span: metrics.histogram(f"{span}_duration", "Seconds to answer the consensus client.", ["status"])
+            span: metrics.distribution(
+                f"{span}_duration",
+                "Seconds to answer the consensus client.",
+                ["status"],
+                histogram=f"{span}_duration_seconds",
+            )
             for span in (
                 "fork_choice_updated_v3", "get_payload_v3", "get_payload_v4", "get_payload_v5",
                 "new_payload_v3", "new_payload_v4", "exchange_capabilities", "forward",

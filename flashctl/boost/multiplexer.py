@@ -291,9 +291,9 @@ class Multiplexer:
         before = self._exclusions.times_left_out
         if not self._exclusions.leaves_out(expected):
             return False
-        self._metrics.left_out.set(self._exclusions.times_left_out)
         if self._exclusions.times_left_out == before:
             return True
+        self._metrics.left_out.inc()
         fields = {"parent": to_hex(head), "timestamp": wanted.timestamp}
         _LOG.warning("the fallback builds alone: the builder leaves transactions out", extra=fields)
         return True

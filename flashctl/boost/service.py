@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.builder_link import BuilderLink
@@ -29,8 +30,9 @@ from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.json_bounds import MAX_VALUES
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.net.http1 import DEFAULT_LIMITS, ClientLimits
-from flashctl.core.service.lifecycle import Health as ReportedHealth
-from flashctl.core.service.lifecycle import Lifecycle, run_service, serve_status, status_pages
+from flashctl.core.service.lifecycle import Lifecycle, run_role
+from flashctl.core.service.status import Health as ReportedHealth
+from flashctl.core.service.status import serve_status, status_pages
 from flashctl.errors import ExitCode
 
 __all__ = ["ENGINE_LIMITS", "Boost", "run"]
@@ -122,10 +124,9 @@ class Boost:
         for secret in {config.l2.jwt_secret, config.builder.jwt_secret, config.rpc_jwt_secret}:
             if isinstance(secret, JwtSecret) and secret.path is not None:
                 life.on_reload(secret.reload, str(secret.path))
+        pages = status_pages(self.metrics.registry, self._reported_health, lambda: life.stopping)
         if config.metrics:
-            status = await serve_status(
-                config.metrics_host, config.metrics_port, self.metrics.registry, self._reported_health
-            )
+            status = await serve_status(config.metrics_host, config.metrics_port, pages)
             life.on_stop(status.close, "metrics")
             _LOG.info("metrics on %s/metrics", status.url)
         debug = await serve(
@@ -143,9 +144,7 @@ class Boost:
             config.rpc_port,
             jwt_secret=config.rpc_jwt_secret,
             fallback=self.multiplexer.forward,
-            # /readyz does not follow health: a boost that may not lead still answers the consensus client.
-            pages=status_pages(self.metrics.registry, self._reported_health)
-            | {"/readyz": lambda: (200, "OK")},
+            pages=pages,
             limits=ENGINE_LIMITS,
         )
         life.on_stop(rpc.close, "engine API")
@@ -197,7 +196,8 @@ class Boost:
 
     def _reported_health(self) -> ReportedHealth:
         status = self.multiplexer.status
-        return ReportedHealth(ready=status != 503, detail=status.phrase, degraded=status == 206)
+        # A boost that may not lead still answers the consensus client.
+        return ReportedHealth(True, status.phrase, degraded=status == 206, healthy=status != 503)
 
     async def _close_clients(self) -> None:
         await self.payloads.close()
@@ -226,9 +226,4 @@ def run(config: BoostConfig, *, ready_fd: int | None = None) -> ExitCode:
         FlashctlError: If it cannot start.
     """
 
-    async def main(life: Lifecycle) -> None:
-        await Boost(config).start(life)
-        life.ready()
-        await life.stopped()
-
-    return run_service(main, ready_fd=ready_fd)
+    return run_role(partial(Boost, config), ready_fd=ready_fd)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -42,8 +43,9 @@ from flashctl.core.jsonrpc.dispatch import ServerLimits
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.server import serve as serve_rpc
 from flashctl.core.service import defects
-from flashctl.core.service.lifecycle import Lifecycle, run_service, serve_status, status_pages
+from flashctl.core.service.lifecycle import Lifecycle, run_role
 from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.status import Pages, serve_status, status_pages
 from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.errors import ExitCode, FlashctlError, IoError
 from flashctl.ethrpc.call_runner import CallLimits, call_runner
@@ -79,12 +81,7 @@ FORGET_LOOK_S: Final = 5.0
 def run(config: BuilderConfig, ready_fd: int | None = None) -> ExitCode:
     """Serve until a signal; the exit code."""
 
-    async def main(life: Lifecycle) -> None:
-        await BuilderService(config).start(life)
-        life.ready()
-        await life.stopped()
-
-    return run_service(main, ready_fd=ready_fd)
+    return run_role(partial(BuilderService, config), ready_fd=ready_fd)
 
 
 class BuilderService:
@@ -170,7 +167,7 @@ class BuilderService:
         await self._serve_stream(life)
         await self._serve_rpc(life)
         if config.metrics is not None:
-            status = await serve_status(config.metrics.host, config.metrics.port, self.metrics, self.health)
+            status = await serve_status(config.metrics.host, config.metrics.port, self._pages(life))
             life.on_stop(status.close, "metrics")
             self.ports["metrics"] = status.port
         head = self.chain.head
@@ -232,7 +229,7 @@ class BuilderService:
             config.http.port,
             cors=config.cors,
             namespaces=config.namespaces,
-            pages=status_pages(self.metrics, self.health),
+            pages=self._pages(life),
         )
         life.on_stop(user_server.close, "JSON-RPC")
         self.ports |= {"engine": engine_server.port, "http": user_server.port}
@@ -257,6 +254,9 @@ class BuilderService:
             return result
 
         methods.register("eth_sendRawTransaction", forward)
+
+    def _pages(self, life: Lifecycle) -> Pages:
+        return status_pages(self.metrics, self.health, lambda: life.stopping)
 
     def _run_job(self, job: PayloadJob) -> asyncio.Task[None]:
         """A job beside the service."""

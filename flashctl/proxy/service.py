@@ -9,22 +9,20 @@ from functools import partial
 from pathlib import Path
 
 from flashctl.core.hub import (
-    Admission,
     Encoding,
-    HttpResponse,
-    Hub,
     HubServer,
     ServerLimits,
-    UpgradeRequest,
     serve,
 )
+from flashctl.core.hub.pages import answer_pages
 from flashctl.core.net.addresses import parse_host_port
-from flashctl.core.service.lifecycle import Health, Lifecycle, run_service, with_defects
+from flashctl.core.service.lifecycle import Lifecycle, run_role
 from flashctl.core.service.metrics import EXPOSITION_TYPE
+from flashctl.core.service.status import Health, PageAnswer, StatusServer, probe_pages, serve_status
 from flashctl.errors import ExitCode, IoError, UsageError
 from flashctl.proxy.config import Compression, ProxyConfig
 from flashctl.proxy.keys import load_keys
-from flashctl.proxy.metrics import render_metrics
+from flashctl.proxy.metrics import proxy_metrics
 from flashctl.proxy.parts import ProxyParts, load_limits
 from flashctl.proxy.status import status_of
 
@@ -35,8 +33,7 @@ _LOG = logging.getLogger(__name__)
 
 def run(config: ProxyConfig, *, ready_fd: int | None = None) -> ExitCode:
     """Serve until a signal; the exit code."""
-    proxy = Proxy(config)
-    return run_service(proxy.main, ready_fd=ready_fd)
+    return run_role(partial(Proxy, config), ready_fd=ready_fd)
 
 
 class Proxy(ProxyParts):
@@ -55,12 +52,17 @@ class Proxy(ProxyParts):
         self._status_address = parse_host_port(config.metrics_addr, "--metrics-addr")
         self._tls = server_tls(config.tls_cert, config.tls_key)
         self.server: HubServer | None = None
-        self.status_server: HubServer | None = None
+        self.status_server: StatusServer | None = None
+        self.metrics = proxy_metrics(self)
 
-    async def main(self, life: Lifecycle) -> None:
-        """Listen, follow the upstreams, and end when told to."""
-        await self.start()
+    async def start(self, life: Lifecycle) -> None:
+        """Open the listeners and follow the upstreams.
+
+        Raises:
+            ListenFailed: If a port is taken.
+        """
         life.on_stop(self.close, "listeners")
+        await self._listen(life)
         life.on_reload(self.reload, "keys and limits")
         life.on_reload(self.reload_certificate, "certificate")
         for upstream in self.upstreams.all:
@@ -73,26 +75,16 @@ class Proxy(ProxyParts):
             life.keep(self.bus.run, "proxy.bus")
         if self.shared_limits is not None:
             life.keep(self.shared_limits.run, "proxy.limits")
-        assert self.server is not None
-        where = {"url": f"{self.server.url}/ws"}
-        if self.status_server is not None:
-            where["status"] = self.status_server.url.replace("ws:", "http:", 1)
-        _LOG.info("serving", extra=where)
-        life.ready()
-        await life.stopped()
 
-    async def start(self) -> None:
-        """Open the listeners.
-
-        Raises:
-            ListenFailed: If a port is taken.
-        """
+    async def _listen(self, life: Lifecycle) -> None:
         config = self.config
+        probes = probe_pages(self.health, lambda: life.stopping or self.hub.closing)
         self.server = await serve(
             self.hub,
             *self._address,
             admit=self.access.admit,
-            pages=self._public_page,
+            # On the clients' port too, where load balancers look for them.
+            pages=answer_pages(probes),
             tls=self._tls,
             limits=ServerLimits(
                 handshake_s=config.handshake_timeout_s,
@@ -102,20 +94,22 @@ class Proxy(ProxyParts):
             encodings=_encodings(config),
         )
         self.server.handshake_exempt = self.access.addresses.is_trusted
+        where = {"url": f"{self.server.url}/ws"}
         if config.metrics:
-            self.status_server = await serve(
-                Hub(),
-                *self._status_address,
-                admit=_nothing_here,
-                pages=self._status_page,
-                encodings=frozenset(),
-            )
+            pages = probes | {
+                "/metrics": lambda: PageAnswer(200, self.metrics.render(), EXPOSITION_TYPE),
+                "/status": lambda: PageAnswer(200, json.dumps(status_of(self)).encode(), "application/json"),
+            }
+            self.status_server = await serve_status(*self._status_address, pages)
+            where["status"] = self.status_server.url
+        _LOG.info("serving", extra=where)
 
     async def close(self) -> None:
         """Tell clients goodbye and stop listening."""
-        for server in (self.server, self.status_server):
-            if server is not None:
-                await server.close()
+        if self.server is not None:
+            await self.server.close()
+        if self.status_server is not None:
+            await self.status_server.close()
         for connection in (self.bus, self.shared_limits):
             if connection is not None:
                 await connection.close()
@@ -148,47 +142,16 @@ class Proxy(ProxyParts):
         assert cert is not None
         self._tls.load_cert_chain(cert, key)
 
-    # -- pages ----------------------------------------------------------------------------------------------
-
-    def _public_page(self, request: UpgradeRequest) -> HttpResponse | None:
-        """Probes on the clients' port, where load balancers look for them."""
-        match request.path:
-            case "/healthz" | "/livez" | "/readyz" if request.method not in ("GET", "HEAD"):
-                return HttpResponse.text(405, "", allow="GET,HEAD")
-            case "/livez":
-                return HttpResponse(200)
-            case "/healthz":
-                health = with_defects(Health(True))
-                return HttpResponse.text(200, f"{health.detail}\n") if health.detail else HttpResponse(200)
-            case "/readyz":
-                return self._readiness()
-            case _:
-                return None
-
-    def _status_page(self, request: UpgradeRequest) -> HttpResponse | None:
-        match request.path:
-            case "/metrics" if request.method in ("GET", "HEAD"):
-                return HttpResponse(200, render_metrics(self), EXPOSITION_TYPE)
-            case "/status" if request.method in ("GET", "HEAD"):
-                return HttpResponse(200, json.dumps(status_of(self)).encode(), "application/json")
-            case _:
-                return self._public_page(request)
-
-    def _readiness(self) -> HttpResponse:
-        if self.hub.closing:
-            return HttpResponse.text(503, "shutting down\n")
+    def health(self) -> Health:
+        """Ready while messages come. Healthy in any case, as the Rust proxy: probes of that path restart it,
+        which would bring no upstream back."""
         if self.fresh():
-            return HttpResponse.text(200, "OK\n")
+            return Health(True)
         connected = any(upstream.connected for upstream in self.upstreams.all) or (
             self.bus is not None and self.bus.connected
         )
-        return HttpResponse.text(
-            503, "no message from any upstream lately\n" if connected else "no upstream connected\n"
-        )
-
-
-def _nothing_here(request: UpgradeRequest) -> Admission | HttpResponse:
-    return HttpResponse.text(404, "/metrics /status /healthz /readyz\n")
+        detail = "no message from any upstream lately" if connected else "no upstream connected"
+        return Health(False, detail, healthy=True)
 
 
 def _encodings(config: ProxyConfig) -> frozenset[Encoding]:

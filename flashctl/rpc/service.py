@@ -11,8 +11,9 @@ from flashctl.core.jsonrpc.client import FORWARD_LIMITS, JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.net.urls import mask_url
-from flashctl.core.service.lifecycle import Health, Lifecycle, run_service, serve_status, status_pages
+from flashctl.core.service.lifecycle import Lifecycle, run_role
 from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.status import Health, Pages, serve_status, status_pages
 from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.errors import ExitCode
 from flashctl.ethrpc.call_runner import CallLimits, call_runner
@@ -53,7 +54,7 @@ PREFIX: Final = "reth_flashblocks"
 
 def run(config: RpcConfig, *, ready_fd: int | None = None) -> ExitCode:
     """Serve until a signal; the exit code."""
-    return run_service(lambda life: RpcNode(config).main(life), ready_fd=ready_fd)
+    return run_role(partial(RpcNode, config), ready_fd=ready_fd)
 
 
 class RpcNode:
@@ -111,10 +112,14 @@ class RpcNode:
 
         self.methods = methods(showing(config.latest))
         self._sealed_methods = None if config.sealed_port is None else methods(SEALED_ONLY)
-        self.metrics.registry.register(Figures(PREFIX, self.overlay, self.follower, self.chain))
+        self.metrics.register(Figures(PREFIX, self.overlay, self.follower, self.chain))
 
-    async def main(self, life: Lifecycle) -> None:
-        """Listen, follow, and wait for the end."""
+    async def start(self, life: Lifecycle) -> None:
+        """Listen and follow.
+
+        Raises:
+            ListenFailed: If a port is taken.
+        """
         config = self._config
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         await compute_dear_calls_apart(life)
@@ -131,15 +136,13 @@ class RpcNode:
                 life, self._sealed_methods, config.sealed_port, "sealed only"
             )
         if config.metrics_port is not None:
-            status = await serve_status(config.metrics_host, config.metrics_port, self.metrics, self.health)
+            status = await serve_status(config.metrics_host, config.metrics_port, self._pages(life))
             life.on_stop(status.close, "status page")
             _LOG.info("listening", extra={"metrics": status.url})
         life.keep(self.follower.work, "rpc.work")
         life.keep(self.chain.follow, "rpc.chain")
         for url in config.flashblocks_urls:
             life.keep(partial(self.follower.follow_stream, url), f"stream {mask_url(url)}")
-        life.ready()
-        await life.stopped()
 
     async def _listen(self, life: Lifecycle, methods: Methods, port: int, latest: str) -> str:
         config = self._config
@@ -150,12 +153,15 @@ class RpcNode:
             fallback=self._pass_on,
             cors=config.cors,
             namespaces=config.namespaces,
-            pages=status_pages(self.metrics, self.health),
+            pages=self._pages(life),
         )
         life.on_stop(server.close, "JSON-RPC server")
         fields = {"url": server.url, "websocket": server.websocket_url, "latest": latest}
         _LOG.info("listening", extra=fields)
         return server.url
+
+    def _pages(self, life: Lifecycle) -> Pages:
+        return status_pages(self.metrics, self.health, lambda: life.stopping)
 
     def health(self) -> Health:
         """Ready while `pending` is what it promises: the stream and the node both speak."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -55,7 +56,7 @@ class TestDefects:
     def test_in_the_record_of_a_decision(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         async def scenario(s: Setup) -> None:
             monkeypatch.setattr(s.boost.decisions, "write", explode)
-            monkeypatch.setattr(s.boost.metrics.gas_delta, "observe", explode)
+            monkeypatch.setattr(s.boost.metrics, "gas_delta", SimpleNamespace(observe=explode))
             assert (await s.driver.finish(await s.build([TX]))).transactions == (DEPOSIT, TX)
             assert set(defects.counts()) == {"boost.decisions", "boost.getPayload"}
 

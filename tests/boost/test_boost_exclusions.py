@@ -80,13 +80,13 @@ def test_what_the_builder_lost_is_sent_to_it_again(tmp_path: Path, caplog: pytes
                 assert s.builder.pool == []
         await s.until(lambda: s.builder.pool)
         assert s.builder.pool == [LOST]
-        assert s.boost.metrics.stuck._value.get() == 1
-        assert s.boost.metrics.stuck_sent._value.get() == 1
+        assert s.boost.metrics.stuck.value == 1
+        assert s.boost.metrics.stuck_sent.value == 1
         told = [record for record in caplog.records if "builder leaves out" in record.message]
         assert len(told) == 1
         assert told[0].__dict__["first"] == to_hex(keccak256(LOST))
         await s.driver.finish(await s.build([TX, LOST]))
-        assert s.boost.metrics.stuck._value.get() == 0
+        assert s.boost.metrics.stuck.value == 0
         assert s.last_decision()["source"] == "builder"
 
     with caplog.at_level(logging.INFO, "flashctl.boost"):
@@ -99,14 +99,14 @@ def test_the_fallback_builds_one_payload_alone_and_nothing_of_it_is_published(tm
         s.l2.pool = [LOST]
         for _ in range(2):
             await s.driver.finish(await s.build([TX]))
-        builds, published = len(s.builder.builds), s.boost.metrics.published._value.get()
+        builds, published = len(s.builder.builds), s.boost.metrics.published.value
         identity = await s.driver.begin()
         assert await s.driver.begin() == identity
         block = await s.driver.finish(identity)
         assert block.transactions == (DEPOSIT, LOST)
-        assert s.boost.metrics.left_out._value.get() == 1  # asked for twice
+        assert s.boost.metrics.left_out.value == 1  # asked for twice
         assert len(s.builder.builds) == builds
-        assert s.boost.metrics.published._value.get() == published
+        assert s.boost.metrics.published.value == published
         s.l2.pool = []
         # The builder has the block and goes on.
         assert (await s.driver.finish(await s.build([TX]))).transactions == (DEPOSIT, TX)

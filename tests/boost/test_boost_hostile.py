@@ -24,12 +24,12 @@ def test_one_wrong_field(tmp_path: Path, published: int) -> None:
             s.builder.publish(builder_id)
         message = wire.to_object(s.builder.flashblock(builder_id, [TX]))
         assert s.builder.hub is not None
-        received = s.boost.metrics.received._value.get
+        received = s.boost.metrics.received
         for number, (place, text) in enumerate(mutations(message)):
             if number % 3 == 0:
-                before = received()
+                before = received.value
                 s.builder.hub.publish(text)
-                await s.until(lambda before=before: received() > before)
+                await s.until(lambda before=before: received.value > before)
                 assert not defects.counts(), place
         block = await s.driver.finish(identity)
         assert block.transactions[0] == DEPOSIT

@@ -121,7 +121,7 @@ class TestBuilderBlocks:
             await s.until(lambda: own_id in s.builder.builds)
             s.builder.publish(own_id)
             s.builder.publish(own_id, [TX])
-            await s.until(lambda: s.boost.metrics.buffered._value.get() == 2)
+            await s.until(lambda: s.boost.metrics.buffered.value == 2)
             assert not s.round.flashblocks
             release.set()
             await s.until(lambda: len(s.round.flashblocks) == 2)
@@ -312,7 +312,7 @@ class TestL2Decides:
             assert await s.health() == 503
             # Nobody will ask for that block, so its flashblocks go nowhere.
             s.builder.publish(await s.builder_id())
-            await s.until(lambda: s.boost.metrics.late._value.get() == 1)
+            await s.until(lambda: s.boost.metrics.late.value == 1)
             await s.l2.start()
             await s.driver.finish(await s.build([TX]))
             assert await s.health() == 200
@@ -464,7 +464,7 @@ class TestPublishing:
             identity = await s.build([TX])
             await s.driver.client.get_payload(identity, version=4)
             s.builder.publish(list(s.builder.builds)[-1], [TX2])
-            await s.until(lambda: s.boost.metrics.late._value.get() == 1)
+            await s.until(lambda: s.boost.metrics.late.value == 1)
             await s.driver.finish(identity)
             await s.build()
             indices = [json.loads(await client.recv())["index"] for _ in range(3)]
@@ -488,7 +488,7 @@ class TestPublishing:
             assert s.builder.hub is not None
             await s.until(lambda: s.round.builder_answered)
             s.builder.hub.publish(json.dumps(message).encode())
-            await s.until(lambda: s.boost.metrics.processed._value.get() == 1)
+            await s.until(lambda: s.boost.metrics.processed.value == 1)
             assert s.boost.hub.stats.messages == 0
             await s.driver.finish(identity)
             assert s.last_decision()["via"] == "getPayload"
@@ -520,7 +520,7 @@ class TestPublishing:
             assert s.builder.hub is not None
             for garbage in (b"", b"{}", b"null", b"[1", b'{"payload_id":"0x01"}', b"\x00" * 100):
                 s.builder.hub.publish(garbage, binary=garbage[:1] == b"\x00")
-            await s.until(lambda: s.boost.metrics.undecodable._value.get() == 6)
+            await s.until(lambda: s.boost.metrics.undecodable.value == 6)
             s.builder.publish(list(s.builder.builds)[-1], [TX])
             await s.until(lambda: len(s.round.flashblocks) == 2)
             assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX)
@@ -533,7 +533,7 @@ class TestPublishing:
             assert s.builder.hub is not None
             bomb = brotli.compress(b'{"a":"' + b" " * (2 * MAX_DECOMPRESSED_BYTES) + b'"}', quality=1)
             s.builder.hub.publish(bomb, binary=True)
-            await s.until(lambda: s.boost.metrics.undecodable._value.get() == 1)
+            await s.until(lambda: s.boost.metrics.undecodable.value == 1)
             s.builder.publish(list(s.builder.builds)[-1], [TX2])
             await s.until(lambda: len(s.round.flashblocks) == 3)
             assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX, TX2)
@@ -547,7 +547,7 @@ class TestPublishing:
             identity = await s.build([TX])
             assert s.builder.hub is not None
             s.builder.hub.publish(b'{"a":"' + b"x" * (MAX_FRAME_BYTES + 1) + b'"}')
-            await s.until(lambda: s.boost.metrics.reconnects._value.get() > 1)
+            await s.until(lambda: s.boost.metrics.reconnects.value > 1)
             assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX)
             assert (await s.driver.finish(await s.build([TX2]))).transactions == (DEPOSIT, TX2)
             assert s.last_decision()["via"] == "flashblocks"

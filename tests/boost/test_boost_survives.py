@@ -61,7 +61,7 @@ class TestStream:
                 else:
                     message["diff"]["gas_used"] = "0x-5"
                 s.builder.hub.publish(json.dumps(message).encode())
-            await s.until(lambda: s.boost.metrics.undecodable._value.get() == 2)
+            await s.until(lambda: s.boost.metrics.undecodable.value == 2)
             assert "no flashblock" in s.round.trouble
             assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX, TX)
             assert s.last_decision()["via"] == "getPayload"
@@ -122,7 +122,7 @@ class TestStream:
 
             async with serve_websocket(keep, "127.0.0.1", s.builder.stream_port, process_request=refuse):
                 await taken.wait()
-                await s.until(lambda: s.boost.metrics.connected._value.get() == 1)
+                await s.until(lambda: s.boost.metrics.connected.value == 1)
             await s.driver.finish(await s.driver.begin())
 
         play(tmp_path, scenario)
@@ -161,8 +161,8 @@ class TestLargeFrames:
             text = json.dumps(message).encode().replace(b'"@"', b",".join([b'"0x02"'] * 2_000_000))
             s.builder.hub.publish(text)
             s.builder.publish(builder_id, [TX2])
-            await s.until(lambda: s.boost.metrics.processed._value.get() == 3)
-            assert s.boost.metrics.undecodable._value.get() == 1
+            await s.until(lambda: s.boost.metrics.processed.value == 3)
+            assert s.boost.metrics.undecodable.value == 1
             assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX, TX2)
             assert s.last_decision()["kept_promises"]
 

@@ -20,7 +20,7 @@ from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.net.http1 import ClientLimits
-from flashctl.core.service.lifecycle import Lifecycle
+from flashctl.core.service.lifecycle import Lifecycle, serve_role
 from flashctl.errors import FlashctlError
 from flashctl.ethrpc.fill_api import FillApi
 from flashctl.evm.missing_state import Missing
@@ -64,7 +64,7 @@ def test_an_overlay_before_a_node_that_makes_no_sense(answer: Any) -> None:
         upstream, hub, life = await serve(methods, "127.0.0.1", 0), Hub(), Lifecycle()
         stream = await serve_stream(hub, "127.0.0.1", 0)
         node = RpcNode(RpcConfig((stream.url,), upstream.url, port=0, poll_interval_s=0.01))
-        main = asyncio.ensure_future(node.main(life))
+        main = asyncio.ensure_future(serve_role(node, life))
         try:
             for flashblock in StreamLab().build([[signed(0, 0)]]).flashblocks:
                 hub.publish(encode(flashblock), payload_id=flashblock.payload_id, index=flashblock.index)
@@ -112,7 +112,7 @@ def test_looking_at_the_head_waits_for_no_caller_and_a_hung_look_is_begun_again(
             ("ws://127.0.0.1:1",), upstream.url, port=0, poll_interval_s=0.02, upstream_timeout_s=1.2
         )
         node = RpcNode(config)
-        main = asyncio.ensure_future(node.main(life))
+        main = asyncio.ensure_future(serve_role(node, life))
         while node.url is None:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         client = JsonRpcClient(node.url, timeout_s=30, limits=ClientLimits(connections=150))
@@ -164,7 +164,7 @@ def test_nonsense_of_the_node_is_never_the_callers_fault(answer: Any) -> None:
 
         upstream, life = await serve(Methods(), "127.0.0.1", 0, fallback=whatever), Lifecycle()
         node = RpcNode(RpcConfig(("ws://127.0.0.1:1",), upstream.url, port=0, poll_interval_s=5))
-        main = asyncio.ensure_future(node.main(life))
+        main = asyncio.ensure_future(serve_role(node, life))
         while node.url is None:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         client = JsonRpcClient(node.url, timeout_s=30)
@@ -265,7 +265,7 @@ def test_the_node_goes_away_and_comes_back() -> None:
         node = RpcNode(
             RpcConfig(("ws://127.0.0.1:1",), first.url, port=0, poll_interval_s=0.01, stale_after_s=0.2)
         )
-        main = asyncio.ensure_future(node.main(life))
+        main = asyncio.ensure_future(serve_role(node, life))
         try:
             while node.url is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)

@@ -12,6 +12,7 @@ from typing import Any
 import uvloop
 
 from flashctl.core.hub import Hub, HubServer, serve
+from flashctl.core.service.lifecycle import Lifecycle
 from flashctl.proxy.config import ProxyConfig
 from flashctl.proxy.service import Proxy
 
@@ -92,18 +93,14 @@ async def running(
     """A proxy that serves, connected to its upstreams."""
     urls = tuple(upstream.url if isinstance(upstream, UpstreamServer) else upstream for upstream in upstreams)
     proxy = Proxy(replace(FAST, upstreams=urls, **settings))
-    await proxy.start()
-    work = [proxy.upstreams.run()]
-    work += [part.run() for part in (proxy.bus, proxy.shared_limits) if part is not None]
-    following = asyncio.gather(*work)
+    life = Lifecycle()
+    await proxy.start(life)
     try:
         if wait:
             await until(lambda: all(upstream.connected for upstream in proxy.upstreams.all))
         yield proxy
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await proxy.close()
+        await life.drain()
 
 
 def port_of(proxy: Proxy) -> int:

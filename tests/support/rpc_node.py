@@ -21,7 +21,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.namespaces import EVERYTHING
 from flashctl.core.jsonrpc.server import serve
-from flashctl.core.service.lifecycle import Lifecycle
+from flashctl.core.service.lifecycle import Lifecycle, serve_role
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.ethrpc.eth_api import EthApi
@@ -141,7 +141,7 @@ async def bench(
         _, url = await relays.enter_async_context(node_relay(upstream.url, faults=faults))
         config = replace(config, upstream_url=url)
     node = RpcNode(replace(config, **settings))
-    main = asyncio.ensure_future(node.main(life))
+    main = asyncio.ensure_future(serve_role(node, life))
     try:
         async with asyncio.timeout(PATIENCE_S):
             while not (life.is_ready and node.overlay.head and node.follower.counts.connected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -27,11 +28,11 @@ class LatencyHistogram:
                 return
         self.counts[-1] += 1
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """`(upper bound, observations up to it)` pairs, ending with +Inf."""
-        pairs: list[tuple[str, float]] = []
+    def cumulative(self) -> list[tuple[float, float]]:
+        """`(upper bound, observations up to it)` pairs, ending with infinity."""
+        pairs: list[tuple[float, float]] = []
         seen = 0
-        for bound, count in zip((*map(str, FANOUT_BUCKETS_S), "+Inf"), self.counts, strict=True):
+        for bound, count in zip((*FANOUT_BUCKETS_S, math.inf), self.counts, strict=True):
             seen += count
             pairs.append((bound, float(seen)))
         return pairs

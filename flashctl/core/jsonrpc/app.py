@@ -18,11 +18,11 @@ from flashctl.core.jsonrpc.errors import Code, error_object
 from flashctl.core.jsonrpc.outbound import SMALL_BYTES, Outbound
 from flashctl.core.jsonrpc.protocols import CONNECTION, HttpConnection, WebSocketConnection
 from flashctl.core.jsonrpc.session import Session
-from flashctl.core.service import defects
 from flashctl.core.service.log_throttle import Seldom
+from flashctl.core.service.status import Pages, page_answer
 from flashctl.errors import AuthError
 
-__all__ = ["App", "Page"]
+__all__ = ["App"]
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,6 @@ _OK: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-leng
 
 _JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
-
-Page = Callable[[], tuple[int, str]]
-"""Answers a GET with a status and a line of text."""
 
 Headers = list[tuple[bytes, bytes]]
 Scope = Mapping[str, Any]
@@ -54,7 +51,7 @@ class App:
         dispatcher: Dispatcher,
         jwt_secret: bytes | jwt.JwtSecret | None,
         cors: tuple[str, ...],
-        pages: Mapping[str, Page],
+        pages: Pages,
         limits: ServerLimits,
     ) -> None:
         self._dispatcher = dispatcher
@@ -84,9 +81,9 @@ class App:
         headers = _Head(scope["headers"])
         extra = self._cors_headers(headers.origin)
         page = self._pages.get(scope["path"])
-        if page is not None:
-            status, body = _render(page)
-            extra = [_TEXT, *extra]
+        if page is not None and scope["method"] in ("GET", "HEAD"):
+            status, body, content_type = page_answer(page)
+            extra = [(b"content-type", content_type.encode()), *extra]
         elif scope["method"] == "OPTIONS":
             status, body = 204 if extra else 403, b""
         elif scope["method"] != "POST":
@@ -306,15 +303,6 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     if not unpacking.eof:
         raise zlib.error("cut short")
     return text
-
-
-def _render(page: Page) -> tuple[int, bytes]:
-    try:
-        status, text = page()
-    except Exception as error:
-        defects.caught("jsonrpc.page", error)
-        return 500, b"internal error\n"
-    return status, text.encode()
 
 
 async def _read_messages(receive: Receive, session: Session) -> None:

@@ -16,22 +16,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import uvicorn
 
 from flashctl.core.engine import jwt
-from flashctl.core.jsonrpc.app import App, Page
+from flashctl.core.jsonrpc.app import App
 from flashctl.core.jsonrpc.dispatch import DEFAULT_LIMITS, Dispatcher, ServerLimits
 from flashctl.core.jsonrpc.listener import EmbeddedServer
 from flashctl.core.jsonrpc.methods import Fallback, Methods
 from flashctl.core.jsonrpc.namespaces import warn_of_exposed
 from flashctl.core.jsonrpc.protocols import bounded_protocols
 from flashctl.core.net.listening import listening_sockets
+from flashctl.core.service.status import Pages
 from flashctl.errors import UnavailableError
 
-__all__ = ["Page", "RunningServer", "serve"]
+__all__ = ["RunningServer", "serve"]
 
 KEEP_ALIVE_S = 75
 """How long an idle HTTP connection stays. Above the 25 s our own client trusts one, so that the client is
@@ -89,7 +90,7 @@ async def serve(
     jwt_secret: bytes | jwt.JwtSecret | None = None,
     fallback: Fallback | None = None,
     cors: Sequence[str] = (),
-    pages: Mapping[str, Page] | None = None,
+    pages: Pages | None = None,
     limits: ServerLimits = DEFAULT_LIMITS,
     websocket: bool = True,
     namespaces: Collection[str] | None = None,

@@ -25,10 +25,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
+from flashctl.core.service.exposition import Family, counter
 
-__all__ = ["REMEMBERED_S", "DefectFigures", "caught", "contained", "counts", "forget", "recent"]
+__all__ = ["REMEMBERED_S", "caught", "contained", "counts", "families", "forget", "recent"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,17 +100,12 @@ def forget() -> None:
         _last = None
 
 
-class DefectFigures(Collector):
-    """The counts, for a registry of metrics."""
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """One counter with the boundary as its label."""
-        family = CounterMetricFamily(
-            "flashctl_defects", "Unforeseen exceptions, by the boundary that caught them.", labels=["where"]
-        )
-        for where, count in sorted(counts().items()):
-            family.add_metric([where], count)
-        yield family
+def families() -> list[Family]:
+    """The counts for a page of metrics."""
+    values = [({"where": where}, count) for where, count in sorted(counts().items())]
+    return [
+        counter("flashctl_defects_total", "Unforeseen exceptions, by the boundary that caught them.", values)
+    ]
 
 
 def _place(error: Exception) -> str:

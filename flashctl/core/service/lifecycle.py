@@ -10,6 +10,8 @@
 
     return run_service(main, ready_fd=common.ready_fd)
 
+A role is a class with such a `start`, and `run_role` is that `main` for all of them.
+
 The first SIGTERM or SIGINT lets `stopped()` return; what `on_stop` registered is then closed in reverse
 order within DRAIN_S, tasks are cancelled, and the process exits 0. A second signal ends it at once with 143
 or 130; so does, drained, one that comes before `ready()`. SIGHUP calls what `on_reload` registered
@@ -18,7 +20,7 @@ or 130; so does, drained, one that comes before `ready()`. SIGHUP calls what `on
 A supervised task that raises ends the service with the exit code of its error. That is for what can never
 work (a port that is taken, credentials refused at start); work on what others send is `keep`t.
 
-`serve_status` is the small HTTP page every service shows: /livez, /healthz, /readyz, /metrics.
+What every service shows over HTTP is in `core.service.status`.
 """
 
 from __future__ import annotations
@@ -29,27 +31,22 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from flashctl.core.net.listening import ListenFailed, listen_arguments
 from flashctl.core.service import defects
 from flashctl.core.service.garbage_collection import Garbage
 from flashctl.core.service.log import reload_level
 from flashctl.core.service.loop_turns import TurnWatch
-from flashctl.core.service.metrics import EXPOSITION_TYPE, Metrics
 from flashctl.core.service.signals import ENDINGS, SignalHandlers, terminal_is_gone
 from flashctl.errors import ExitCode, FlashctlError, exit_code_for
 
 __all__ = [
     "DRAIN_S",
-    "Health",
     "Lifecycle",
-    "StatusServer",
+    "Role",
+    "run_role",
     "run_service",
-    "serve_status",
-    "status_pages",
-    "with_defects",
+    "serve_role",
 ]
 
 _LOG = logging.getLogger(__name__)
@@ -69,11 +66,6 @@ KEEP_FIRST_PAUSE_S: Final = 0.05
 KEEP_LAST_PAUSE_S: Final = 5.0
 """Between a kept task's failure and its next start: doubling, from the first again once it has run for the
 last."""
-
-MAX_REQUEST_BYTES: Final = 8192
-REQUEST_TIMEOUT_S: Final = 5.0
-"""For a status request to arrive in full."""
-
 
 _TOLD_BY_THE_COMMAND_LINE: Final = (FlashctlError, BrokenPipeError)
 """What ends a service without a word in the log: the command line prints it, or knows that nobody reads."""
@@ -224,6 +216,39 @@ def _trace(error: BaseException) -> Any:
 Main = Callable[[Lifecycle], Awaitable[object]]
 
 
+class Role(Protocol):
+    """A long-running role: its constructor checks the settings and opens nothing that listens."""
+
+    async def start(self, life: Lifecycle) -> None:
+        """Open every port, register what closes them, and begin to work; return when all of them listen.
+
+        Raises:
+            FlashctlError: If a port is taken, or a setting turns out to be unusable.
+        """
+
+
+async def serve_role(role: Role, life: Lifecycle) -> None:
+    """Start a role and return when the end is asked for; the caller drains."""
+    await role.start(life)
+    life.ready()
+    await life.stopped()
+
+
+def run_role(make: Callable[[], Role], *, ready_fd: int | None = None) -> ExitCode:
+    """Run a role from its first port to a signal; the exit code.
+
+    `make` is called on the event loop, because what a role is made of may need one.
+
+    Raises:
+        FlashctlError: As `run_service`.
+    """
+
+    async def main(life: Lifecycle) -> None:
+        await serve_role(make(), life)
+
+    return run_service(main, ready_fd=ready_fd)
+
+
 def run_service(main: Main, *, ready_fd: int | None = None, is_tool: bool = False) -> ExitCode:
     """Run `main` on uvloop until it returns, fails, or a signal asks for the end; the exit code.
 
@@ -308,116 +333,3 @@ class _Interruptions:
             life.reload()
         else:
             _LOG.info("%s: nothing to do; SIGHUP reads settings again", number.name)
-
-
-# --- the status page ---
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How a service is at the moment."""
-
-    ready: bool
-    """Whether it can answer as it should; a load balancer looks here."""
-    detail: str = ""
-    """Why not, or what is worth knowing; one line."""
-    degraded: bool = False
-    """Works, but not all of it: /healthz says 206."""
-
-
-def with_defects(health: Health) -> Health:
-    """`health` with a recent defect in its text; the status stays what the role says of its work.
-
-    A leader election polls these pages: a defect that cost one message is to be read, not to move the chain
-    to another machine. One that keeps a role from its work shows in that: payloads that fail, a builder
-    without a block, a stream that is silent, pending state that is not followed.
-    """
-    told = defects.recent()
-    if not told:
-        return health
-    detail = f"{health.detail}; {told}" if health.detail else told
-    return replace(health, detail=detail)
-
-
-def status_pages(metrics: Metrics, health: Callable[[], Health]) -> dict[str, Callable[[], tuple[int, str]]]:
-    """/livez, /healthz, /readyz and /metrics as pages of a JSON-RPC port, answered as `serve_status` does."""
-
-    def page(path: str) -> Callable[[], tuple[int, str]]:
-        def answer() -> tuple[int, str]:
-            status, _, body = _page(f"GET {path} HTTP/1.1", metrics, health)
-            return int(status.split(" ", 1)[0]), body.decode()
-
-        return answer
-
-    return {path: page(path) for path in ("/livez", "/healthz", "/readyz", "/metrics")}
-
-
-class StatusServer:
-    """A running status page."""
-
-    def __init__(self, server: asyncio.Server) -> None:
-        self._server = server
-        host, self.port = server.sockets[0].getsockname()[:2]
-        self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-    async def close(self) -> None:
-        """Stop listening."""
-        self._server.close()
-
-
-async def serve_status(
-    host: str, port: int, metrics: Metrics | None = None, health: Callable[[], Health] | None = None
-) -> StatusServer:
-    """Serve /livez, /healthz, /readyz and /metrics on `host:port` (0: any port).
-
-    /livez answers 200 as long as the event loop turns. /healthz is rollup-boost's probe: 200 healthy, 206
-    partly, 503 not. /readyz is 200 or 503. Plain asyncio, not uvicorn: a dozen requests a minute, and half
-    of the services have no HTTP server otherwise.
-
-    Raises:
-        ListenFailed: If the address cannot be bound.
-    """
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-            status, kind, body = _page(head.split(b"\r\n", 1)[0].decode("latin-1"), metrics, health)
-            writer.write(
-                f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-                f"Connection: close\r\n\r\n".encode()
-                + body
-            )
-            await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            pass  # whoever asked in that way does not wait for an answer
-        finally:
-            writer.close()
-
-    try:
-        server = await asyncio.start_server(handle, **listen_arguments(host, port), limit=MAX_REQUEST_BYTES)
-    except OSError as error:
-        raise ListenFailed(host, port, error) from None
-    return StatusServer(server)
-
-
-def _page(
-    request_line: str, metrics: Metrics | None, health: Callable[[], Health] | None
-) -> tuple[str, str, bytes]:
-    words = request_line.split(" ")
-    if len(words) != 3 or words[0] not in ("GET", "HEAD"):
-        return "405 Method Not Allowed", "text/plain", b"GET only\n"
-    path = words[1].partition("?")[0]
-    if path == "/metrics" and metrics is not None:
-        return "200 OK", EXPOSITION_TYPE, metrics.render()
-    if path == "/livez":
-        return "200 OK", "text/plain", b"OK\n"
-    if path in ("/healthz", "/readyz"):
-        state = with_defects(health() if health is not None else Health(True))
-        body = (state.detail or ("OK" if state.ready else "not ready")).encode() + b"\n"
-        if not state.ready:
-            return "503 Service Unavailable", "text/plain", body
-        if state.degraded and path == "/healthz":
-            return "206 Partial Content", "text/plain", body
-        return "200 OK", "text/plain", body
-    return "404 Not Found", "text/plain", b"/livez /healthz /readyz /metrics\n"

@@ -30,14 +30,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
+from flashctl.core.service.exposition import Family, counter
 
-__all__ = ["LONG_S", "TurnFigures", "TurnWatch", "counts", "forget"]
+__all__ = ["LONG_S", "TurnWatch", "counts", "families", "forget"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,19 +69,11 @@ def forget() -> None:
         _counts.clear()
 
 
-class TurnFigures(Collector):
-    """The counts, for a registry of metrics."""
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """One counter with the cause as its label."""
-        family = CounterMetricFamily(
-            "flashctl_loop_turns_over_5ms",
-            "Turns of the event loop over 5 ms, by what ran in them.",
-            labels=["cause"],
-        )
-        for cause, count in sorted(counts().items()):
-            family.add_metric([cause], count)
-        yield family
+def families() -> list[Family]:
+    """The counts for a page of metrics."""
+    values = [({"cause": cause}, count) for cause, count in sorted(counts().items())]
+    help_text = "Turns of the event loop over 5 ms, by what ran in them."
+    return [counter("flashctl_loop_turns_over_5ms_total", help_text, values)]
 
 
 class TurnWatch:

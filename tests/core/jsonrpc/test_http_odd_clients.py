@@ -25,7 +25,7 @@ from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.exact import loads_exact
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import RunningServer, serve
-from flashctl.core.service.lifecycle import serve_status
+from flashctl.core.service.status import serve_status
 from flashctl.errors import ProtocolError
 
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"echo","params":["hello"]}'
@@ -336,7 +336,7 @@ class TestHeads:
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
 def test_the_wildcard_of_ipv6_is_that_of_ipv4_too() -> None:
     async def main() -> None:
-        rpc, status = await serve(table(), "::", 0), await serve_status("::", 0)
+        rpc, status = await serve(table(), "::", 0), await serve_status("::", 0, {})
         hub = await serve_hub(Hub(), "::", 0)
         for port in (rpc.port, status.port, hub.port):
             for address in ("127.0.0.1", "::1"):

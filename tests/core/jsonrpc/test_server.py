@@ -27,6 +27,7 @@ from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.core.jsonrpc.slices import SLICE_S
 from flashctl.core.net.listening import ListenFailed
 from flashctl.core.net.upstream_errors import Refused, Unreachable
+from flashctl.core.service.status import PageAnswer
 from flashctl.errors import (
     AuthError,
     DataError,
@@ -386,7 +387,9 @@ class TestHttp:
             reply = await client.get("/healthz")
             assert (reply.status_code, reply.text) == (206, "Partial Content")
 
-        with_server(scenario, pages={"/healthz": lambda: (206, "Partial Content")}, jwt_secret=SECRET)
+        with_server(
+            scenario, pages={"/healthz": lambda: PageAnswer(206, b"Partial Content")}, jwt_secret=SECRET
+        )
 
     @pytest.mark.parametrize(
         "garbage",

@@ -8,8 +8,9 @@ import logging
 import pytest
 
 from flashctl.core.service import defects
-from flashctl.core.service.lifecycle import Health, Lifecycle, status_pages, with_defects
+from flashctl.core.service.lifecycle import Lifecycle
 from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.status import Health, status_pages, with_defects
 from flashctl.errors import UnavailableError
 
 
@@ -38,7 +39,8 @@ def test_a_defect_is_told_once_counted_and_shown(caplog: pytest.LogCaptureFixtur
 def test_a_defect_is_told_and_changes_no_status(health: Health) -> None:
     def answers() -> list[tuple[int, str]]:
         pages = status_pages(Metrics("any"), lambda: health)
-        return [pages[path]() for path in ("/healthz", "/readyz", "/livez")]
+        found = [pages[path]() for path in ("/healthz", "/readyz", "/livez")]
+        return [(answer.status, answer.body.decode()) for answer in found]
 
     before = answers()
     fail("any")

@@ -19,7 +19,8 @@ import asyncio, sys
 from flashctl.cli.app import _report
 from flashctl.core.service.log import configure_logging
 from flashctl.core.service.metrics import Metrics
-from flashctl.core.service.lifecycle import Health, run_service, serve_status
+from flashctl.core.service.lifecycle import run_service
+from flashctl.core.service.status import Health, serve_status, status_pages
 from flashctl.errors import UnavailableError
 configure_logging("info")
 """
@@ -140,8 +141,8 @@ def test_a_task_with_a_bug_ends_the_service_with_one_line() -> None:
 def test_a_port_that_is_taken_is_one_clear_line() -> None:
     body = """
     async def main(life):
-        first = await serve_status("127.0.0.1", 0)
-        await serve_status("127.0.0.1", first.port)
+        first = await serve_status("127.0.0.1", 0, {})
+        await serve_status("127.0.0.1", first.port, {})
     """
     with service(body) as process:
         _, err = process.communicate(timeout=60)
@@ -156,7 +157,7 @@ def test_the_status_page() -> None:
         metrics = Metrics("demo")
         metrics.counter("frames", "Frames seen.").inc(3)
         health = iter([Health(False, "waiting for index 0"), Health(True, degraded=True), Health(True)])
-        page = await serve_status("127.0.0.1", 0, metrics, lambda: next(health))
+        page = await serve_status("127.0.0.1", 0, status_pages(metrics, lambda: next(health)))
         life.on_stop(page.close)
         life.ready()
         print(page.url, flush=True)

@@ -259,7 +259,11 @@ def test_a_worker_that_cannot_start_is_tried_again_with_pauses() -> None:
         metrics = Metrics("test")
         broken = WorkerPool("support.no_such_module:make", 1, figures=PoolFigures(metrics))
         assert (await error_of(broken, ToyJob("echo", seconds=2.0))).code == Code.LIMIT_EXCEEDED
-        deaths = metrics.registry.get_sample_value("test_worker_deaths_total")
+        (deaths,) = (
+            family.samples[0].value
+            for family in metrics.families()
+            if family.name == "test_worker_deaths_total"
+        )
         assert deaths is not None and 1 <= deaths < 8
         assert defects.counts() == {"workers.start": deaths}
         await broken.close()
