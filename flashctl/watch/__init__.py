@@ -1,7 +1,7 @@
 """`flashctl watch`: tail, record, replay and measure a flashblocks stream.
 
     sources              where messages come from: a stream, a node's subscription (pending_updates),
-                         a recording (recording)
+                         a recording (recording, blocking_input)
     tracker              what they mean: the rules of core.flashblocks.sequence with figures (events)
     session              one run: statistics, recorder, filters, output, stop conditions, in this order
     line_output          lines for people and programs on stdout; messages for stderr

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -161,7 +164,7 @@ class Replay:
         """The same, with None now and then while lines hold nothing, so that the event loop gets its turn."""
         looked_up = time.monotonic()
         try:
-            with open_for_reading(self._path) as stream:
+            with _open(self._path) as stream:
                 for number, line in enumerate(_lines(stream), 1):
                     arrival = self._read(line.strip(), number)
                     if arrival is not None:
@@ -223,6 +226,15 @@ class Replay:
                 seconds = 0  # decoding the message reports what is wrong with it
             self._epoch_ns = max(0, seconds) * 1_000_000_000
         return self._epoch_ns + self.untimed * _UNTIMED_STEP_NS
+
+
+def _open(path: Path | None) -> BinaryIO:
+    """The file; standard input under a descriptor of its own, since a thread that waits in a read keeps the
+    lock of sys.stdin, which the interpreter needs to end."""
+    if path is None:
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    return open_for_reading(path)
 
 
 def _json_object(text: bytes) -> dict[str, Any]:

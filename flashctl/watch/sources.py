@@ -30,6 +30,7 @@ from flashctl.core.flashblocks.wire import InvalidFlashblock, parse_object, unpa
 from flashctl.core.net.urls import mask_url
 from flashctl.core.output import counted
 from flashctl.errors import DataError, ProtocolError
+from flashctl.watch.blocking_input import may_block, steps_of_pipe
 from flashctl.watch.config import ConnectionConfig
 from flashctl.watch.events import ReceivedMessage
 from flashctl.watch.pending_updates import BlockUpdates, is_block_object
@@ -279,11 +280,9 @@ async def replayed(
     """
     replay = Replay(path, note)
     first_ns: int | None = None
-    looked_up = started = time.monotonic()
-    for arrival in replay.steps():
-        if time.monotonic() - looked_up > LOOK_UP_S:
-            await asyncio.sleep(0)  # signals and other tasks get their turn
-            looked_up = time.monotonic()
+    started = time.monotonic()
+    steps = steps_of_pipe(replay) if may_block(path) else _steps_of_file(replay)
+    async for arrival in steps:
         if arrival is None:
             continue
         if first_ns is None:
@@ -301,3 +300,12 @@ async def replayed(
         )
     if replay.bad:
         raise DataError(f"{replay.name}: {counted(replay.bad, 'line')} skipped, which are no messages")
+
+
+async def _steps_of_file(replay: Replay) -> AsyncIterator[ReceivedMessage | None]:
+    looked_up = time.monotonic()
+    for step in replay.steps():
+        if time.monotonic() - looked_up > LOOK_UP_S:
+            await asyncio.sleep(0)  # signals and other tasks get their turn
+            looked_up = time.monotonic()
+        yield step

@@ -146,6 +146,56 @@ def test_a_replay_into_a_blocked_pipe_ends_at_the_first_signal(
         process.stdout.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("source", ["stdin", "fifo"])
+def test_a_replay_of_a_silent_pipe_ends_at_the_first_signal(
+    tmp_path: Path, number: signal.Signals, source: str
+) -> None:
+    """After the messages that the pipe had, which are printed as they come."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    replay = "-" if source == "stdin" else str(fifo)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "flashctl",
+            "watch",
+            "--replay",
+            "-" if source == "stdin" else str(fifo),
+            "--raw",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        with process.stdin if source == "stdin" else fifo.open("wb") as writer:
+            writer.write(b"\n".join(MESSAGES) + b"\n")
+            writer.flush()
+            assert [process.stdout.readline().rstrip() for _ in MESSAGES] == MESSAGES
+            process.send_signal(number)
+            assert process.wait(60) == 0
+        assert b"Fatal" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def test_a_piped_recording_is_replayed_whole(tmp_path: Path) -> None:
+    frames = [message for number in range(1, 101) for message in block(number, 4)]
+    result = subprocess.run(
+        [sys.executable, "-m", "flashctl", "watch", "--replay", "-", "--raw"],
+        input=b"\n".join([*frames, b"junk"]) + b"\n", capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.stdout.splitlines() == frames
+    assert result.returncode == 65 and b"line 401: not JSON" in result.stderr
+
+
 def _unread(descriptor: int) -> int:
     """Bytes in a pipe."""
     return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -96,10 +96,10 @@ class Printer(Output):
             self._waiting.append(data)
             self._size += len(data)
             self._changed.notify_all()
-        if self._thread is None:
-            # A daemon: a pipe that is not read may hold it for ever.
-            self._thread = threading.Thread(target=self._write_all, name="printer", daemon=True)
-            self._thread.start()
+            if self._thread is None:
+                # A daemon: a pipe that is not read may hold it for ever.
+                self._thread = threading.Thread(target=self._write_all, name="printer", daemon=True)
+                self._thread.start()
 
     # -- waiting, in the event loop -------------------------------------------------------------
 
