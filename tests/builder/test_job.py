@@ -16,7 +16,6 @@ from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.mempool.admission import Mempool
 from flashctl.builder.mempool.pool import PoolRefusal, SenderState
 from flashctl.builder.payload import job
-from flashctl.builder.payload.block_work import Made
 from flashctl.builder.payload.budget import Refusal
 from flashctl.builder.payload.job import (
     BuiltFlashblock,
@@ -499,7 +498,7 @@ def test_patience_with_a_long_transaction_is_spent_once(monkeypatch: pytest.Monk
             assert gate.wait(20)
         return execute(self, envelope, **options)
 
-    def made(flashblock: Made) -> None:
+    def made(flashblock: BuiltFlashblock) -> None:
         if flashblock.index == 1:
             monkeypatch.setattr(job, "PATIENCE_SHARE", 1e6)
         if flashblock.index == 4:
