@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vectors.packing import write
 
-KINDS = ("state", "blocks", "flashblocks", "transactions", "codec", "edr")
+KINDS = ("state", "blocks", "flashblocks", "transactions", "codec", "edr", "exchanges")
 
 
 def main() -> None:
