@@ -162,7 +162,7 @@ def test_a_replay_of_a_silent_pipe_ends_at_the_first_signal(
             "flashctl",
             "watch",
             "--replay",
-            "-" if source == "stdin" else str(fifo),
+            replay,
             "--raw",
         ],
         stdin=subprocess.PIPE,
