@@ -8,11 +8,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -231,11 +234,20 @@ def _metrics_of_a_proxy(stream: str) -> str:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as proxy:
         assert proxy.stderr is not None
         try:
-            return next(
-                _get(entry["status"]) for line in proxy.stderr if "status" in (entry := json.loads(line))
-            )
+            status = next(entry["status"] for line in proxy.stderr if "status" in (entry := json.loads(line)))
+            _wait_for_messages(status)
+            return _get(status)
         finally:
             proxy.terminate()
+
+
+def _wait_for_messages(status: str) -> None:
+    """Return when the proxy has heard of its upstream: some metrics are of the last message."""
+    for _ in range(100):
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{status}/readyz"):
+            return
+        time.sleep(0.1)
+    raise TimeoutError("the proxy gets no messages from the devnet")
 
 
 def _get(url: str) -> str:
