@@ -6,6 +6,7 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.parallel import *  # noqa: F403  how the suite is spread over processes
 
 from flashctl.core.service import defects
 

@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import pytest
-from support.devnet import Devnet, devnet, rpc
+from support.devnet import Devnet, rpc
 from support.npm import node_modules, npm_binary, require_node
+from support.waiting import wait_until
 
 ONE_ETHER = 10**18
 STRANGER = "0x00000000000000000000000000000000000ca571"
@@ -24,12 +23,6 @@ COUNTER_INIT_CODE = (
     # runtime: return slot 0
     "60005460005260206000f3"
 )
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Devnet]:
-    with devnet() as started:
-        yield started
 
 
 def cast(running: Devnet, *arguments: str) -> Any:
@@ -49,14 +42,14 @@ def sealed_head(running: Devnet) -> int:
 
 
 def test_cast_send_moves_ether(running: Devnet) -> None:
-    _, key = running.account(1)
+    _, key = running.fresh_account()
     receipt = cast(running, "send", STRANGER, "--value", "1ether", "--private-key", key, "--json")
     assert receipt["status"] == "0x1"
     assert int(cast(running, "balance", STRANGER, "--block", "pending")) == ONE_ETHER
 
 
 def test_cast_deploys_and_calls_before_the_seal(running: Devnet) -> None:
-    _, key = running.account(2)
+    _, key = running.fresh_account()
     before_seal = 0
     for _ in range(4):
         sent = cast(running, "send", "--private-key", key, "--async", "--create", COUNTER_INIT_CODE)
@@ -74,7 +67,7 @@ def test_cast_deploys_and_calls_before_the_seal(running: Devnet) -> None:
 
 def test_preconfirmation_comes_well_before_the_seal(running: Devnet) -> None:
     """From submission to a receipt, against submission to the sealed block."""
-    sender, key = running.account(3)
+    sender, key = running.fresh_account()
     nonce = int(rpc(running.url("rpc"), "eth_getTransactionCount", sender, "pending"), 16)
     preconfirmed, sealed = [], []
     for offset in range(8):
@@ -92,10 +85,10 @@ def test_preconfirmation_comes_well_before_the_seal(running: Devnet) -> None:
     assert median(preconfirmed) < median(sealed)
 
 
-def viem(running: Devnet, script: str, account: int) -> list[dict[str, Any]]:
+def viem(running: Devnet, script: str) -> list[dict[str, Any]]:
     """What a script prints, a JSON object on each line."""
     node = require_node("viem")
-    _, key = running.account(account)
+    _, key = running.fresh_account()
     path = Path(__file__).with_name(script)
     done = subprocess.run(
         [
@@ -116,7 +109,7 @@ def viem(running: Devnet, script: str, account: int) -> list[dict[str, Any]]:
 
 
 def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
-    rounds = viem(running, "preconfirmation.mjs", 4)
+    rounds = viem(running, "preconfirmation.mjs")
     assert [entry["status"] for entry in rounds] == ["success"] * 3
     assert [int(entry["balance"]) for entry in rounds] == [10**15, 2 * 10**15, 3 * 10**15]
     assert sum(entry["latest"] < entry["block"] for entry in rounds) >= 2, rounds
@@ -124,24 +117,18 @@ def test_viem_waits_for_a_preconfirmed_receipt(running: Devnet) -> None:
 
 def test_viem_looks_up_the_block_that_a_preconfirmed_receipt_states(running: Devnet) -> None:
     """And asks there why the transaction reverted, as wagmi does."""
-    for entry in viem(running, "revert_reason.mjs", 5):
+    for entry in viem(running, "revert_reason.mjs"):
         assert entry["status"] == "reverted" and entry["isInBlock"] and entry["isThere"], entry
         assert int(entry["data"], 16) == 0xAA
 
 
 def _wait_for_block(running: Devnet, number: int) -> None:
-    deadline = time.monotonic() + 60
-    while sealed_head(running) < number:
-        assert time.monotonic() < deadline, f"block {number} was not sealed within 60 s"
-        time.sleep(0.01)
+    wait_until(lambda: sealed_head(running) >= number)
 
 
 def _preconfirmed_receipt(running: Devnet, tx_hash: str) -> dict[str, Any]:
-    """The receipt as soon as there is one, asked for every 10 ms."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        receipt: dict[str, Any] | None = rpc(running.url("rpc"), "eth_getTransactionReceipt", tx_hash)
-        if receipt is not None:
-            return receipt
-        time.sleep(0.01)
-    raise AssertionError(f"no receipt of {tx_hash} within 60 s")
+    """The receipt as soon as there is one."""
+    receipt: dict[str, Any] = wait_until(
+        lambda: rpc(running.url("rpc"), "eth_getTransactionReceipt", tx_hash)
+    )
+    return receipt

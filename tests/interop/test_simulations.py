@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from support.devnet import devnet
+from support.devnet import Devnet
 from support.devnet_chain import contract
 from support.npm import node_modules, require_node
 
@@ -16,27 +16,26 @@ SUPPLY = 1_000_000
 ETHER_TOKEN = "0x" + "ee" * 20
 
 
-def test_viem_simulates_upon_what_is_only_preconfirmed() -> None:
+def test_viem_simulates_upon_what_is_only_preconfirmed(running: Devnet) -> None:
     node = require_node("viem")
     script = Path(__file__).with_name("simulation.mjs")
     token = "0x" + contract("Token").creation_code.hex() + SUPPLY.to_bytes(32, "big").hex()
-    with devnet() as running:
-        _, key = running.account(5)
-        done = subprocess.run(
-            [
-                node,
-                str(script),
-                running.url("rpc"),
-                str(running.ready["chain_id"]),
-                key,
-                token,
-                running.url("rpc_sealed"),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=90,
-            env={**os.environ, "FLASHCTL_NODE_MODULES": str(node_modules())},
-        )
+    _, key = running.fresh_account()
+    done = subprocess.run(
+        [
+            node,
+            str(script),
+            running.url("rpc"),
+            str(running.ready["chain_id"]),
+            key,
+            token,
+            running.url("rpc_sealed"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env={**os.environ, "FLASHCTL_NODE_MODULES": str(node_modules())},
+    )
     assert done.returncode == 0, done.stderr
     rounds = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rounds) == 3

@@ -6,12 +6,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.devnet import Devnet, devnet, rpc
+from support.devnet import Devnet, rpc
 from support.npm import node_modules, npm_binary, require_node
 
 HERE = Path(__file__).parent
@@ -64,12 +63,6 @@ else process.stdout.write(solc.compile(require('node:fs').readFileSync(0, 'utf8'
 """
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Devnet]:
-    with devnet() as started:
-        yield started
-
-
 def ran(*command: str, cwd: Path | None = None, **variables: str) -> str:
     """What a tool prints, if it is content."""
     environment = {**os.environ, "FLASHCTL_NODE_MODULES": str(node_modules()), **variables}
@@ -87,7 +80,7 @@ def last_line(text: str) -> Any:
 @pytest.mark.parametrize("port", PORTS)
 @pytest.mark.parametrize("provider", ["json", "browser"])
 def test_ethers(running: Devnet, port: str, provider: str) -> None:
-    _, key = running.account(PORTS.index(port))
+    _, key = running.fresh_account()
     node = require_node("ethers")
     told = ran(node, str(HERE / "stock_ethers.mjs"), running.url(port), key, str(PROBE), provider)
     assert last_line(told) == {"count": 4}
@@ -95,7 +88,7 @@ def test_ethers(running: Devnet, port: str, provider: str) -> None:
 
 @pytest.mark.parametrize("port", PORTS)
 def test_viem(running: Devnet, port: str) -> None:
-    _, key = running.account(2 + PORTS.index(port))
+    _, key = running.fresh_account()
     chain = str(running.ready["chain_id"])
     told = ran(require_node("viem"), str(HERE / "stock_viem.mjs"), running.url(port), chain, key, str(PROBE))
     assert last_line(told) == {"count": 4}
@@ -105,7 +98,7 @@ def test_viem(running: Devnet, port: str) -> None:
 def test_cast(running: Devnet, port: str) -> None:
     """cast signs with the latest nonce, as soon as it has a receipt."""
     index = 4 + PORTS.index(port)
-    sender, key = running.account(index)
+    sender, key = running.fresh_account()
     cast, url = npm_binary("cast"), running.url(port)
     code = json.loads(PROBE.read_text())["bytecode"]
     to = STRANGER.format(index)
@@ -137,7 +130,7 @@ def test_forge(running: Devnet, port: str, tmp_path: Path) -> None:
     """forge create, then forge script on what it made, twice, back to back."""
     forge = npm_binary("forge")
     require_node("solc")
-    _, key = running.account(6 + PORTS.index(port))
+    _, key = running.fresh_account()
     for name, text in {
         "foundry.toml": '[profile.default]\nlibs = []\nsolc = "./solc"\n',
         "src/Counter.sol": COUNTER,
@@ -170,7 +163,7 @@ def test_forge(running: Devnet, port: str, tmp_path: Path) -> None:
 def test_hardhat(running: Devnet, port: str, tmp_path: Path) -> None:
     hardhat = npm_binary("hardhat")
     require_node("hardhat", "@nomicfoundation/hardhat-ethers", "ethers")
-    _, key = running.account(8 + PORTS.index(port))
+    _, key = running.fresh_account()
     settings = {
         "defaultNetwork": "devnet",
         "networks": {"devnet": {"url": running.url(port), "accounts": [key]}},

@@ -12,11 +12,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from support.devnet import Devnet, devnet
+from support.devnet import Devnet
 from support.devnet_chain import CONTRACTS, GWEI, contract, encode_call
 from support.npm import node_modules, npm_binary, require_node
 
@@ -40,12 +40,6 @@ REASON = "not today"
 ONE_ETHER = 10**18
 WEB3_PYTHON = "FLASHCTL_WEB3_PYTHON"
 """The variable that names a Python which has web3.py."""
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Devnet]:
-    with devnet() as started:
-        yield started
 
 
 def tell(running: Devnet, account: int, *command: str, given: Mapping[str, str] | None = None) -> None:

@@ -10,8 +10,15 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
+
+from support.waiting import wait_until
+
+from flashctl.eth.hexdata import parse_hex, to_hex
+from flashctl.eth.keccak import keccak256
+from flashctl.eth.signatures import address_of_secret, sign_transaction
+from flashctl.eth.transactions import FeeMarketTx, encode_transaction
 
 __all__ = ["Devnet", "devnet", "rpc"]
 
@@ -33,6 +40,7 @@ class Devnet:
 
     process: subprocess.Popen[str]
     ready: dict[str, Any]
+    _fresh: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
     def start(cls, *flags: str) -> Self:
@@ -59,6 +67,27 @@ class Devnet:
         """Address and private key of a funded account."""
         entry = self.ready["accounts"][index]
         return entry["address"], entry["private_key"]
+
+    def fund_fresh_accounts(self, count: int) -> None:
+        """Give `count` new accounts 100 ether each, for `fresh_account`; returns when that is sealed."""
+        url, (funder, key) = self.url("rpc"), self.account(9)
+        first = int(rpc(url, "eth_getTransactionCount", funder, "pending"), 16)
+        for number in range(count):
+            secret = keccak256(b"fresh account %d" % number)
+            tx = FeeMarketTx(
+                self.ready["chain_id"], first + number, 10**9, 10**11, 21_000, address_of_secret(secret),
+                100 * 10**18, b"", (), 0, 0, 0,
+            )  # fmt: skip
+            last = rpc(
+                url, "eth_sendRawTransaction",
+                to_hex(encode_transaction(sign_transaction(tx, parse_hex(key)))),
+            )  # fmt: skip
+            self._fresh.append((to_hex(address_of_secret(secret)), to_hex(secret)))
+        wait_until(lambda: rpc(self.url("rpc_sealed"), "eth_getTransactionReceipt", last))
+
+    def fresh_account(self) -> tuple[str, str]:
+        """Address and private key of a funded account that no other test uses."""
+        return self._fresh.pop()
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The lines after the first, as they come, until the devnet ends."""
