@@ -1,7 +1,7 @@
 """How the whole suite is spread over worker processes (pytest-xdist).
 
 A run of chosen files or tests stays in one process. The whole suite goes to one process more than there are
-cores, since many tests wait: a file to a process, those that share a devnet to the same one, the longest first.
+cores, since many tests wait: a file to a process, those that share a devnet to the same, the longest first.
 What needs the machine for itself comes last, one test after another, when no other test runs.
 """
 
