@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.engines import DEPOSIT, SECRET, Driver, ToyBuilder, ToyEngine, genesis
+from support.waiting import until_answered
 
 from flashctl.boost.debug_api import DebugClient
 from flashctl.cli.app import main
@@ -228,15 +229,17 @@ def test_process_from_environment_to_drain(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+async def three_flashblocks(watcher: DebugClient) -> bool:
+    return (await watcher.status())["round"]["flashblocks"] >= 3
+
+
 async def drive(rpc: str, debug: str, l2: ToyEngine) -> None:
     """Three blocks of three flashblocks each."""
     driver = Driver(f"http://127.0.0.1:{rpc}", l2.start_header)
     watcher = DebugClient(f"http://127.0.0.1:{debug}")
     for _ in range(3):
         identity = await driver.begin()
-        async with asyncio.timeout(60):
-            while (await watcher.status())["round"]["flashblocks"] < 3:  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.01)
+        await until_answered(lambda: three_flashblocks(watcher))
         block = await driver.finish(identity)
         assert block.transactions[0] == DEPOSIT
     await watcher.close()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import orjson
 import pytest
 from support.engines import SECRET, ToyBuilder, genesis
+from support.waiting import until
 
 from flashctl.boost import tx_mirror as copies
 from flashctl.boost.tx_mirror import TransactionMirror
@@ -21,12 +22,6 @@ def request(number: int) -> bytes:
 
 def expected(numbers: range) -> list[bytes]:
     return [b"\x02" + number.to_bytes(2, "big") for number in numbers]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - many kinds of conditions, none with an event
-            await asyncio.sleep(0.002)
 
 
 def play(scenario: Callable[[ToyBuilder, TransactionMirror], Awaitable[None]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.builders import builder_config, rpc_client, running, scenario
 from support.chains import transfer
-from support.proxy_lab import until
+from support.waiting import until
 
 from flashctl.builder.payload.late_transactions import MAX_TURNS, TURN_EVERY, Cut, LateTransactions
 from flashctl.core.jsonrpc.errors import RpcError

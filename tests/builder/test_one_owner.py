@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from support.chains import ask, transfer
-from support.hub_lab import until
+from support.waiting import until
 
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.execution_engine import ExecutionEngine

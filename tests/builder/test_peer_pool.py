@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.builders import ANY, builder_config, rpc_client, running, scenario
 from support.chains import transfer
-from support.proxy_lab import until
+from support.waiting import until
 
 from flashctl.builder.config import Endpoint
 from flashctl.builder.mempool.peer_transactions import PeerTransactions, _hashes, _hashes_of_content

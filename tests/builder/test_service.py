@@ -13,7 +13,7 @@ import websockets
 from support.builders import ANY, builder_config, engine_client, rpc_client, running, scenario
 from support.chain_lab import COUNTER, grow
 from support.chains import transfer
-from support.hub_lab import until
+from support.waiting import until
 from support.watch_lab import NodeServer
 
 from flashctl.builder import service as builder_service
@@ -194,10 +194,7 @@ def test_a_peer_whose_block_is_not_what_its_hash_says_is_not_followed(
 
 async def reaches(builder: BuilderService, peer: BuilderService) -> None:
     """Wait until a builder has its peer's head."""
-    deadline = time.monotonic() + 60
-    while builder.chain.header(peer.chain.head.hash) is None:
-        assert time.monotonic() < deadline, "did not catch up"
-        await asyncio.sleep(0.02)
+    await until(lambda: builder.chain.header(peer.chain.head.hash) is not None)
 
 
 def test_raw_transactions_go_to_the_sequencer_and_into_the_pool(tmp_path: Path) -> None:

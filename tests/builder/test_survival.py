@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.builders import ANY, builder_config, engine_client, rpc_client, running, scenario
 from support.chains import ask, transfer
-from support.proxy_lab import until
+from support.waiting import until
 
 from flashctl.builder import service as builder_service
 from flashctl.builder.payload.job import JobOutcome

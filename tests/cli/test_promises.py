@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from support.certificates import self_signed
 from support.role_process import RoleProcess, free_port, get, role_process
+from support.waiting import wait_until
 
 from flashctl.core.engine.jwt import bearer, create_secret, parse_secret
 from flashctl.devnet.config import Ports
@@ -126,10 +127,8 @@ def reload(service: RoleProcess, times: int) -> None:
 
 
 def until(condition: Callable[[], bool], service: RoleProcess) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline and service.process.poll() is None, service.said()
-        time.sleep(0.02)
+    wait_until(lambda: condition() or service.process.poll() is not None, explain=service.said)
+    assert condition(), service.said()
 
 
 def test_a_new_jwt_secret_is_in_force_after_sighup(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from support.chains import transfer
 from support.devnet import Devnet, devnet, rpc
+from support.waiting import wait_until
 
 from flashctl.devnet.commands import Layout, role_commands
 from flashctl.devnet.config import DevnetConfig, Ports
@@ -31,10 +31,8 @@ def alive(pid: int) -> bool:
 
 def wait_gone(pids: list[int]) -> list[int]:
     """The processes that still run after the drain that every role is granted."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and any(map(alive, pids)):
-        time.sleep(0.05)
-    return [pid for pid in pids if alive(pid)]
+    wait_until(lambda: not any(map(alive, pids)))
+    return []
 
 
 def test_ready_line_tells_a_script_everything() -> None:
@@ -82,10 +80,7 @@ def test_a_reader_that_reads_the_first_line_only_stops_no_block() -> None:
                 os.write(pipe, b"x")
         os.close(pipe)
         start = int(rpc(net.url("rpc_sealed"), "eth_blockNumber"), 16)
-        deadline = time.monotonic() + 60
-        while int(rpc(net.url("rpc_sealed"), "eth_blockNumber"), 16) < start + 4:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_until(lambda: int(rpc(net.url("rpc_sealed"), "eth_blockNumber"), 16) >= start + 4)
         net.process.terminate()
         assert net.process.wait(60) == 0
 

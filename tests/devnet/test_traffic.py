@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from support.waiting import until
 
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.devnet import traffic
@@ -50,14 +51,6 @@ class Endpoint:
 def running(endpoint: Endpoint, rate: float) -> tuple[Traffic, asyncio.Task[None]]:
     sender = Traffic(endpoint, 901, rate)  # type: ignore[arg-type]
     return sender, asyncio.create_task(sender.run())
-
-
-async def until(condition: Any) -> None:
-    for _ in range(6_000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never happened")
 
 
 def test_a_pause_is_not_made_up_for_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:

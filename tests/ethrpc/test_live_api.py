@@ -9,6 +9,7 @@ import pytest
 from support.devnet_chain import GWEI, address, build, encode_call, mine, open_devnet, sign
 from support.node_lab import PROBE, PROBE_AT, start
 from support.rpc_lab import ListSubscription, running
+from support.waiting import until
 
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
@@ -213,10 +214,7 @@ def test_subscriptions() -> None:
         # Announced from another thread, as a builder does.
         first = await asyncio.to_thread(mine, node.chain, [raw])
         side = await asyncio.to_thread(mine, node.chain, [], parent=fork_point, base_fee=1)
-        for _ in range(1_000):
-            if len(logs.heard) == 2:
-                break
-            await asyncio.sleep(0.01)
+        await until(lambda: len(logs.heard) == 2)
         assert [head["hash"] for head in heads.heard] == [to_hex(first.hash), to_hex(side.hash)]
         assert [log["removed"] for log in logs.heard] == [False, True]
         assert hashes.heard == [to_hex(keccak256(raw))]

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from support.proxy_lab import UpstreamServer, port_of, run, running, until
+from support.proxy_lab import UpstreamServer, port_of, run, running
 from support.raw_websocket import RawClient, http, upgrade_request
 from support.redis_server import RedisServer
+from support.waiting import until, until_answered
 
 from flashctl.errors import UsageError
 from flashctl.proxy.config import BusFailure
@@ -20,6 +21,7 @@ from flashctl.proxy.limits import (
     Limit,
 )
 from flashctl.proxy.redis_client import connect_redis
+from flashctl.proxy.service import Proxy
 from flashctl.proxy.shared_limits import RedisLimits
 
 
@@ -141,6 +143,14 @@ def instance(
     return counts, RedisLimits(redis.url, "t", counts, failure)
 
 
+async def is_admitted(who: tuple[ConnectionCounts, RedisLimits]) -> bool:
+    return isinstance(await acquire(who), ConnectionTicket)
+
+
+async def is_not_limited(proxy: Proxy) -> bool:
+    return (await http(port_of(proxy), upgrade_request("/ws?compression=x")))[0] != 429
+
+
 async def acquire(
     pair: tuple[ConnectionCounts, RedisLimits],
     address: str = "a",
@@ -203,8 +213,7 @@ class TestLimits:
             for _ in range(3):
                 assert isinstance(await acquire(crashed), ConnectionTicket)
             assert isinstance(await acquire(other), ConnectionRefused)
-            while not isinstance(await acquire(other), ConnectionTicket):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+            await until_answered(lambda: is_admitted(other))
             client = connect_redis(redis.url)
             assert list(await client.hgetall("t:ip:a")) == [other[1].instance.encode()]
             await client.aclose()
@@ -279,7 +288,6 @@ class TestLimits:
             ):
                 assert (await http(port_of(one), upgrade_request()))[0] == 429
                 second.close()
-                while (await http(port_of(one), upgrade_request("/ws?compression=x")))[0] == 429:  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+                await until_answered(lambda: is_not_limited(one))
 
         run(test)

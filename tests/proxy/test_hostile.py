@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from support.hostile import dialects, mutations
-from support.proxy_lab import UpstreamServer, flashblock, port_of, run, running, until
+from support.proxy_lab import UpstreamServer, flashblock, port_of, run, running
 from support.raw_websocket import RawClient, http, upgrade_request
+from support.waiting import until
 
 from flashctl.core.flashblocks.wire import MAX_INDEX
 from flashctl.core.hub import Hub, HubMessage

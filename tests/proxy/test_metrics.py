@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import websockets
 from prometheus_client.parser import text_string_to_metric_families
-from support.proxy_lab import UpstreamServer, port_of, run, running, until
+from support.proxy_lab import UpstreamServer, port_of, run, running
 from support.raw_websocket import http
+from support.waiting import until
 
 NAMES_OF_THE_FIELD = [
     "sent_messages", "failed_messages", "new_connections", "closed_connections",

@@ -7,8 +7,9 @@ import json
 import brotli
 import pytest
 import zstandard
-from support.proxy_lab import UpstreamServer, flashblock, payload_id, port_of, run, running, until
+from support.proxy_lab import UpstreamServer, flashblock, payload_id, port_of, run, running
 from support.raw_websocket import RawClient, http, upgrade_request
+from support.waiting import until
 
 from flashctl.proxy.client_addresses import ClientAddresses
 from flashctl.proxy.config import Compression

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.proxy_lab import FAST, UpstreamServer, port_of, run, running, until
+from support.proxy_lab import FAST, UpstreamServer, port_of, run, running
 from support.proxy_process import proxy_process
 from support.raw_websocket import RawClient, client_frame, http, upgrade_request
+from support.waiting import until
 
 from flashctl.cli.app import main
 from flashctl.errors import AuthError, UsageError
@@ -146,7 +147,7 @@ class TestScenariosOfTheField:
                     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                     b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
                 )
-                await asyncio.sleep(60)
+                await asyncio.Future()
 
             server = await asyncio.start_server(mute, "127.0.0.1", 0)
             url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.proxy_lab import UpstreamServer, flashblock, port_of, run, running, until
+from support.proxy_lab import UpstreamServer, flashblock, port_of, run, running
 from support.raw_websocket import RawClient, http, upgrade_request
 from support.redis_server import RedisServer
+from support.waiting import until
 
 from flashctl.core.service import defects
 from flashctl.proxy import redis_bus as bus_module

@@ -16,8 +16,9 @@ import pytest
 import websockets
 from support.certificates import self_signed
 from support.flashblocks import base_sepolia_block
-from support.proxy_lab import UpstreamServer, flashblock, payload_id, port_of, run, running, until
+from support.proxy_lab import UpstreamServer, flashblock, payload_id, port_of, run, running
 from support.raw_websocket import Gone, RawClient, http, upgrade_request
+from support.waiting import until
 
 from flashctl.core.hub import CloseCode, LagPolicy
 from flashctl.proxy.config import Compression, Validation

@@ -11,6 +11,7 @@ import pytest
 from support.cycles import no_cycles
 from support.rpc_node import bench
 from support.stream_lab import StreamLab, signed
+from support.waiting import until
 
 from flashctl.core.flashblocks.wire import encode
 from flashctl.core.hub import Hub
@@ -90,7 +91,7 @@ def test_looking_at_the_head_waits_for_no_caller_and_a_hung_look_is_begun_again(
             nonlocal looks
             looks += 1
             if looks == 3:
-                await asyncio.sleep(60)
+                await asyncio.Future()  # the node hangs
             return {
                 "number": "0x1", "timestamp": "0x1", "transactions": [],
                 **dict.fromkeys(("hash", "parentHash", "receiptsRoot"), "0x" + "11" * 32),
@@ -113,8 +114,8 @@ def test_looking_at_the_head_waits_for_no_caller_and_a_hung_look_is_begun_again(
         )
         node = RpcNode(config)
         main = asyncio.ensure_future(serve_role(node, life))
-        while node.url is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        await until(lambda: node.url is not None)
+        assert node.url is not None
         client = JsonRpcClient(node.url, timeout_s=30, limits=ClientLimits(connections=150))
         try:
             answers = await asyncio.gather(*(client.call("eth_slow") for _ in range(128)))
@@ -165,8 +166,8 @@ def test_nonsense_of_the_node_is_never_the_callers_fault(answer: Any) -> None:
         upstream, life = await serve(Methods(), "127.0.0.1", 0, fallback=whatever), Lifecycle()
         node = RpcNode(RpcConfig(("ws://127.0.0.1:1",), upstream.url, port=0, poll_interval_s=5))
         main = asyncio.ensure_future(serve_role(node, life))
-        while node.url is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        await until(lambda: node.url is not None)
+        assert node.url is not None
         client = JsonRpcClient(node.url, timeout_s=30)
         try:
             for method, params in FAIR_QUESTIONS:
@@ -267,8 +268,8 @@ def test_the_node_goes_away_and_comes_back() -> None:
         )
         main = asyncio.ensure_future(serve_role(node, life))
         try:
-            while node.url is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+            await until(lambda: node.url is not None)
+            assert node.url is not None
             client = JsonRpcClient(node.url)
             assert await client.call("eth_chainId") == "0x385"
             await first.close()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from support.hub_lab import until
 from support.rpc_node import Bench, run
+from support.waiting import until
 
 from flashctl.core.flashblocks.client import Backoff
 from flashctl.core.service import defects
@@ -131,14 +131,17 @@ def test_what_the_node_believes_to_be_touched_is_fetched_too() -> None:
 def test_logs_that_are_none_cost_their_subscribers_nothing_else() -> None:
     async def body(made: Bench) -> None:
         async def nonsense(method: str, params: Any = (), **options: Any) -> Any:
+            nonlocal asked
+            asked = True
             return 5
 
+        asked = False
         made.node.node.client.call = nonsense  # type: ignore[method-assign]
         async with made.subscription("logs", {}):
             block = made.lab.build([])
             await made.stream(block)
             await made.seal(block)
-            await asyncio.sleep(0.05)
+            await until(lambda: asked)
         assert defects.counts() == {}
 
     run(body)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from support.chain_lab import grow
-from support.hub_lab import until
 from support.rpc_node import Bench, bench, run
+from support.waiting import until
 from websockets.asyncio.server import ServerConnection, serve
 
 from flashctl.rpc import chain_follower, heads

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from support.npm import npm_binary
+from support.waiting import wait_until
 
 
 class Anvil:
@@ -49,13 +49,13 @@ def anvil(*arguments: str) -> Iterator[Anvil]:
 
 
 def wait_until_ready(server: Anvil, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1200):
+    def answers() -> bool:
         try:
             server.call("eth_chainId")
         except httpx.TransportError:
             if process.poll() is not None:
                 raise RuntimeError(f"anvil ended with {process.returncode}") from None
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("anvil does not answer")
+            return False
+        return True
+
+    wait_until(answers)

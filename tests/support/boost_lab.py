@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from support.engines import SECRET, Driver, ToyBuilder, ToyEngine, genesis
+from support.waiting import until
 
 from flashctl.boost.config import BoostConfig, EngineUpstream, FlashblocksConfig
 from flashctl.boost.service import Boost
@@ -34,9 +35,7 @@ class Setup:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Let the loop run until something has happened."""
-        async with asyncio.timeout(60):
-            while not condition():  # noqa: ASYNC110 - many kinds of conditions, none with an event
-                await asyncio.sleep(0.002)
+        await until(condition)
 
     async def build(self, *flashblocks: list[bytes]) -> bytes:
         """Begin a block and publish these flashblocks for it; the payload id to ask for."""

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from support.proxy_lab import run, until
+from support.proxy_lab import run
 from support.raw_websocket import RawClient, upgrade_request
+from support.waiting import until
 
 from flashctl.core.hub import Hub, HubServer, ServerLimits, serve
 

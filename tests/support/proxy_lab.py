@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import uvloop
+from support.waiting import until
 
 from flashctl.core.hub import Hub, HubServer, serve
 from flashctl.core.service.lifecycle import Lifecycle
@@ -117,9 +118,3 @@ def run(test: Callable[[], Awaitable[None]], *, within_s: float = 100.0) -> None
             await test()
 
     uvloop.run(limited())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a counter of the product to say so."""
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)

@@ -6,10 +6,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from types import TracebackType
 
 import pytest
+from support.waiting import wait_until
 
 __all__ = ["RedisServer"]
 
@@ -42,13 +42,14 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        for _ in range(6000):
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=0.1):
-                    return
-            except OSError:
-                time.sleep(0.01)
-        raise RuntimeError("redis-server did not start")
+        wait_until(self._listens)
+
+    def _listens(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0):
+                return True
+        except OSError:
+            return False
 
     def stop(self) -> None:
         """End it; what it held is gone."""

@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from support.waiting import wait_until
 
 __all__ = ["RoleProcess", "free_port", "role_process"]
 
@@ -50,10 +51,8 @@ class RoleProcess:
 
     def wait_for(self, text: str) -> None:
         """Wait until it has said something."""
-        deadline = time.monotonic() + START_S
-        while text not in self.said():
-            assert time.monotonic() < deadline and self.process.poll() is None, self.said()
-            time.sleep(0.02)
+        wait_until(lambda: text in self.said() or self.process.poll() is not None, explain=self.said)
+        assert text in self.said(), self.said()
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the exit code."""

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from support.node_relay import NodeFaults, node_relay
 from support.stream_lab import StreamedBlock, StreamLab, contract, signed, word
+from support.waiting import until
 from websockets.asyncio.client import ClientConnection, connect
 
 from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
@@ -82,9 +83,7 @@ class Bench:
         )
 
     async def until(self, condition: Any) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():  # noqa: ASYNC110  it may be about any part of the node
-                await asyncio.sleep(0.005)
+        await until(condition)
 
     @contextlib.asynccontextmanager
     async def subscription(self, *params: Any) -> AsyncIterator[ClientConnection]:

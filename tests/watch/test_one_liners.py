@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import signal
 import subprocess
 import sys
-import time
+import termios
 from pathlib import Path
 
 import pytest
 from support.decode_lab import SENDER
+from support.waiting import wait_until
 from support.watch_lab import (
     HOLD,
     SHELL,
@@ -143,6 +145,11 @@ def test_ctrl_c_is_success_with_a_summary(profile: dict[str, str]) -> None:
         assert b"losses:" in process.stderr.read()
 
 
+def unread(pipe: int) -> int:
+    """Bytes that wait in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_slow_reader_loses_nothing(tmp_path: Path, unbuffered: str) -> None:
     """A pipe that is full makes the writer wait; it must never make a line, or the end of one, vanish."""
@@ -156,7 +163,8 @@ def test_a_slow_reader_loses_nothing(tmp_path: Path, unbuffered: str) -> None:
         stdout=subprocess.PIPE, env={**SHELL, "PYTHONUNBUFFERED": unbuffered},
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        time.sleep(1.0)
+        pipe = process.stdout.fileno()
+        wait_until(lambda: unread(pipe) > 60_000)
         received = process.stdout.read().splitlines()
         assert process.wait(60) == 0
     assert received == frames

@@ -6,10 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 from support.decode_lab import run_command
+from support.waiting import wait_until
 from support.watch_lab import HOLD, StreamServer, block, text_frames
 
 
@@ -22,9 +22,7 @@ def interrupted(server: StreamServer, number: signal.Signals, *flags: str) -> in
     try:
         assert process.stdout is not None
         if "--tx" in flags:  # prints nothing before it is found
-            while not server.connections:
-                assert process.poll() is None
-                time.sleep(0.01)
+            wait_until(lambda: server.connections)
         else:
             assert b"connected" in process.stdout.readline()
         process.send_signal(number)

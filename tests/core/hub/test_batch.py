@@ -13,8 +13,9 @@ from array import array
 from collections.abc import Iterator
 
 import pytest
-from support.hub_lab import Stuck, publish, run, serving, small_send_buffers, until
+from support.hub_lab import Stuck, publish, run, serving, small_send_buffers
 from support.raw_websocket import RawClient
+from support.waiting import until
 
 from flashctl.core.hub import Hub
 from flashctl.core.hub.batch import MAX_BATCH_BYTES, BatchSender

@@ -13,8 +13,9 @@ import brotli
 import pytest
 import websockets
 import zstandard
-from support.hub_lab import Stuck, message, publish, run, serving, small_send_buffers, until
+from support.hub_lab import Stuck, message, publish, run, serving, small_send_buffers
 from support.raw_websocket import RawClient, client_frame, upgrade_request
+from support.waiting import until
 
 from flashctl.core.hub import (
     CloseCode,

@@ -8,8 +8,9 @@ import ssl
 
 import pytest
 import websockets
-from support.hub_lab import publish, run, serving, until
+from support.hub_lab import publish, run, serving
 from support.raw_websocket import Gone, RawClient, client_frame, http, upgrade_request
+from support.waiting import until
 
 from flashctl.core.hub import (
     Admission,

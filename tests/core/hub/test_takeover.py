@@ -21,9 +21,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.examples import examples
-from support.hub_lab import Stuck, message, publish, run, serving, small_send_buffers, until
+from support.hub_lab import Stuck, message, publish, run, serving, small_send_buffers
 from support.npm import node_modules, require_node
 from support.raw_websocket import RawClient, RawFrame, upgrade_request
+from support.waiting import until
 
 from flashctl.core.hub import Hub, HubOptions, LagBudget, LagPolicy, Position, RingLimits, UpgradeRequest
 from flashctl.core.hub.encoding import WINDOW_BYTES, Encoding

@@ -13,6 +13,7 @@ import orjson
 import pytest
 import uvloop
 from support.raw_websocket import RawClient, client_frame, upgrade_request
+from support.waiting import until
 from websockets.frames import CloseCode
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -87,9 +88,7 @@ def with_server(
 
 async def ended(server: RunningServer) -> None:
     """Wait until the server has ended every connection."""
-    async with asyncio.timeout(60):
-        while len(server._server.server_state.connections) > 0:  # noqa: ASYNC110 - a set of uvicorn
-            await asyncio.sleep(0.05)
+    await until(lambda: not server._server.server_state.connections)
 
 
 @pytest.mark.parametrize("transport", ["http", "websocket"])
@@ -113,9 +112,7 @@ def test_answers_that_nobody_reads(transport: str) -> None:
             await asyncio.sleep(0.01)
         # What waits, the answers being made, and what the allocator has not given back of either.
         assert most < READERS * SIZE / 4
-        async with asyncio.timeout(60):
-            while resident() - before > 3 * SIZE:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await until(lambda: resident() - before <= 3 * SIZE)
         for sock in sockets:
             sock.close()
         assert await client.call("eth_chainId") == "0x1"
@@ -129,15 +126,13 @@ def test_notifications_that_nobody_reads() -> None:
         sock.send(upgrade_request())
         await asyncio.sleep(0.05)
         sock.send(client_frame(1, b'{"id":1,"method":"eth_subscribe","params":["ticks"]}'))
-        async with asyncio.timeout(60):
-            while not source.live:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            (subscription,) = source.live
-            while not subscription.closed:
-                subscription.notify("x" * 1000)
-                await asyncio.sleep(0)
-            await ended(server)
-            sock.close()
+        await until(lambda: source.live)
+        (subscription,) = source.live
+        while not subscription.closed:
+            subscription.notify("x" * 1000)
+            await asyncio.sleep(0)
+        await ended(server)
+        sock.close()
 
     with_server(scenario, ServerLimits(outbound_bytes=1 << 30, write_s=0.3))
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from support.proxy_lab import run, until
+from support.proxy_lab import run
+from support.waiting import until
 from websockets.utils import accept_key
 
 from flashctl.core.flashblocks.client import Connected, Disconnected, StreamFrame, StreamOptions, subscribe

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 from support.toy_worker import ENTRY, ToyJob
+from support.waiting import until, wait_until
 
 from flashctl.core.jsonrpc.caller import Caller, caller
 from flashctl.core.jsonrpc.errors import Code, RpcError
@@ -55,11 +55,6 @@ async def error_of(made: WorkerPool, job: ToyJob) -> RpcError:
     with pytest.raises(RpcError) as caught:
         await made.run(job)
     return caught.value
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    while not condition():  # noqa: ASYNC110  it is about another process
-        await asyncio.sleep(0.01)
 
 
 def as_client(address: str, connection: int, work: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
@@ -297,8 +292,5 @@ def test_no_worker_outlives_a_killed_parent() -> None:
     assert len(pids) == 2 and all(map(alive, pids))
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + PATIENCE_S
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not any(map(alive, pids))
+    wait_until(lambda: not any(map(alive, pids)))
     parent.stdout.close()
