@@ -1,15 +1,7 @@
 """What the hashes in a container commit to, computed again: `--verify` of blocks, payloads and receipts.
 
-Every function returns what is wrong in words, in the order in which a fault shows. What nothing in the
-container commits to cannot be found wrong here:
-
-* a block in RLP, or a header in JSON without `hash`: the fields of the header but transactions root, ommers,
-  withdrawals and the layout of extraData, since RLP does not state its own hash;
-* a node's block: `size`, `totalDifficulty`, and of its transactions what is no part of them (`gasPrice` of an
-  EIP-1559 transaction, `nonce` and `depositReceiptVersion` of a deposit, ...);
-* an engine payload from V3 without `parentBeaconBlockRoot`: everything but its transactions;
-* a flashblock whose state root is zero (Base, subblocks): its totals;
-* a receipt: everything but bloom and logs, and where its logs say they are.
+Every function returns what is wrong in words, in the order in which a fault shows. `uncommitted.UNCOMMITTED`
+lists what cannot be found wrong.
 """
 
 from __future__ import annotations
@@ -38,6 +30,7 @@ __all__ = [
     "bloom_problems",
     "header_problems",
     "object_problems",
+    "payload_header",
     "payload_problems",
     "receipt_of_object",
     "receipt_problems",
@@ -197,6 +190,16 @@ def payload_problems(value: Mapping[str, Any], raws: Sequence[bytes]) -> list[st
     except DataError as error:
         return [f"what it commits to cannot be computed: {error}"]
     return problems
+
+
+def payload_header(value: Mapping[str, Any], raws: Sequence[bytes]) -> Header | None:
+    """The header of an engine payload, as far as it says what belongs there; None where it cannot be read."""
+    try:
+        return _payload_header(
+            value, raws, value.get("parentBeaconBlockRoot"), value.get("executionRequests")
+        )
+    except DataError:
+        return None
 
 
 def _payload_header(value: Mapping[str, Any], raws: Sequence[bytes], root: Any, requests: Any) -> Header:

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flashctl.decode.block_receipts import BlockMemory, tx_hash
 from flashctl.decode.calls import describe_log
 from flashctl.decode.commitments import (
     bloom_problems,
     header_problems,
     object_problems,
+    payload_header,
     payload_problems,
     root_problems,
     transaction_problems,
@@ -31,6 +33,7 @@ from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.eth.receipts import decode_receipt
 from flashctl.eth.rlp import Item, RlpError, decode_list, encode
 from flashctl.eth.transactions import DepositTx, InvalidTransaction, decode_transaction
+from flashctl.ethrpc.block_objects import header_from_object
 from flashctl.ethrpc.rpc_json import header_json
 from flashctl.ethrpc.transaction_objects import raw_from_object
 from flashctl.lru import Lru
@@ -233,7 +236,7 @@ def eip1559_parameters(extra_data: bytes) -> Report | None:
     return report
 
 
-def report_block(raw: bytes, options: Options) -> Report:
+def report_block(raw: bytes, options: Options, memory: BlockMemory) -> Report:
     """A block from its RLP, as `debug_getRawBlock` returns it.
 
     Raises:
@@ -249,7 +252,9 @@ def report_block(raw: bytes, options: Options) -> Report:
     extras |= {"kind": "block"}
     if ommers:
         extras["ommers"] = len(ommers)
-    if problems := root_problems(header, transactions, encode(ommers), withdrawals):
+    problems = root_problems(header, transactions, encode(ommers), withdrawals)
+    problems += memory.add_block(header, [*map(tx_hash, transactions)], transactions)
+    if problems:
         extras.setdefault("problems", []).extend(problems)
     return report
 
@@ -270,7 +275,7 @@ def _block_parts(raw: bytes) -> tuple[Header, list[bytes], list[Item], list[byte
     return decode_header(encode(header)), transactions, ommers, withdrawals
 
 
-def report_block_object(value: Mapping[str, Any], options: Options) -> Report:
+def report_block_object(value: Mapping[str, Any], options: Options, memory: BlockMemory) -> Report:
     """A block as a node returns it; full transactions are re-encoded and checked, hashes stay as they are."""
     base_fee = parse_quantity(value["baseFeePerGas"]) if value.get("baseFeePerGas") else None
     context = {"blockNumber": value.get("number"), "blockHash": value.get("hash")}
@@ -291,10 +296,29 @@ def report_block_object(value: Mapping[str, Any], options: Options) -> Report:
     if isinstance(extra_data, str) and (parameters := eip1559_parameters(parse_hex(extra_data))):
         extras["eip1559"] = parameters
     whole = [raw for raw in raws if raw is not None]
-    if problems := object_problems(value, whole if len(whole) == len(raws) else None):
-        extras["problems"] = problems
     hashes = [member for member in members if isinstance(member, str)]
+    problems = object_problems(value, whole if len(whole) == len(raws) else None)
+    problems += _remember(value, hashes, whole, memory)
+    if problems:
+        extras["problems"] = problems
     return {**value, "transactions": reports or hashes, "flashctl": extras}
+
+
+def _remember(
+    value: Mapping[str, Any], hashes: Sequence[str], raws: Sequence[bytes], memory: BlockMemory
+) -> list[str]:
+    """Keep a node's block for its receipts; what is wrong with those that came before."""
+    try:
+        header = header_from_object(value)
+    except DataError:
+        return []  # reported already
+    stated = value.get("hash")
+    if not isinstance(stated, str):
+        return []  # pending: its receipts name no block
+    members = value.get("transactions") or ()
+    if len(raws) == len(members):
+        return memory.add_block(header, [*map(tx_hash, raws)], raws, stated.lower())
+    return memory.add_block(header, hashes, None, stated.lower()) if len(hashes) == len(members) else []
 
 
 def report_header_object(value: Mapping[str, Any]) -> Report:
@@ -335,14 +359,17 @@ def checked(report: Report, source: Mapping[str, Any], place: Mapping[str, Any] 
     return report
 
 
-def report_payload(value: Mapping[str, Any], options: Options) -> Report:
+def report_payload(value: Mapping[str, Any], options: Options, memory: BlockMemory) -> Report:
     """An execution payload of the Engine API (`engine_newPayload`, `engine_getPayload`)."""
     raws = _hex_transactions(value.get("transactions"))
     base_fee = parse_quantity(value["baseFeePerGas"]) if value.get("baseFeePerGas") else None
     context = {"blockNumber": value.get("blockNumber"), "blockHash": value.get("blockHash")}
     reports = _reports(raws, _priced(options, raws), context, base_fee)
     extras: Report = {"kind": "payload"}
-    if problems := payload_problems(value, raws):
+    problems = payload_problems(value, raws)
+    if (header := payload_header(value, raws)) is not None and isinstance(value.get("blockHash"), str):
+        problems += memory.add_block(header, [*map(tx_hash, raws)], raws, value["blockHash"].lower())
+    if problems:
         extras["problems"] = problems
     return {**value, "transactions": reports, "flashctl": extras}
 
@@ -350,7 +377,7 @@ def report_payload(value: Mapping[str, Any], options: Options) -> Report:
 # -- receipts -------------------------------------------------------------------------------------
 
 
-def report_receipt(raw: bytes, options: Options) -> Report:
+def report_receipt(raw: bytes, options: Options, memory: BlockMemory) -> Report:
     """A receipt from its encoding, as `debug_getRawReceipts` returns it.
 
     Raises:
@@ -377,6 +404,6 @@ def report_receipt(raw: bytes, options: Options) -> Report:
         for log in receipt.logs
     ]
     extras: Report = {"kind": "receipt"}
-    if problems := bloom_problems(receipt.bloom, receipt.logs):
+    if problems := [*bloom_problems(receipt.bloom, receipt.logs), *memory.raw_receipt(receipt)]:
         extras["problems"] = problems
     return report | {"flashctl": extras}

@@ -1,8 +1,8 @@
 """From lines of input to reports: the part of `flashctl decode` between reading and printing.
 
 A line is hex, a quoted hex string, or one JSON value; a line that cannot be decoded becomes an error report
-and the next line goes on. The engine remembers one thing between lines: the base fee of each payload it has
-seen the base of, so that later flashblocks of a stream are priced like the first.
+and the next line goes on. Between lines the engine remembers the flashblocks of the payloads seen last, and
+blocks and receipts, so that each is priced by and held against those before it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from flashctl.decode.facts import Options, Report, error_report, report_transact
 from flashctl.errors import DataError
 
 if TYPE_CHECKING:
+    from flashctl.decode.block_receipts import BlockMemory
     from flashctl.decode.containers import PriceMemory
 
 __all__ = ["Engine", "Outcome", "outcome_of"]
@@ -63,6 +64,7 @@ class Engine:
         self.options = options
         self.forced = forced
         self._memory: PriceMemory | None = None
+        self._blocks: BlockMemory | None = None
 
     def line(self, text: str, number: int | None = None) -> Iterator[Report]:
         """The reports of one line of text; `number` names it in errors."""
@@ -116,6 +118,13 @@ class Engine:
             return report_transaction(value, self.options)
         return self._report_bytes(document.kind, value)
 
+    def _block_memory(self) -> BlockMemory:
+        from flashctl.decode.block_receipts import BlockMemory
+
+        if self._blocks is None:
+            self._blocks = BlockMemory()
+        return self._blocks
+
     def _report_object(self, kind: Kind, value: Mapping[str, Any]) -> Report:
         from flashctl.decode import containers, objects
         from flashctl.ethrpc.transaction_objects import raw_from_object
@@ -126,11 +135,11 @@ class Engine:
                     self._memory = containers.PriceMemory()
                 return containers.report_flashblock(value, self.options, self._memory)
             case Kind.BLOCK:
-                return containers.report_block_object(value, self.options)
+                return containers.report_block_object(value, self.options, self._block_memory())
             case Kind.PAYLOAD:
-                return containers.report_payload(value, self.options)
+                return containers.report_payload(value, self.options, self._block_memory())
             case Kind.RECEIPT:
-                return objects.report_receipt_object(value, self.options.book)
+                return objects.report_receipt_object(value, self.options.book, self._block_memory())
             case Kind.LOG:
                 return objects.report_log(value, self.options.book)
             case Kind.HEADER:
@@ -146,13 +155,13 @@ class Engine:
 
         match kind:
             case Kind.BLOCK:
-                return containers.report_block(raw, self.options)
+                return containers.report_block(raw, self.options, self._block_memory())
             case Kind.HEADER:
                 from flashctl.eth.blocks import decode_header
 
                 return containers.report_header(decode_header(raw))
             case Kind.RECEIPT:
-                return containers.report_receipt(raw, self.options)
+                return containers.report_receipt(raw, self.options, self._block_memory())
             case Kind.CALL | Kind.ERROR:
                 return objects.report_call(raw, kind.value, self.options.book)
             case Kind.LOG:

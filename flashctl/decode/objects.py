@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flashctl.decode.block_receipts import BlockMemory
 from flashctl.decode.calls import describe_call, describe_log
 from flashctl.decode.commitments import receipt_problems
 from flashctl.decode.signatures import SignatureBook
@@ -25,8 +26,10 @@ def unwrap_receipt(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-def report_receipt_object(value: Mapping[str, Any], book: SignatureBook | None) -> dict[str, Any]:
-    """A receipt object as it came, with its logs named under `flashctl`."""
+def report_receipt_object(
+    value: Mapping[str, Any], book: SignatureBook | None, memory: BlockMemory
+) -> dict[str, Any]:
+    """A receipt object as it came, its logs named under `flashctl`; held against its block in `memory`."""
     receipt = dict(unwrap_receipt(value))
     logs = receipt.get("logs")
     decoded = (
@@ -35,7 +38,10 @@ def report_receipt_object(value: Mapping[str, Any], book: SignatureBook | None) 
         else []
     )
     receipt["flashctl"] = {"kind": "receipt", "events": decoded}
-    if problems := receipt_problems(receipt):
+    problems = receipt_problems(receipt)
+    if isinstance(logs, list):
+        problems += memory.receipt_object(receipt)
+    if problems:
         receipt["flashctl"]["problems"] = problems
     return receipt
 

@@ -40,15 +40,18 @@ class SequenceMemory:
             problems.append(f"base is of block {base.block_number}, metadata of {number}")
         if known is None:
             if base is None or flashblock.index != 0:
-                return problems  # begun in the middle: nothing to compare with
+                return problems + self._stranger_problems(flashblock)
             known = []
             self._payloads.put(flashblock.payload_id, known)
         if flashblock.index < len(known):
             if flashblock != known[flashblock.index]:
                 problems.append(f"index {flashblock.index} came before with another content")
             return problems
-        if flashblock.index > len(known) or len(known) >= _MAX_FLASHBLOCKS:
+        if len(known) >= _MAX_FLASHBLOCKS:
             return problems
+        if flashblock.index > len(known):
+            missing = f"index {len(known)}"
+            return [*problems, f"index {flashblock.index} without {missing}: its totals cannot be checked"]
         if known and flashblock.block_number != known[0].block_number:
             problems.append(f"block {flashblock.block_number} in a payload of {known[0].block_number}")
         if known and flashblock.diff.gas_used < known[-1].diff.gas_used:
@@ -58,6 +61,20 @@ class SequenceMemory:
         assert first is not None
         payload = Payload(flashblock.payload_id, first.block_number, first, tuple(known))
         return problems + _block_problems(payload) + _receipts_problems(payload)
+
+    def _stranger_problems(self, flashblock: Flashblock) -> list[str]:
+        """What is wrong with a payload that begins after index 0, as it may at the start of a recording."""
+        problems = []
+        if flashblock.base is not None:
+            problems.append(f"a base at index {flashblock.index}, expected at 0 only")
+        for payload_id in self._payloads:
+            known = self._payloads.peek(payload_id)
+            if known and known[0].block_number == flashblock.block_number:
+                problems.append(
+                    f"index {flashblock.index} of payload {flashblock.payload_id}, which has no index 0; "
+                    f"block {flashblock.block_number} is that of payload {payload_id}"
+                )
+        return problems
 
 
 def _block_problems(payload: Payload) -> list[str]:
@@ -76,6 +93,9 @@ def _receipts_problems(payload: Payload) -> list[str]:
     found: dict[str, Any] = {}
     for flashblock in payload.flashblocks:
         found.update(flashblock.metadata.receipts or {})
+    strangers = found.keys() - {"0x" + keccak256(raw).hex() for raw in payload.transactions}
+    if strangers:
+        return [f"metadata has a receipt of {min(strangers)}, which is no transaction of the payload"]
     receipts: list[Receipt] = []
     try:
         for raw in payload.transactions:

@@ -161,7 +161,7 @@ def test_a_large_batch_prints_what_small_ones_print(monkeypatch: pytest.MonkeyPa
         (["nonsense"], 2, "neither hex, JSON, a file nor a field"),
         ([HEX["eip1559"], "maxFeePerGaz"], 2, "did you mean"),
         ([HEX["eip1559"], "--fields", "hsh"], 2, "unknown field 'hsh'"),
-        ([HEX["eip1559"], "--as", "cat"], 2, "not a kind"),
+        ([HEX["eip1559"], "--as", "cat"], 2, "is not one of tx, flashblock"),
         ([HEX["eip1559"], "--fork", "frontier", "--l1-base-fee", "1"], 2, "not a fork"),
         ([HEX["eip1559"], "--sig", "x"], 2, "not a signature"),
         ([HEX["eip1559"], "--abi", "absent.json"], 74, "cannot read absent.json"),
