@@ -15,7 +15,7 @@ from flashctl.remote.state import CanonicalBlock
 from flashctl.remote.upstream_client import UpstreamClient, parse_block
 from flashctl.rpc.canonical import HeadTrack, Verdict
 from flashctl.rpc.chains import ChainRules
-from flashctl.rpc.new_heads import HeadNews
+from flashctl.rpc.new_heads import NewHeads
 
 __all__ = ["ChainFollower"]
 
@@ -67,7 +67,7 @@ class ChainFollower:
         self._look_now = asyncio.Event()
         self._is_told_ahead = False
         """The node has told of a head that it does not show: behind one URL there may be several nodes."""
-        self._news = None if news_url is None else HeadNews(news_url, self._look_now.set)
+        self._news = None if news_url is None else NewHeads(news_url, self._look_now.set)
         self._on_heads: list[Callable[[list[dict[str, Any]]], None]] = []
         self.failed = 0
         """Looks at the head that failed."""

@@ -20,7 +20,7 @@ from flashctl.core.flashblocks.client import Backoff
 from flashctl.core.net.urls import mask_url
 from flashctl.core.service import defects
 
-__all__ = ["HeadNews"]
+__all__ = ["NewHeads"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _PATIENCE_S: Final = 10.0
 """For the connection, and for a pong."""
 
 
-class HeadNews:
+class NewHeads:
     """A subscription to newHeads, made anew whenever it is lost."""
 
     def __init__(self, url: str, tell: Callable[[], None]) -> None:

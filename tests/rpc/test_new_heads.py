@@ -11,8 +11,9 @@ from support.rpc_node import Bench, bench, run
 from support.waiting import until
 from websockets.asyncio.server import ServerConnection, serve
 
-from flashctl.rpc import chain_follower, heads
-from flashctl.rpc.new_heads import HeadNews
+from flashctl.rpc import chain_follower
+from flashctl.rpc import new_heads as heads
+from flashctl.rpc.new_heads import NewHeads
 
 NEVER_S = 3600.0
 
@@ -94,7 +95,7 @@ def test_a_node_that_refuses_is_no_news(answer: str | bytes, monkeypatch: pytest
 
     async def main() -> None:
         async with serve(refuse, "127.0.0.1", 0) as server:
-            news = HeadNews(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", tell)
+            news = NewHeads(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", tell)
             task = asyncio.ensure_future(news.run())
             await until(lambda: asked >= 3)
             assert not news.is_live
@@ -118,7 +119,7 @@ def test_a_broken_subscription_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def main() -> None:
         async with serve(accept, "127.0.0.1", 0) as server:
-            news = HeadNews(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", told.set)
+            news = NewHeads(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", told.set)
             task = asyncio.ensure_future(news.run())
             await told.wait()
             assert news.is_live
