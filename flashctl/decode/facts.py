@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flashctl.decode.gas import floor_gas, intrinsic_gas
 from flashctl.decode.names import TYPE_NAMES
 from flashctl.decode.reading import LAST_NONCE, Reading, read_transaction, signing_hash_of
 from flashctl.errors import DataError
+from flashctl.eth.intrinsic_gas import calldata_tokens, floor_gas, intrinsic_gas
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode, int_to_bytes
 from flashctl.eth.signatures import HALF_ORDER, InvalidSignature, recover_authority, recover_public_address
@@ -100,7 +100,7 @@ def describe_transaction(
     extras["canonical"] = not reading.faults
     if reading.faults:
         extras["faults"] = [{"offset": fault.offset, "message": fault.message} for fault in reading.faults]
-    needed, floor = intrinsic_gas(tx), floor_gas(tx)
+    needed, floor = intrinsic_gas(tx), floor_gas(calldata_tokens(tx.data))
     extras |= {"intrinsicGas": hex(needed), "floorGas": hex(floor)}
     extras |= _data_facts(tx, options)
     if tx.to is None and sender is not None and not isinstance(tx, DepositTx):

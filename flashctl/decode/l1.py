@@ -34,18 +34,7 @@ class L1Pricing:
         """The prices that a block's L1 attributes set for its transactions."""
         return cls(
             fork_of_layout(layout) if fork is None else fork,
-            L1FeeParameters(
-                attributes.base_fee,
-                attributes.blob_base_fee,
-                attributes.base_fee_scalar,
-                attributes.blob_base_fee_scalar,
-                attributes.overhead,
-                attributes.scalar,
-                bedrock_formula=layout is OpFork.BEDROCK,
-                operator_fee_scalar=attributes.operator_fee_scalar,
-                operator_fee_constant=attributes.operator_fee_constant,
-                da_footprint_gas_scalar=attributes.da_footprint_gas_scalar,
-            ),
+            L1FeeParameters.from_attributes(layout, attributes),
         )
 
     def report(self, raw: bytes, gas_limit: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The methods that execute and forget, as jobs: what they are told, and what becomes of it.
 
 A job is small, can be pickled, and has its parameters as JSON text, so that reading 100,000 overridden slots
-is work for whoever runs it as well. `perform` runs one upon a ground (`call_source`), in a thread of this
-process or in a worker: the answers are the same.
+is work for whoever runs it as well. `perform` runs one on a state (`call_source.RunState`), in a thread of
+this process or in a worker: the answers are the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.transactions import AccessListEntry
 from flashctl.ethrpc.call_params import InvalidCall, simulation_param
-from flashctl.ethrpc.call_source import CallGround
+from flashctl.ethrpc.call_source import RunState
 from flashctl.ethrpc.simulate_run import simulation_json
 from flashctl.ethrpc.trace_params import TracerOptions
 from flashctl.ethrpc.trace_run import trace_call, trace_transactions
@@ -34,7 +34,7 @@ from flashctl.op.call import (
     call_output,
     create_access_list,
     estimate_gas,
-    open_call,
+    prepare_call,
 )
 from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
@@ -171,7 +171,7 @@ def params_text(params: list[Any]) -> bytes:
         raise InvalidCall("invalid argument 0: nested too deeply") from None
 
 
-def perform(job: ExecutionJob, ground: CallGround, deadline: Deadline) -> Any:
+def perform(job: ExecutionJob, state: RunState, deadline: Deadline) -> Any:
     """What the method answers, to be written as JSON.
 
     Raises:
@@ -180,20 +180,20 @@ def perform(job: ExecutionJob, ground: CallGround, deadline: Deadline) -> Any:
     """
     match job:
         case CallJob():
-            return _call(job, ground, deadline)
+            return _call(job, state, deadline)
         case SimulateJob(params, config, header, gas_cap):
-            base = SimulationBase(config, header, ground.reader, ground.ancestor_hash, ground.world)
+            base = SimulationBase(config, header, state.reader, state.ancestor_hash, state.world)
             return simulation_json(base, orjson.loads(params)[0], gas_cap, deadline)
         case TraceCallJob(params, setting, gas_cap, options):
             simulation = _simulation(params, setting, gas_cap)
-            opened = open_call(simulation, ground.reader, ground.ancestor_hash)
-            return trace_call(opened, options, Allowance(MAX_TRACE_BYTES), deadline)
+            prepared = prepare_call(simulation, state.reader, state.ancestor_hash)
+            return trace_call(prepared, options, Allowance(MAX_TRACE_BYTES), deadline)
         case TraceBlockJob():
-            return _trace_block(job, ground, deadline)
+            return _trace_block(job, state, deadline)
 
 
-def _call(job: CallJob, ground: CallGround, deadline: Deadline) -> Any:
-    asked = _simulation(job.params, job.setting, job.gas_cap), ground.reader, ground.ancestor_hash, deadline
+def _call(job: CallJob, state: RunState, deadline: Deadline) -> Any:
+    asked = _simulation(job.params, job.setting, job.gas_cap), state.reader, state.ancestor_hash, deadline
     match job.method:
         case "eth_call":
             return to_hex(call_output(*asked))
@@ -209,10 +209,10 @@ def _simulation(params: bytes, setting: Setting, gas_cap: int) -> Simulation:
     return simulation_param(orjson.loads(params), setting.config, setting.context, gas_cap=gas_cap)
 
 
-def _trace_block(job: TraceBlockJob, ground: CallGround, deadline: Deadline) -> Any:
+def _trace_block(job: TraceBlockJob, state: RunState, deadline: Deadline) -> Any:
     setting = job.setting
     replay = BlockReplay(
-        setting.config, setting.context, job.parent_timestamp, ground.reader, ground.ancestor_hash
+        setting.config, setting.context, job.parent_timestamp, state.reader, state.ancestor_hash
     )
     allowance = Allowance(MAX_TRACE_BYTES)
     try:

@@ -1,7 +1,7 @@
 """The state that a call runs on, in a thread of this process or in a worker process.
 
 A `CallSource` is one immutable view, chosen when the call was submitted. A thread of this process reads from
-its `local` ground. A worker process gets the view's name and asks for what it has not got: `answer` answers
+its `local` state. A worker process gets the view's name and asks for what it has not got: `answer` answers
 at once, UNKNOWN if need be, and what is unknown here as well `obtain` fetches, after which the call is run
 again.
 
@@ -21,7 +21,6 @@ from flashctl.op.context import AncestorHash
 
 __all__ = [
     "UNKNOWN",
-    "CallGround",
     "CallSource",
     "ChangesOf",
     "CodeOf",
@@ -29,6 +28,7 @@ __all__ = [
     "NodeOf",
     "Question",
     "Read",
+    "RunState",
     "Values",
     "ViewName",
 ]
@@ -95,7 +95,7 @@ class ChangesOf(NamedTuple):
 Question: TypeAlias = Read | CodeOf | NodeOf | ChangesOf
 
 
-class CallGround(Protocol):
+class RunState(Protocol):
     """What one run of a call reads from."""
 
     @property
@@ -115,8 +115,8 @@ class CallSource(Protocol):
     @property
     def name(self) -> ViewName: ...
 
-    def local(self, guesses: Missing | None = None) -> CallGround:
-        """A fresh ground for a run in this process, in whatever thread. What it lacks raises `StateMissing`,
+    def local(self, guesses: Missing | None = None) -> RunState:
+        """A fresh one for a run in this process, in whatever thread. What it lacks raises `StateMissing`,
         or is noted in `guesses`; see `evm.missing_state.attempt`."""
 
     async def open_trie(self) -> None:

@@ -112,7 +112,7 @@ class StateCache:
 
 
 class ParentState:
-    """A `StateReader` and a `CallGround` for one run of one call."""
+    """A `StateReader` and a `RunState` for one run of one call."""
 
     __slots__ = ("_ask", "_base", "_cache", "_changes", "_guesses", "_name")
 
@@ -131,7 +131,7 @@ class ParentState:
         self._base = cache.base(name.base)
         self._changes = cache.changes(name.key, ask) if name.has_changes else _NONE
 
-    # --- as a ground ---
+    # --- as a RunState ---
 
     @property
     def reader(self) -> StateReader:

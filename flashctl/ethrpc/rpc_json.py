@@ -293,18 +293,7 @@ def fee_parameters_of(envelopes: Sequence[TxEnvelope]) -> L1FeeParameters | None
         layout, attributes = decode_l1_attributes(envelopes[0].tx.data)
     except InvalidL1Attributes:
         return None
-    return L1FeeParameters(
-        attributes.base_fee,
-        attributes.blob_base_fee,
-        attributes.base_fee_scalar,
-        attributes.blob_base_fee_scalar,
-        attributes.overhead,
-        attributes.scalar,
-        bedrock_formula=layout is OpFork.BEDROCK,
-        operator_fee_scalar=attributes.operator_fee_scalar,
-        operator_fee_constant=attributes.operator_fee_constant,
-        da_footprint_gas_scalar=attributes.da_footprint_gas_scalar,
-    )
+    return L1FeeParameters.from_attributes(layout, attributes)
 
 
 def receipt_json(

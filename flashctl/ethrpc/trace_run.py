@@ -26,7 +26,7 @@ from flashctl.evm.tracers.prestate import PrestateOptions, PrestateTracer
 from flashctl.evm.tracers.struct_log import StructLogger, StructLogOptions
 from flashctl.evm.tracers.tracer import Allowance, Call, CallEnd, Tracer
 from flashctl.evm.tracing import Stepper
-from flashctl.op.call import OpenCall
+from flashctl.op.call import PreparedCall
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import BlockExecution
 from flashctl.op.fees import BASE_FEE_VAULT, L1_FEE_VAULT, OPERATOR_FEE_VAULT
@@ -83,7 +83,7 @@ def trace_transactions(
 
 
 def trace_call(
-    call: OpenCall, options: TracerOptions, allowance: Allowance, deadline: Deadline
+    call: PreparedCall, options: TracerOptions, allowance: Allowance, deadline: Deadline
 ) -> orjson.Fragment:
     """Trace a call.
 
@@ -161,17 +161,17 @@ def _transaction(
     )
 
 
-def _call(call: OpenCall, deadline: Deadline) -> _Subject:
-    request, ground = call.request, call.ground
+def _call(call: PreparedCall, deadline: Deadline) -> _Subject:
+    request, environment = call.request, call.environment
     sender = int.from_bytes(request.sender, "big")
-    top = _top(ground.state, sender, request.to, request.value, request.data, call.gas)
+    top = _top(environment.state, sender, request.to, request.value, request.data, call.gas)
 
     def run(codes: CodeCache | None) -> _Outcome:
         outcome = call.run(deadline, codes)
         return _Outcome(outcome.succeeded, outcome.gas_used, outcome.output, outcome.halt_reason)
 
-    touched = (sender, top.to, ground.env.coinbase, *_authorities(request.authorizations or ()))
-    return _Subject(ground.state, ground.rules, top, touched, 0, run)
+    touched = (sender, top.to, environment.env.coinbase, *_authorities(request.authorizations or ()))
+    return _Subject(environment.state, environment.rules, top, touched, 0, run)
 
 
 def _top(state: JournaledState, sender: int, to: bytes | None, value: int, data: bytes, gas: int) -> Call:

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from flashctl.eth.trie import MissingNode
 from flashctl.ethrpc.call_source import (
-    CallGround,
     ChangesOf,
     CodeOf,
     KnownAccount,
     NodeOf,
     Question,
     Read,
+    RunState,
     Values,
     ViewName,
 )
@@ -28,8 +28,8 @@ __all__ = ["NewNodes", "WorldSource"]
 
 
 @dataclass(frozen=True, slots=True)
-class WorldGround:
-    """A ground that lacks nothing."""
+class WorldRunState:
+    """A state that lacks nothing."""
 
     world: World
     ancestor_hash: AncestorHash
@@ -93,8 +93,8 @@ class WorldSource:
         key = world.root + parent_hash
         self.name: Final = ViewName(key, key, False, world.root)
 
-    def local(self, guesses: Missing | None = None) -> CallGround:
-        return WorldGround(self._world, self._ancestor_hash)
+    def local(self, guesses: Missing | None = None) -> RunState:
+        return WorldRunState(self._world, self._ancestor_hash)
 
     async def open_trie(self) -> None:
         parent = self._parent()

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 from flashctl.errors import DataError
+from flashctl.eth.intrinsic_gas import calldata_tokens, floor_gas, price_of_parts
 from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.evm.calls import create_address
 from flashctl.evm.code import DELEGATION_PREFIX, CodeCache
@@ -30,24 +31,11 @@ __all__ = [
     "ExecutionOutcome",
     "IntrinsicGasError",
     "TxParams",
-    "floor_gas",
-    "intrinsic_gas",
     "run_transaction",
 ]
 
-TX_BASE: Final = 21_000
-TX_CREATE: Final = 32_000
-INITCODE_WORD: Final = 2
-CALLDATA_TOKEN: Final = 4
-"""EIP-2028, in the terms of EIP-7623: a zero byte is one token, any other byte four."""
-LISTED_ADDRESS: Final = 2_400
-LISTED_SLOT: Final = 1_900
-"""EIP-2930."""
-DELEGATION: Final = 25_000
 DELEGATION_REFUND: Final = 12_500
-"""EIP-7702: 25,000 are charged for each, half is refunded if the account already existed."""
-FLOOR_TOKEN: Final = 10
-"""EIP-7623: the least gas per token."""
+"""EIP-7702: half of what an authorization costs is refunded if the account already existed."""
 REFUND_QUOTIENT: Final = 5
 """At most a fifth of the gas comes back (EIP-3529)."""
 
@@ -138,29 +126,10 @@ class IntrinsicGasError(DataError):
         self.is_intrinsic = what == _TOO_LOW
 
 
-def intrinsic_gas(params: TxParams) -> int:
-    """What a transaction costs before its first instruction (Yellow Paper 6.2, EIP-2930, 3860, 7702)."""
-    return _intrinsic_gas(params, _tokens(params.data))
-
-
 def _intrinsic_gas(params: TxParams, tokens: int) -> int:
-    gas = TX_BASE + CALLDATA_TOKEN * tokens
-    if params.to is None:
-        gas += TX_CREATE + INITCODE_WORD * ((len(params.data) + 31) // 32)
-    for _, slots in params.access_list:
-        gas += LISTED_ADDRESS + LISTED_SLOT * len(slots)
-    if params.authorizations:
-        gas += DELEGATION * len(params.authorizations)
-    return gas
-
-
-def floor_gas(data: bytes) -> int:
-    """The least a transaction with this calldata uses (EIP-7623, from Prague)."""
-    return TX_BASE + FLOOR_TOKEN * _tokens(data)
-
-
-def _tokens(data: bytes) -> int:
-    return 4 * len(data) - 3 * data.count(0)
+    listed, init_code = params.access_list, len(params.data) if params.to is None else None
+    slots = sum(len(slots) for _, slots in listed) if listed else 0
+    return price_of_parts(tokens, init_code, len(listed), slots, len(params.authorizations or ()))
 
 
 def run_transaction(
@@ -206,11 +175,11 @@ def check_gas_limit(params: TxParams, rules: EvmRules) -> tuple[int, int]:
         IntrinsicGasError: It is too low, or above the fork's cap.
     """
     limit = params.gas_limit
-    tokens = _tokens(params.data)
+    tokens = calldata_tokens(params.data)
     needed = _intrinsic_gas(params, tokens)
     if needed > limit:
         raise IntrinsicGasError(_TOO_LOW, limit, needed)
-    floor = TX_BASE + FLOOR_TOKEN * tokens if rules.has_calldata_floor else 0
+    floor = floor_gas(tokens) if rules.has_calldata_floor else 0
     if floor > limit:
         raise IntrinsicGasError("calldata floor not covered", limit, floor)
     cap = rules.transaction_gas_cap

@@ -33,18 +33,18 @@ from flashctl.op.rules import rules_for
 from flashctl.op.transaction import access_list_of, delegations_of
 
 __all__ = [
+    "CallEnvironment",
     "CallRequest",
     "CallResult",
     "ExecutionFailed",
     "ExecutionHalted",
     "ExecutionReverted",
-    "Ground",
-    "OpenCall",
+    "PreparedCall",
     "Simulation",
     "call_output",
     "create_access_list",
     "estimate_gas",
-    "open_call",
+    "prepare_call",
     "revert_reason",
     "simulate_call",
 ]
@@ -188,7 +188,7 @@ class CallResult:
         raise ExecutionHalted(self.halt_reason)
 
 
-class Ground(NamedTuple):
+class CallEnvironment(NamedTuple):
     """Everything a trial runs on, overrides applied."""
 
     state: JournaledState
@@ -198,10 +198,10 @@ class Ground(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class OpenCall:
+class PreparedCall:
     """A call that is about to run, for who watches it: its state can be looked at before and after."""
 
-    ground: Ground
+    environment: CallEnvironment
     request: CallRequest
     gas: int
     """The gas limit."""
@@ -213,17 +213,17 @@ class OpenCall:
             ExecutionHalted: If the call cannot begin.
             ExecutionTimeout: If the deadline passes.
         """
-        request, state = self.request, self.ground.state
-        outcome = _execute(self.ground, request, self.gas, deadline, codes)
+        request, state = self.request, self.environment.state
+        outcome = _execute(self.environment, request, self.gas, deadline, codes)
         sender = int.from_bytes(request.sender, "big")
         state.add_balance(sender, (self.gas - outcome.gas_used) * request.gas_price)
         state.finish_transaction()
         return outcome
 
 
-def open_call(simulation: Simulation, state: StateReader, ancestor_hash: AncestorHash) -> OpenCall:
+def prepare_call(simulation: Simulation, state: StateReader, ancestor_hash: AncestorHash) -> PreparedCall:
     """A call on top of a state, everything prepared; `state` is not changed by running it."""
-    return OpenCall(_prepare(simulation, state, ancestor_hash), simulation.request, simulation.gas)
+    return PreparedCall(_environment(simulation, state, ancestor_hash), simulation.request, simulation.gas)
 
 
 def simulate_call(
@@ -244,8 +244,8 @@ def simulate_call(
         ExecutionHalted: If the call cannot begin: too little gas for the transaction itself, or no funds.
         ExecutionTimeout: If the deadline passes.
     """
-    ground = _prepare(simulation, state, ancestor_hash)
-    return _result(_execute(ground, simulation.request, simulation.gas, deadline))
+    environment = _environment(simulation, state, ancestor_hash)
+    return _result(_execute(environment, simulation.request, simulation.gas, deadline))
 
 
 def call_output(
@@ -280,23 +280,23 @@ def estimate_gas(
         ExecutionHalted: If it fails otherwise, or needs more gas than is allowed or affordable.
         ExecutionTimeout: If the deadline passes.
     """
-    ground = _prepare(simulation, state, ancestor_hash)
+    environment = _environment(simulation, state, ancestor_hash)
     request = simulation.request
-    highest = _gas_allowance(ground, request, simulation.gas_cap)
+    highest = _gas_allowance(environment, request, simulation.gas_cap)
 
     def trial(gas: int) -> ExecutionOutcome | None:
         """The outcome; None if this gas does not even cover the transaction itself."""
         try:
-            return _run(ground, request, gas, deadline)
+            return _run(environment, request, gas, deadline)
         except ExecutionHalted:
             return None
 
-    if _is_plain_transfer(ground, request):
+    if _is_plain_transfer(environment, request):
         outcome = trial(_TRANSFER_GAS)
         if outcome is not None and outcome.succeeded:
             return _TRANSFER_GAS
     try:
-        outcome = _run(ground, request, highest, deadline)
+        outcome = _run(environment, request, highest, deadline)
     except GasTooLow:
         raise _exceeds_allowance(highest) from None
     except ExecutionHalted as error:
@@ -336,10 +336,10 @@ def create_access_list(
         ExecutionHalted: If the call cannot begin.
         ExecutionTimeout: If the deadline passes.
     """
-    ground = _prepare(simulation, state, ancestor_hash)
+    environment = _environment(simulation, state, ancestor_hash)
     request = simulation.request
     for _ in range(_ACCESS_LIST_ROUNDS):
-        trial = ground._replace(state=ground.state.fork())
+        trial = environment._replace(state=environment.state.fork())
         outcome = _execute(trial, request, simulation.gas, deadline)
         found = _touched(trial, request)
         if found == request.access_list:
@@ -363,7 +363,7 @@ def revert_reason(data: bytes) -> str | None:
     return text.decode(errors="replace") if len(text) == size else None
 
 
-def _prepare(simulation: Simulation, reader: StateReader, ancestor_hash: AncestorHash) -> Ground:
+def _environment(simulation: Simulation, reader: StateReader, ancestor_hash: AncestorHash) -> CallEnvironment:
     # Who pays nothing must not see a price: BASEFEE is zero, as in geth and in execution-apis' tests.
     base_fee = None if simulation.request.gas_price else 0
     config, context, block_overrides = simulation.config, simulation.context, simulation.block_overrides
@@ -374,22 +374,24 @@ def _prepare(simulation: Simulation, reader: StateReader, ancestor_hash: Ancesto
     state = JournaledState(reader)
     if simulation.overrides:
         rules = apply_overrides(state, rules, simulation.overrides)
-    return Ground(state, context.environment(config, ancestor_hash, base_fee), rules, context)
+    return CallEnvironment(state, context.environment(config, ancestor_hash, base_fee), rules, context)
 
 
-def _run(ground: Ground, request: CallRequest, gas: int, deadline: Deadline | None) -> ExecutionOutcome:
-    """One trial, which leaves the ground as it was."""
-    return _execute(ground._replace(state=ground.state.fork()), request, gas, deadline)
+def _run(
+    environment: CallEnvironment, request: CallRequest, gas: int, deadline: Deadline | None
+) -> ExecutionOutcome:
+    """One trial, which leaves the environment as it was."""
+    return _execute(environment._replace(state=environment.state.fork()), request, gas, deadline)
 
 
 def _execute(
-    ground: Ground,
+    environment: CallEnvironment,
     request: CallRequest,
     gas: int,
     deadline: Deadline | None,
     codes: CodeCache | None = None,
 ) -> ExecutionOutcome:
-    state = ground.state
+    state = environment.state
     sender = int.from_bytes(request.sender, "big")
     balance = state.get_account(sender).balance
     cost = gas * request.gas_price
@@ -403,7 +405,9 @@ def _execute(
         state.add_balance(sender, -cost)
     params = _parameters(request, sender, gas)
     try:
-        return run_transaction(state, ground.env, ground.rules, params, deadline=deadline, codes=codes)
+        return run_transaction(
+            state, environment.env, environment.rules, params, deadline=deadline, codes=codes
+        )
     except IntrinsicGasError as error:
         raise (GasTooLow if error.is_intrinsic else ExecutionHalted)(str(error)) from None
 
@@ -439,31 +443,31 @@ def _result(outcome: ExecutionOutcome) -> CallResult:
     )
 
 
-def _gas_allowance(ground: Ground, request: CallRequest, gas_cap: int) -> int:
+def _gas_allowance(environment: CallEnvironment, request: CallRequest, gas_cap: int) -> int:
     """The most gas that the transaction could have: asked for, allowed by block and fork, affordable.
 
     A `gas` that no transaction can do with is not meant as a limit, and who has nothing left beside the value
     can pay for none: both as in geth.
     """
     asked = request.gas if request.gas is not None and request.gas >= _TRANSFER_GAS else None
-    bounds = [gas_cap, ground.context.gas_limit if asked is None else asked]
-    if ground.rules.transaction_gas_cap is not None:
-        bounds.append(ground.rules.transaction_gas_cap)
+    bounds = [gas_cap, environment.context.gas_limit if asked is None else asked]
+    if environment.rules.transaction_gas_cap is not None:
+        bounds.append(environment.rules.transaction_gas_cap)
     fee_cap = _fee_cap(request)
     if fee_cap:
-        balance = ground.state.get_account(int.from_bytes(request.sender, "big")).balance
+        balance = environment.state.get_account(int.from_bytes(request.sender, "big")).balance
         if balance <= request.value:
             raise ExecutionHalted("insufficient funds for transfer")
         bounds.append((balance - request.value) // fee_cap)
     return min(bounds)
 
 
-def _is_plain_transfer(ground: Ground, request: CallRequest) -> bool:
+def _is_plain_transfer(environment: CallEnvironment, request: CallRequest) -> bool:
     if request.to is None or request.data or request.access_list or request.authorizations:
         return False
     address = int.from_bytes(request.to, "big")
-    is_contract = ground.state.get_account(address).code_hash != EMPTY_CODE_HASH
-    return not is_contract and address not in ground.rules.precompiles
+    is_contract = environment.state.get_account(address).code_hash != EMPTY_CODE_HASH
+    return not is_contract and address not in environment.rules.precompiles
 
 
 def _raise_failure(outcome: ExecutionOutcome, gas: int) -> None:
@@ -476,10 +480,10 @@ def _exceeds_allowance(gas: int) -> ExecutionHalted:
     return ExecutionHalted(f"gas required exceeds allowance ({gas})")
 
 
-def _touched(ground: Ground, request: CallRequest) -> tuple[AccessListEntry, ...]:
+def _touched(environment: CallEnvironment, request: CallRequest) -> tuple[AccessListEntry, ...]:
     """Warm accounts and slots after a run, without those that are warm anyway."""
-    state = ground.state
-    free = {int.from_bytes(request.sender, "big"), ground.env.coinbase, *ground.rules.precompiles}
+    state = environment.state
+    free = {int.from_bytes(request.sender, "big"), environment.env.coinbase, *environment.rules.precompiles}
     if request.to is not None:
         free.add(int.from_bytes(request.to, "big"))
     entries = []

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from flashctl.op.forks import OpFork
+from flashctl.op.l1_attributes import L1Attributes
 
 __all__ = [
     "BASE_FEE_VAULT",
@@ -108,6 +109,26 @@ class L1FeeParameters:
 
     da_footprint_gas_scalar: int = 0
     """Gas per estimated byte of data (Jovian); zero stands for 400."""
+
+    @classmethod
+    def from_attributes(cls, layout: OpFork, attributes: L1Attributes) -> L1FeeParameters:
+        """What an L1 attributes deposit sets for its block.
+
+        Args:
+            layout: Of its calldata, by the fork that brought it (`l1_attributes.decode_l1_attributes`).
+        """
+        return cls(
+            attributes.base_fee,
+            attributes.blob_base_fee,
+            attributes.base_fee_scalar,
+            attributes.blob_base_fee_scalar,
+            attributes.overhead,
+            attributes.scalar,
+            bedrock_formula=layout is OpFork.BEDROCK,
+            operator_fee_scalar=attributes.operator_fee_scalar,
+            operator_fee_constant=attributes.operator_fee_constant,
+            da_footprint_gas_scalar=attributes.da_footprint_gas_scalar,
+        )
 
 
 def read_fee_parameters(state: FeeParameterSlots, fork: OpFork) -> L1FeeParameters:

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from flashctl.eth.addresses import checksum_address
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT, Header
 from flashctl.eth.bloom import merge
+from flashctl.eth.intrinsic_gas import intrinsic_gas
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.eth.receipts import Log, Receipt, encode_receipt, new_logs, new_receipt
 from flashctl.eth.transactions import (
@@ -36,7 +37,6 @@ from flashctl.evm.state import JournaledState, LogEntry, StateReader
 from flashctl.evm.transaction import (
     ExecutionOutcome,
     IntrinsicGasError,
-    intrinsic_gas,
     run_transaction,
 )
 from flashctl.evm.world import World
@@ -342,7 +342,7 @@ class _Simulation:
         if account.balance < cost:
             text = f"insufficient funds for gas * price + value: {who} have {account.balance} want {cost}"
             raise _refused(RefusalCode.FUNDS, text, tx)
-        needed = intrinsic_gas(parameters_of(tx, 0, 0))
+        needed = intrinsic_gas(tx)
         if tx.gas_limit < needed:
             raise _refused(
                 RefusalCode.INTRINSIC_GAS, f"intrinsic gas too low: have {tx.gas_limit}, want {needed}", tx

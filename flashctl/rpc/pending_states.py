@@ -20,7 +20,6 @@ from flashctl.ethrpc.by_identity import ByIdentity
 from flashctl.ethrpc.call_jobs import Setting
 from flashctl.ethrpc.call_source import (
     UNKNOWN,
-    CallGround,
     CallSource,
     ChangesOf,
     CodeOf,
@@ -28,6 +27,7 @@ from flashctl.ethrpc.call_source import (
     NodeOf,
     Question,
     Read,
+    RunState,
     Values,
     ViewName,
 )
@@ -132,8 +132,8 @@ class _PendingSource:
         self._rounds = 0
         self.name: Final = name
 
-    def local(self, guesses: Missing | None = None) -> CallGround:
-        return _Ground(StateView(self._state, guesses))
+    def local(self, guesses: Missing | None = None) -> RunState:
+        return _RunState(StateView(self._state, guesses))
 
     async def open_trie(self) -> None:
         """There is none: roots of simulated blocks are zeros."""
@@ -181,8 +181,8 @@ def _slot(view: StateView, address: int, slot: int) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
-    """A ground for a run in this process (`ethrpc.call_source.CallGround`)."""
+class _RunState:
+    """What one run in this process reads from (`ethrpc.call_source.RunState`)."""
 
     reader: StateView
 

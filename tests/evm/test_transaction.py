@@ -6,6 +6,7 @@ import pytest
 from support.assembler import assemble
 from support.evm_runs import BLOCK, CALLER, CONTRACT, PRAGUE_RULES, state_with
 
+from flashctl.eth.intrinsic_gas import calldata_tokens, floor_gas
 from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.evm.forks import CANCUN, OSAKA, PRAGUE, SHANGHAI, EvmRules
 from flashctl.evm.halts import ExecutionTimeout
@@ -16,8 +17,7 @@ from flashctl.evm.transaction import (
     ExecutionOutcome,
     IntrinsicGasError,
     TxParams,
-    floor_gas,
-    intrinsic_gas,
+    check_gas_limit,
     run_transaction,
 )
 
@@ -44,12 +44,12 @@ def execute(state: JournaledState, params: TxParams, rules: EvmRules = PRAGUE_RU
     ],
 )
 def test_intrinsic_gas(params: TxParams, gas: int) -> None:
-    assert intrinsic_gas(params) == gas
+    assert check_gas_limit(params, PRAGUE_RULES)[0] == gas
 
 
 def test_the_calldata_floor_binds_from_prague() -> None:
     data = b"\1" * 1000
-    assert floor_gas(data) == 21_000 + 40 * 1000
+    assert floor_gas(calldata_tokens(data)) == 21_000 + 40 * 1000
     params = TxParams(CALLER, 0x1234, data=data, gas_limit=100_000)
     assert execute(state_with(), params, CANCUN).gas_used == 21_000 + 16 * 1000
     assert execute(state_with(), params, PRAGUE).gas_used == 61_000

@@ -19,12 +19,12 @@ from flashctl.builder.payload.late_transactions import Cut, LatePlan, LateTransa
 from flashctl.core.service import defects
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
+from flashctl.eth.intrinsic_gas import calldata_tokens, floor_gas, intrinsic_gas
 from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.eth.transactions import (
     BlobTx,
     DepositTx,
     InvalidTransaction,
-    LegacyTx,
     SetCodeTx,
     SignedTransaction,
     check_transaction,
@@ -32,7 +32,6 @@ from flashctl.eth.transactions import (
     priority_fee,
 )
 from flashctl.evm.state import EMPTY_ACCOUNT, Account
-from flashctl.evm.transaction import Delegation, TxParams, floor_gas, intrinsic_gas
 from flashctl.evm.world import World
 from flashctl.lru import Lru
 from flashctl.op.config import ChainConfig
@@ -309,11 +308,11 @@ class Mempool:
         gas = tx.gas_limit
         if gas > head.gas_limit - L1_INFO_GAS:
             raise PoolRefusal("exceeds block gas limit")
-        needed = intrinsic_gas(_priced_part(tx))
+        needed = intrinsic_gas(tx)
         if gas < needed:
             raise PoolRefusal(f"intrinsic gas too low: gas {gas}, minimum needed {needed}")
         rules = rules_for(fork)
-        if rules.has_calldata_floor and gas < (floor := floor_gas(tx.data)):
+        if rules.has_calldata_floor and gas < (floor := floor_gas(calldata_tokens(tx.data))):
             raise PoolRefusal(f"insufficient gas for floor data gas cost: gas {gas}, minimum needed {floor}")
         cap = rules.transaction_gas_cap
         if cap is not None and gas > cap:
@@ -341,19 +340,3 @@ def _account(address: bytes, world: World | None) -> Account:
     """An account in a state; the empty one where there is none."""
     account = None if world is None else world.account(int.from_bytes(address, "big"))
     return account if account is not None else EMPTY_ACCOUNT
-
-
-def _priced_part(tx: SignedTransaction) -> TxParams:
-    """As much of a transaction as its intrinsic gas depends on: of lists, the lengths."""
-    listed = () if isinstance(tx, LegacyTx) else tx.access_list
-    authorizations = tx.authorizations if isinstance(tx, SetCodeTx) else None
-    return TxParams(
-        sender=0,
-        to=None if tx.to is None else 0,
-        data=tx.data,
-        gas_limit=tx.gas_limit,
-        access_list=tuple((0, (0,) * len(entry.storage_keys)) for entry in listed),
-        authorizations=None
-        if authorizations is None
-        else tuple(Delegation(0, 0, 0, None) for _ in authorizations),
-    )
