@@ -22,7 +22,6 @@ from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import BlockContext, BlockExecution, SealedBlock, TransactionResult
 from flashctl.op.fees import da_footprint_scalar_or_default
-from flashctl.op.forks import OpFork
 
 __all__ = ["BlockBuild", "EmbeddedBackend", "ExecutionBackend"]
 
@@ -153,7 +152,7 @@ class _EmbeddedBuild:
         return account.nonce if account is not None else 0
 
     def da_footprint_gas_scalar(self) -> int | None:
-        if self._execution.fork < OpFork.JOVIAN:
+        if not self._execution.fork.has_da_footprint:
             return None
         return da_footprint_scalar_or_default(self._execution.fee_parameters.da_footprint_gas_scalar)
 

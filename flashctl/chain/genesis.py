@@ -200,9 +200,9 @@ def _add_account(diff: StateDiff, address: int, fields: Mapping[str, Any]) -> No
 def _block(genesis: Mapping[str, Any], config: ChainConfig, world: World) -> Block:
     timestamp = _number(genesis, "timestamp", 0, bits=64)
     fork = config.fork_at(timestamp)
-    canyon, ecotone, isthmus = fork >= OpFork.CANYON, fork >= OpFork.ECOTONE, fork >= OpFork.ISTHMUS
-    withdrawals_root = EMPTY_TRIE_ROOT if canyon else None
-    if isthmus:
+    has_beacon_root = fork.has_beacon_root
+    withdrawals_root = EMPTY_TRIE_ROOT if fork.has_withdrawals else None
+    if fork.commits_to_message_passer:
         withdrawals_root = world.storage_root(int.from_bytes(L2_TO_L1_MESSAGE_PASSER, "big"))
     header = Header(
         parent_hash=_bytes(genesis.get("parentHash") or to_hex(bytes(32)), 32),
@@ -222,12 +222,12 @@ def _block(genesis: Mapping[str, Any], config: ChainConfig, world: World) -> Blo
         nonce=_number(genesis, "nonce", 0, bits=64).to_bytes(8, "big"),
         base_fee_per_gas=_number(genesis, "baseFeePerGas", DEVNET_BASE_FEE),
         withdrawals_root=withdrawals_root,
-        blob_gas_used=_number(genesis, "blobGasUsed", 0) if ecotone else None,
-        excess_blob_gas=_number(genesis, "excessBlobGas", 0) if ecotone else None,
-        parent_beacon_block_root=bytes(32) if ecotone else None,
-        requests_hash=EMPTY_REQUESTS_HASH if isthmus else None,
+        blob_gas_used=_number(genesis, "blobGasUsed", 0) if has_beacon_root else None,
+        excess_blob_gas=_number(genesis, "excessBlobGas", 0) if has_beacon_root else None,
+        parent_beacon_block_root=bytes(32) if has_beacon_root else None,
+        requests_hash=EMPTY_REQUESTS_HASH if fork.has_requests else None,
     )
-    return Block(header, (), () if canyon else None)
+    return Block(header, (), () if fork.has_withdrawals else None)
 
 
 def _bytes(text: Any, size: int | None = None) -> bytes:
@@ -291,17 +291,17 @@ def devnet_genesis(
         "baseFeePerGas": hex(DEVNET_BASE_FEE),
         "alloc": _devnet_alloc(latest_fork, balance),
     }
-    if latest_fork >= OpFork.ECOTONE:
+    if latest_fork.has_beacon_root:
         genesis |= {"blobGasUsed": "0x0", "excessBlobGas": "0x0"}
     return genesis
 
 
 def _devnet_extra_data(fork: OpFork) -> bytes:
     """EIP-1559 parameters of the first block, as the fork encodes them."""
-    if fork < OpFork.HOLOCENE:
+    if not fork.has_fee_parameters:
         return b""
     pair = DEVNET_DENOMINATOR.to_bytes(4, "big") + DEVNET_ELASTICITY.to_bytes(4, "big")
-    return b"\x00" + pair if fork < OpFork.JOVIAN else b"\x01" + pair + bytes(8)
+    return b"\x00" + pair if not fork.has_min_base_fee else b"\x01" + pair + bytes(8)
 
 
 def _devnet_alloc(fork: OpFork, balance: int) -> dict[str, Any]:
@@ -324,7 +324,7 @@ def _devnet_alloc(fork: OpFork, balance: int) -> dict[str, Any]:
         MULTICALL: contract(artifact("Multicall").code),
         CREATE2_DEPLOYER: contract(CREATE2_DEPLOYER_CODE),
     }
-    if fork >= OpFork.ECOTONE:
+    if fork.has_beacon_root:
         alloc[BEACON_ROOTS] = contract(BEACON_ROOTS_CODE)
     if fork >= OpFork.ISTHMUS:
         alloc[HISTORY_STORAGE] = contract(HISTORY_STORAGE_CODE)

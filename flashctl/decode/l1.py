@@ -40,13 +40,13 @@ class L1Pricing:
     def report(self, raw: bytes, gas_limit: int) -> dict[str, Any]:
         """L1 fee, L1 gas and, where the fork has them, data size and the most that the operator fee can
         be."""
-        size = compressed_length(raw) if self.fork >= OpFork.FJORD else 0
+        size = compressed_length(raw) if self.fork.prices_compressed_size else 0
         report: dict[str, Any] = {
             "l1Fee": hex(l1_fee(self.parameters, self.fork, raw, size)),
             "l1GasUsed": hex(l1_gas_used(self.parameters, self.fork, raw, size)),
         }
-        if self.fork >= OpFork.FJORD:
+        if self.fork.prices_compressed_size:
             report["daSize"] = estimated_da_size(size) // 1_000_000
-        if self.fork >= OpFork.ISTHMUS:
+        if self.fork.has_operator_fee:
             report["operatorFeeLimit"] = hex(operator_fee(self.parameters, self.fork, gas_limit))
         return report

@@ -35,7 +35,6 @@ from flashctl.eth.blocks import Block, Header
 from flashctl.eth.transactions import encode_transaction
 from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.config import ChainConfig
-from flashctl.op.forks import OpFork
 from flashctl.op.l1_attributes import L1Attributes, attributes_layout, l1_attributes_deposit
 
 __all__ = ["SealedSlot", "Sequencer", "SequencerSettings", "attributes_after", "next_timestamp"]
@@ -116,12 +115,12 @@ def attributes_after(
         prev_randao=origin.prev_randao,
         fee_recipient=_SEQUENCER_FEE_VAULT,
         withdrawals=(),
-        parent_beacon_block_root=origin.parent_beacon_block_root if fork >= OpFork.ECOTONE else None,
+        parent_beacon_block_root=origin.parent_beacon_block_root if fork.has_beacon_root else None,
         transactions=(_l1_deposit(config, parent, timestamp, origin, settings),),
         no_tx_pool=False,
         gas_limit=settings.gas_limit,
-        eip1559_params=_CHAIN_FEE_PARAMETERS if fork >= OpFork.HOLOCENE else None,
-        min_base_fee=settings.min_base_fee if fork >= OpFork.JOVIAN else None,
+        eip1559_params=_CHAIN_FEE_PARAMETERS if fork.has_fee_parameters else None,
+        min_base_fee=settings.min_base_fee if fork.has_min_base_fee else None,
     )
 
 
@@ -218,10 +217,10 @@ class Sequencer:
         """Take the payload, have it judged, make it the head."""
         fork = self._config.fork_at(timestamp)
         envelope = await self._engine.get_payload(payload_id, version=get_payload_version(fork))
-        root = l1_origin_at(timestamp).parent_beacon_block_root if fork >= OpFork.ECOTONE else None
+        root = l1_origin_at(timestamp).parent_beacon_block_root if fork.has_beacon_root else None
         payload = envelope["executionPayload"]
         requests = requests_of(envelope)
-        block = payload_from_json(payload, root, requests=requests if fork >= OpFork.ISTHMUS else None)
+        block = payload_from_json(payload, root, requests=requests if fork.has_requests else None)
         status = await self._engine.new_payload(
             payload, root, version=new_payload_version(fork), requests=requests
         )

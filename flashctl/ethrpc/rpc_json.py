@@ -346,7 +346,7 @@ def _l1_fields(envelope: TxEnvelope, fees: L1FeeParameters, fork: OpFork) -> dic
     """What OP nodes add to a receipt about the fees beside gas; a deposit pays none of them, and op-geth
     shows none."""
     scalar = da_footprint_scalar_or_default(fees.da_footprint_gas_scalar)
-    size = envelope.fastlz_size if fork >= OpFork.FJORD else 0
+    size = envelope.fastlz_size if fork.prices_compressed_size else 0
     shown: dict[str, Any] = {
         "l1GasPrice": quantity(fees.base_fee),
         "l1GasUsed": quantity(l1_gas_used(fees, fork, envelope.raw, size)),
@@ -359,10 +359,10 @@ def _l1_fields(envelope: TxEnvelope, fees: L1FeeParameters, fork: OpFork) -> dic
     shown["l1BaseFeeScalar"] = quantity(fees.base_fee_scalar)
     shown["l1BlobBaseFee"] = quantity(fees.blob_base_fee)
     shown["l1BlobBaseFeeScalar"] = quantity(fees.blob_base_fee_scalar)
-    if fork >= OpFork.ISTHMUS and (fees.operator_fee_scalar or fees.operator_fee_constant):
+    if fork.has_operator_fee and (fees.operator_fee_scalar or fees.operator_fee_constant):
         shown["operatorFeeScalar"] = quantity(fees.operator_fee_scalar)
         shown["operatorFeeConstant"] = quantity(fees.operator_fee_constant)
-    if fork >= OpFork.JOVIAN:
+    if fork.has_da_footprint:
         shown["daFootprintGasScalar"] = quantity(scalar)
         shown["blobGasUsed"] = quantity(envelope.da_size * scalar)
     return shown

@@ -15,7 +15,6 @@ from flashctl.errors import DataError
 from flashctl.eth.keccak import keccak256
 from flashctl.op.config import ChainConfig
 from flashctl.op.extra_data import encode_extra_data
-from flashctl.op.forks import OpFork
 
 __all__ = ["InvalidAttributes", "PayloadAttributes", "check_attributes", "payload_id"]
 
@@ -106,9 +105,9 @@ def check_attributes(config: ChainConfig, attributes: PayloadAttributes) -> None
     """
     if attributes.gas_limit is None:
         raise InvalidAttributes("missing gasLimit in payload attributes")
-    ecotone = config.is_active(OpFork.ECOTONE, attributes.timestamp)
-    if ecotone and attributes.parent_beacon_block_root is None:
+    has_beacon_root = config.fork_at(attributes.timestamp).has_beacon_root
+    if has_beacon_root and attributes.parent_beacon_block_root is None:
         raise InvalidAttributes("missing parentBeaconBlockRoot in payload attributes")
-    if not ecotone and attributes.parent_beacon_block_root is not None:
+    if not has_beacon_root and attributes.parent_beacon_block_root is not None:
         raise InvalidAttributes("got parentBeaconBlockRoot, expected none before ecotone")
     encode_extra_data(config, attributes.timestamp, attributes.eip1559_params, attributes.min_base_fee)

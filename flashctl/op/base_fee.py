@@ -9,7 +9,6 @@ from __future__ import annotations
 from flashctl.eth.blocks import Header
 from flashctl.op.config import ChainConfig
 from flashctl.op.extra_data import decode_extra_data
-from flashctl.op.forks import OpFork
 
 __all__ = ["next_base_fee"]
 
@@ -24,7 +23,7 @@ def next_base_fee(config: ChainConfig, parent: Header, timestamp: int) -> int:
         InvalidFeeParameters: If the parent's extra data is not what its fork prescribes.
     """
     fork = config.fork_at(parent.timestamp)
-    parameters = decode_extra_data(fork, parent.extra_data) if fork >= OpFork.HOLOCENE else None
+    parameters = decode_extra_data(fork, parent.extra_data) if fork.has_fee_parameters else None
     if parameters is None:
         elasticity, denominator = config.eip1559_elasticity, config.default_denominator(timestamp)
         floor = 0
@@ -32,7 +31,7 @@ def next_base_fee(config: ChainConfig, parent: Header, timestamp: int) -> int:
         elasticity, denominator = parameters.elasticity, parameters.denominator
         floor = parameters.min_base_fee
     used = parent.gas_used
-    if fork >= OpFork.JOVIAN:
+    if fork.has_da_footprint:
         used = max(used, parent.blob_gas_used or 0)
     return max(
         _adjusted(parent.base_fee_per_gas or 0, used, parent.gas_limit // elasticity, denominator), floor

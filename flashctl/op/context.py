@@ -103,7 +103,6 @@ class BlockContext:
             withdrawals_root: From Canyon; since Isthmus the storage root of L2ToL1MessagePasser.
             da_footprint: Shown as blob gas, zero before Jovian.
         """
-        ecotone = fork >= OpFork.ECOTONE
         return Header(
             parent_hash=self.parent_hash,
             ommers_hash=EMPTY_OMMERS_HASH,
@@ -122,10 +121,10 @@ class BlockContext:
             nonce=bytes(8),
             base_fee_per_gas=self.base_fee,
             withdrawals_root=withdrawals_root,
-            blob_gas_used=da_footprint if ecotone else None,
-            excess_blob_gas=0 if ecotone else None,
+            blob_gas_used=da_footprint if fork.has_beacon_root else None,
+            excess_blob_gas=0 if fork.has_beacon_root else None,
             parent_beacon_block_root=self.parent_beacon_block_root,
-            requests_hash=EMPTY_REQUESTS_HASH if fork >= OpFork.ISTHMUS else None,
+            requests_hash=EMPTY_REQUESTS_HASH if fork.has_requests else None,
         )
 
     def environment(

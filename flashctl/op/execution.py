@@ -161,7 +161,7 @@ class BlockExecution:
             config.activates(fork, context.timestamp, parent.timestamp)
             for fork in (OpFork.JOVIAN, OpFork.KARST)
         )
-        self._has_footprint: Final = self.fork >= OpFork.JOVIAN
+        self._has_footprint: Final = self.fork.has_da_footprint
         self._da_scalar: int | None = None
         self._world = world
         self._raws: list[bytes] = []
@@ -258,7 +258,7 @@ class BlockExecution:
         raws = self._raws
         self._transactions = self._transactions.extend(raws[self._transactions.size :])
         self._receipts = self._receipts.extend(self._encoded_receipts[self._receipts.size :])
-        block = Block(self._header(), tuple(raws), () if self.fork >= OpFork.CANYON else None)
+        block = Block(self._header(), tuple(raws), () if self.fork.has_withdrawals else None)
         has_fees = any(not envelope.is_deposit for envelope in self.envelopes)
         return SealedBlock(
             block,
@@ -306,9 +306,9 @@ class BlockExecution:
 def withdrawals_root(world: World, fork: OpFork) -> bytes | None:
     """The withdrawals root of a block's header: that of an empty list from Canyon, L2ToL1MessagePasser's
     storage from Isthmus."""
-    if fork >= OpFork.ISTHMUS:
+    if fork.commits_to_message_passer:
         return world.storage_root(MESSAGE_PASSER)
-    return EMPTY_TRIE_ROOT if fork >= OpFork.CANYON else None
+    return EMPTY_TRIE_ROOT if fork.has_withdrawals else None
 
 
 def receipt_of(

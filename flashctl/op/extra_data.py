@@ -83,15 +83,15 @@ def encode_extra_data(
             malformed.
     """
     fork = config.fork_at(timestamp)
-    if fork < OpFork.HOLOCENE and parameters is not None:
+    if not fork.has_fee_parameters and parameters is not None:
         raise InvalidFeeParameters("got eip1559 params, expected none")
-    if fork < OpFork.JOVIAN and min_base_fee is not None:
+    if not fork.has_min_base_fee and min_base_fee is not None:
         raise InvalidFeeParameters("got minBaseFee, expected none before jovian")
-    if fork < OpFork.HOLOCENE:
+    if not fork.has_fee_parameters:
         return b""
     if parameters is None:
         raise InvalidFeeParameters("missing eip1559 params")
-    if fork >= OpFork.JOVIAN and min_base_fee is None:
+    if fork.has_min_base_fee and min_base_fee is None:
         raise InvalidFeeParameters("missing minBaseFee")
     decoded = decode_parameters(parameters)
     if decoded is None:
@@ -108,7 +108,7 @@ def decode_extra_data(fork: OpFork, extra_data: bytes) -> FeeParameters | None:
     Raises:
         InvalidFeeParameters: If length, version or values are not what the fork prescribes.
     """
-    if fork < OpFork.HOLOCENE:
+    if not fork.has_fee_parameters:
         if extra_data:
             raise InvalidFeeParameters(
                 f"extraData should be empty before holocene, got {len(extra_data)} bytes"
@@ -116,7 +116,7 @@ def decode_extra_data(fork: OpFork, extra_data: bytes) -> FeeParameters | None:
         return None
     name, size, version = (
         ("jovian", JOVIAN_SIZE, _JOVIAN_VERSION)
-        if fork >= OpFork.JOVIAN
+        if fork.has_min_base_fee
         else ("holocene", HOLOCENE_SIZE, _HOLOCENE_VERSION)
     )
     if len(extra_data) != size:

@@ -145,14 +145,14 @@ def read_fee_parameters(state: FeeParameterSlots, fork: OpFork) -> L1FeeParamete
         # The block that activates Ecotone still carries Bedrock's attributes, so Ecotone's are unset. Only
         # the data fee goes back to them: what later forks write has a slot of its own.
         data_fee = _bedrock_parameters(state, base_fee)
-    if fork < OpFork.ISTHMUS:
+    if not fork.has_operator_fee:
         return data_fee
     operator = state.storage(L1_BLOCK, _SLOT_OPERATOR)
     return replace(
         data_fee,
         operator_fee_scalar=operator >> 64 & _U32,
         operator_fee_constant=operator & _U64,
-        da_footprint_gas_scalar=operator >> 96 & _U16 if fork >= OpFork.JOVIAN else 0,
+        da_footprint_gas_scalar=operator >> 96 & _U16 if fork.has_da_footprint else 0,
     )
 
 
@@ -202,7 +202,7 @@ def l1_gas_used(parameters: L1FeeParameters, fork: OpFork, raw: bytes, fastlz_si
     """The `l1GasUsed` of a receipt: the estimate in L1 calldata gas, for display only."""
     if parameters.bedrock_formula:
         return _calldata_gas(raw, fork) + parameters.overhead
-    if fork < OpFork.FJORD:
+    if not fork.prices_compressed_size:
         return _calldata_gas(raw, fork)
     return estimated_da_size(fastlz_size) * 16 // 1_000_000
 

@@ -41,3 +41,55 @@ class OpFork(IntEnum):
     def label(self) -> str:
         """The fork's name as operators write it: `holocene`."""
         return self.name.lower()
+
+    # What a fork brought and several modules have to know, one test for each.
+
+    @property
+    def has_withdrawals(self) -> bool:
+        """Blocks have a list of withdrawals, which is empty, and its root (Canyon)."""
+        return self >= OpFork.CANYON
+
+    @property
+    def has_beacon_root(self) -> bool:
+        """Headers have the beacon root of the L1 origin and the fields of blob gas (Ecotone, EIP-4788)."""
+        return self >= OpFork.ECOTONE
+
+    @property
+    def prices_compressed_size(self) -> bool:
+        """The L1 fee is for an estimate of the compressed size (Fjord)."""
+        return self >= OpFork.FJORD
+
+    @property
+    def has_fee_parameters(self) -> bool:
+        """Extra data holds the EIP-1559 parameters of the next block (Holocene)."""
+        return self >= OpFork.HOLOCENE
+
+    @property
+    def has_operator_fee(self) -> bool:
+        """Transactions pay an operator fee (Isthmus)."""
+        return self >= OpFork.ISTHMUS
+
+    @property
+    def has_requests(self) -> bool:
+        """Headers have the hash of the execution requests, of which there are none (Isthmus, EIP-7685)."""
+        return self >= OpFork.ISTHMUS
+
+    @property
+    def has_set_code(self) -> bool:
+        """Transactions of type 4 are valid (Isthmus, EIP-7702)."""
+        return self >= OpFork.ISTHMUS
+
+    @property
+    def commits_to_message_passer(self) -> bool:
+        """The withdrawals root is the storage root of L2ToL1MessagePasser (Isthmus)."""
+        return self >= OpFork.ISTHMUS
+
+    @property
+    def has_min_base_fee(self) -> bool:
+        """Extra data holds a floor under the base fee (Jovian)."""
+        return self >= OpFork.JOVIAN
+
+    @property
+    def has_da_footprint(self) -> bool:
+        """`blob_gas_used` is the footprint of the block's data (Jovian)."""
+        return self >= OpFork.JOVIAN

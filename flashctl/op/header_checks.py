@@ -51,7 +51,7 @@ def check_header(config: ChainConfig, parent: Header, block: Block) -> None:
         base_fee = next_base_fee(config, parent, header.timestamp)
     except InvalidFeeParameters as error:
         raise InvalidBlock(f"parent: {error}") from None
-    ecotone, isthmus = fork >= OpFork.ECOTONE, fork >= OpFork.ISTHMUS
+    has_beacon_root = fork.has_beacon_root
     expected: dict[str, Any] = {
         "parent_hash": parent.hash,
         "number": parent.number + 1,
@@ -59,14 +59,14 @@ def check_header(config: ChainConfig, parent: Header, block: Block) -> None:
         "difficulty": 0,
         "nonce": bytes(8),
         "base_fee_per_gas": base_fee,
-        "excess_blob_gas": 0 if ecotone else None,
-        "requests_hash": EMPTY_REQUESTS_HASH if isthmus else None,
+        "excess_blob_gas": 0 if has_beacon_root else None,
+        "requests_hash": EMPTY_REQUESTS_HASH if fork.has_requests else None,
     }
     for field, value in expected.items():
         if getattr(header, field) != value:
             raise InvalidBlock.mismatch(field, value, getattr(header, field))
-    if (header.parent_beacon_block_root is None) is ecotone:
-        wanted = "a hash from ecotone" if ecotone else None
+    if (header.parent_beacon_block_root is None) is has_beacon_root:
+        wanted = "a hash from ecotone" if has_beacon_root else None
         raise InvalidBlock.mismatch("parent_beacon_block_root", wanted, header.parent_beacon_block_root)
     if header.gas_used > header.gas_limit:
         raise InvalidBlock.mismatch("gas_used", f"at most {header.gas_limit}", header.gas_used)
@@ -75,7 +75,7 @@ def check_header(config: ChainConfig, parent: Header, block: Block) -> None:
 
 def _check_extra_data(fork: OpFork, header: Header) -> None:
     # Before Holocene nothing reads the extra data, and op-geth's headers may carry up to 32 bytes.
-    if fork < OpFork.HOLOCENE:
+    if not fork.has_fee_parameters:
         if len(header.extra_data) > 32:
             raise InvalidBlock.mismatch("extra_data", "at most 32 bytes", header.extra_data)
         return
@@ -86,10 +86,10 @@ def _check_extra_data(fork: OpFork, header: Header) -> None:
 
 
 def _check_withdrawals(fork: OpFork, block: Block) -> None:
-    if fork >= OpFork.CANYON and block.withdrawals != ():
+    if fork.has_withdrawals and block.withdrawals != ():
         found = "none" if block.withdrawals is None else len(block.withdrawals)
         raise InvalidBlock.mismatch("withdrawals", "an empty list", found)
-    if fork < OpFork.CANYON and block.withdrawals is not None:
+    if not fork.has_withdrawals and block.withdrawals is not None:
         raise InvalidBlock.mismatch("withdrawals", None, "a list")
 
 

@@ -247,14 +247,14 @@ class _Simulation:
                 extra_data=self._extra_data(fork, timestamp),
             )
         )
-        return context if fork >= OpFork.ECOTONE else replace(context, parent_beacon_block_root=None)
+        return context if fork.has_beacon_root else replace(context, parent_beacon_block_root=None)
 
     def _extra_data(self, fork: OpFork, timestamp: int) -> bytes:
         """The parent's; the chain's constants where a fork gives the parameters another form."""
         before = self._config.fork_at(self._parent.timestamp)
         if not any(before < changed <= fork for changed in (OpFork.HOLOCENE, OpFork.JOVIAN)):
             return self._parent.extra_data
-        return encode_extra_data(self._config, timestamp, bytes(8), 0 if fork >= OpFork.JOVIAN else None)
+        return encode_extra_data(self._config, timestamp, bytes(8), 0 if fork.has_min_base_fee else None)
 
     def _override(self, rules: EvmRules, overrides: StateOverrides) -> EvmRules:
         try:
@@ -388,7 +388,7 @@ class _Simulation:
     def _footprint(self, fork: OpFork, envelopes: Sequence[TxEnvelope]) -> int:
         """The DA footprint of the block, at the scalar that the state holds: a simulated block has no L1
         attributes of its own."""
-        if fork < OpFork.JOVIAN or not envelopes:
+        if not fork.has_da_footprint or not envelopes:
             return 0
         scalar = read_fee_parameters(self._state, fork).da_footprint_gas_scalar
         return sum(envelope.da_size for envelope in envelopes) * da_footprint_scalar_or_default(scalar)
@@ -398,9 +398,9 @@ class _Simulation:
         if self._world is not None:
             self._world = self._world.apply(self._state.take_changes())
             return self._world.root, withdrawals_root(self._world, fork)
-        if fork >= OpFork.ISTHMUS:
+        if fork.commits_to_message_passer:
             return _UNKNOWN_ROOT, _UNKNOWN_ROOT
-        return _UNKNOWN_ROOT, EMPTY_TRIE_ROOT if fork >= OpFork.CANYON else None
+        return _UNKNOWN_ROOT, EMPTY_TRIE_ROOT if fork.has_withdrawals else None
 
 
 def _tip(tx: SignedTransaction) -> int:

@@ -136,7 +136,7 @@ class TransactionProcessor:
         self._fork = fork
         self._rules = rules
         self._env = env
-        self._compresses: Final = fork >= OpFork.FJORD
+        self._compresses: Final = fork.prices_compressed_size
         self._fees: L1FeeParameters | None = None
 
     @property
@@ -257,7 +257,7 @@ class TransactionProcessor:
         kind = type(tx)
         if kind is BlobTx:
             raise TransactionRejected(Rejection.TYPE, "blob transactions are not part of the OP Stack")
-        if kind is SetCodeTx and self._fork < OpFork.ISTHMUS:
+        if kind is SetCodeTx and not self._fork.has_set_code:
             raise TransactionRejected(Rejection.TYPE, "set-code transactions come with isthmus")
         cap = max_fee(tx)
         if cap < self._env.base_fee:

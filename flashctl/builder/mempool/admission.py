@@ -290,7 +290,7 @@ class Mempool:
 
     def _check_rules(self, envelope: TxEnvelope, fork: OpFork) -> SignedTransaction:
         tx = envelope.tx
-        if isinstance(tx, (DepositTx, BlobTx)) or (isinstance(tx, SetCodeTx) and fork < OpFork.ISTHMUS):
+        if isinstance(tx, (DepositTx, BlobTx)) or (isinstance(tx, SetCodeTx) and not fork.has_set_code):
             raise PoolRefusal("transaction type not supported")
         _check_size(envelope.raw)
         try:
