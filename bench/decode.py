@@ -28,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flashctl.decode.columns import fast_columns
-from flashctl.decode.facts import Options, report_transaction
+from flashctl.decode.tx_report import Options, report_transaction
 from flashctl.eth.keccak import KECCAK_LIBRARY
 from flashctl.eth.signatures import sign_transaction
 from flashctl.eth.transactions import FeeMarketTx, encode_transaction

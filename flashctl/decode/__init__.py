@@ -1,9 +1,10 @@
 """`flashctl decode`: what a transaction, a flashblock, a block or a receipt says.
 
     documents    what a piece of input is, with its wrappers taken off
-    reading      raw bytes to a typed transaction, the short way; forms, layout and spans when that fails
-    facts        one transaction as a report: JSON-RPC names, and what follows from the fields
-    containers, objects, bare    reports of everything else
+    reading      raw bytes to a typed transaction; tx_formats, tx_schema and spans for what a node refuses
+    tx_report    one transaction as a report: JSON-RPC names, and what follows from the fields
+    containers, objects, rlp_item    reports of everything else
+    commitments, sequences, block_receipts, uncommitted    what --verify computes again, and what it cannot
     calls, abi, signatures, deposits, l1, gas    the parts of a report
     engine       lines to reports
     present, render, fields      reports to output

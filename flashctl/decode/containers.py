@@ -23,10 +23,10 @@ from flashctl.decode.commitments import (
     transaction_problems,
 )
 from flashctl.decode.deposits import l1_attributes_of
-from flashctl.decode.facts import Options, Report, error_report, report_transaction
-from flashctl.decode.forms import Unreadable
 from flashctl.decode.l1 import L1Pricing
 from flashctl.decode.objects import report_log, unwrap_receipt
+from flashctl.decode.tx_formats import Unreadable
+from flashctl.decode.tx_report import Options, Report, error_report, report_transaction
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Header, decode_header
 from flashctl.eth.hexdata import parse_hex, parse_quantity

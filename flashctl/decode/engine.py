@@ -19,7 +19,7 @@ from flashctl.decode.documents import (
     documents_of,
     parse_hex_text,
 )
-from flashctl.decode.facts import Options, Report, error_report, report_transaction
+from flashctl.decode.tx_report import Options, Report, error_report, report_transaction
 from flashctl.errors import DataError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Engine:
             case Kind.LOG:
                 return objects.report_log_bytes(raw, self.options.book)
             case Kind.RLP:
-                from flashctl.decode.bare import report_item
+                from flashctl.decode.rlp_item import report_item
 
                 return report_item(raw, self.options)
         raise UnknownDocument(f"a {kind.value} is JSON, these are bytes")

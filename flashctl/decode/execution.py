@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from flashctl.decode.calls import describe_revert
 from flashctl.decode.containers import report_header
-from flashctl.decode.facts import Options, Report, report_transaction
+from flashctl.decode.tx_report import Options, Report, report_transaction
 from flashctl.decode.witness import StatedBlock, Witness
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Header

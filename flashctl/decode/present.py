@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from flashctl.core.output import escape
-from flashctl.decode.facts import Report
 from flashctl.decode.fields import decimal, pick, text_of
+from flashctl.decode.tx_report import Report
 
 __all__ = ["FieldsPresenter", "JsonPresenter", "Presenter", "complaints_about", "transactions_in"]
 

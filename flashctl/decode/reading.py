@@ -1,47 +1,25 @@
-"""A transaction as it was read, and the short way to one: bytes that a node accepts.
+"""Raw bytes to a transaction, for bytes that a node accepts.
 
-Everything else (sidecars, unsigned bytes, encodings that need repair) is `forms`, which is imported only
-when the short way fails: a decode of one good transaction has 150 ms for everything, and the modules behind
-`forms` alone take 20.
+Everything else (sidecars, unsigned bytes, encodings that need repair) is `tx_formats`, which is imported only
+when it is needed: a decode of one good transaction has 150 ms for everything, and the modules behind
+`tx_formats` alone take 20.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
 
+from flashctl.decode.tx_reading import Reading
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode_list_payload, encode_uint
 from flashctl.eth.transactions import (
     InvalidTransaction,
     LegacyTx,
     SignedTransaction,
-    Transaction,
     decode_transaction,
 )
 
-if TYPE_CHECKING:
-    from flashctl.decode.forms import Sidecar
-    from flashctl.decode.layout import Fault
-
-__all__ = ["LAST_NONCE", "Reading", "read_transaction", "signing_hash_of"]
-
-
-LAST_NONCE = 2**64 - 1
-"""No account gets there (EIP-2681)."""
-
-
-class Reading(NamedTuple):
-    """A transaction and how it had to be read."""
-
-    raw: bytes
-    """The consensus encoding; what the hash is taken of."""
-    tx: Transaction
-    signed: bool = True
-    """False when the bytes are those that a wallet signs."""
-    faults: tuple[Fault, ...] = ()
-    """Departures from the canonical encoding, in byte order; empty for bytes that a node accepts."""
-    sidecar: Sidecar | None = None
+__all__ = ["read_transaction", "signing_hash_of"]
 
 
 def read_transaction(raw: bytes) -> Reading:
@@ -53,7 +31,7 @@ def read_transaction(raw: bytes) -> Reading:
     try:
         tx = decode_transaction(raw)
     except InvalidTransaction as error:
-        from flashctl.decode.forms import read_other_form
+        from flashctl.decode.tx_formats import read_other_form
 
         return read_other_form(raw, error)
     if isinstance(tx, LegacyTx) and tx.r == tx.s == 0 and tx.v >= 35:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flashctl.core.output import escape as printable
-from flashctl.decode.facts import Report
 from flashctl.decode.names import COUNTS, IN_ETHER, IN_GWEI, type_label
+from flashctl.decode.tx_report import Report
 
 __all__ = ["Style", "TextPresenter", "render_listing", "render_table"]
 

@@ -18,10 +18,10 @@ from flashctl.core.output import Output, wants_color
 from flashctl.decode.config import DecodeConfig
 from flashctl.decode.documents import Kind, parse_hex_text
 from flashctl.decode.engine import Engine, Outcome, outcome_of
-from flashctl.decode.facts import Options, Report
 from flashctl.decode.fields import check_fields
 from flashctl.decode.inputs import Source, open_source, read_pieces, split_arguments
 from flashctl.decode.present import FieldsPresenter, JsonPresenter, Presenter, complaints_about
+from flashctl.decode.tx_report import Options, Report
 from flashctl.errors import DataError, ExitCode, Failed, IoError, UsageError
 
 if TYPE_CHECKING:

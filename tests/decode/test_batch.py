@@ -18,9 +18,9 @@ from flashctl.decode.chunks import Chunk, ChunkDecoder, Decoded, _chunks_of_stre
 from flashctl.decode.columns import fast_columns
 from flashctl.decode.documents import Kind, classify_bytes
 from flashctl.decode.engine import Outcome
-from flashctl.decode.facts import Options, report_transaction
 from flashctl.decode.fields import pick, text_of
 from flashctl.decode.parallel import decode_in_parallel
+from flashctl.decode.tx_report import Options, report_transaction
 from flashctl.errors import FlashctlError
 from flashctl.eth.receipts import Receipt, encode_receipt
 from flashctl.eth.transactions import (

@@ -13,9 +13,9 @@ import pytest
 from support.decode_lab import SENDER, blob_with_sidecar, check_golden, every_type, run_command
 
 from flashctl.decode.engine import Engine
-from flashctl.decode.facts import Options
 from flashctl.decode.present import JsonPresenter
 from flashctl.decode.render import Style, TextPresenter
+from flashctl.decode.tx_report import Options
 
 RAWS = every_type()
 HEX = {name: "0x" + raw.hex() for name, raw in RAWS.items()}

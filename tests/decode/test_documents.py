@@ -16,7 +16,7 @@ from support.reference import reference_path
 from flashctl.core.flashblocks.wire import compress
 from flashctl.decode.documents import Kind, UnknownDocument, classify_bytes, parse_hex_text
 from flashctl.decode.engine import Engine, Outcome, outcome_of
-from flashctl.decode.facts import Options, Report
+from flashctl.decode.tx_report import Options, Report
 from flashctl.eth.blocks import Block, Header, encode_block, encode_header
 from flashctl.eth.receipts import Log, Receipt, encode_receipt
 from flashctl.eth.rlp import encode, encode_bytes

@@ -168,7 +168,7 @@ def test_any_edit_of_raw_bytes_is_another_transaction(name: str, data: st.DataOb
     other = flipped(raw, data.draw(st.integers(0, len(raw) - 1)), data.draw(st.integers(0, 7)))
     (report,) = reports(to_hex(other))
     (before,) = reports(to_hex(raw))
-    assert report.get("hash") != before["hash"]
+    assert [*problems(report)] or report.get("hash") != before["hash"]
 
 
 # -- blocks ----------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from support.decode_lab import every_type
 from support.examples import examples
 
 from flashctl.decode.engine import Engine
-from flashctl.decode.facts import Options, report_transaction
 from flashctl.decode.reading import signing_hash_of
 from flashctl.decode.render import Style, TextPresenter
+from flashctl.decode.tx_report import Options, report_transaction
 from flashctl.eth.rlp import encode
 from flashctl.eth.transactions import (
     AccessListEntry,

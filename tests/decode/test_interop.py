@@ -13,7 +13,7 @@ from support.decode_lab import every_type
 from support.npm import node_modules, npm_binary, require_node
 from support.reference import reference_path
 
-from flashctl.decode.facts import Options, Report, report_transaction
+from flashctl.decode.tx_report import Options, Report, report_transaction
 
 COUNT = 500
 

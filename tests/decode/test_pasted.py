@@ -14,8 +14,8 @@ from support.sample_block import BLOCK, HEADER, OBJECT
 from flashctl.core.engine.payloads import envelope_to_json
 from flashctl.decode.documents import Kind, classify_bytes
 from flashctl.decode.engine import Engine
-from flashctl.decode.facts import Options, Report
 from flashctl.decode.fields import FIELDS
+from flashctl.decode.tx_report import Options, Report
 from flashctl.eth.blocks import encode_block, encode_header
 from flashctl.eth.receipts import Receipt, encode_receipt
 from flashctl.eth.rlp import encode

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from support.reference import reference_path
 
-from flashctl.decode.facts import Options, report_transaction
-from flashctl.decode.forms import Unreadable
 from flashctl.decode.reading import read_transaction
+from flashctl.decode.tx_formats import Unreadable
+from flashctl.decode.tx_report import Options, report_transaction
 from flashctl.eth.keccak import keccak256
 
 OPTIONS = Options()

@@ -17,7 +17,7 @@ from support.sample_block import BLOCK, HEADER, OBJECT, TRANSACTIONS
 from flashctl.core.engine.payloads import envelope_to_json, payload_to_json
 from flashctl.decode.documents import Kind
 from flashctl.decode.engine import Engine, Outcome, outcome_of
-from flashctl.decode.facts import Options, Report
+from flashctl.decode.tx_report import Options, Report
 from flashctl.eth.blocks import (
     Block,
     encode_block,

@@ -8,7 +8,7 @@ import pytest
 from support.vectors import codec_cases, unhex
 
 from flashctl.decode.engine import Engine, Outcome, outcome_of
-from flashctl.decode.facts import Options
+from flashctl.decode.tx_report import Options
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.receipts import Log, Receipt, decode_receipt, encode_receipt
 from flashctl.eth.rlp import RlpError, decode, encode

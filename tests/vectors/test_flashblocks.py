@@ -11,7 +11,7 @@ from flashctl.core.flashblocks import wire
 from flashctl.core.flashblocks.assembly import full_block
 from flashctl.core.flashblocks.sequence import Assembler
 from flashctl.decode.engine import Engine, Outcome, outcome_of
-from flashctl.decode.facts import Options
+from flashctl.decode.tx_report import Options
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.ordered_trie import ordered_root
 

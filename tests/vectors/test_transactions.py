@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from support.vectors import Json, transaction_cases, unhex
 
-from flashctl.decode.facts import Options, report_transaction
 from flashctl.decode.reading import read_transaction
+from flashctl.decode.tx_report import Options, report_transaction
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.signatures import recover_sender, sign_authorization, sign_transaction

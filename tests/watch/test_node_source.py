@@ -14,7 +14,7 @@ from support.watch_lab import follow as follow_events
 from websockets.asyncio.server import ServerConnection, serve
 
 from flashctl.core.flashblocks.client import Connected, Disconnected
-from flashctl.decode.facts import Options, report_transaction
+from flashctl.decode.tx_report import Options, report_transaction
 from flashctl.errors import ProtocolError
 from flashctl.watch.config import ConnectionConfig
 from flashctl.watch.events import ReceivedMessage, Row

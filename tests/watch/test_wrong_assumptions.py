@@ -226,7 +226,7 @@ def test_a_node_given_as_a_stream_is_recognised_and_subscribed_to(monkeypatch: p
 def test_pending_blocks_of_a_node_become_the_flashblocks_they_stand_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from flashctl.decode.facts import Options, report_transaction
+    from flashctl.decode.tx_report import Options, report_transaction
 
     raws = every_type()
     members = [report_transaction(raw, Options()) for raw in [raws.pop("attributes"), *raws.values()][:4]]

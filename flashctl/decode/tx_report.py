@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flashctl.decode.names import TYPE_NAMES
-from flashctl.decode.reading import LAST_NONCE, Reading, read_transaction, signing_hash_of
+from flashctl.decode.reading import read_transaction, signing_hash_of
+from flashctl.decode.tx_reading import LAST_NONCE, Reading
 from flashctl.errors import DataError
 from flashctl.eth.intrinsic_gas import calldata_tokens, floor_gas, intrinsic_gas
 from flashctl.eth.keccak import keccak256
@@ -38,9 +39,9 @@ from flashctl.eth.transactions import (
 )
 
 if TYPE_CHECKING:
-    from flashctl.decode.forms import Sidecar
     from flashctl.decode.l1 import L1Pricing
     from flashctl.decode.signatures import SignatureBook
+    from flashctl.decode.tx_reading import Sidecar
 
 __all__ = ["Options", "Report", "describe_transaction", "error_report", "report_transaction"]
 

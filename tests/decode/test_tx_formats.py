@@ -17,11 +17,11 @@ from support.decode_lab import (
 )
 from support.reference import reference_path
 
-from flashctl.decode.facts import Options, Report, report_transaction
-from flashctl.decode.forms import Unreadable
 from flashctl.decode.l1 import L1Pricing
-from flashctl.decode.layout import inspect
 from flashctl.decode.reading import read_transaction
+from flashctl.decode.tx_formats import Unreadable
+from flashctl.decode.tx_report import Options, Report, report_transaction
+from flashctl.decode.tx_schema import inspect
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import Item, decode_list, encode
 from flashctl.eth.signatures import sign_transaction

@@ -9,17 +9,16 @@ and says which one it was.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from flashctl.decode.layout import Fault, inspect, repair
-from flashctl.decode.reading import LAST_NONCE, Reading
 from flashctl.decode.spans import Span, SpanError, encode_span, read_span
+from flashctl.decode.tx_reading import LAST_NONCE, Reading, Sidecar
+from flashctl.decode.tx_schema import Fault, inspect, repair
 from flashctl.errors import DataError
 from flashctl.eth.rlp import Item, RlpError, decode_list, encode, int_to_bytes
 from flashctl.eth.transactions import DepositTx, InvalidTransaction, LegacyTx, decode_transaction
 
-__all__ = ["Sidecar", "Unreadable", "read_other_form"]
+__all__ = ["Unreadable", "read_other_form"]
 
 _BLOB_TYPE = 3
 _UNSIGNED_FIELDS = {1: 8, 2: 9, 3: 11, 4: 10}
@@ -34,21 +33,6 @@ class Unreadable(DataError):
         self.fault = fault
         self.offset = fault.offset
         self.raw = raw
-
-
-@dataclass(frozen=True, slots=True)
-class Sidecar:
-    """The blobs that travel beside a blob transaction."""
-
-    form: str
-    """`eip4844` or `eip7594`."""
-    blobs: tuple[bytes, ...]
-    commitments: tuple[bytes, ...]
-    proofs: tuple[bytes, ...]
-
-    def versioned_hashes(self) -> tuple[bytes, ...]:
-        """What the transaction must name: 0x01 and the tail of each commitment's SHA-256 (EIP-4844)."""
-        return tuple(b"\x01" + hashlib.sha256(commitment).digest()[1:] for commitment in self.commitments)
 
 
 def read_other_form(raw: bytes, refused: InvalidTransaction) -> Reading:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flashctl.decode.facts import Options, Report, report_transaction
 from flashctl.decode.spans import read_span
+from flashctl.decode.tx_report import Options, Report, report_transaction
 from flashctl.errors import DataError
 
 __all__ = ["report_item"]
