@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.decode_lab import SENDER, every_type, run_command, transfer_call
-from support.flashblocks import base_sepolia_block
+from support.flashblocks import streamed_block
 from support.sample_block import BLOCK, HEADER, OBJECT
 
 from flashctl.core.engine.payloads import envelope_to_json
@@ -77,7 +77,7 @@ def test_no_transaction_is_taken_for_a_call(name: str) -> None:
 
 def test_several_pretty_documents_in_one_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "two.json"
-    path.write_text("\n".join(json.dumps(message, indent=2) for message in base_sepolia_block()[:2]))
+    path.write_text("\n".join(json.dumps(message, indent=2) for message in streamed_block()[:2]))
     code, output, _ = run_command(["decode", str(path), "--fields", "payloadId, index"], monkeypatch)
     assert code == 0 and [line.split("\t")[1] for line in output.splitlines()] == ["0", "1"]
 
@@ -125,7 +125,7 @@ def test_every_name_that_is_printed_can_be_asked_for() -> None:
         *("0x" + raw.hex() for raw in RAWS.values()), json.dumps(OBJECT), "0x" + encode_block(BLOCK).hex(),
         "0x" + encode_header(HEADER).hex(), json.dumps(envelope_to_json(BLOCK)),
         "0x" + encode_receipt(Receipt(0x7E, True, 1, (), 9, 1)).hex(), "0x" + transfer_call().hex(),
-        *map(json.dumps, base_sepolia_block()),
+        *map(json.dumps, streamed_block()),
     ]  # fmt: skip
     names = {name for text in inputs for report in decode(text) for name in names_in(report)}
     assert names - {"flashctl"} <= set(FIELDS)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.decode_lab import FRIEND, TOKEN, attributes_deposit
-from support.flashblocks import base_sepolia_block, derived_blocks
+from support.flashblocks import derived_blocks, streamed_block
 from support.sample_block import BLOCK, HEADER, OBJECT, TRANSACTIONS
 
 from flashctl.core.engine.payloads import envelope_to_json, payload_to_json
@@ -206,7 +206,7 @@ def test_l1_attributes_that_cannot_be_read_are_no_users_deposit(data: bytes) -> 
 
 
 def test_recorded_flashblocks_have_no_problems() -> None:
-    assert said_of(*base_sepolia_block()) == ""
+    assert said_of(*streamed_block()) == ""
 
 
 @pytest.mark.parametrize("name", ["state_root", "receipts_root", "logs_bloom", "gas_used", "block_hash"])
@@ -227,7 +227,7 @@ def test_a_sequence_without_one_of_its_transactions() -> None:
 
 
 def test_one_flashblock_twice_with_another_content() -> None:
-    first, second, *_ = base_sepolia_block()
+    first, second, *_ = streamed_block()
     again = json.loads(json.dumps(second))
     assert said_of(first, second, again) == ""
     again["diff"]["gas_used"] = "0x1"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
-from support.flashblocks import base_sepolia_block
+from support.flashblocks import streamed_block
 from support.reference import reference_path
 
 from flashctl.core.hub import HubMessage, InvalidRequest, UpgradeRequest
@@ -100,7 +100,7 @@ class TestTransactions:
         from flashctl.eth.signatures import recover_sender
 
         found = checked = 0
-        for content in base_sepolia_block():
+        for content in streamed_block():
             content["metadata"] = {"block_number": 1}
             seen = HubMessage(json.dumps({**content, "index": 1}).encode(), binary=False)
             for raw in content["diff"]["transactions"]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
-from support.flashblocks import base_sepolia_block
+from support.flashblocks import streamed_block
 
 from flashctl.core.hub import Hub
 from flashctl.proxy.config import Validation
@@ -134,7 +134,7 @@ class TestForwarding:
 
     def test_a_recorded_block(self) -> None:
         feed = Feed(Validation.STRICT)
-        messages = [json.dumps(message).encode() for message in base_sepolia_block()]
+        messages = [json.dumps(message).encode() for message in streamed_block()]
         for message in messages:
             assert feed(message, "a")
             assert not feed(message, "b")
@@ -287,7 +287,7 @@ class TestValidation:
 
     def test_warn_counts_and_forwards(self, caplog: pytest.LogCaptureFixture) -> None:
         feed = Feed(Validation.WARN)
-        messages = [json.dumps(message).encode() for message in base_sepolia_block()]
+        messages = [json.dumps(message).encode() for message in streamed_block()]
         for message in [*messages[:2], *messages[4:6], b"noise", b"noise"]:
             assert feed(message)
         assert feed.relay.validator.breaches["Gap"] == 1
@@ -309,13 +309,13 @@ class TestValidation:
 
     def test_strict_takes_the_good_copy_after_a_bad_one(self) -> None:
         feed = Feed(Validation.STRICT)
-        good = json.dumps(base_sepolia_block()[0]).encode()
-        bad = json.dumps({**base_sepolia_block()[0], "diff": None}).encode()
+        good = json.dumps(streamed_block()[0]).encode()
+        bad = json.dumps({**streamed_block()[0], "diff": None}).encode()
         assert not feed(bad, "a")
         assert feed(good, "b")
 
     def test_strict_forwards_what_follows_a_gap(self) -> None:
         feed = Feed(Validation.STRICT)
-        messages = [json.dumps(message).encode() for message in base_sepolia_block()]
+        messages = [json.dumps(message).encode() for message in streamed_block()]
         feed(messages[0])
         assert feed(messages[3])

@@ -11,7 +11,13 @@ from support.vectors import made_sequences
 
 from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata
 
-__all__ = ["base_sepolia_block", "derived_blocks", "make_flashblock", "rollup_boost_message"]
+__all__ = [
+    "base_sepolia_block",
+    "derived_blocks",
+    "make_flashblock",
+    "rollup_boost_message",
+    "streamed_block",
+]
 
 
 def base_sepolia_block() -> list[dict[str, Any]]:
@@ -19,6 +25,14 @@ def base_sepolia_block() -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = json.loads(
         reference_path("flashblocks/seq_block_33439826.json").read_bytes()
     )
+    return messages
+
+
+def streamed_block() -> list[dict[str, Any]]:
+    """A block as a builder streamed it, for tests that any will do for: the recording, or one of the pack."""
+    if optional_reference_path("flashblocks/seq_block_33439826.json") is not None:
+        return base_sepolia_block()
+    messages: list[dict[str, Any]] = made_sequences()[-2]["flashblocks"]
     return messages
 
 

@@ -57,9 +57,7 @@ def form(value: Any) -> Any:
         case dict():
             return {key: form(inner) for key, inner in value.items()}
         case list():
-            kept = [
-                each for each in value if not (isinstance(each, dict) and "depositReceiptVersion" in each)
-            ]
+            kept = [each for each in value if not is_deposit(each)]
             return [form(kept[0])] if kept else []
         case bool() | None:
             return value

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.flashblocks import base_sepolia_block
+from support.flashblocks import streamed_block
 from support.watch_lab import HOLD, StreamServer, arrive, block, story, text_frames
 
 from flashctl.watch.recording import line_of_arrival
@@ -23,8 +23,8 @@ def recording(tmp_path: Path) -> Path:
 @pytest.fixture
 def sepolia(tmp_path: Path) -> Path:
     path = tmp_path / "sepolia.ndjson"
-    frames = [json.dumps(content).encode() for content in base_sepolia_block()]
-    start = int(base_sepolia_block()[0]["base"]["timestamp"], 16) * 10**9 - 2 * 10**9
+    frames = [json.dumps(content).encode() for content in streamed_block()]
+    start = int(streamed_block()[0]["base"]["timestamp"], 16) * 10**9 - 2 * 10**9
     path.write_bytes(b"".join(line_of_arrival(arrive(f, n, start_ns=start)) for n, f in enumerate(frames)))
     return path
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decode_lab import run_command
 from support.examples import examples
-from support.flashblocks import base_sepolia_block
+from support.flashblocks import base_sepolia_block, streamed_block
 from support.watch_lab import arrive, block, message
 
 from flashctl.core.flashblocks.wire import compress
@@ -129,7 +129,7 @@ def test_files_that_cannot_be_read_or_written_exit_74(
 
 def test_record_then_replay_shows_the_same_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = tmp_path / "source.ndjson"
-    source.write_text("\n".join(map(json.dumps, base_sepolia_block())))
+    source.write_text("\n".join(map(json.dumps, streamed_block())))
     kept = tmp_path / "kept.ndjson.zst"
     first = run_command(["watch", "--replay", str(source), "--json", "--record", str(kept)], monkeypatch)
     second = run_command(["watch", "--replay", str(kept), "--json"], monkeypatch)
