@@ -31,6 +31,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.listener import EmbeddedServer
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.service.lifecycle import Lifecycle
 
 SECRET = b"\x42" * 32
@@ -86,8 +87,8 @@ def boost_before(upstream: int) -> Callable[[Connection], Awaitable[None]]:
     """A boost whose builder and fallback are both the server on port `upstream`."""
 
     async def run(port: Connection) -> None:
-        side = EngineUpstream(f"http://127.0.0.1:{upstream}", SECRET)
-        boost = Boost(BoostConfig(side, side, None, rpc_port=0, debug_port=0))
+        side, any_port = EngineUpstream(f"http://127.0.0.1:{upstream}", SECRET), ListenAddress("127.0.0.1", 0)
+        boost = Boost(BoostConfig(side, side, None, rpc=any_port, debug=any_port))
         await boost.start(Lifecycle())
         port.send(int(boost.rpc_url.rsplit(":", 1)[1]))
         await asyncio.Event().wait()

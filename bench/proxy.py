@@ -1,4 +1,5 @@
-"""Fan-out: `flashctl proxy` beside a bare C sender, nginx + nchan and Node `ws`.
+"""Fan-out: `flashctl proxy` beside a bare C sender, websockets' broadcast, plain transports, nginx + nchan
+and Node `ws`; and beside itself without io_uring ("writes").
 
     python bench/proxy.py                       # every row, every server that is installed
     python bench/proxy.py --clients 1000 --size 50000 --rate 5 --server flashctl --server c
@@ -46,6 +47,15 @@ CORPUS = 60
 SERVER_CPU, CLIENT_CPU = 0, 1
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 """Of Debian's libnginx-mod-nchan."""
+SERVERS = ("c", "flashctl", "writes", "broadcast", "transports", "nchan", "node")
+
+WITHOUT_IO_URING = (
+    "-c",
+    "from flashctl.core.hub.batch import BatchSender as sender; sender.usable = property(lambda _: False);"
+    "from flashctl.__main__ import main; raise SystemExit(main())",
+)
+"""flashctl, whose hub writes socket by socket: the server "writes"."""
+
 EXTENSIONS = {
     "deflate": ["Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"],
     "takeover": ["Sec-WebSocket-Extensions: permessage-deflate"],
@@ -330,6 +340,10 @@ def start_server(run: Run, shared: Shared, folder: Path) -> tuple[int, list[int]
         stdout=subprocess.PIPE,
     )
     upstream = f"ws://127.0.0.1:{int(publisher.stdout.readline())}/"
+    if run.server in ("broadcast", "transports"):
+        command = [sys.executable, str(HERE / "fanout_peers.py"), run.server, upstream]
+        child = run.children.start(command, SERVER_CPU, stdout=subprocess.PIPE)
+        return int(child.stdout.readline()), [child.pid], "/"
     if run.server == "node":
         child = run.children.start(
             ["node", str(HERE / "node_ws.js"), upstream], SERVER_CPU, stdout=subprocess.PIPE
@@ -343,7 +357,7 @@ def start_flashctl(run: Run, upstream: str) -> tuple[int, list[int], str]:
     read, write = os.pipe()
     child = run.children.start(
         [
-            sys.executable, "-m", "flashctl", "proxy",
+            sys.executable, *(WITHOUT_IO_URING if run.server == "writes" else ("-m", "flashctl")), "proxy",
             "--upstream-ws", upstream,
             "--listen-addr", "127.0.0.1:0",
             "--metrics-addr", "127.0.0.1:0",
@@ -518,7 +532,7 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, action="append", help="messages a second; 0 = as fast as possible"
     )
-    parser.add_argument("--server", action="append", choices=["flashctl", "c", "nchan", "node"])
+    parser.add_argument("--server", action="append", choices=[*SERVERS])
     parser.add_argument("--encoding", choices=["none", *EXTENSIONS, "brotli", "zstd"], default="none")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument(
@@ -532,6 +546,9 @@ def main() -> None:
         for name, present in (
             ("c", True),
             ("flashctl", True),
+            ("writes", True),
+            ("broadcast", True),
+            ("transports", True),
             (
                 "nchan",
                 shutil.which("nginx") and NCHAN.exists(),

@@ -17,10 +17,10 @@ def check(config: BoostConfig) -> ExitCode:
     """
     stream = config.flashblocks
     ports = (
-        (config.rpc_host, config.rpc_port),
-        (config.debug_host, config.debug_port),
-        (config.metrics_host, config.metrics_port) if config.metrics else None,
-        (stream.host, stream.port) if stream else None,
+        config.rpc,
+        config.debug,
+        config.metrics,
+        stream.listen if stream else None,
     )
     chains = Chains()
     probes = [probe_engine("fallback", "--l2-url", config.l2.url, config.l2.jwt_secret, chains)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.core.engine import jwt
 from flashctl.core.flashblocks.client import check_stream_url
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.net.endpoint import Endpoint
 from flashctl.errors import UsageError
 
@@ -68,8 +69,7 @@ class FlashblocksConfig:
     """Where flashblocks come from and go to."""
 
     builder_url: str = "ws://127.0.0.1:1111"
-    host: str = "127.0.0.1"
-    port: int = 1112
+    listen: ListenAddress = ListenAddress("127.0.0.1", 1112)
     initial_reconnect_ms: int = 10
     max_reconnect_ms: int = 5000
     """Longest pause before another attempt, and how long a connection must hold to count as stable."""
@@ -110,14 +110,12 @@ class BoostConfig:
 
     health_check_interval_s: float = 60.0
     max_unsafe_interval_s: float = 10.0
-    rpc_host: str = "127.0.0.1"
-    rpc_port: int = 8081
+    rpc: ListenAddress = ListenAddress("127.0.0.1", 8081)
+    """Where the consensus client connects."""
     rpc_jwt_secret: jwt.JwtSecret | None = None
     """Asked of the consensus client; None asks nothing, as the reference does."""
 
-    debug_host: str = "127.0.0.1"
-    debug_port: int = 5555
-    metrics: bool = False
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int = 9090
+    debug: ListenAddress = ListenAddress("127.0.0.1", 5555)
+    metrics: ListenAddress | None = None
+    """A port for the status pages alone; they are on the port of `rpc` in any case."""
     decisions: Path | None = None

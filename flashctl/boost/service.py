@@ -125,14 +125,14 @@ class Boost:
             if isinstance(secret, JwtSecret) and secret.path is not None:
                 life.on_reload(secret.reload, str(secret.path))
         pages = status_pages(self.metrics.registry, self._reported_health, lambda: life.stopping)
-        if config.metrics:
-            status = await serve_status(config.metrics_host, config.metrics_port, pages)
+        if config.metrics is not None:
+            status = await serve_status(config.metrics.host, config.metrics.port, pages)
             life.on_stop(status.close, "metrics")
             _LOG.info("metrics on %s/metrics", status.url)
         debug = await serve(
             debug_methods(self.switch, self.health, self.rounds, self.metrics),
-            config.debug_host,
-            config.debug_port,
+            config.debug.host,
+            config.debug.port,
         )
         life.on_stop(debug.close, "debug API")
         self.debug_url = debug.url
@@ -140,8 +140,8 @@ class Boost:
             await self._start_flashblocks(life, config.flashblocks)
         rpc = await serve(
             self.multiplexer.methods(),
-            config.rpc_host,
-            config.rpc_port,
+            config.rpc.host,
+            config.rpc.port,
             jwt_secret=config.rpc_jwt_secret,
             fallback=self.multiplexer.forward,
             pages=pages,
@@ -166,7 +166,7 @@ class Boost:
         )
 
     async def _start_flashblocks(self, life: Lifecycle, config: FlashblocksConfig) -> None:
-        server = await serve_hub(self.hub, config.host, config.port)
+        server = await serve_hub(self.hub, config.listen.host, config.listen.port)
         life.on_stop(server.close, "flashblocks")
         self.stream_url = server.url
         options = StreamOptions(

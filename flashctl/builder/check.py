@@ -26,8 +26,7 @@ def check(config: BuilderConfig) -> ExitCode:
     chains = Chains({"this builder": chain_id})
     if config.jwt_secret is not None and config.jwt_secret.exists():
         load_secret(config.jwt_secret)
-    endpoints = (config.http, config.engine, config.metrics, config.stream and config.stream.endpoint)
-    ports = [(endpoint.host, endpoint.port) if endpoint else None for endpoint in endpoints]
+    ports = (config.http, config.engine, config.metrics, config.stream.endpoint if config.stream else None)
     probes = [
         probe_peer(name, flag, url, chains)
         for name, flag, url in (

@@ -10,29 +10,18 @@ from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.core.flashblocks.wire import Dialect
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.errors import UsageError
 from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
 
-__all__ = ["BuilderConfig", "Endpoint", "StreamConfig"]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a server listens; port 0 takes any free one."""
-
-    host: str
-    port: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65_535:
-            raise UsageError(f"{self.port} is not a TCP port")
+__all__ = ["BuilderConfig", "StreamConfig"]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
     """The flashblocks stream of a builder that publishes one."""
 
-    endpoint: Endpoint
+    endpoint: ListenAddress
     subscriber_limit: int = 256
     dialect: Dialect = "op-rbuilder"
 
@@ -47,10 +36,10 @@ class BuilderConfig:
     datadir: Path | None
     """Where the chain is kept; None keeps it in memory."""
 
-    http: Endpoint
+    http: ListenAddress
     """JSON-RPC for users."""
 
-    engine: Endpoint
+    engine: ListenAddress
     """Engine API for the consensus client."""
 
     jwt_secret: Path | None
@@ -66,7 +55,7 @@ class BuilderConfig:
     cors: tuple[str, ...] = ()
     """Origins whose web pages may call the user port; `*` for all."""
 
-    metrics: Endpoint | None = None
+    metrics: ListenAddress | None = None
     workers: int = DEFAULT_WORKERS
     """Processes that execute eth_call and its relatives, besides this one; 0 for threads in this one."""
 

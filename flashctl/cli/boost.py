@@ -190,6 +190,7 @@ def boost(
     from flashctl.boost.modes import ExecutionMode, SelectionPolicy
     from flashctl.boost.service import run
     from flashctl.core.engine.jwt import JwtSecret
+    from flashctl.core.net.addresses import ListenAddress
 
     if choice.block_selection_policy not in (None, SelectionPolicy.GAS_USED.value):
         raise UsageError(f"unknown block selection policy {choice.block_selection_policy!r}", hint="gas-used")
@@ -199,8 +200,7 @@ def boost(
         l2=l2,
         flashblocks=FlashblocksConfig(
             stream.flashblocks_builder_url,
-            stream.flashblocks_host,
-            stream.flashblocks_port,
+            ListenAddress(stream.flashblocks_host, stream.flashblocks_port),
             stream.flashblock_builder_ws_initial_reconnect_ms,
             stream.flashblock_builder_ws_max_reconnect_ms,
             stream.flashblock_builder_ws_connect_timeout_ms,
@@ -216,14 +216,10 @@ def boost(
         max_exclusion_blocks=choice.max_exclusion_blocks,
         health_check_interval_s=_positive("--health-check-interval", choice.health_check_interval),
         max_unsafe_interval_s=_positive("--max-unsafe-interval", choice.max_unsafe_interval),
-        rpc_host=listen.rpc_host,
-        rpc_port=listen.rpc_port,
+        rpc=ListenAddress(listen.rpc_host, listen.rpc_port),
         rpc_jwt_secret=None if listen.rpc_jwt_path is None else JwtSecret.load(listen.rpc_jwt_path),
-        debug_host=listen.debug_host,
-        debug_port=listen.debug_server_port,
-        metrics=listen.metrics,
-        metrics_host=listen.metrics_host,
-        metrics_port=listen.metrics_port,
+        debug=ListenAddress(listen.debug_host, listen.debug_server_port),
+        metrics=ListenAddress(listen.metrics_host, listen.metrics_port) if listen.metrics else None,
         decisions=choice.decisions,
     )
     if common.check_only:

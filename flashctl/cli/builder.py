@@ -12,7 +12,7 @@ from flashctl.cli.values import completing, namespaces
 from flashctl.errors import ExitCode
 
 if TYPE_CHECKING:
-    from flashctl.builder.config import Endpoint
+    from flashctl.core.net.addresses import ListenAddress
 
 app = new_app()
 
@@ -296,15 +296,16 @@ def builder(
     An execution engine with an embedded chain: Engine API for the consensus client, JSON-RPC for users, and a
     WebSocket stream with a new part of the block every few hundred milliseconds.
     """
-    from flashctl.builder.config import BuilderConfig, Endpoint, StreamConfig
+    from flashctl.builder.config import BuilderConfig, StreamConfig
     from flashctl.builder.mempool.pool import PoolLimits
     from flashctl.builder.payload.schedule import FlashblockSchedule
     from flashctl.builder.service import run
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
+    from flashctl.core.net.addresses import ListenAddress
     from flashctl.core.settings.durations import parse_duration
 
     stream = StreamConfig(
-        Endpoint(parts.flashblocks_addr, parts.flashblocks_port),
+        ListenAddress(parts.flashblocks_addr, parts.flashblocks_port),
         parts.flashblocks_ws_subscriber_limit,
         parts.flashblocks_dialect,
     )
@@ -316,8 +317,8 @@ def builder(
         datadir=chain.datadir,
         keep_states=chain.keep_states,
         workers=limits.workers,
-        http=Endpoint(listen.http_addr, listen.http_port),
-        engine=Endpoint(listen.authrpc_addr, listen.authrpc_port),
+        http=ListenAddress(listen.http_addr, listen.http_port),
+        engine=ListenAddress(listen.authrpc_addr, listen.authrpc_port),
         jwt_secret=secret,
         namespaces=parse_namespaces(listen.http_api),
         cors=parse_origins(listen.http_corsdomain),
@@ -352,8 +353,7 @@ def builder(
     return run(config, common.ready_fd)
 
 
-def _endpoint(text: str | None) -> Endpoint | None:
-    from flashctl.builder.config import Endpoint
-    from flashctl.core.net.addresses import parse_host_port
+def _endpoint(text: str | None) -> ListenAddress | None:
+    from flashctl.core.net.addresses import ListenAddress
 
-    return None if text is None else Endpoint(*parse_host_port(text, "--metrics"))
+    return None if text is None else ListenAddress.parse(text, "--metrics")

@@ -117,14 +117,9 @@ def devnet(
         # The table of endpoints says that it is ready; the children's lifecycles are in their logs.
         logging.getLogger("flashctl.core.service.lifecycle").setLevel(logging.WARNING)
     if common.check_only:
-        from dataclasses import astuple
+        from flashctl.devnet.check import check
 
-        from flashctl.chain.genesis import load_genesis, require_executable
-        from flashctl.core.service.probes import run_probes
-
-        if chain.genesis is not None:
-            require_executable(load_genesis(chain.genesis))
-        return run_probes(ports=[(listen.host, port) for port in astuple(ports)])
+        return check(config)
     return run(config, common.ready_fd)
 
 

@@ -209,7 +209,19 @@ def proxy(
 ) -> ExitCode:
     """Fan one flashblocks stream out to many clients."""
     from flashctl.core.hub import LagPolicy
-    from flashctl.proxy.config import BusFailure, Compression, ProxyConfig, Validation
+    from flashctl.core.net.addresses import ListenAddress
+    from flashctl.proxy.config import (
+        AccessConfig,
+        BacklogConfig,
+        BusConfig,
+        BusFailure,
+        ClientConfig,
+        Compression,
+        MetricsConfig,
+        ProxyConfig,
+        UpstreamConfig,
+        Validation,
+    )
     from flashctl.proxy.service import run
 
     headers = [_header(text) for text in upstream.upstream_header or []]
@@ -218,48 +230,59 @@ def proxy(
     if clients.enable_compression and clients.compression not in ("negotiate", "brotli"):
         raise UsageError("--enable-compression and --compression contradict each other")
     config = ProxyConfig(
-        upstreams=_split(upstream.upstream_ws),
-        listen_addr=clients.listen_addr,
-        tls_cert=clients.tls_cert,
-        tls_key=clients.tls_key,
-        upstream_headers=tuple(headers),
-        upstream_ca=upstream.upstream_ca,
-        upstream_connect_timeout_s=upstream.upstream_connect_timeout_ms / 1e3,
-        upstream_stale_s=upstream.upstream_stale_ms / 1e3,
-        subscriber_max_interval_s=upstream.subscriber_max_interval_ms / 1e3,
-        subscriber_ping_interval_s=upstream.subscriber_ping_interval_ms / 1e3,
-        subscriber_pong_timeout_s=upstream.subscriber_pong_timeout_ms / 1e3,
-        max_message_size=upstream.max_message_size,
-        resume_upstream=upstream.resume_upstream,
-        message_buffer_size=clients.message_buffer_size,
-        lag_bytes=clients.lag_bytes,
-        on_lag=_choice(LagPolicy, clients.on_lag, "--on-lag"),
-        client_send_timeout_s=clients.client_send_timeout_ms / 1e3,
-        resume_buffer_s=clients.resume_buffer_ms / 1e3,
-        client_ping=clients.client_ping_enabled,
-        client_ping_interval_s=clients.client_ping_interval_ms / 1e3,
-        client_pong_timeout_s=clients.client_pong_timeout_ms / 1e3,
-        handshake_timeout_s=clients.handshake_timeout_ms / 1e3,
-        compression=Compression.BROTLI
-        if clients.enable_compression
-        else _choice(Compression, clients.compression, "--compression"),
-        instance_connection_limit=access.instance_connection_limit,
-        per_ip_connection_limit=access.per_ip_connection_limit,
-        api_keys=_split([access.api_keys]),
-        api_keys_file=access.api_keys_file,
-        limits_file=access.limits_file,
-        public_access=access.public_access_enabled,
-        ip_addr_http_header=access.ip_addr_http_header,
-        trusted_proxies=_split(access.trusted_proxies),
-        validate=_choice(Validation, upstream.validate, "--validate"),
-        bus=bus.bus,
-        bus_chain=bus.bus_chain,
-        redis_url=bus.redis_url,
-        bus_prefix=bus.bus_prefix,
-        bus_fail=_choice(BusFailure, bus.bus_fail, "--bus-fail"),
-        metrics=metrics.metrics,
-        metrics_addr=metrics.metrics_addr,
-        metrics_labels=_labels(metrics.metrics_global_labels, host=metrics.metrics_host_label),
+        upstream=UpstreamConfig(
+            urls=_split(upstream.upstream_ws),
+            headers=tuple(headers),
+            ca=upstream.upstream_ca,
+            connect_timeout_s=upstream.upstream_connect_timeout_ms / 1e3,
+            stale_s=upstream.upstream_stale_ms / 1e3,
+            max_backoff_s=upstream.subscriber_max_interval_ms / 1e3,
+            ping_interval_s=upstream.subscriber_ping_interval_ms / 1e3,
+            pong_timeout_s=upstream.subscriber_pong_timeout_ms / 1e3,
+            max_message_bytes=upstream.max_message_size,
+            resume=upstream.resume_upstream,
+            validate=_choice(Validation, upstream.validate, "--validate"),
+        ),
+        clients=ClientConfig(
+            listen=ListenAddress.parse(clients.listen_addr, "--listen-addr"),
+            tls_cert=clients.tls_cert,
+            tls_key=clients.tls_key,
+            pings=clients.client_ping_enabled,
+            ping_interval_s=clients.client_ping_interval_ms / 1e3,
+            pong_timeout_s=clients.client_pong_timeout_ms / 1e3,
+            handshake_timeout_s=clients.handshake_timeout_ms / 1e3,
+            compression=Compression.BROTLI
+            if clients.enable_compression
+            else _choice(Compression, clients.compression, "--compression"),
+            backlog=BacklogConfig(
+                messages=clients.message_buffer_size,
+                bytes=clients.lag_bytes,
+                on_lag=_choice(LagPolicy, clients.on_lag, "--on-lag"),
+                send_timeout_s=clients.client_send_timeout_ms / 1e3,
+                kept_s=clients.resume_buffer_ms / 1e3,
+            ),
+        ),
+        access=AccessConfig(
+            instance_limit=access.instance_connection_limit,
+            per_ip_limit=access.per_ip_connection_limit,
+            api_keys=_split([access.api_keys]),
+            api_keys_file=access.api_keys_file,
+            limits_file=access.limits_file,
+            public=access.public_access_enabled,
+            ip_header=access.ip_addr_http_header,
+            trusted_proxies=_split(access.trusted_proxies),
+        ),
+        bus=BusConfig(
+            url=bus.bus,
+            chain=bus.bus_chain,
+            limits_url=bus.redis_url,
+            prefix=bus.bus_prefix,
+            on_failure=_choice(BusFailure, bus.bus_fail, "--bus-fail"),
+        ),
+        metrics=MetricsConfig(
+            listen=ListenAddress.parse(metrics.metrics_addr, "--metrics-addr") if metrics.metrics else None,
+            labels=_labels(metrics.metrics_global_labels, host=metrics.metrics_host_label),
+        ),
     )
     if common.check_only:
         from flashctl.proxy.check import check

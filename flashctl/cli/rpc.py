@@ -236,14 +236,12 @@ def rpc(
             hint="--latest preconfirmed, where nonce, state, number and logs are of one block",
         )
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
-    from flashctl.core.net.addresses import parse_host_port
+    from flashctl.core.net.addresses import ListenAddress
     from flashctl.rpc.config import RpcConfig, chain_config
     from flashctl.rpc.service import run
     from flashctl.rpc.showing import Latest
 
-    metrics_host, metrics_port = (
-        parse_host_port(listen.metrics_addr, "--metrics-addr") if listen.metrics_addr else ("127.0.0.1", None)
-    )
+    metrics = ListenAddress.parse(listen.metrics_addr, "--metrics-addr") if listen.metrics_addr else None
     config = RpcConfig(
         flashblocks_urls=tuple(sources.flashblocks_url),
         upstream_url=sources.upstream_rpc,
@@ -267,8 +265,7 @@ def rpc(
         calls_at_once=calls.calls_at_once,
         nonce_includes_pool=sending.pending_nonce_includes_pool,
         pool_wait_s=sending.pool_wait_ms / 1000,
-        metrics_host=metrics_host,
-        metrics_port=metrics_port,
+        metrics=metrics,
     )
     if common.check_only:
         from flashctl.rpc.check import check

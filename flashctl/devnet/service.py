@@ -22,6 +22,7 @@ from flashctl.core.engine.jwt import create_secret, load_secret
 from flashctl.core.flashblocks.client import StreamFrame, subscribe
 from flashctl.core.flashblocks.wire import InvalidFlashblock, decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.net.listening import refused_ports
 from flashctl.core.output import Output, escape, when_reader_leaves
 from flashctl.core.service.lifecycle import Lifecycle, run_service
@@ -118,8 +119,8 @@ class _Devnet:
         await family.stop()
 
     def _try_ports(self) -> None:
-        """Say what is wrong with a port before a child does, whose flags nobody gave."""
-        for refused in refused_ports((self._config.host, port) for port in astuple(self._ports)):
+        """Say what is wrong with a port before a child does, whose flags the user did not give."""
+        for refused in refused_ports(ListenAddress(self._config.host, port) for port in astuple(self._ports)):
             if refused.is_taken:
                 refused.hint = "is another devnet running? --any-ports takes free ports instead"
             raise refused

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flashctl.core.flashblocks.client import StreamOptions
-from flashctl.core.net.addresses import parse_host_port
 from flashctl.core.net.urls import hide_secrets, mask_url
 from flashctl.core.service.probes import Finding, probe_stream, run_probes
 from flashctl.errors import ExitCode
@@ -23,16 +22,16 @@ def check(config: ProxyConfig) -> ExitCode:
     """
     Proxy(config)
     ports = (
-        parse_host_port(config.listen_addr, "--listen-addr"),
-        parse_host_port(config.metrics_addr, "--metrics-addr") if config.metrics else None,
+        config.clients.listen,
+        config.metrics.listen,
     )
     options = StreamOptions(
-        headers=dict(config.upstream_headers) or None,
-        max_size=config.max_message_size,
-        tls=client_tls(config.upstream_ca),
+        headers=dict(config.upstream.headers) or None,
+        max_size=config.upstream.max_message_bytes,
+        tls=client_tls(config.upstream.ca),
     )
-    probes = [probe_stream("upstream", "--upstream-ws", url, options) for url in config.upstreams]
-    places = {"--redis-url": config.redis_url, "--bus": config.bus}
+    probes = [probe_stream("upstream", "--upstream-ws", url, options) for url in config.upstream.urls]
+    places = {"--redis-url": config.bus.limits_url, "--bus": config.bus.url}
     probes += [_probe_redis(flag, url) for flag, url in places.items() if url is not None]
     return run_probes(*probes, ports=ports)
 

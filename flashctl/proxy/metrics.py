@@ -38,7 +38,7 @@ class _Families:
 
 def proxy_metrics(parts: ProxyParts) -> Metrics:
     """The metrics of one proxy, with the labels that its settings give to all of them."""
-    metrics = Metrics(PREFIX, labels=dict(parts.config.metrics_labels))
+    metrics = Metrics(PREFIX, labels=dict(parts.config.metrics.labels))
     metrics.register(partial(_families, parts))
     return metrics
 

@@ -36,35 +36,35 @@ class ProxyParts:
         self.config: Final = config
         self.started_at = time.monotonic()
         self.hub = Hub(_hub_options(config), router=FilterIndex())
-        self.relay = Relay(self.hub, Validator(config.validate, time.monotonic), time.monotonic)
+        self.relay = Relay(self.hub, Validator(config.upstream.validate, time.monotonic), time.monotonic)
         self.upstreams = Upstreams(config, self.relay)
         self.access = Access(
             limits=load_limits(config),
-            keys=load_keys(config.api_keys, config.api_keys_file),
-            addresses=ClientAddresses(config.ip_addr_http_header, config.trusted_proxies),
-            public=config.public_access,
+            keys=load_keys(config.access.api_keys, config.access.api_keys_file),
+            addresses=ClientAddresses(config.access.ip_header, config.access.trusted_proxies),
+            public=config.access.public,
             default_encoding=_default_encoding(config),
         )
         self.bus: RedisBus | None = None
         self.shared_limits: RedisLimits | None = None
-        if config.bus is not None:
+        if config.bus.url is not None:
             self.bus = RedisBus(
-                config.bus,
-                config.bus_prefix,
+                config.bus.url,
+                config.bus.prefix,
                 self.relay,
-                chain=config.bus_chain,
-                start_back_s=config.resume_buffer_s,
-                max_message=config.max_message_size,
+                chain=config.bus.chain,
+                start_back_s=config.clients.backlog.kept_s,
+                max_message=config.upstream.max_message_bytes,
             )
-        if (limits_at := config.redis_url or config.bus) is not None:
+        if (limits_at := config.bus.limits_url or config.bus.url) is not None:
             self.shared_limits = RedisLimits(
-                limits_at, config.bus_prefix, self.access.counts, config.bus_fail
+                limits_at, config.bus.prefix, self.access.counts, config.bus.on_failure
             )
             self.access.shared = self.shared_limits
 
     def fresh(self) -> bool:
         """Whether an upstream or the bus is connected and has spoken lately: what /readyz says."""
-        limit = self.config.upstream_stale_s or float("inf")
+        limit = self.config.upstream.stale_s or float("inf")
         now = time.monotonic()
         sources: list[Upstream | RedisBus] = [*self.upstreams.all]
         if self.bus is not None:
@@ -76,21 +76,21 @@ class ProxyParts:
 
 
 def _hub_options(config: ProxyConfig) -> HubOptions:
-    conflate = config.on_lag is LagPolicy.CONFLATE
+    conflate = config.clients.backlog.on_lag is LagPolicy.CONFLATE
     return HubOptions(
-        ring=RingLimits(max_age_s=config.resume_buffer_s, max_bytes=config.resume_buffer_bytes),
+        ring=RingLimits(max_age_s=config.clients.backlog.kept_s, max_bytes=config.clients.backlog.kept_bytes),
         budget=LagBudget(
-            max_bytes=config.lag_bytes,
-            max_messages=config.message_buffer_size,
+            max_bytes=config.clients.backlog.bytes,
+            max_messages=config.clients.backlog.messages,
             # A conflated client may sleep as long as it may leave pings unanswered.
-            stall_s=config.client_pong_timeout_s if conflate else config.client_send_timeout_s,
-            policy=config.on_lag,
+            stall_s=config.clients.pong_timeout_s if conflate else config.clients.backlog.send_timeout_s,
+            policy=config.clients.backlog.on_lag,
         ),
     )
 
 
 def _default_encoding(config: ProxyConfig) -> Encoding:
-    return Encoding.BROTLI if config.compression is Compression.BROTLI else Encoding.RAW
+    return Encoding.BROTLI if config.clients.compression is Compression.BROTLI else Encoding.RAW
 
 
 def load_limits(config: ProxyConfig) -> ConnectionLimits:
@@ -101,11 +101,11 @@ def load_limits(config: ProxyConfig) -> ConnectionLimits:
         UsageError: If it says something else than it may.
     """
     values = {
-        "instance_connection_limit": config.instance_connection_limit,
-        "per_ip_connection_limit": config.per_ip_connection_limit,
+        "instance_connection_limit": config.access.instance_limit,
+        "per_ip_connection_limit": config.access.per_ip_limit,
     }
-    if config.limits_file is not None:
-        values.update(_read_limits(config.limits_file, values))
+    if config.access.limits_file is not None:
+        values.update(_read_limits(config.access.limits_file, values))
     return ConnectionLimits(values["instance_connection_limit"], values["per_ip_connection_limit"])
 
 

@@ -15,7 +15,6 @@ from flashctl.core.hub import (
     serve,
 )
 from flashctl.core.hub.pages import answer_pages
-from flashctl.core.net.addresses import parse_host_port
 from flashctl.core.service.lifecycle import Lifecycle, run_role
 from flashctl.core.service.metrics import EXPOSITION_TYPE
 from flashctl.core.service.status import Health, PageAnswer, StatusServer, probe_pages, serve_status
@@ -45,12 +44,10 @@ class Proxy(ProxyParts):
         Raises:
             UsageError, IoError: If a setting, or a file that one names, is unusable.
         """
-        if not config.upstreams and config.bus is None:
+        if not config.upstream.urls and config.bus.url is None:
             raise UsageError("no upstream", hint="--upstream-ws ws://HOST:PORT, or --bus redis://HOST")
         super().__init__(config)
-        self._address = parse_host_port(config.listen_addr, "--listen-addr")
-        self._status_address = parse_host_port(config.metrics_addr, "--metrics-addr")
-        self._tls = server_tls(config.tls_cert, config.tls_key)
+        self._tls = server_tls(config.clients.tls_cert, config.clients.tls_key)
         self.server: HubServer | None = None
         self.status_server: StatusServer | None = None
         self.metrics = proxy_metrics(self)
@@ -68,7 +65,7 @@ class Proxy(ProxyParts):
         for upstream in self.upstreams.all:
             life.keep(partial(self.upstreams.follow, upstream), "proxy.upstream")
         if self.bus is not None:
-            if not self.config.bus_chain:
+            if not self.config.bus.chain:
                 _LOG.warning(
                     "--bus without --bus-chain: all proxies on this Redis and prefix share one stream"
                 )
@@ -81,26 +78,27 @@ class Proxy(ProxyParts):
         probes = probe_pages(self.health, lambda: life.stopping or self.hub.closing)
         self.server = await serve(
             self.hub,
-            *self._address,
+            config.clients.listen.host,
+            config.clients.listen.port,
             admit=self.access.admit,
             # On the clients' port too, where load balancers look for them.
             pages=answer_pages(probes),
             tls=self._tls,
             limits=ServerLimits(
-                handshake_s=config.handshake_timeout_s,
-                ping_interval_s=config.client_ping_interval_s if config.client_ping else 0.0,
-                pong_timeout_s=config.client_pong_timeout_s,
+                handshake_s=config.clients.handshake_timeout_s,
+                ping_interval_s=config.clients.ping_interval_s if config.clients.pings else 0.0,
+                pong_timeout_s=config.clients.pong_timeout_s,
             ),
             encodings=_encodings(config),
         )
         self.server.handshake_exempt = self.access.addresses.is_trusted
         where = {"url": f"{self.server.url}/ws"}
-        if config.metrics:
+        if (address := config.metrics.listen) is not None:
             pages = probes | {
                 "/metrics": lambda: PageAnswer(200, self.metrics.render(), EXPOSITION_TYPE),
                 "/status": lambda: PageAnswer(200, json.dumps(status_of(self)).encode(), "application/json"),
             }
-            self.status_server = await serve_status(*self._status_address, pages)
+            self.status_server = await serve_status(address.host, address.port, pages)
             where["status"] = self.status_server.url
         _LOG.info("serving", extra=where)
 
@@ -120,7 +118,7 @@ class Proxy(ProxyParts):
         Raises:
             UsageError, IoError: If a file is unusable; everything stays as it was.
         """
-        keys = load_keys(self.config.api_keys, self.config.api_keys_file)
+        keys = load_keys(self.config.access.api_keys, self.config.access.api_keys_file)
         limits = load_limits(self.config)
         self.access.keys = keys
         self.access.limits = limits
@@ -137,7 +135,7 @@ class Proxy(ProxyParts):
         """
         if self._tls is None:
             return
-        cert, key = self.config.tls_cert, self.config.tls_key
+        cert, key = self.config.clients.tls_cert, self.config.clients.tls_key
         server_tls(cert, key)  # loading half of a pair would spoil the context in use
         assert cert is not None
         self._tls.load_cert_chain(cert, key)
@@ -155,7 +153,7 @@ class Proxy(ProxyParts):
 
 
 def _encodings(config: ProxyConfig) -> frozenset[Encoding]:
-    if config.compression is Compression.OFF:
+    if config.clients.compression is Compression.OFF:
         return frozenset()
     return frozenset({Encoding.DEFLATE, Encoding.BROTLI, Encoding.ZSTD})
 

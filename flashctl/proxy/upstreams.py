@@ -74,11 +74,12 @@ class Upstreams:
     def __init__(self, config: ProxyConfig, relay: Relay) -> None:
         self._config = config
         self._relay = relay
-        self._tls = client_tls(config.upstream_ca)
-        for url in config.upstreams:
+        self._tls = client_tls(config.upstream.ca)
+        for url in config.upstream.urls:
             check_stream_url(url, "--upstream-ws")
         self.all = [
-            Upstream(url, name) for url, name in zip(config.upstreams, _names(config.upstreams), strict=True)
+            Upstream(url, name)
+            for url, name in zip(config.upstream.urls, _names(config.upstream.urls), strict=True)
         ]
 
     async def run(self) -> None:
@@ -130,11 +131,11 @@ class Upstreams:
     def _stands_by(self, upstream: Upstream) -> bool:
         """Whether an upstream that is silent may be a standby: it answers pings, and another one speaks."""
         config = self._config
-        if not config.subscriber_ping_interval_s or not config.subscriber_pong_timeout_s:
+        if not config.upstream.ping_interval_s or not config.upstream.pong_timeout_s:
             return False
         heard = [other.last_message_at for other in self.all if other is not upstream]
         now = time.monotonic()
-        return any(at is not None and now - at <= config.upstream_stale_s for at in heard)
+        return any(at is not None and now - at <= config.upstream.stale_s for at in heard)
 
     def _disconnected(self, upstream: Upstream, item: Disconnected) -> None:
         stats = upstream.stats
@@ -155,16 +156,16 @@ class Upstreams:
     def _options(self) -> StreamOptions:
         config = self._config
         return StreamOptions(
-            headers=_headers(config.upstream_headers),
-            backoff=Backoff(maximum_s=config.subscriber_max_interval_s, stable_after_s=5.0),
-            connect_timeout_s=config.upstream_connect_timeout_s,
-            ping_interval_s=config.subscriber_ping_interval_s or None,
-            pong_timeout_s=config.subscriber_pong_timeout_s or None,
-            silence_timeout_s=config.upstream_stale_s or None,
-            max_size=config.max_message_size,
+            headers=_headers(config.upstream.headers),
+            backoff=Backoff(maximum_s=config.upstream.max_backoff_s, stable_after_s=5.0),
+            connect_timeout_s=config.upstream.connect_timeout_s,
+            ping_interval_s=config.upstream.ping_interval_s or None,
+            pong_timeout_s=config.upstream.pong_timeout_s or None,
+            silence_timeout_s=config.upstream.stale_s or None,
+            max_size=config.upstream.max_message_bytes,
             tls=self._tls,
             patient=len(self.all) > 1,
-            resume=self._relay.resume_query if config.resume_upstream else None,
+            resume=self._relay.resume_query if config.upstream.resume else None,
         )
 
 

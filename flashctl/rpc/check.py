@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.service.probes import Chains, probe_node, probe_peer, probe_stream, run_probes
 from flashctl.errors import ExitCode
 from flashctl.rpc.config import RpcConfig
@@ -11,9 +12,8 @@ __all__ = ["check"]
 
 def check(config: RpcConfig) -> ExitCode:
     """Try the ports, ask node, sequencer and streams, and print what is wrong."""
-    metrics = None if config.metrics_port is None else (config.metrics_host, config.metrics_port)
-    sealed = None if config.sealed_port is None else (config.host, config.sealed_port)
-    ports = ((config.host, config.port), sealed, metrics)
+    sealed = None if config.sealed_port is None else ListenAddress(config.host, config.sealed_port)
+    ports = (ListenAddress(config.host, config.port), sealed, config.metrics)
     chains = Chains() if config.chain is None else Chains({"--chain or --genesis": config.chain.chain_id})
     probes = [probe_node("node", "--upstream-rpc", config.upstream_url, chains)]
     probes += [probe_stream("stream", "--flashblocks-url", url) for url in config.flashblocks_urls]

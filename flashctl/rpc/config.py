@@ -9,6 +9,7 @@ from pathlib import Path
 from flashctl.chain.genesis import genesis_config, read_genesis
 from flashctl.core.flashblocks.client import check_stream_url
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.errors import UsageError
 from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
 from flashctl.op.config import ChainConfig
@@ -62,8 +63,7 @@ class RpcConfig:
     """How long eth_getTransactionByHash holds its answer about a transaction that only waits in a pool, in
     case a flashblock brings it. viem asks once, and told "in the pool" looks again only after the next block:
     without the wait its users get preconfirmations after 1.6 to 2 s."""
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = None
+    metrics: ListenAddress | None = None
     """None: no separate status page; /readyz, /healthz and /metrics are on the JSON-RPC port in any case."""
 
     def __post_init__(self) -> None:

@@ -135,8 +135,8 @@ class RpcNode:
             self.sealed_url = await self._listen(
                 life, self._sealed_methods, config.sealed_port, "sealed only"
             )
-        if config.metrics_port is not None:
-            status = await serve_status(config.metrics_host, config.metrics_port, self._pages(life))
+        if config.metrics is not None:
+            status = await serve_status(config.metrics.host, config.metrics.port, self._pages(life))
             life.on_stop(status.close, "status page")
             _LOG.info("listening", extra={"metrics": status.url})
         life.keep(self.follower.work, "rpc.work")

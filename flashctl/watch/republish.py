@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from flashctl.core.net.addresses import parse_host_port
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.watch.events import WatchEvent
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Republisher:
     """A hub that is fed by watch."""
 
     def __init__(self, address: str) -> None:
-        self._host, self._port = parse_host_port(address, "--serve")
+        self._address = ListenAddress.parse(address, "--serve")
         self._hub: Hub | None = None
         self._server: HubServer | None = None
 
@@ -35,7 +35,7 @@ class Republisher:
         from flashctl.core.hub import Hub, serve
 
         self._hub = Hub()
-        self._server = await serve(self._hub, self._host, self._port)
+        self._server = await serve(self._hub, self._address.host, self._address.port)
         return self._server.url
 
     async def first_client(self) -> None:

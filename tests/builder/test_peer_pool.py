@@ -11,12 +11,12 @@ from support.builders import ANY, builder_config, rpc_client, running, scenario
 from support.chains import transfer
 from support.waiting import until
 
-from flashctl.builder.config import Endpoint
 from flashctl.builder.mempool.peer_transactions import PeerTransactions, _hashes, _hashes_of_content
 from flashctl.builder.service import BuilderService
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import to_hex
 
@@ -58,7 +58,7 @@ def test_after_an_outage_the_whole_pool_is_read_again(tmp_path: Path) -> None:
             port = fallback.ports["http"]
         async with running(builder_config(tmp_path, sync_rpc=f"http://127.0.0.1:{port}")) as builder:
             # Nobody is there yet.
-            again = builder_config(tmp_path, "fallback", stream=None, http=Endpoint("127.0.0.1", port))
+            again = builder_config(tmp_path, "fallback", stream=None, http=ListenAddress("127.0.0.1", port))
             async with running(again) as fallback:
                 await send(fallback, transfer(1).raw)
                 await until(lambda: transfer(1).hash in builder.queue)
@@ -76,7 +76,9 @@ def test_two_nodes_that_read_from_each_other_hand_nothing_back_and_forth(tmp_pat
             port = free.ports["http"]
         settings = builder_config(tmp_path, "fallback", stream=None, sync_rpc=f"http://127.0.0.1:{port}")
         async with running(settings) as fallback:
-            one = builder_config(tmp_path, "one", http=Endpoint("127.0.0.1", port), sync_rpc=url_of(fallback))
+            one = builder_config(
+                tmp_path, "one", http=ListenAddress("127.0.0.1", port), sync_rpc=url_of(fallback)
+            )
             async with running(one) as builder:
                 here, there = transfer(0), transfer(1)
                 await send(builder, here.raw)

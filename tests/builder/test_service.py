@@ -17,11 +17,12 @@ from support.waiting import until
 from support.watch_lab import NodeServer
 
 from flashctl.builder import service as builder_service
-from flashctl.builder.config import BuilderConfig, Endpoint
+from flashctl.builder.config import BuilderConfig
 from flashctl.builder.service import BuilderService
 from flashctl.core.flashblocks.wire import Flashblock, decode
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.devnet.sequencer import SealedSlot, Sequencer, SequencerSettings
 from flashctl.errors import AuthError, FlashctlError
 from flashctl.eth.hexdata import to_hex
@@ -305,7 +306,7 @@ def test_old_states_are_forgotten_while_it_serves(tmp_path: Path, monkeypatch: p
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     async def body() -> None:
         async with running(now_config(tmp_path)) as service:
-            taken = Endpoint("127.0.0.1", service.ports["http"])
+            taken = ListenAddress("127.0.0.1", service.ports["http"])
             with pytest.raises(FlashctlError, match="cannot listen on") as caught:
                 async with running(now_config(tmp_path, "other", http=taken, engine=ANY)):
                     pass

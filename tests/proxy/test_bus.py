@@ -40,8 +40,8 @@ class TestStream:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, bus=redis.url) as writer,
-                running(bus=redis.url) as reader,
+                running(source, bus_url=redis.url) as writer,
+                running(bus_url=redis.url) as reader,
                 await RawClient.connect(port_of(reader)) as client,
             ):
                 sent = [source.publish(7, index) for index in range(5)]
@@ -56,9 +56,9 @@ class TestStream:
         async def test() -> None:
             first, second = await upstream(), await upstream()
             async with (
-                running(first, bus=redis.url) as one,
-                running(second, bus=redis.url) as two,
-                running(bus=redis.url) as reader,
+                running(first, bus_url=redis.url) as one,
+                running(second, bus_url=redis.url) as two,
+                running(bus_url=redis.url) as reader,
                 await RawClient.connect(port_of(reader)) as client,
             ):
                 sent = []
@@ -77,10 +77,10 @@ class TestStream:
     def test_one_that_starts_late_has_the_open_block(self, redis: RedisServer) -> None:
         async def test() -> None:
             source = await upstream()
-            async with running(source, bus=redis.url) as writer:
+            async with running(source, bus_url=redis.url) as writer:
                 sent = [source.publish(7, index) for index in range(4)]
                 await until(lambda: writer.bus.written == 4)
-                async with running(bus=redis.url) as late:
+                async with running(bus_url=redis.url) as late:
                     await until(lambda: late.relay.stats.forwarded == 4)
                     async with await RawClient.connect(port_of(late)) as client:
                         assert await client.frames(4) == sent
@@ -91,8 +91,8 @@ class TestStream:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, bus=redis.url) as writer,
-                running(bus=redis.url) as reader,
+                running(source, bus_url=redis.url) as writer,
+                running(bus_url=redis.url) as reader,
                 await RawClient.connect(port_of(writer)) as near,
                 await RawClient.connect(port_of(reader)) as far,
             ):
@@ -115,7 +115,7 @@ class TestStream:
         caplog.set_level("DEBUG", logger="flashctl")
 
         async def test() -> None:
-            async with running(bus=redis.url) as proxy:
+            async with running(bus_url=redis.url) as proxy:
                 await until(lambda: proxy.bus.connected)
                 for page in ("/status", "/metrics"):
                     request = f"GET {page} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -224,7 +224,7 @@ class TestLimits:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, bus=redis.url, api_keys=("app:key:9",)) as proxy,
+                running(source, bus_url=redis.url, access_api_keys=("app:key:9",)) as proxy,
                 await RawClient.connect(port_of(proxy), "/ws/key"),
             ):
                 source.publish(7, 0)
@@ -263,13 +263,13 @@ class TestLimits:
             redis.stop()
             source = await upstream()
             async with (
-                running(source, bus=redis.url, per_ip_connection_limit=1) as proxy,
+                running(source, bus_url=redis.url, access_per_ip_limit=1) as proxy,
                 await RawClient.connect(port_of(proxy)) as client,
             ):
                 sent = source.publish(7, 0)
                 assert await client.frames(1) == [sent]
                 assert (await http(port_of(proxy), upgrade_request()))[0] == 429, "its own limit holds"
-            async with running(source, bus=redis.url, bus_fail=BusFailure.CLOSED) as proxy:
+            async with running(source, bus_url=redis.url, bus_on_failure=BusFailure.CLOSED) as proxy:
                 status, headers, body = await http(port_of(proxy), upgrade_request())
                 assert status == 429
                 assert b"Shared limits unavailable" in body
@@ -279,7 +279,7 @@ class TestLimits:
 
     def test_two_proxies_share_a_limit(self, redis: RedisServer) -> None:
         async def test() -> None:
-            settings = {"bus": redis.url, "per_ip_connection_limit": 2}
+            settings = {"bus_url": redis.url, "access_per_ip_limit": 2}
             async with (
                 running(**settings) as one,
                 running(**settings) as two,

@@ -59,7 +59,7 @@ def test_a_defect_costs_its_message_and_shows(monkeypatch: pytest.MonkeyPatch) -
     async def test() -> None:
         source = await UpstreamServer().start()
         async with (
-            running(source, validate=Validation.WARN) as proxy,
+            running(source, upstream_validate=Validation.WARN) as proxy,
             await RawClient.connect(port_of(proxy)) as client,
         ):
             passes = proxy.relay.validator.passes

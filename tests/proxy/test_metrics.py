@@ -30,8 +30,8 @@ def test_every_name_with_values_that_move() -> None:
         source = await UpstreamServer().start()
         settings = {
             "metrics_labels": (("region", 'eu"1'),),
-            "api_keys": ("app:key:5",),
-            "subscriber_ping_interval_s": 0.05,
+            "access_api_keys": ("app:key:5",),
+            "upstream_ping_interval_s": 0.05,
         }
         async with (
             running(source, **settings) as proxy,

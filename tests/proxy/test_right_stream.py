@@ -44,7 +44,7 @@ def test_compressed_bytes_go_on_untouched_to_who_wants_them() -> None:
     async def test() -> None:
         source = await UpstreamServer().start()
         async with (
-            running(source, compression=Compression.BROTLI) as proxy,
+            running(source, clients_compression=Compression.BROTLI) as proxy,
             await RawClient.connect(port_of(proxy)) as client,
         ):
             packed = brotli.compress(flashblock(7, 0), quality=1)
@@ -86,7 +86,7 @@ class TestAnUpstreamThatIsBehind:
 def test_a_standby_that_answers_pings_is_left_connected() -> None:
     async def test() -> None:
         active, standby = await UpstreamServer().start(), await UpstreamServer().start()
-        settings = {"upstream_stale_s": 0.3, "subscriber_ping_interval_s": 0.1}
+        settings = {"upstream_stale_s": 0.3, "upstream_ping_interval_s": 0.1}
         async with running(active, standby, **settings) as proxy:
             one, other = proxy.upstreams.all
             for index in range(10):

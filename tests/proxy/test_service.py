@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.proxy_lab import FAST, UpstreamServer, port_of, run, running
+from support.proxy_lab import FAST, UpstreamServer, configured, port_of, run, running
 from support.proxy_process import proxy_process
 from support.raw_websocket import RawClient, client_frame, http, upgrade_request
 from support.waiting import until
@@ -67,7 +66,7 @@ class TestScenariosOfTheField:
     def test_server_limits_connections(self) -> None:
         async def test() -> None:
             source = await upstream()
-            async with running(source, instance_connection_limit=3) as proxy:
+            async with running(source, access_instance_limit=3) as proxy:
                 clients = [await RawClient.connect(port_of(proxy)) for _ in range(3)]
                 assert await status_of(port_of(proxy), "/ws") == 429
                 clients.pop().close()
@@ -109,7 +108,7 @@ class TestScenariosOfTheField:
         async def test() -> None:
             source = await upstream()
             keys = ("app1:key1:10", "app2:key2:10", "app3:key3:10")
-            async with running(source, api_keys=keys) as proxy:
+            async with running(source, access_api_keys=keys) as proxy:
                 assert await status_of(port_of(proxy), "/ws") == 401
                 assert await status_of(port_of(proxy), "/ws/key4") == 401
                 for key in ("key1", "key2", "key3"):
@@ -121,7 +120,7 @@ class TestScenariosOfTheField:
     def test_ping_timeout_disconnects_client(self) -> None:
         async def test() -> None:
             source = await upstream()
-            settings = {"client_ping_interval_s": 0.1, "client_pong_timeout_s": 0.5}
+            settings = {"clients_ping_interval_s": 0.1, "clients_pong_timeout_s": 0.5}
             async with (
                 running(source, **settings) as proxy,
                 await RawClient.connect(port_of(proxy)) as client,
@@ -151,7 +150,7 @@ class TestScenariosOfTheField:
 
             server = await asyncio.start_server(mute, "127.0.0.1", 0)
             url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-            settings = {"subscriber_ping_interval_s": 0.1, "subscriber_pong_timeout_s": 0.2}
+            settings = {"upstream_ping_interval_s": 0.1, "upstream_pong_timeout_s": 0.2}
             async with running(url, **settings) as proxy:
                 await until(lambda: connects >= 2)
                 assert proxy.upstreams.all[0].stats.ping_failures >= 1
@@ -194,9 +193,9 @@ class TestUpstreams:
     def test_refused_credentials_end_a_proxy_with_nothing_else_to_serve(self) -> None:
         async def test() -> None:
             source = await upstream()
-            async with running(source, api_keys=("a:key:5",)) as locked:
+            async with running(source, access_api_keys=("a:key:5",)) as locked:
                 url = f"ws://127.0.0.1:{port_of(locked)}/ws"
-                proxy = Proxy(replace(FAST, upstreams=(url,)))
+                proxy = Proxy(configured(FAST, upstream_urls=(url,)))
                 with pytest.raises(AuthError, match="401"):
                     await proxy.upstreams.run()
 
@@ -242,7 +241,7 @@ class TestReload:
 
         async def test() -> None:
             source = await upstream()
-            async with running(source, api_keys_file=keys, limits_file=limits) as proxy:
+            async with running(source, access_api_keys_file=keys, access_limits_file=limits) as proxy:
                 async with await RawClient.connect(port_of(proxy), "/ws/key1") as client:
                     assert await status_of(port_of(proxy), "/ws/key1") == 429
                     keys.write_text("b:key2\n")
@@ -361,7 +360,7 @@ class TestProcess:
     def test_refused_by_the_upstream(self) -> None:
         async def test() -> None:
             source = await upstream()
-            async with running(source, api_keys=("a:key:5",)) as locked:
+            async with running(source, access_api_keys=("a:key:5",)) as locked:
                 done = await asyncio.to_thread(
                     flashctl, "proxy", "--upstream-ws", f"ws://127.0.0.1:{port_of(locked)}/ws",
                     "--listen-addr", "127.0.0.1:0", "--no-metrics",

@@ -56,8 +56,8 @@ def test_entries_that_are_no_messages_are_skipped(
         for fields in HOSTILE:
             await client.xadd(STREAM, fields)
         async with (
-            running(source, bus=redis.url) as writer,
-            running(bus=redis.url) as reader,
+            running(source, bus_url=redis.url) as writer,
+            running(bus_url=redis.url) as reader,
             await RawClient.connect(port_of(reader)) as far,
         ):
             await until(lambda: reader.bus.skipped == writer.bus.skipped == 4)
@@ -90,8 +90,8 @@ def test_entries_over_the_limit_are_not_fetched(redis: RedisServer, monkeypatch:
             await client.xadd(STREAM, {"d": "x" * 200_000})
             await client.xadd(STREAM, {"foo": "x" * 200_000})
         async with (
-            running(source, bus=redis.url, max_message_size=50_000),
-            running(bus=redis.url, max_message_size=50_000) as reader,
+            running(source, bus_url=redis.url, upstream_max_message_bytes=50_000),
+            running(bus_url=redis.url, upstream_max_message_bytes=50_000) as reader,
             await RawClient.connect(port_of(reader)) as far,
         ):
             await until(lambda: reader.bus.skipped == 9)
@@ -110,8 +110,8 @@ def test_a_key_of_another_type_is_an_outage_that_ends(redis: RedisServer) -> Non
         await client.set(STREAM, "not a stream")
         source = await UpstreamServer().start()
         async with (
-            running(source, bus=redis.url) as writer,
-            running(bus=redis.url) as reader,
+            running(source, bus_url=redis.url) as writer,
+            running(bus_url=redis.url) as reader,
             await RawClient.connect(port_of(reader)) as far,
         ):
             sent = [source.publish(7, 0)]
@@ -134,8 +134,8 @@ def test_a_stream_that_begins_anew_below_is_followed(
         source = await UpstreamServer().start()
         await client.xadd(STREAM, {"foo": "bar"}, id="9999999999999-1")
         async with (
-            running(source, bus=redis.url),
-            running(bus=redis.url) as reader,
+            running(source, bus_url=redis.url),
+            running(bus_url=redis.url) as reader,
             await RawClient.connect(port_of(reader)) as far,
         ):
             await until(lambda: reader.bus.skipped == 1)
@@ -154,8 +154,8 @@ def test_the_last_id_there_is_ends_nothing(redis: RedisServer, monkeypatch: pyte
         client = connect_redis(redis.url)
         source = await UpstreamServer().start()
         async with (
-            running(source, bus=redis.url),
-            running(bus=redis.url) as reader,
+            running(source, bus_url=redis.url),
+            running(bus_url=redis.url) as reader,
             await RawClient.connect(port_of(reader)) as far,
         ):
             await client.xadd(STREAM, {"foo": "bar"}, id=f"{2**64 - 1}-{2**64 - 1}")
@@ -173,7 +173,7 @@ def test_waiting_messages_are_bounded_in_bytes(redis: RedisServer, monkeypatch: 
     async def test() -> None:
         source = await UpstreamServer().start()
         redis.stop()
-        async with running(source, bus=redis.url) as writer:
+        async with running(source, bus_url=redis.url) as writer:
             for index in range(20):
                 source.publish(7, index)
             await until(lambda: writer.relay.stats.forwarded == 20)
@@ -252,7 +252,7 @@ def test_the_instances_own_count_is_no_number(redis: RedisServer) -> None:
 def test_redis_url_alone_shares_limits_and_no_stream(redis: RedisServer) -> None:
     async def test() -> None:
         first, second = await UpstreamServer().start(), await UpstreamServer().start()
-        shared = {"redis_url": redis.url, "per_ip_connection_limit": 1}
+        shared = {"bus_limits_url": redis.url, "access_per_ip_limit": 1}
         async with (
             running(first, **shared) as one,
             running(second, **shared) as other,
@@ -273,9 +273,9 @@ def test_two_chains_on_one_redis_do_not_mix(redis: RedisServer) -> None:
     async def test() -> None:
         first, second = await UpstreamServer().start(), await UpstreamServer().start()
         async with (
-            running(first, bus=redis.url, bus_chain="one") as writer,
-            running(second, bus=redis.url, bus_chain="two"),
-            running(bus=redis.url, bus_chain="one") as reader,
+            running(first, bus_url=redis.url, bus_chain="one") as writer,
+            running(second, bus_url=redis.url, bus_chain="two"),
+            running(bus_url=redis.url, bus_chain="one") as reader,
             await RawClient.connect(port_of(reader)) as client,
         ):
             second.publish(8, 0)

@@ -177,7 +177,7 @@ class Test05SlowConsumers:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, client_send_timeout_s=0.3, client_pong_timeout_s=60.0) as proxy,
+                running(source, clients_backlog_send_timeout_s=0.3, clients_pong_timeout_s=60.0) as proxy,
                 await RawClient.connect(port_of(proxy)) as good,
             ):
                 stuck = await _stuck_client(proxy)
@@ -197,7 +197,9 @@ class Test05SlowConsumers:
     def test_conflate_keeps_the_client(self) -> None:
         async def test() -> None:
             source = await upstream()
-            async with running(source, on_lag=LagPolicy.CONFLATE, message_buffer_size=4) as proxy:
+            async with running(
+                source, clients_backlog_on_lag=LagPolicy.CONFLATE, clients_backlog_messages=4
+            ) as proxy:
                 stuck = await _stuck_client(proxy)
                 await until(lambda: proxy.hub.stats.subscribers == 1)
                 for block in range(30):
@@ -249,7 +251,7 @@ class Test06Filters:
         async def test() -> None:
             source = await upstream()
             path = f"/ws/filter?topics={TOPIC}"
-            settings = {"client_ping_interval_s": 0.1, "client_pong_timeout_s": 0.4}
+            settings = {"clients_ping_interval_s": 0.1, "clients_pong_timeout_s": 0.4}
             async with (
                 running(source, **settings) as proxy,
                 websockets.connect(f"ws://127.0.0.1:{port_of(proxy)}{path}") as client,
@@ -341,7 +343,7 @@ class Test07CompressionIsNegotiated:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, compression=Compression.BROTLI) as proxy,
+                running(source, clients_compression=Compression.BROTLI) as proxy,
                 await RawClient.connect(port_of(proxy)) as client,
             ):
                 sent = source.publish(7, 0)
@@ -370,7 +372,7 @@ class Test09RefusalsHelp:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, per_ip_connection_limit=1) as proxy,
+                running(source, access_per_ip_limit=1) as proxy,
                 await RawClient.connect(port_of(proxy)),
             ):
                 status, headers, body = await http(port_of(proxy), upgrade_request())
@@ -386,7 +388,7 @@ class Test09RefusalsHelp:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, handshake_timeout_s=0.3) as proxy,
+                running(source, clients_handshake_timeout_s=0.3) as proxy,
                 await RawClient.open(port_of(proxy)) as client,
             ):
                 await client.gone()
@@ -397,13 +399,13 @@ class Test09RefusalsHelp:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, per_ip_connection_limit=1) as proxy,
+                running(source, access_per_ip_limit=1) as proxy,
                 await RawClient.connect(port_of(proxy), headers={"X-Forwarded-For": "1.1.1.1"}),
             ):
                 forged = upgrade_request(headers={"X-Forwarded-For": "2.2.2.2"})
                 assert (await http(port_of(proxy), forged))[0] == 429
             async with (
-                running(source, per_ip_connection_limit=1, trusted_proxies=("127.0.0.0/8",)) as proxy,
+                running(source, access_per_ip_limit=1, access_trusted_proxies=("127.0.0.0/8",)) as proxy,
                 await RawClient.connect(port_of(proxy), headers={"X-Forwarded-For": "1.1.1.1"}),
                 await RawClient.connect(port_of(proxy), headers={"X-Forwarded-For": "2.2.2.2"}),
             ):
@@ -416,7 +418,7 @@ class Test10MessageSize:
     def test_a_message_over_the_limit_is_named_not_forwarded(self) -> None:
         async def test() -> None:
             source = await upstream()
-            async with running(source, max_message_size=10_000) as proxy:
+            async with running(source, upstream_max_message_bytes=10_000) as proxy:
                 source.publish(7, 0, padding="x" * 20_000)
                 await until(lambda: proxy.upstreams.all[0].stats.errors >= 1)
                 assert proxy.relay.stats.forwarded == 0
@@ -441,7 +443,7 @@ class Test11Validation:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, validate=Validation.WARN) as proxy,
+                running(source, upstream_validate=Validation.WARN) as proxy,
                 await RawClient.connect(port_of(proxy)) as client,
             ):
                 sent = [source.publish(7, 3), source.publish(7, 5)]
@@ -458,10 +460,10 @@ class Test12PingsAreOn:
         async def test() -> None:
             source = await upstream()
             async with (
-                running(source, client_ping_interval_s=0.1) as proxy,
+                running(source, clients_ping_interval_s=0.1) as proxy,
                 await RawClient.connect(port_of(proxy)) as client,
             ):
-                assert proxy.config.client_ping
+                assert proxy.config.clients.pings
                 assert (await client.frame()).opcode == 9
 
         run(test)
@@ -496,7 +498,9 @@ class Test14TlsOnBothSides:
             url = f"wss://localhost:{source.port}/"
             trust = ssl.create_default_context(cafile=str(certificate))
             async with (
-                running(url, upstream_ca=certificate, tls_cert=certificate, tls_key=key) as proxy,
+                running(
+                    url, upstream_ca=certificate, clients_tls_cert=certificate, clients_tls_key=key
+                ) as proxy,
                 websockets.connect(f"wss://localhost:{port_of(proxy)}/ws", ssl=trust) as client,
             ):
                 sent = source.publish(7, 0)
@@ -573,7 +577,7 @@ class Test16RefusalsLeakNothing:
     def test_the_address_keeps_its_slots_when_the_key_refuses(self) -> None:
         async def test() -> None:
             source = await upstream()
-            settings = {"api_keys": ("a:key1:1", "b:key2:5"), "per_ip_connection_limit": 3}
+            settings = {"access_api_keys": ("a:key1:1", "b:key2:5"), "access_per_ip_limit": 3}
             async with running(source, **settings) as proxy:
                 async with await RawClient.connect(port_of(proxy), "/ws/key1"):
                     for _ in range(5):
@@ -593,7 +597,7 @@ class Test17MemoryPerClient:
     def test_an_idle_client_keeps_no_buffers(self) -> None:
         async def test() -> None:
             source = await upstream()
-            async with running(source, instance_connection_limit=0) as proxy:
+            async with running(source, access_instance_limit=0) as proxy:
                 import gc
                 import tracemalloc
 

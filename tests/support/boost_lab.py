@@ -16,10 +16,14 @@ from support.waiting import until
 
 from flashctl.boost.config import BoostConfig, EngineUpstream, FlashblocksConfig
 from flashctl.boost.service import Boost
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.service import defects
 from flashctl.core.service.lifecycle import Lifecycle
 
 __all__ = ["Setup", "play", "running"]
+
+
+ANY_PORT = ListenAddress("127.0.0.1", 0)
 
 
 @dataclass
@@ -82,9 +86,9 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Setup]:
     config = BoostConfig(
         builder=EngineUpstream(builder.url, SECRET, builder_timeout),
         l2=EngineUpstream(l2.url, SECRET, settings.pop("l2_timeout_s", 1.0)),
-        flashblocks=FlashblocksConfig(builder.stream_url, port=0, max_reconnect_ms=50),
-        rpc_port=0,
-        debug_port=0,
+        flashblocks=FlashblocksConfig(builder.stream_url, listen=ANY_PORT, max_reconnect_ms=50),
+        rpc=ANY_PORT,
+        debug=ANY_PORT,
         decisions=decisions,
         # The toy chain stands still, however long a test takes; those about an old head make one.
         max_unsafe_interval_s=settings.pop("max_unsafe_interval_s", 3600.0),

@@ -14,18 +14,19 @@ from typing import Any
 import orjson
 from support.chains import GENESIS_TIME
 
-from flashctl.builder.config import BuilderConfig, Endpoint, StreamConfig
+from flashctl.builder.config import BuilderConfig, StreamConfig
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.builder.service import BuilderService
 from flashctl.chain.genesis import devnet_genesis
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.service.lifecycle import Lifecycle
 
 __all__ = ["builder_config", "engine_client", "rpc_client", "running", "scenario"]
 
-ANY = Endpoint("127.0.0.1", 0)
+ANY = ListenAddress("127.0.0.1", 0)
 
 
 def builder_config(

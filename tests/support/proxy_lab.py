@@ -13,19 +13,43 @@ import uvloop
 from support.waiting import until
 
 from flashctl.core.hub import Hub, HubServer, serve
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.service.lifecycle import Lifecycle
-from flashctl.proxy.config import ProxyConfig
+from flashctl.proxy.config import AccessConfig, ClientConfig, MetricsConfig, ProxyConfig, UpstreamConfig
 from flashctl.proxy.service import Proxy
 
-__all__ = ["UpstreamServer", "flashblock", "payload_id", "port_of", "run", "running", "until"]
+__all__ = [
+    "FAST",
+    "UpstreamServer",
+    "configured",
+    "flashblock",
+    "payload_id",
+    "port_of",
+    "run",
+    "running",
+    "until",
+]
+
+ANY_PORT = ListenAddress("127.0.0.1", 0)
 
 FAST = ProxyConfig(
-    listen_addr="127.0.0.1:0",
-    metrics_addr="127.0.0.1:0",
-    per_ip_connection_limit=0,
-    subscriber_max_interval_s=0.2,
-    upstream_connect_timeout_s=1.0,
+    upstream=UpstreamConfig(max_backoff_s=0.2, connect_timeout_s=1.0),
+    clients=ClientConfig(listen=ANY_PORT),
+    access=AccessConfig(per_ip_limit=0),
+    metrics=MetricsConfig(listen=ANY_PORT),
 )
+
+
+def configured(base: ProxyConfig, **settings: Any) -> ProxyConfig:
+    """`base` with some settings of its parts, named `<part>_<field>`: `clients_backlog_bytes`."""
+    for name, value in settings.items():
+        part, _, field = name.partition("_")
+        held = getattr(base, part)
+        inner, _, inner_field = field.partition("_")
+        if inner == "backlog" and inner_field:
+            value, field = replace(held.backlog, **{inner_field: value}), inner
+        base = replace(base, **{part: replace(held, **{field: value})})
+    return base
 
 
 def payload_id(number: int) -> str:
@@ -93,7 +117,7 @@ async def running(
 ) -> AsyncIterator[Proxy]:
     """A proxy that serves, connected to its upstreams."""
     urls = tuple(upstream.url if isinstance(upstream, UpstreamServer) else upstream for upstream in upstreams)
-    proxy = Proxy(replace(FAST, upstreams=urls, **settings))
+    proxy = Proxy(configured(FAST, upstream_urls=urls, **settings))
     life = Lifecycle()
     await proxy.start(life)
     try:

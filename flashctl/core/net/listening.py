@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.net.system_reason import system_reason
 from flashctl.errors import FlashctlError
 
@@ -36,7 +37,7 @@ class ListenFailed(FlashctlError):
         super().__init__(f"cannot listen on {shown}:{port}: {reason}", hint=hint)
 
 
-def refused_ports(addresses: Iterable[tuple[str, int] | None]) -> list[ListenFailed]:
+def refused_ports(addresses: Iterable[ListenAddress | None]) -> list[ListenFailed]:
     """On which of its addresses a role could not listen; None is one that is switched off.
 
     That is one that is taken, by another process or by another of these, or is not ours.
@@ -47,7 +48,7 @@ def refused_ports(addresses: Iterable[tuple[str, int] | None]) -> list[ListenFai
         for address in addresses:
             if address is not None:
                 try:
-                    held += listening_sockets(*address)
+                    held += listening_sockets(address.host, address.port)
                 except ListenFailed as error:
                     refused.append(error)
     finally:

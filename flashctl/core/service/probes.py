@@ -27,6 +27,7 @@ from flashctl.core.flashblocks.client import Connected, Disconnected, StreamFram
 from flashctl.core.flashblocks.wire import InvalidFlashblock, decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.net.listening import refused_ports
 from flashctl.core.net.upstream_errors import InvalidAnswer, RefusedCredentials
 from flashctl.core.net.urls import mask_url
@@ -240,7 +241,7 @@ def _there(flag: str) -> str:
 def run_probes(
     *probes: Awaitable[list[Finding]],
     chains: Chains | None = None,
-    ports: Iterable[tuple[str, int] | None] = (),
+    ports: Iterable[ListenAddress | None] = (),
 ) -> ExitCode:
     """Try the ports and run all probes side by side; print a line for each finding on stderr.
 

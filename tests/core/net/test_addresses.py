@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flashctl.core.net.addresses import parse_host_port
+from flashctl.core.net.addresses import ListenAddress
 from flashctl.errors import UsageError
 
 GOOD = {
@@ -22,11 +22,11 @@ BAD = [
 
 @pytest.mark.parametrize("text", GOOD)
 def test_addresses(text: str) -> None:
-    assert parse_host_port(text, "--x") == GOOD[text]
+    assert ListenAddress.parse(text, "--x") == ListenAddress(*GOOD[text])
 
 
 @pytest.mark.parametrize("text", BAD)
 def test_what_is_none_is_refused_with_the_flag_and_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--x: .* is not HOST:PORT$") as caught:
-        parse_host_port(text, "--x")
+        ListenAddress.parse(text, "--x")
     assert caught.value.hint
