@@ -26,6 +26,7 @@ from flashctl.builder.payload.job import (
     JobOutcome,
     PayloadJob,
 )
+from flashctl.builder.payload.late_transactions import MAX_TURNS
 from flashctl.builder.payload.publisher import flashblock_of
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.chain import Chain
@@ -351,9 +352,13 @@ def test_what_a_whole_block_cannot_hold_is_given_up_and_its_sender_is_told_why()
     assert told == []
     # Time of the job's clock: the transaction may compute for 8 ms of it.
     bench.schedule = FlashblockSchedule(block_time_ms=12, interval_ms=4)
-    bench.run(bench.job(limits=limits, left_s=0.012))
+    # On a busy machine the block is over before the transaction has had its time: the turn is another one.
+    for _ in range(MAX_TURNS):
+        if not told:
+            bench.run(bench.job(limits=limits, left_s=0.012))
     assert told == [slow.hash] and bench.queue.get(slow.hash) is None
-    assert bench.recorder.fates == [Fate.PUT_OFF, Fate.GIVEN_UP]
+    assert bench.recorder.fates[-1] is Fate.GIVEN_UP
+    assert set(bench.recorder.fates[:-1]) == {Fate.PUT_OFF}
     with pytest.raises(PoolRefusal, match="execution takes more time than a block has"):
         bench.queue.add(slow)
 
