@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from support.parallel import *  # noqa: F403  how the suite is spread over processes
 
 from flashctl.core.service import defects
+from flashctl.core.service.workers import process
 
 # The machine may be busy with something else: how long an example takes says nothing about the code.
 _ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,6 +24,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 def no_defects() -> None:
     """Defects are counted for the whole process: each test begins with none."""
     defects.forget()
+
+
+@pytest.fixture(autouse=True)
+def workers_at_our_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker at nice 10 gets next to nothing of a machine that others use up, and calls have a time-out."""
+    monkeypatch.setattr(process, "NICE", 0)
 
 
 _LEGIBLE = 60

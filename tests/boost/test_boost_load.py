@@ -123,7 +123,7 @@ class TestBuilderAnswers:
         async def scenario(s: Setup) -> None:
             s.builder.faults["engine_getPayloadV4"] = lambda: {"executionPayload": {}, "x": [0] * MAX_VALUES}
             await s.driver.finish(await s.driver.begin())
-            assert "values, limit 400000" in s.last_decision()["reason"]
+            assert "more than 400000 values" in s.last_decision()["reason"]
 
         play(tmp_path, scenario)
 

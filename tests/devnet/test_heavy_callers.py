@@ -8,9 +8,10 @@ import itertools
 from typing import Any
 
 from support.devnet import devnet
+from support.waiting import until
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.core.jsonrpc.errors import Code, RpcError
 
 LOOP = "0x5b600056"
 """JUMPDEST PUSH1 0 JUMP."""
@@ -43,8 +44,13 @@ async def ask(url: str, count: list[int]) -> None:
     client = JsonRpcClient(url, timeout_s=60.0)
     try:
         while True:
-            assert await client.call("eth_call", [{"to": TARGET}, "pending"]) == "0x"
-            count[0] += 1
+            try:
+                assert await client.call("eth_call", [{"to": TARGET}, "pending"]) == "0x"
+            except RpcError as error:
+                # Workers stand behind whatever else the machine does: no turn within the time-out.
+                assert error.code == Code.LIMIT_EXCEEDED, error
+            else:
+                count[0] += 1
     finally:
         await client.close()
 
@@ -66,14 +72,13 @@ def test_heavy_callers_stop_no_flashblock_and_no_light_caller() -> None:
             for _ in range(BLOCKS):
                 event: dict[str, Any] = await asyncio.to_thread(next, events)
                 flashblocks.append(event["flashblocks"])
+            # No rate is promised beside what else uses the processors, but nothing stands still.
+            await until(lambda: any(map(asyncio.Task.done, tasks)) or (ends and min(light.values())[0] > 50))
             failed = [task for task in tasks if task.done()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             assert not failed, failed[0].exception()
-            # Two processors that others use as well: no rate is promised, but nothing stands still.
             assert sum(flashblocks) > BLOCKS * PER_BLOCK // 2, flashblocks
-            assert all(count[0] > 50 for count in light.values()), light
-            assert ends, "the heavy ones were answered, too"
 
     asyncio.run(body())

@@ -43,8 +43,9 @@ async def run(folder: Path, seconds: float) -> None:
         async with soak_net(net, tx_rate=50):
             await net.sealed_blocks(3, with_flashblocks=True)
             idle = net.memory()
+            # At the services' own priority: at a lower one they would do nothing on a busy machine.
             process = await asyncio.create_subprocess_exec(
-                *net.hostile_command(seconds), cwd=Path(__file__).parents[1]
+                *net.hostile_command(seconds, nice=0), cwd=Path(__file__).parents[1]
             )
             answers: list[bool] = []
             asking = asyncio.create_task(honest_calls(net, answers))

@@ -207,7 +207,7 @@ async def _main() -> None:
     parser.add_argument("--nice", type=int, default=19, help="with 0 they get as much as every service")
     options = parser.parse_args()
     leave_session()
-    lower_priority(options.nice)
+    lower_priority(options.nice, options.nice)
     target = Target(options.rpc, options.builder, options.engine, options.jwt, options.stream)
     tasks = [asyncio.ensure_future(ATTACKS[name](target)) for name in options.only or ATTACKS]
     _, pending = await asyncio.wait(tasks, timeout=options.seconds, return_when=asyncio.FIRST_EXCEPTION)

@@ -58,6 +58,11 @@ KEPT_SHARE: Final = 8
 """The part of its memory limit by which a worker may have grown after a job; with more it is replaced."""
 
 
+GROUP_PART: Final = 2
+"""Of the nice value, that of the session's group is this part. A group at 10 has a tenth of the weight of a
+service's, too little beside other work on the machine for a call to end within its time-out; at 5 a third."""
+
+
 class ParentGone(Exception):
     """The other end of the socket is closed."""
 
@@ -113,7 +118,7 @@ def main(arguments: list[str]) -> int:
     descriptor, entry, nice, memory, *load_first = arguments
     _settle(int(memory))
     if not load_first:
-        lower_priority(int(nice))
+        lower_priority(int(nice), int(nice) // GROUP_PART)
     link = _Link(socket.socket(fileno=int(descriptor)))
     module, _, name = entry.partition(":")
     try:
@@ -122,7 +127,7 @@ def main(arguments: list[str]) -> int:
         link.send(_broke(error))
         return 1
     if load_first:
-        lower_priority(int(nice))
+        lower_priority(int(nice), int(nice) // GROUP_PART)
     memory_now = _resident_bytes()
     loaded = memory_now()
     most = loaded + int(memory) // KEPT_SHARE

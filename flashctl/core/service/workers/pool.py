@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ ANSWER_OVERHEAD_S: Final = 40e-6
 FIRST_PAUSE_S: Final = 0.1
 LAST_PAUSE_S: Final = 5.0
 """Before a worker is started in place of one that died: doubling, from the first again after an answer."""
+
+
+LOAD_EVERY_S: Final = 5.0
+"""Between two starts of a worker at the service's own priority, in which it loads half a second. One that is
+started sooner loads behind everything else, or whoever makes workers end would have that much processor."""
 
 
 class Job(Protocol):
@@ -125,7 +131,8 @@ class _Slot:
     ticket: _Ticket | None = None
     """What it runs."""
     is_leaving: bool = False
-    starts: int = 0
+    loaded_at: float = -math.inf
+    """When it last loaded at the service's priority."""
     failures: int = 0
     """Deaths since the last job that came to an end."""
     not_before: float = 0.0
@@ -280,16 +287,19 @@ class WorkerPool:
             self._spawn(self._start(slot))
 
     async def _start(self, slot: _Slot) -> None:
-        slot.credit_s, slot.credited = ANSWER_BURST_S, time.monotonic()
+        now = time.monotonic()
+        slot.credit_s, slot.credited = ANSWER_BURST_S, now
+        may_load_first = now - slot.loaded_at >= LOAD_EVERY_S
         try:
             slot.process = spawn_worker(
                 self._entry,
                 self._limits,
                 partial(self._hear, slot),
                 partial(self._ended, slot),
-                load_first=not slot.starts,
+                load_first=may_load_first,
             )
-            slot.starts += 1
+            if may_load_first:
+                slot.loaded_at = now
         except OSError as error:
             _LOG.warning("cannot start a worker process: %s", error.strerror)
             self._pause(slot)

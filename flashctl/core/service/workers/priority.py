@@ -3,7 +3,7 @@
 A nice value orders the threads of one scheduling group. Where the kernel makes a group of every session
 (CONFIG_SCHED_AUTOGROUP, the default of most distributions; sched(7), "The autogroup feature"), groups count
 alike whatever the nice values in them, and a service waits for the turn of its group, which its own workers
-use up. So a worker leaves its parent's session, and the group that this makes gets the nice value as well.
+use up. So a worker leaves its parent's session, and the group that this makes gets a nice value as well.
 
 In a control group with a CPU weight of its own (a container, a unit with CPUWeight) the kernel makes no
 groups of sessions; there the nice value is all there is.
@@ -32,13 +32,14 @@ def leave_session() -> None:
         os.setsid()
 
 
-def lower_priority(nice: int) -> None:
-    """Add `nice` to the process's nice value, and give its session's group the sum.
+def lower_priority(nice: int, group: int) -> None:
+    """Add `nice` to the process's nice value, and give its session's group the value `group`.
 
     What the system does not have or allow stays as it is.
     """
     with contextlib.suppress(OSError):
-        _lower_group(os.nice(nice))
+        os.nice(nice)
+        _lower_group(group)
 
 
 def _lower_group(nice: int) -> None:

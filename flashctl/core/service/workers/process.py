@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
@@ -29,7 +29,8 @@ EXIT_WAIT_S: Final = 1.0
 class WorkerLimits:
     """What one worker process may take."""
 
-    nice: int = NICE
+    nice: int = field(default_factory=lambda: NICE)
+    """Added to the service's own, and given to the session's group (`priority`)."""
     memory_bytes: int = 2 * 2**30
     """Of address space."""
 
@@ -138,8 +139,8 @@ def spawn_worker(
         entry: `module:factory` of the function that runs jobs (see `child`).
         hear: Told every message.
         end: Told when the socket is closed, and that is when the process ends.
-        load_first: Whether it loads at this process's own niceness. For the first of its kind; those that
-            replace one must not be a way to take the processor.
+        load_first: Whether it loads at this process's own niceness, which is not for those that are replaced
+            again and again.
 
     Raises:
         OSError: If the system has no room for one.

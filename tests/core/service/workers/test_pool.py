@@ -21,6 +21,8 @@ from flashctl.core.jsonrpc.caller import Caller, caller
 from flashctl.core.jsonrpc.errors import Code, RpcError
 from flashctl.core.service import defects
 from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.workers import pool as worker_pool
+from flashctl.core.service.workers.child import GROUP_PART
 from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.core.service.workers.pool import JobBroke, WorkerPool
 from flashctl.core.service.workers.process import NICE, WorkerLimits
@@ -75,6 +77,10 @@ def is_grouping_sessions() -> bool:
         return False
 
 
+def command_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -84,7 +90,7 @@ def alive(pid: int) -> bool:
 
 def test_answers_questions_errors_and_defects() -> None:
     async def body() -> None:
-        async with pool(1) as made:
+        async with pool(1, limits=WorkerLimits(nice=NICE)) as made:
             assert made.pids == [], "nothing was asked yet"
             large = os.urandom(5_000_000)
             assert await made.run(ToyJob("echo", large)) == large
@@ -107,11 +113,26 @@ def test_a_worker_yields_to_processes_of_other_sessions() -> None:
     """Where the kernel schedules sessions as groups, a nice value counts within one session only."""
 
     async def body() -> None:
-        async with pool(1) as made:
+        async with pool(1, limits=WorkerLimits(nice=NICE)) as made:
             (pid, nice), (session, group) = await made.run(ToyJob("pid")), await made.run(ToyJob("group"))
             assert session == pid != os.getsid(0)
             if is_grouping_sessions():
-                assert group.split()[-2:] == ["nice", str(nice)]
+                assert group.split()[-2:] == ["nice", str(nice // GROUP_PART)]
+
+    run(body)
+
+
+def test_workers_that_keep_dying_load_behind_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second of the processor each is not for whoever makes them die."""
+
+    async def body() -> None:
+        async with pool(1) as made:
+            for pause_s, is_first in ((3600.0, True), (3600.0, False), (0.0, True)):
+                monkeypatch.setattr(worker_pool, "LOAD_EVERY_S", pause_s)
+                pid, _ = await made.run(ToyJob("pid"))
+                assert ("--load-first" in command_of(pid)) is is_first
+                os.kill(pid, signal.SIGKILL)
+                await until(lambda: made.running == 0)
 
     run(body)
 
