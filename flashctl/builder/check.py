@@ -5,7 +5,7 @@ from __future__ import annotations
 from flashctl.builder.config import BuilderConfig
 from flashctl.chain.genesis import DEVNET_CHAIN_ID, load_genesis, require_executable
 from flashctl.core.engine.jwt import load_secret
-from flashctl.core.service.probes import Chains, probe_peer, run_probes
+from flashctl.core.service.probes import Chains, probe_peer, probe_stream, run_probes
 from flashctl.errors import ExitCode
 
 __all__ = ["check"]
@@ -35,4 +35,6 @@ def check(config: BuilderConfig) -> ExitCode:
         )
         if url is not None
     ]
+    if config.flashblocks_url is not None:
+        probes.append(probe_stream("stream", "--flashblocks-url", config.flashblocks_url, is_driven=False))
     return run_probes(*probes, chains=chains, ports=ports)

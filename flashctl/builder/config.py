@@ -8,6 +8,7 @@ from pathlib import Path
 from flashctl.builder.mempool.pool import PoolLimits
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
+from flashctl.core.flashblocks.client import check_stream_url
 from flashctl.core.flashblocks.wire import Dialect
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
 from flashctl.core.net.addresses import ListenAddress
@@ -66,6 +67,9 @@ class BuilderConfig:
     sync_rpc: str | None = None
     """JSON-RPC of a node to fetch missing blocks and waiting transactions from."""
 
+    flashblocks_url: str | None = None
+    """Stream of the builder or boost, to execute blocks while they grow; for an engine without a stream."""
+
     reads_peer_pool: bool = True
     """Whether transactions are fetched from there."""
 
@@ -87,6 +91,13 @@ class BuilderConfig:
 
     def __post_init__(self) -> None:
         check_keep_states(self.keep_states)
+        if self.flashblocks_url is not None:
+            check_stream_url(self.flashblocks_url, "--flashblocks-url")
+            if self.stream is not None:
+                raise UsageError(
+                    "--flashblocks-url is for an engine that follows a stream; this one publishes its own",
+                    hint="with --no-flashblocks it is the fallback",
+                )
         if self.payload_version not in range(256):
             raise UsageError(f"--payload-version {self.payload_version} is not a byte")
         if self.max_tx_time_s <= 0:

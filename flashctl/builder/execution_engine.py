@@ -23,6 +23,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from flashctl.builder.payload.job import ForcedTransactionFailed, JobFailed
 from flashctl.builder.payload.jobs import PayloadJobs
+from flashctl.chain.ahead import BlocksAhead
 from flashctl.chain.chain import Chain, ChainBlock, InvalidForkchoice, UnknownBlock
 from flashctl.core.engine.payloads import ForkchoiceResult, ForkchoiceState, PayloadStatus, Status
 from flashctl.core.jsonrpc.errors import Code, RpcError
@@ -57,15 +58,23 @@ _Result = TypeVar("_Result")
 class ExecutionEngine:
     """An execution engine over one chain."""
 
-    def __init__(self, chain: Chain, payloads: PayloadJobs, on_gap: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        payloads: PayloadJobs,
+        on_gap: Callable[[], None] | None = None,
+        ahead: BlocksAhead | None = None,
+    ) -> None:
         """Start from the chain's head.
 
         Args:
             on_gap: Called when a block or head arrives whose ancestors are unknown.
+            ahead: Executes blocks while they are streamed.
         """
         self.chain = chain
         self.payloads = payloads
         self._on_gap = on_gap
+        self._ahead = ahead
         self._import = asyncio.Lock()
         self._choice = asyncio.Lock()
         self._threads = ThreadPoolExecutor(CHAIN_THREADS, "chain")
@@ -128,10 +137,14 @@ class ExecutionEngine:
             try:
                 if sealed is not None:
                     return await self._in_thread(self.chain.insert, sealed)
-                return await self._in_thread(self.chain.import_block, block)
+                return await self._in_thread(self._execute, block)
             except InvalidBlock as error:
                 self._refuse(block.hash, block.header.parent_hash, str(error))
                 raise
+
+    def _execute(self, block: Block) -> ChainBlock:
+        begun = self._ahead.take(block) if self._ahead is not None else None
+        return self.chain.import_block(block, begun)
 
     async def _in_thread(self, work: Callable[[*_Given], _Result], *args: *_Given) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

@@ -31,7 +31,9 @@ from flashctl.builder.payload.job import PayloadJob
 from flashctl.builder.payload.jobs import PayloadJobs
 from flashctl.builder.payload.publish import PublishingObserver
 from flashctl.builder.payload.publisher import Publisher
+from flashctl.builder.stream_ahead import StreamAhead
 from flashctl.builder.sync import CatchUp
+from flashctl.chain.ahead import BlocksAhead
 from flashctl.chain.chain import Chain, HeadChange
 from flashctl.chain.genesis import Genesis, build_genesis, devnet_genesis, load_genesis, require_executable
 from flashctl.chain.store import StoreError
@@ -124,7 +126,9 @@ class BuilderService:
         )
         self.catch_up: CatchUp | None = None
         self.peer_pool: PeerTransactions | None = None
-        self.node = ExecutionEngine(self.chain, self.payloads, self._on_gap)
+        self.ahead = BlocksAhead(self.chain, self.queue.pool.get)
+        self.stream_ahead = StreamAhead(self.ahead) if config.flashblocks_url is not None else None
+        self.node = ExecutionEngine(self.chain, self.payloads, self._on_gap, self.ahead)
         self.health = BuilderHealth(self.node, self.observer)
         self.follower = MempoolUpdater(self.queue)
         self.ports: dict[str, int] = {}
@@ -164,6 +168,8 @@ class BuilderService:
         life.on_stop(self.node.close, "chain threads")
         if config.sync_rpc is not None:
             self._follow_peer(life, config.sync_rpc)
+        if self.stream_ahead is not None and config.flashblocks_url is not None:
+            self._execute_ahead(life, self.stream_ahead, config.flashblocks_url)
         await self._serve_stream(life)
         await self._serve_rpc(life)
         if config.metrics is not None:
@@ -188,6 +194,14 @@ class BuilderService:
             self.metrics.gauge(
                 "pool_taken_over", "Transactions fetched from the pool of --sync-rpc since the start."
             ).set_function(lambda: peer_pool.taken)
+
+    def _execute_ahead(self, life: Lifecycle, stream: StreamAhead, url: str) -> None:
+        life.keep(partial(stream.follow, url), "builder.stream_ahead")
+        life.keep(stream.work, "builder.ahead")
+        life.on_stop(stream.close, "execution ahead")
+        self.metrics.gauge(
+            "executed_ahead", "Transactions of imported blocks that were executed while they were streamed."
+        ).set_function(lambda: self.ahead.taken)
 
     def _caught_up(self) -> None:
         if self.peer_pool is not None:
@@ -282,6 +296,8 @@ class BuilderService:
 
     def _on_head(self, change: HeadChange) -> None:
         self.payloads.head_moved(change.head)
+        if self.stream_ahead is not None:
+            self.stream_ahead.head_moved()
         self.follower.on_head(change)
 
     async def _forget_old_states(self) -> None:

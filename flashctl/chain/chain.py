@@ -31,8 +31,9 @@ from flashctl.eth.transactions import decode_transaction
 from flashctl.evm.world import World
 from flashctl.lru import Lru
 from flashctl.op.config import ChainConfig
+from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope
-from flashctl.op.execution import execute_block
+from flashctl.op.execution import BlockExecution, execute_block
 
 __all__ = [
     "Chain",
@@ -259,10 +260,13 @@ class Chain:
 
     # ---- changing -------------------------------------------------------------------------------
 
-    def import_block(self, block: Block) -> ChainBlock:
+    def import_block(self, block: Block, begun: BlockExecution | None = None) -> ChainBlock:
         """Execute a block upon its parent, compare the outcome with its header, and keep it.
 
         A block that is kept already is returned as it is.
+
+        Args:
+            begun: An execution upon the same parent, continued if it is a beginning of this block.
 
         Raises:
             UnknownBlock: If the parent is not kept.
@@ -274,8 +278,19 @@ class Chain:
             return known
         parent = self._known(block.header.parent_hash, "parent")
         world = self.world(parent.hash)
-        sealed = execute_block(self.config, parent, block, world, self.ancestor_hash(parent.hash))
-        return self.insert(sealed)
+        ancestor_hash = self.ancestor_hash(parent.hash)
+        return self.insert(execute_block(self.config, parent, block, world, ancestor_hash, begun))
+
+    def open_block(self, context: BlockContext) -> BlockExecution:
+        """An execution of a block that is not complete yet, upon the state after its parent.
+
+        Raises:
+            UnknownBlock: If the parent is not kept.
+            StatePruned: If its state is no longer kept.
+        """
+        parent = self._known(context.parent_hash, "parent")
+        world = self.world(parent.hash)
+        return BlockExecution(self.config, parent, context, world, self.ancestor_hash(parent.hash))
 
     def insert(self, sealed: Sealed) -> ChainBlock:
         """Keep a block that was executed upon its parent in this process.

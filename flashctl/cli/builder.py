@@ -56,6 +56,14 @@ class Chain(NamedTuple):
             help="JSON-RPC of a node to fetch missing blocks and pooled transactions from.",
         ),
     ] = None
+    flashblocks_url: Annotated[
+        str | None,
+        typer.Option(
+            "--flashblocks-url",
+            metavar="URL",
+            help="With --no-flashblocks: stream whose blocks are executed while they grow.",
+        ),
+    ] = None
     disable_tx_pool_gossip: Annotated[
         bool,
         typer.Option(
@@ -339,6 +347,7 @@ def builder(
             price_bump_percent=limits.price_bump,
         ),
         sync_rpc=chain.sync_rpc,
+        flashblocks_url=chain.flashblocks_url,
         reads_peer_pool=not chain.disable_tx_pool_gossip,
         sequencer=chain.sequencer,
         payload_version=chain.payload_version,

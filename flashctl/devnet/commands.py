@@ -3,6 +3,7 @@
 sequencer --Engine API--> boost --Engine API--> builder, fallback
 builder --flashblocks--> boost --flashblocks--> proxy --flashblocks--> rpc, watch, users
 rpc --JSON-RPC--> fallback           users' transactions: rpc -> boost -> builder and fallback
+boost --flashblocks--> fallback      which executes blocks while they grow
 builder <--JSON-RPC--> fallback      either fetches from the other what was sealed while it was away
 """
 
@@ -98,6 +99,7 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
         *_engine(config, layout, "fallback", ports.fallback_rpc, ports.fallback_engine),
         "--no-flashblocks",
         "--sync-rpc", f"http://{host}:{ports.builder_rpc}",
+        "--flashblocks-url", f"ws://{host}:{ports.boost_stream}",
     ]  # fmt: skip
     boost = [
         "boost",

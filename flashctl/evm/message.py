@@ -113,6 +113,10 @@ class Deadline:
         """Spend the rest of the budget at once; from any thread."""
         self.at = 0.0
 
+    def left_s(self) -> float:
+        """How much of the budget is left; negative once it has passed."""
+        return self.at - perf_counter()
+
     def check(self, ahead_s: float = 0.0, elsewhere_s: float = 0.0) -> None:
         """Raises ExecutionTimeout when the budget is spent, or will be `ahead_s` from now: for work that
         cannot be interrupted and whose length is known.

@@ -7,7 +7,7 @@ ten seals cost little more than one. `execute_block` runs the same code over a f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -194,6 +194,14 @@ class BlockExecution:
         """L1 and operator fee parameters as the deposits so far left them."""
         return self._processor.fee_parameters
 
+    def is_beginning_of(self, block: Block) -> bool:
+        """Whether executing `block` from its start comes to where this execution is now."""
+        return (
+            self.is_whole
+            and self.context == BlockContext.from_header(block.header)
+            and tuple(self._raws) == block.transactions[: len(self._raws)]
+        )
+
     def footprint_of(self, envelope: TxEnvelope) -> int:
         """The DA footprint that a transaction would add; zero for deposits and before Jovian."""
         if not self._has_footprint or envelope.is_deposit:
@@ -352,7 +360,12 @@ def _contract_address(envelope: TxEnvelope, applied: Applied) -> bytes:
 
 
 def execute_block(
-    config: ChainConfig, parent: Header, block: Block, world: World, ancestor_hash: AncestorHash
+    config: ChainConfig,
+    parent: Header,
+    block: Block,
+    world: World,
+    ancestor_hash: AncestorHash,
+    begun: BlockExecution | None = None,
 ) -> SealedBlock:
     """Execute a finished block on top of `world` and check every field of its header.
 
@@ -362,16 +375,23 @@ def execute_block(
         block: The block to check.
         world: The state after `parent`.
         ancestor_hash: Hash of an ancestor by number.
+        begun: An execution on top of the same state. It is continued if it is a beginning of this block, and
+            belongs to this call from here on.
 
     Raises:
         InvalidBlock: The block breaks a rule; the message names the field or transaction.
         MissingNode: The state is partial and lacks what the block needs.
     """
     check_header(config, parent, block)
-    envelopes = _recover(block)
+    if begun is not None and begun.is_beginning_of(block):
+        execution = begun
+    else:
+        context = BlockContext.from_header(block.header)
+        execution = BlockExecution(config, parent, context, world, ancestor_hash)
+    done = len(execution.envelopes)
+    envelopes = [*execution.envelopes, *_recover(block.transactions[done:])]
     _check_shape(config, parent, block, envelopes)
-    execution = BlockExecution(config, parent, BlockContext.from_header(block.header), world, ancestor_hash)
-    for index, envelope in enumerate(envelopes):
+    for index, envelope in enumerate(envelopes[done:], done):
         try:
             execution.execute(envelope)
         except TransactionRejected as error:
@@ -381,9 +401,9 @@ def execute_block(
     return sealed
 
 
-def _recover(block: Block) -> list[TxEnvelope]:
+def _recover(raws: Sequence[bytes]) -> list[TxEnvelope]:
     try:
-        return recover_all(block.transactions)
+        return recover_all(raws)
     except (InvalidTransaction, InvalidSignature) as error:
         raise InvalidBlock(f"undecodable transaction: {error}") from error
 

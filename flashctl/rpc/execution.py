@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from flashctl.core.flashblocks.assembly import block_context
 from flashctl.core.flashblocks.wire import Base, Flashblock
 from flashctl.core.flashblocks.wire import Diff as WireDiff
 from flashctl.eth.blocks import Header
@@ -20,7 +21,7 @@ from flashctl.op.forks import OpFork
 from flashctl.remote.state import PendingState, merge_diffs
 from flashctl.remote.transactions import BlockSetting, TransactionRun
 
-__all__ = ["FlashblockRun", "PendingBlock", "block_context", "open_block"]
+__all__ = ["FlashblockRun", "PendingBlock", "open_block"]
 
 MAX_EXECUTION_S: Final = 5.0
 """Wall time for one flashblock, all its rounds together. A builder fits it into 200 ms of compiled code;
@@ -117,21 +118,6 @@ class PendingBlock:
         return self.gas_used == self.totals.gas_used and bloom == int.from_bytes(
             self.totals.logs_bloom, "big"
         )
-
-
-def block_context(base: Base) -> BlockContext:
-    """The context that index 0 announces."""
-    return BlockContext(
-        number=base.block_number,
-        timestamp=base.timestamp,
-        parent_hash=base.parent_hash,
-        gas_limit=base.gas_limit,
-        base_fee=base.base_fee_per_gas,
-        fee_recipient=base.fee_recipient,
-        prev_randao=base.prev_randao,
-        parent_beacon_block_root=base.parent_beacon_block_root,
-        extra_data=base.extra_data,
-    )
 
 
 def open_block(

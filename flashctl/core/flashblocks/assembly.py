@@ -11,11 +11,27 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flashctl.core.flashblocks.sequence import Payload
-from flashctl.core.flashblocks.wire import ZERO_HASH
+from flashctl.core.flashblocks.wire import ZERO_HASH, Base
 from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_REQUESTS_HASH, EMPTY_TRIE_ROOT, Block, Header
 from flashctl.eth.ordered_trie import ordered_root
+from flashctl.op.context import BlockContext
 
-__all__ = ["full_block"]
+__all__ = ["block_context", "full_block"]
+
+
+def block_context(base: Base) -> BlockContext:
+    """The context that index 0 announces."""
+    return BlockContext(
+        number=base.block_number,
+        timestamp=base.timestamp,
+        parent_hash=base.parent_hash,
+        gas_limit=base.gas_limit,
+        base_fee=base.base_fee_per_gas,
+        fee_recipient=base.fee_recipient,
+        prev_randao=base.prev_randao,
+        parent_beacon_block_root=base.parent_beacon_block_root,
+        extra_data=base.extra_data,
+    )
 
 
 def full_block(payload: Payload) -> Block:
