@@ -505,7 +505,7 @@ def test_patience_with_a_long_transaction_is_spent_once(monkeypatch: pytest.Monk
 
     def made(flashblock: BuiltFlashblock) -> None:
         if flashblock.index == 1:
-            monkeypatch.setattr(job, "PATIENCE_SHARE", 1e6)
+            monkeypatch.setattr(job, "PATIENCE_S", 1e6)
         if flashblock.index == 4:
             monkeypatch.undo()
             gate.set()

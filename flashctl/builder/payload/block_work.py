@@ -41,6 +41,7 @@ __all__ = [
     "ForcedTransactionFailed",
     "JobLimits",
     "Offers",
+    "SealPace",
     "Stopped",
 ]
 
@@ -69,7 +70,33 @@ MAX_CROWDED: Final = 16
 """Large transactions without room, told of one flashblock."""
 
 LEAST_FILL_S: Final = 0.005
-"""Executing goes on for so long however late it is, or a busy machine would build empty blocks."""
+"""A flashblock is filled for so long however late it is, or a busy machine would build empty blocks."""
+
+SEAL_S: Final = 0.003
+SEAL_TX_S: Final = 40e-6
+"""Roots and message of a flashblock: what every one takes, and for each transaction in it, to begin with; a
+transfer took 28 us for the roots and 6 for the message on the machine of docs/benchmarks.md."""
+
+MEASURED_FROM: Final = 50
+"""Transactions from which a seal says something about the next."""
+
+
+class SealPace:
+    """How long it takes to seal a flashblock, by the last ones: filling ends so long before it is due."""
+
+    def __init__(self) -> None:
+        self._per_tx_s = SEAL_TX_S
+
+    def estimate_s(self, transactions: int) -> float:
+        """Seconds for a flashblock that adds so many transactions."""
+        return SEAL_S + self._per_tx_s * transactions
+
+    def measured(self, transactions: int, seconds: float) -> None:
+        """What one took. A stop of the machine counts for little: one seal moves the estimate by a quarter,
+        and to ten times the usual at most."""
+        if transactions >= MEASURED_FROM:
+            per_tx_s = min(max(0.0, seconds - SEAL_S) / transactions, 10 * SEAL_TX_S)
+            self._per_tx_s += (per_tx_s - self._per_tx_s) / 4
 
 
 class ForcedTransactionFailed(FlashctlError):
@@ -161,11 +188,13 @@ class BlockWork:
         plan: LatePlan = NOBODY_IS_LATE,
         block_time_s: float = 2.0,
         interval_s: float = 0.2,
+        pace: SealPace | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is executed yet.
 
         Args:
+            pace: Of the seals of this process, which outlives the block.
             plan: What to do about transactions that earlier blocks could not hold.
             forced: Encoded transactions that the block begins with.
             write: The message of a flashblock; called only if `publishes`.
@@ -177,6 +206,7 @@ class BlockWork:
         self._limits = limits
         self._write = write
         self._publishes = publishes
+        self._pace = pace or SealPace()
         self._clock = clock
         self._block_time_s = block_time_s
         self._interval_s = interval_s
@@ -226,6 +256,10 @@ class BlockWork:
             self._ahead, self._is_out = replace(ahead, added=()), True
             return replace(ahead, index=index)
 
+    def seal_s(self) -> float:
+        """How long sealing what was executed since the last flashblock will take, in seconds."""
+        return self._pace.estimate_s(len(self._added))
+
     # ---- in the thread that builds --------------------------------------------------------------
 
     def force(self) -> BuiltFlashblock:
@@ -271,16 +305,25 @@ class BlockWork:
         )
 
     def extend(
-        self, index: int, offers: Offers, budget: Budget, until: float, ends_at: float = math.inf
+        self,
+        index: int,
+        offers: Offers,
+        budget: Budget,
+        until: float,
+        ends_at: float = math.inf,
+        *,
+        seals: bool = True,
     ) -> Extension:
         """Execute what the pool offers and the budget of flashblock `index` allows, and seal it.
 
         Args:
-            until: When to stop executing, on the clock.
+            until: When the flashblock is due, on the clock; executing stops in time to seal it.
             ends_at: When the block's last flashblock is due, on the clock.
+            seals: False leaves the flashblock open: more will be executed for it.
         """
         extension = Extension()
-        until = max(until, self._clock() + LEAST_FILL_S)
+        if not self._added:
+            until = max(until, self._clock() + LEAST_FILL_S + self.seal_s())
         if (first := self._first) is not None:
             self._first = None
             allowed_s = self._allowed_first(first, ends_at, extension)
@@ -302,10 +345,12 @@ class BlockWork:
             else:
                 offers.skip_sender(envelope.sender)
                 misfits += 1
-            if self._clock() >= until:
+            if self._clock() + self.seal_s() >= until:
                 break
-        if not self._stopped:
+        if seals and not self._stopped:
+            begun = time.perf_counter()
             extension.made = self.written(self._seal(index))
+            self._pace.measured(len(self._added), time.perf_counter() - begun)
             self._added = []
         return extension
 

@@ -1,7 +1,7 @@
 """One payload job: from the consensus client's request to build, flashblock by flashblock, to getPayload.
 
-    run      index 0 (the forced transactions), with which a payload exists; then, at each time of the
-             schedule, what the pool offers within the budget, a seal, a flashblock
+    run      index 0 (the forced transactions), with which a payload exists; then, up to each time of the
+             schedule, what the pool offers within the budget; a seal, and at that time a flashblock
     opened   waits for index 0
     filled   waits, for a moment, until a block that is late holds what the pool offers
     resolve  getPayload: the newest seal; building ends
@@ -19,22 +19,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final, TypeVar, TypeVarTuple
 
 from flashctl.builder.backend import BlockBuild
 from flashctl.builder.mempool.admission import Mempool
 from flashctl.builder.payload.block_work import (
+    LEAST_FILL_S,
     BlockWork,
     BuiltFlashblock,
     Extension,
     ForcedTransactionFailed,
     JobLimits,
+    SealPace,
 )
 from flashctl.builder.payload.budget import Budget, Refusal
 from flashctl.builder.payload.late_transactions import NOBODY_IS_LATE
@@ -58,12 +61,14 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 
-SEAL_SHARE: Final = 0.15
-"""Part of an interval kept for the seal: filling stops that much before the next flashblock is due. A seal
-takes 28 us for each transfer in it, so of 200 ms this covers 1,000 of them; after more it is late."""
+FILL_AHEAD_S: Final = 0.25
+FILL_EVERY_S: Final = 0.05
+"""A flashblock is filled during the interval before it is due, so that it is sealed and goes out when it is
+due; what comes meanwhile is executed in a few passes. Where flashblocks are further apart, filling begins so
+long before."""
 
-PATIENCE_SHARE: Final = 0.05
-"""Part of an interval after which a flashblock no longer waits for a long transaction."""
+PATIENCE_S: Final = 0.01
+"""Between looks at whether a long transaction has begun that a flashblock need not wait for."""
 
 LATE_FILL_S: Final = 0.12
 """How long a block is filled whose timestamp has passed when it is asked for: 1,500 transfers."""
@@ -124,6 +129,24 @@ class JobObserver:
         """Building is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Filling:
+    """What one flashblock is filled with, and when."""
+
+    index: int
+    budget: Budget
+    after: float
+    """When the flashblock before it was due, on the clock, seconds."""
+    at: float
+    """When it is due."""
+    until: float
+    """When it is sealed at the latest: later than due in a block that is late as a whole."""
+    ends_at: float
+    """When the block's last one is due."""
+    passed: dict[bytes, int]
+    """See `Mempool.best`."""
+
+
 class PayloadJob:
     """One block under construction for one payload id. Lives on the event loop."""
 
@@ -138,10 +161,12 @@ class PayloadJob:
         observer: JobObserver,
         clock: Callable[[], float] = time.time,
         executor: Executor | None = None,
+        pace: SealPace | None = None,
     ) -> None:
         """Nothing is executed yet.
 
         Args:
+            pace: Of the seals of this process; None for a job that is the only one.
             executor: Threads for executions, of which a job uses one at a time; None for the event loop's.
         """
         self.payload_id = payload_id
@@ -163,6 +188,7 @@ class PayloadJob:
             plan=NOBODY_IS_LATE if attributes.no_tx_pool else queue.late_plan(build.number),
             block_time_s=schedule.block_time_ms / 1000,
             interval_s=schedule.interval_ms / 1000,
+            pace=pace,
             clock=clock,
         )
         self._sealed: SealedBlock | None = None
@@ -235,51 +261,68 @@ class PayloadJob:
         start = self._clock()
         times = self._schedule.times(round((self.attributes.timestamp - start) * 1000))
         self._planned = len(times)
-        until = math.inf if self.attributes.timestamp > start else start + LATE_FILL_S
+        until = 0.0 if self.attributes.timestamp > start else start + LATE_FILL_S
         budget = self._work.budget(len(times))
-        interval = self._schedule.interval_ms / 1000
         ends_at = start + times[-1] / 1000
         passed: dict[bytes, int] = {}
+        after = start
         for index, at_ms in enumerate(times, 1):
-            if await self._ends_before(start + at_ms / 1000):
-                return
-            now = start + at_ms / 1000
-            due = start + times[index] / 1000 if index < len(times) else now + interval
-            fill_until = min(due - SEAL_SHARE * interval, until)
-            made = await self._flashblock(index, budget, now, fill_until, ends_at, passed)
-            if made is None or self._ended.is_set():
+            at = start + at_ms / 1000
+            filling = _Filling(index, budget, after, at, max(at, until), ends_at, passed)
+            made = await self._flashblock(filling)
+            if made is None or await self._ends_before(at):
                 return
             self._publish(made)
+            after = at
         self._end(JobOutcome.COMPLETE)
 
-    async def _flashblock(
-        self, index: int, budget: Budget, at: float, until: float, ends_at: float, passed: dict[bytes, int]
-    ) -> BuiltFlashblock | None:
-        """The flashblock whose time it is; None if the job ended.
+    async def _flashblock(self, filling: _Filling) -> BuiltFlashblock | None:
+        """One flashblock, sealed before its time; None if the job ended."""
+        moment = max(filling.after, filling.at - FILL_AHEAD_S)
+        while moment < filling.at - self._work.seal_s():
+            if await self._ends_before(moment):
+                return None
+            made, has_refused = await self._pass(filling, seals=False)
+            if made is not None:
+                return made
+            if has_refused:
+                break  # it is full: what comes until it is due is tried once more
+            moment += FILL_EVERY_S
+        if await self._ends_before(filling.at - self._work.seal_s() - LEAST_FILL_S):
+            return None
+        made, _ = await self._pass(filling, seals=True)
+        return made
 
-        A long transaction does not delay it: what was there before is published, and the transaction becomes
-        part of the flashblock that is due when it has ended.
+    async def _pass(self, filling: _Filling, *, seals: bool) -> tuple[BuiltFlashblock | None, bool]:
+        """Execute what the pool offers now; with the flashblock, if there is one, whether something did not
+        fit.
+
+        A long transaction does not delay a flashblock: what was there before is published, and the
+        transaction becomes part of the flashblock that is due when it has ended.
         """
-        patience = PATIENCE_SHARE * self._schedule.interval_ms / 1000
-        # A transaction that has run since an earlier flashblock will hardly end in these few milliseconds.
-        look_at = at + patience if self._extension is None else at
+        is_waiting_for_other = self._extension is not None
+        look_at = filling.at
         while not self._ended.is_set():
             running = self._extension
             if running is None:
-                offers = self._queue.best(self._build.base_fee, self._build.nonce_of, passed)
-                work = self._in_thread(self._work.extend, index, offers, budget, until, ends_at)
+                is_waiting_for_other = False
+                offers = self._queue.best(self._build.base_fee, self._build.nonce_of, filling.passed)
+                work = self._in_thread(
+                    partial(self._work.extend, seals=seals),
+                    filling.index, offers, filling.budget, filling.until, filling.ends_at,
+                )  # fmt: skip
                 running = self._extension = asyncio.ensure_future(work)
             await asyncio.wait({running}, timeout=max(0.0, look_at - self._clock()))
             if running.done():
                 self._extension = None
                 extension = running.result()
                 self._settle(extension)
-                if extension.made is not None:
-                    return extension.made
-            elif (made := self._work.take(index)) is not None:
-                return await self._in_thread(self._work.written, made)
-            look_at = self._clock() + patience
-        return None
+                if extension.made is not None or not (seals or is_waiting_for_other):
+                    return extension.made, bool(extension.refusals)
+            elif (made := self._work.take(filling.index)) is not None:
+                return await self._in_thread(self._work.written, made), False
+            look_at = self._clock() + PATIENCE_S
+        return None, False
 
     def resolve(self) -> SealedBlock | None:
         """End the job with what there is: getPayload's answer. None, and no end, before index 0."""

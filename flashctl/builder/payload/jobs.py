@@ -13,6 +13,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from flashctl.builder.backend import ExecutionBackend
 from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.payload.block_work import SealPace
 from flashctl.builder.payload.job import JobLimits, JobObserver, PayloadJob
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.errors import FlashctlError
@@ -64,6 +65,7 @@ class PayloadJobs:
         self._id_version = id_version
         self._jobs = Lru[bytes, PayloadJob](KEPT_PAYLOADS)
         self._current: PayloadJob | None = None
+        self._pace: Final = SealPace()
         self._threads: Final = ThreadPoolExecutor(THREADS, "building")
 
     @property
@@ -108,6 +110,7 @@ class PayloadJobs:
             self._limits(),
             self._observer,
             executor=self._threads,
+            pace=self._pace,
         )
         self._current = job
         self._jobs.put(identity, job)
