@@ -28,7 +28,7 @@ import sys
 import time
 from pathlib import Path
 
-from flashctl.builder.payload.job import Made
+from flashctl.builder.payload.block_work import BuiltFlashblock
 from flashctl.builder.payload.publisher import flashblock_of
 from flashctl.chain.genesis import build_genesis, devnet_genesis
 from flashctl.core.flashblocks.wire import encode
@@ -142,7 +142,7 @@ def run_window(
     executed = clock()
     sealed = execution.seal()
     rooted = clock()
-    made = Made(bytes(8), 1, sealed, tuple(envelopes), sealed.diff.accounts)
+    made = BuiltFlashblock(bytes(8), 1, sealed, tuple(envelopes), sealed.diff.accounts)
     encode(flashblock_of(made))
     return executed - start, rooted - executed, clock() - rooted, sealed
 
