@@ -100,6 +100,7 @@ class Plain:
             if tx is None or self.held.get(sender) == tx.nonce:
                 return
             if balance is not None and tx.cost > balance:
+                self.held[sender] = tx.nonce
                 return
             self.queued.remove(tx)
             self.chains[sender].append(tx)
@@ -198,12 +199,14 @@ class Plain:
             self.drop(self.queued[0], now)
 
     def best(self, base_fee: int, nonces: dict[bytes, int]) -> list[TxEnvelope]:
+        """A sender is met by the first that it has waiting, even where the block holds that nonce already."""
         nonces, order = dict(nonces), []
         while True:
             heads = [
                 tx
                 for sender, chain in self.chains.items()
                 for tx in chain
+                if chain[0].tip(base_fee) >= 0
                 if tx.nonce == nonces.get(sender, 0) >= self.nonces[sender] and tx.tip(base_fee) >= 0
             ]
             if not heads:
