@@ -31,8 +31,8 @@ from flashctl.core.jsonrpc.json_bounds import MAX_VALUES
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.net.http1 import DEFAULT_LIMITS, ClientLimits
 from flashctl.core.service.lifecycle import Lifecycle, run_role
-from flashctl.core.service.lifecycle.status import Health as ReportedHealth
-from flashctl.core.service.lifecycle.status import serve_status, status_pages
+from flashctl.core.service.status import Health as ReportedHealth
+from flashctl.core.service.status import serve_status, status_pages
 from flashctl.errors import ExitCode
 
 __all__ = ["ENGINE_LIMITS", "Boost", "run"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flashctl.builder.execution_engine import ExecutionEngine
 from flashctl.builder.payload.publish import PublishingObserver
-from flashctl.core.service.lifecycle.status import Health
+from flashctl.core.service.status import Health
 
 __all__ = ["BuilderHealth"]
 

@@ -46,8 +46,8 @@ from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.server import serve as serve_rpc
 from flashctl.core.service import defects
 from flashctl.core.service.lifecycle import Lifecycle, run_role
-from flashctl.core.service.lifecycle.status import Pages, serve_status, status_pages
 from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.status import Pages, serve_status, status_pages
 from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.errors import ExitCode, FlashctlError, IoError
 from flashctl.ethrpc.call_runner import CallLimits, call_runner

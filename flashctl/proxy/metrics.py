@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Literal
 
-from flashctl.core.service.lifecycle.exposition import Family, Labels, counter, gauge, histogram_samples
+from flashctl.core.service.exposition import Family, Labels, counter, gauge, histogram_samples
 from flashctl.core.service.metrics import Metrics
 from flashctl.proxy.limits import Limit
 from flashctl.proxy.parts import ProxyParts

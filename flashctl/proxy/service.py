@@ -16,8 +16,8 @@ from flashctl.core.hub import (
 )
 from flashctl.core.hub.pages import answer_pages
 from flashctl.core.service.lifecycle import Lifecycle, run_role
-from flashctl.core.service.lifecycle.status import Health, PageAnswer, StatusServer, probe_pages, serve_status
 from flashctl.core.service.metrics import EXPOSITION_TYPE
+from flashctl.core.service.status import Health, PageAnswer, StatusServer, probe_pages, serve_status
 from flashctl.errors import ExitCode, IoError, UsageError
 from flashctl.proxy.config import Compression, ProxyConfig
 from flashctl.proxy.keys import load_keys

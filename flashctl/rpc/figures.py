@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from flashctl.core.service.lifecycle.exposition import Family, counter, gauge
+from flashctl.core.service.exposition import Family, counter, gauge
 from flashctl.rpc.chain_follower import ChainFollower
 from flashctl.rpc.follower import Follower
 from flashctl.rpc.overlay import Overlay

@@ -12,8 +12,8 @@ from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.net.urls import mask_url
 from flashctl.core.service.lifecycle import Lifecycle, run_role
-from flashctl.core.service.lifecycle.status import Health, Pages, serve_status, status_pages
 from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.status import Health, Pages, serve_status, status_pages
 from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.errors import ExitCode
 from flashctl.ethrpc.call_runner import CallLimits, call_runner

@@ -18,7 +18,7 @@ from flashctl.builder.payload.job import JobOutcome
 from flashctl.builder.service import BuilderService
 from flashctl.chain.chain import Chain
 from flashctl.core.service import defects
-from flashctl.core.service.lifecycle.status import with_defects
+from flashctl.core.service.status import with_defects
 from flashctl.eth.blocks import Block
 from flashctl.eth.hexdata import to_hex
 

@@ -20,7 +20,7 @@ from flashctl.chain.devnet_accounts import DEVNET_ACCOUNTS
 from flashctl.core.flashblocks.reorder import Reorder
 from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.core.service import defects
-from flashctl.core.service.lifecycle.status import with_defects
+from flashctl.core.service.status import with_defects
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.signatures import sign_transaction

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flashctl.core.hub.handshake import HttpResponse, UpgradeRequest
-from flashctl.core.service.lifecycle.status import Pages, page_answer
+from flashctl.core.service.status import Pages, page_answer
 
 __all__ = ["answer_pages"]
 

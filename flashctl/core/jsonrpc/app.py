@@ -18,8 +18,8 @@ from flashctl.core.jsonrpc.errors import Code, error_object
 from flashctl.core.jsonrpc.outbound import SMALL_BYTES, Outbound
 from flashctl.core.jsonrpc.protocols import CONNECTION, HttpConnection, WebSocketConnection
 from flashctl.core.jsonrpc.session import Session
-from flashctl.core.service.lifecycle.status import Pages, page_answer
 from flashctl.core.service.log_throttle import Seldom
+from flashctl.core.service.status import Pages, page_answer
 from flashctl.errors import AuthError
 
 __all__ = ["App"]

@@ -29,7 +29,7 @@ from flashctl.core.jsonrpc.methods import Fallback, Methods
 from flashctl.core.jsonrpc.namespaces import warn_of_exposed
 from flashctl.core.jsonrpc.protocols import bounded_protocols
 from flashctl.core.net.listening import listening_sockets
-from flashctl.core.service.lifecycle.status import Pages
+from flashctl.core.service.status import Pages
 from flashctl.errors import UnavailableError
 
 __all__ = ["RunningServer", "serve"]

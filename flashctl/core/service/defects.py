@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flashctl.core.service.lifecycle.exposition import Family, counter
+from flashctl.core.service.exposition import Family, counter
 
 __all__ = ["REMEMBERED_S", "caught", "contained", "counts", "families", "forget", "recent"]
 

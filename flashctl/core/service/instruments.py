@@ -11,7 +11,7 @@ from itertools import accumulate
 from threading import Lock
 from typing import Final, Generic, Protocol, TypeVar
 
-from flashctl.core.service.lifecycle.exposition import Labels, Sample, histogram_samples, summary_samples
+from flashctl.core.service.exposition import Labels, Sample, histogram_samples, summary_samples
 
 __all__ = ["Counter", "Distribution", "Gauge", "Histogram", "Instrument", "Labelled", "Summary"]
 

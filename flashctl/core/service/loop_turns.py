@@ -33,7 +33,7 @@ import time
 from types import FrameType
 from typing import Final
 
-from flashctl.core.service.lifecycle.exposition import Family, counter
+from flashctl.core.service.exposition import Family, counter
 
 __all__ = ["LONG_S", "TurnWatch", "counts", "families", "forget"]
 

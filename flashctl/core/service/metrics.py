@@ -17,7 +17,7 @@ from typing import Final, TypeVar, overload
 
 from flashctl import __version__
 from flashctl.core.service import defects, loop_turns
-from flashctl.core.service.lifecycle.exposition import (
+from flashctl.core.service.exposition import (
     EXPOSITION_TYPE,
     NO_LABELS,
     Family,
@@ -27,7 +27,7 @@ from flashctl.core.service.lifecycle.exposition import (
     gauge,
     render,
 )
-from flashctl.core.service.lifecycle.instruments import (
+from flashctl.core.service.instruments import (
     Counter,
     Distribution,
     Gauge,

@@ -25,7 +25,7 @@ from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.exact import loads_exact
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import RunningServer, serve
-from flashctl.core.service.lifecycle.status import serve_status
+from flashctl.core.service.status import serve_status
 from flashctl.errors import ProtocolError
 
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"echo","params":["hello"]}'

@@ -27,7 +27,7 @@ from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.core.jsonrpc.slices import SLICE_S
 from flashctl.core.net.listening import ListenFailed
 from flashctl.core.net.upstream_errors import Refused, Unreachable
-from flashctl.core.service.lifecycle.status import PageAnswer
+from flashctl.core.service.status import PageAnswer
 from flashctl.errors import (
     AuthError,
     DataError,

@@ -9,8 +9,8 @@ import pytest
 
 from flashctl.core.service import defects
 from flashctl.core.service.lifecycle import Lifecycle
-from flashctl.core.service.lifecycle.status import Health, status_pages, with_defects
 from flashctl.core.service.metrics import Metrics
+from flashctl.core.service.status import Health, status_pages, with_defects
 from flashctl.errors import UnavailableError
 
 

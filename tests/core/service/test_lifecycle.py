@@ -20,7 +20,7 @@ from flashctl.cli.app import _report
 from flashctl.core.service.log import configure_logging
 from flashctl.core.service.metrics import Metrics
 from flashctl.core.service.lifecycle import run_service
-from flashctl.core.service.lifecycle.status import Health, serve_status, status_pages
+from flashctl.core.service.status import Health, serve_status, status_pages
 from flashctl.errors import UnavailableError
 configure_logging("info")
 """

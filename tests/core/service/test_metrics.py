@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from flashctl.core.service import defects
-from flashctl.core.service.lifecycle.exposition import Family, counter, gauge, render
-from flashctl.core.service.lifecycle.instruments import Summary
+from flashctl.core.service.exposition import Family, counter, gauge, render
+from flashctl.core.service.instruments import Summary
 from flashctl.core.service.metrics import Metrics
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
