@@ -63,7 +63,7 @@ class Common:
     role: str
     profile: str | None
     log_level: str
-    """Empty where nothing logs and nobody asked."""
+    """Empty for a command that does not log, unless a level was given."""
     log_format: str
     verbosity: int
     """-q is -1, each -v adds 1; tracebacks of unexpected errors from 2."""

@@ -1,4 +1,4 @@
-"""The environment of a command: the names of its variables, and a word about those that nobody reads.
+"""The environment of a command: the names of its variables, and a warning for those that match no flag.
 
 A variable that is set and silently ignored is found in production. So what begins with FLASHCTL_ and is no
 flag, and what the tool that a role replaces would have read, is named once in the log.

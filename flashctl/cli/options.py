@@ -23,7 +23,8 @@ The decorator then
 * adds `--profile/-P` and `--save-profile`, `--log-level`, `--log-format`, `-v`, `-q`, and for services
   `--ready-fd` and `--check`, which the function honours by returning before it runs anything;
 * fills `common`, and a `typer.Context`, if the function asks for them, and sets logging up before it runs;
-* names variables of the environment that nobody reads, and refuses a single-valued flag given twice.
+* names FLASHCTL_ variables of the environment that match no flag, and refuses a single-valued
+  flag given twice.
 
 A command of many flags takes them in groups: a parameter annotated with a `NamedTuple` stands for the flags
 that its fields declare, which share a panel of the help under the first line of its docstring. A flag of few

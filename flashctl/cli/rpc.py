@@ -232,7 +232,7 @@ def rpc(
         raise UsageError("no canonical node", hint="--upstream-rpc http://HOST:PORT, or --profile NAME")
     if sending.latest_nonce_is_pending is not None:
         raise UsageError(
-            "--latest-nonce-is-pending is gone: a latest nonce ahead of the latest state helped nobody",
+            "--latest-nonce-is-pending is gone: a latest nonce ahead of the latest state misleads wallets",
             hint="--latest preconfirmed, where nonce, state, number and logs are of one block",
         )
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from flashctl.core.output import counted
 from flashctl.decode.commitments import receipt_of_object
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Header
@@ -88,7 +89,7 @@ class BlockMemory:
         index = block.raw_receipts
         block.raw_receipts += 1
         if index >= len(block.tx_hashes):
-            return [f"one receipt more than the {len(block.tx_hashes)} transactions of block {block.hash}"]
+            return [f"one receipt more than block {block.hash} has transactions ({len(block.tx_hashes)})"]
         problems = []
         if block.raws is not None and receipt.tx_type != (kind := _type_of(block.raws[index])):
             problems.append(
@@ -117,7 +118,9 @@ class BlockMemory:
         try:
             index = _number(value.get("transactionIndex"))
             if not 0 <= index < len(block.tx_hashes):
-                return [f"transactionIndex {index} of a block with {len(block.tx_hashes)} transactions"]
+                return [
+                    f"transactionIndex {index} of a block with {counted(len(block.tx_hashes), 'transaction')}"
+                ]
             raw = block.raws[index] if block.raws is not None else bytes([_number(value.get("type"))])
             receipt = receipt_of_object(value, raw)
         except (DataError, ValueError) as error:

@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
     """Some lines of the input."""
 
     number: int | None
-    """Of the first line; None for an argument, whose lines nobody counts."""
+    """Of the first line; None for an argument, whose lines have no numbers."""
     data: bytes
     whole: bool = False
     """The input is one piece and no lines."""

@@ -3,7 +3,7 @@
 Three ways to a column, from slow to fast. A report knows every field and takes 60 us. The typed transaction
 is enough for the columns in `_OF_TRANSACTION`: 8 us. And of the usual transaction (type 2, no access list,
 a signature of full width) most columns stand in the bytes as they are, between two headers: one regular
-expression over the fixed part finds them, and nothing is converted that nobody asked for. 4 us.
+expression over the fixed part finds them, and only the fields asked for are converted. 4 us.
 
 What is unusual or malformed never takes the last way: the expression knows only canonical encodings of
 values that every decoder accepts, so the general decoder stays the one that refuses, and says why.

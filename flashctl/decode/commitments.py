@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
+from flashctl.core.output import counted
 from flashctl.errors import DataError
 from flashctl.eth.blocks import (
     EMPTY_OMMERS_HASH,
@@ -58,7 +59,7 @@ def header_problems(header: Header, raws: Sequence[bytes]) -> list[str]:
     if header.gas_used > header.gas_limit:
         problems.append(f"gasUsed {header.gas_used} is above gasLimit {header.gas_limit}")
     if len(header.extra_data) > 32 and not (raws and raws[0][:1] == _DEPOSIT):
-        problems.append(f"extraData has {len(header.extra_data)} bytes, at most 32 are allowed")
+        problems.append(f"extraData has {counted(len(header.extra_data), 'byte')}, at most 32 are allowed")
     if not raws or raws[0][:1] != _DEPOSIT:
         return problems
     problems += _extra_data_problems(header)
@@ -89,7 +90,9 @@ def _extra_data_problems(header: Header) -> list[str]:
     elif header.parent_beacon_block_root is not None and len(data) == 9 and data[0] == 0:
         fork = OpFork.HOLOCENE
     else:  # before Holocene nothing reads it
-        return [f"extraData has {len(data)} bytes, at most 32 are allowed"] if len(data) > 32 else []
+        return (
+            [f"extraData has {counted(len(data), 'byte')}, at most 32 are allowed"] if len(data) > 32 else []
+        )
     try:
         decode_extra_data(fork, data)
     except InvalidFeeParameters as error:
@@ -125,7 +128,7 @@ def root_problems(
             if withdrawals and raws is None:
                 problems += _differs("withdrawalsRoot", header.withdrawals_root, ordered_root(withdrawals))
             elif withdrawals:
-                problems.append(f"{len(withdrawals)} withdrawals on an L2, expected none")
+                problems.append(f"{counted(len(withdrawals), 'withdrawal')} on an L2, expected none")
         else:
             problems += _differs("withdrawalsRoot", header.withdrawals_root, ordered_root(withdrawals))
     return problems
@@ -154,7 +157,7 @@ def object_problems(value: Mapping[str, Any], raws: Sequence[bytes] | None) -> l
         return [f"what it commits to cannot be computed: {error}"] if sealed else []
     uncles = value.get("uncles")
     if isinstance(uncles, list) and bool(uncles) is (header.ommers_hash == EMPTY_OMMERS_HASH):
-        problems.append(f"{len(uncles)} uncles do not fit sha3Uncles 0x{header.ommers_hash.hex()}")
+        problems.append(f"{counted(len(uncles), 'uncle')} against sha3Uncles 0x{header.ommers_hash.hex()}")
     return problems
 
 

@@ -81,7 +81,7 @@ def describe_deposit(tx: DepositTx) -> dict[str, Any]:
     intent = _upgrade_intents().get(tx.source_hash)
     if intent is not None:
         return {"kind": "upgrade", "sourceVerified": True, "intent": intent}
-    if tx.to == _L1_BLOCK and tx.sender == _DEPOSITOR:  # nobody else can send as this one
+    if tx.to == _L1_BLOCK and tx.sender == _DEPOSITOR:  # only the protocol sends from this address
         return {"kind": "l1-attributes", "malformed": _fault_of(tx.data)}
     return {"kind": "user"}
 

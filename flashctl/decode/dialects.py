@@ -49,7 +49,7 @@ def _is_hex(value: Any) -> bool:
 
 
 def _number(value: Any) -> Any:
-    """Hex of a number in any form; what is none stays as it is, for whoever reads it to refuse."""
+    """Hex of a number in any form; anything else is left for the parser of the field to refuse."""
     if isinstance(value, int) and not isinstance(value, bool):
         return hex(value)
     if isinstance(value, str) and len(value) <= _MAX_DIGITS:

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashctl.core.output import Output, wants_color
+from flashctl.core.output import Output, counted, wants_color
 from flashctl.decode.config import DecodeConfig
 from flashctl.decode.documents import Kind, parse_hex_text
 from flashctl.decode.engine import Engine, Outcome, outcome_of
@@ -217,7 +217,7 @@ def _json_or_bytes(source: Source) -> Any:
     except (OSError, EOFError) as error:
         raise IoError(f"cannot read {source.path or 'stdin'}: {error}") from None
     if len(pieces) != 1:
-        held = f"holds {len(pieces)} documents, expected one" if pieces else "is empty"
+        held = f"holds {counted(len(pieces), 'document')}, expected one" if pieces else "is empty"
         raise DataError(f"{source.path or 'the input'} {held}")
     (piece,) = pieces
     if isinstance(piece, bytes):

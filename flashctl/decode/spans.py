@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from flashctl.core.output import counted
 from flashctl.errors import DataError
 
 __all__ = ["MAX_DEPTH", "Defect", "Span", "SpanError", "encode_span", "read_span"]
@@ -75,7 +76,9 @@ class _Reader:
         start, length = self._extent(at, prefix - (0xC0 if is_list else 0x80), limit)
         end = start + length
         if end > limit:
-            raise SpanError(f"an item of {length} bytes runs {end - limit} past the end of its container", at)
+            raise SpanError(
+                f"an item of {counted(length, 'byte')} runs {end - limit} past the end of its container", at
+            )
         if is_list:
             return Span(at, start, end, items=self._members(start, end, depth))
         if length == 1 and self.data[start] < 0x80:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from flashctl.core.output import counted
 from flashctl.decode.spans import Defect, Span, SpanError, encode_span, read_span
 
 __all__ = ["Fault", "Repair", "inspect", "repair"]
@@ -163,9 +164,10 @@ def _count_fault(span: Span, fields: Sequence[tuple[str, _Kind]]) -> Fault:
     items = span.items or []
     if len(items) < len(fields):
         return Fault(
-            f"expected {len(fields)} fields, got {len(items)}: {fields[len(items)][0]} is missing", span.end
+            f"expected {counted(len(fields), 'field')}, got {len(items)}: {fields[len(items)][0]} is missing",
+            span.end,
         )
-    return Fault(f"expected {len(fields)} fields, got {len(items)}", items[len(fields)].offset)
+    return Fault(f"expected {counted(len(fields), 'field')}, got {len(items)}", items[len(fields)].offset)
 
 
 def _check(span: Span, kind: _Kind, where: str) -> list[Fault]:

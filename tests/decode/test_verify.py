@@ -86,7 +86,7 @@ def test_a_body_that_does_not_fit_its_header() -> None:
         ([header, transactions[:-1], ommers, withdrawals], "transactionsRoot"),
         ([header, transactions, [header], withdrawals], "sha3Uncles"),
         ([header, transactions, ommers], "withdrawals"),
-        ([header, transactions, ommers, [[b"", b"", bytes(20), b""]]], "withdrawals"),
+        ([header, transactions, ommers, [[b"", b"", bytes(20), b""]]], "1 withdrawal on"),
         ([header, transactions, ommers, withdrawals, []], "not a block"),
     ):
         assert what in said_of(to_hex(encode(body)), forced=Kind.BLOCK)
