@@ -270,7 +270,7 @@ class Chain:
 
         Raises:
             UnknownBlock: If the parent is not kept.
-            InvalidBlock: If the block breaks a rule or its header says something else than execution.
+            InvalidBlock: If the block breaks a rule or its header does not match the result of execution.
             StoreError: If it cannot be kept.
         """
         known = self.block(block.hash)
@@ -380,7 +380,7 @@ class Chain:
             row = None if header is None else self._store.row_of(header.hash)
             if header is None or row is None or number - self.states_from < self._keep_states:
                 return None
-            # Said before the first node goes: from here on nobody may build upon an older state.
+            # Written before the first node is deleted: from here on no block is built upon an older state.
             with self._store.transaction():
                 self._store.set_meta("states_from", number.to_bytes(8, "big"))
             self.states_from = number

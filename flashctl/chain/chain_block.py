@@ -39,7 +39,7 @@ class ChainBlock:
 
 class BranchBlocks(Sequence[ChainBlock]):
     """Blocks of a stretch of a branch, read when they are looked at: a node that catches up changes its
-    head by thousands of blocks at once, and nobody wants all of them in memory.
+    head by thousands of blocks at once, too many to hold in memory.
     """
 
     def __init__(self, hashes: Sequence[bytes], read: Callable[[bytes], ChainBlock]) -> None:

@@ -132,7 +132,7 @@ def load_genesis(path: Path, config: ChainConfig | None = None) -> Genesis:
 
 
 def require_executable(genesis: Genesis) -> Genesis:
-    """`genesis`, for whoever executes the blocks after it.
+    """`genesis`, whose next blocks are to be executed.
 
     Raises:
         UnsupportedFork: If they are of a fork that is not executed.

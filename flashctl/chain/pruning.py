@@ -10,7 +10,7 @@ state is walked, however many are kept, and blocks go on being added in the mean
 Blocks pay nothing for it, which decided against counting references: that would be two writes for each node
 a block makes. A round reads the whole state once. It begins when as many states are left over as are to be
 kept, so at most about twice as many are there. Nothing of a round is kept: a process that dies in one begins
-anew, and what was deleted by then was needed by nobody.
+anew, and what was deleted by then is part of no state that is kept.
 
 What is noted goes into a Bloom filter, as in geth's `snapshot prune-state`: 16 MiB for any state. One of ten
 million nodes loses one of a hundred left-over nodes in it until the next round.

@@ -4,12 +4,12 @@ One block is one transaction of the database, so a process that dies at any mome
 was after some block. Adding a block deletes nothing, which makes a reorganisation a change of the `canonical`
 table and nothing else; what only old states need goes later, if at all (`chain.pruning`).
 
-Whoever reads never waits for a block being written, which takes a quarter of a second for 1,500 transfers,
+A read never waits for a block being written, which takes a quarter of a second for 1,500 transfers,
 and more when the disk is slow. A database in a directory has a connection for each (WAL: readers see what was
 committed last); one for all threads serves the look-ups, which take microseconds.
 
-Without a path the database is SQLite's private temporary one: a file that the system removes, so that a
-chain nobody keeps does not grow in memory either. It has room for one connection only, so the writer lets
+Without a path the database is SQLite's private temporary one: a file that the system removes, so that a chain
+without a directory does not grow in memory either. It has room for one connection only, so the writer lets
 readers in between every few rows; rows that say that there is a block come last.
 """
 
@@ -52,7 +52,7 @@ LOCK_NAME: Final = "chain.lock"
 """Locked while a process uses the directory: a second one would see heads that it did not set."""
 
 CACHE_KIB: Final = 64 * 1024
-"""Pages that SQLite keeps in memory for whoever reads."""
+"""Pages that SQLite keeps in memory for reads."""
 
 WRITER_CACHE_KIB: Final = 32 * 1024
 
@@ -256,7 +256,7 @@ class Store:
                 continue
             with self._lock:
                 self._connection.executemany(statement, chunk)
-            # Locks are not fair: without a pause it would be taken again before anybody else wakes.
+            # Locks are not fair: without a pause it would be taken again before another thread wakes.
             time.sleep(ROOM_S)
 
     # ---- writing, inside a transaction ----------------------------------------------------------
@@ -314,7 +314,8 @@ class Store:
     def sweep_nodes(
         self, after: bytes, block: int, is_needed: Callable[[bytes], bool], count: int
     ) -> tuple[bytes | None, int]:
-        """Look at the next `count` nodes by hash: delete those written up to a block and needed by nobody.
+        """Look at the next `count` nodes by hash: delete those written up to a block and referred to by no
+        state that is kept.
 
         In a transaction of its own.
 
@@ -398,7 +399,8 @@ class Store:
         return None if row is None else row[0]
 
     def canonical_hashes(self, first: int, last: int) -> list[bytes]:
-        """The hashes of the canonical blocks in a range, by number; some at a time, so that nobody waits."""
+        """The hashes of the canonical blocks in a range, by number; some at a time, so that writers do not
+        wait."""
         hashes: list[bytes] = []
         for start in range(first, last + 1, HASHES_AT_ONCE):
             rows = self._all(

@@ -6,7 +6,7 @@ one of `Means`, for an overlay upon a stream and for a builder with a chain of i
 pending, the tag means the latest block, and number and zero hash name nothing.
 
 This table is what both dispatch by, so what is said here is what they do. A method that is not in it takes no
-block, or is known to no node that anybody runs.
+block, or is known to no node in use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["BLOCK_METHODS", "BlockMethod", "Given", "Means", "is_zero_hash"]
 
 
 class Given(Enum):
-    """How a method is told the block."""
+    """How a method names its block."""
 
     NUMBER = "a tag or a number"
     HASH = "a hash"
@@ -38,7 +38,7 @@ class Means(Enum):
     """What becomes of a question about the pending block."""
 
     SERVED = "answered from it"
-    REFUSED = "an error that says so"
+    REFUSED = "an error with the reason"
     LATEST = "the answer for the latest block, for the method tells of sealed blocks only"
 
 
@@ -168,8 +168,8 @@ _ALL: Final = [
         "eth_simulateV1",
         "debug_traceCall",
     ),
-    # Whoever asks without a tag wants to send it next: on what has just been preconfirmed (ethers leaves the
-    # tag out).
+    # Without a tag it is asked before sending: on what has just been preconfirmed (ethers leaves the tag
+    # out).
     *_served(Given.REF, 1, Tag.PENDING, "eth_estimateGas", "eth_createAccessList"),
     *_served(Given.REF, 2, Tag.LATEST, "eth_getStorageAt"),
     *_served(Given.NUMBER, 1, None, "eth_feeHistory"),

@@ -1,7 +1,7 @@
 """Threads for questions that read many blocks: logs of a range, what a filter missed.
 
-A few of them, apart from everybody else's: whoever asks for 100,000 blocks at a time waits for others who do,
-and nobody else does. Waiting counts against the time a question may take, and only so many wait.
+They have a few threads of their own, so that only queries of this kind wait for each other. Waiting counts
+against the time that a query may take, and the line is bounded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The methods that execute and forget, as jobs: what they are told, and what becomes of it.
+"""The methods that execute and forget, as jobs: their input, and what they answer.
 
 A job is small, can be pickled, and has its parameters as JSON text, so that reading 100,000 overridden slots
-is work for whoever runs it as well. `perform` runs one on a state (`call_source.RunState`), in a thread of
+is done where the job runs. `perform` runs one on a state (`call_source.RunState`), in a thread of
 this process or in a worker: the answers are the same.
 """
 
@@ -101,7 +101,7 @@ class CallJob(NamedTuple):
 
     @property
     def likeness(self) -> Hashable:
-        """The same call. Not all calls of a function: everybody calls Multicall3's."""
+        """The same call. Not all calls of a function: Multicall3's is called for everything."""
         return self.method, hash(self.params)
 
 

@@ -3,7 +3,7 @@
     InProcess    a few at a time in threads, which share the interpreter with everything else
     InWorkers    in the processes of a `WorkerPool`
 
-A call's time runs from when it is asked, not from when its turn comes: nobody waits for it any longer.
+A call's time runs from when it is asked, not from when its turn comes: its caller waits no longer than that.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ MAX_FILTERS: Final = 10_000
 """Of all callers together; the one asked longest ago makes room."""
 
 FILTER_LIFETIME_S: Final = 5 * 60
-"""A filter that nobody asks for this long is gone, as in geth."""
+"""A filter that is not asked for this long is removed, as in geth."""
 
 MAX_WAITING_HASHES: Final = 10_000
 """Transaction hashes kept for filters; a slower caller misses the oldest."""

@@ -20,7 +20,7 @@ __all__ = ["MAX_ADDRESSES", "MAX_TOPICS", "MAX_TOPIC_CHOICES", "InvalidFilter", 
 
 MAX_ADDRESSES: Final = 1000
 MAX_TOPIC_CHOICES: Final = 1000
-"""Per position; the limits of geth and of Base's node, far above what anybody asks for on purpose."""
+"""Per position; the limits of geth and of Base's node, far above what applications ask for."""
 
 MAX_TOPICS: Final = 4
 """No log has more (LOG4)."""

@@ -193,7 +193,7 @@ class Provider(Protocol):
         """The answer of a method that has no handler here.
 
         Raises:
-            RpcError: If nobody answers it.
+            RpcError: If there is no such method.
         """
 
 
@@ -308,7 +308,7 @@ class TransactionPool(Protocol):
         """Decode and admit a transaction.
 
         Raises:
-            FlashctlError: If it is refused; its text is what the sender is told.
+            FlashctlError: If it is refused; its text is the message of the JSON-RPC error.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 Head changes may be announced from any thread (a builder imports outside the event loop); they are carried
 to the loop once and handed to all subscribers there, a little in each of its turns: a thousand subscribers
-times a thousand logs or transactions are nobody's to wait for.
+times a thousand logs or transactions would hold the loop for seconds.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Subscriptions:
             self._announcing = asyncio.get_running_loop().create_task(self._announce(), name="announcing")
 
     async def _announce(self) -> None:
-        """Tell everybody, in the order in which it happened."""
+        """Notify all subscribers, in the order in which it happened."""
         slice_end = time.perf_counter() + SLICE_S
         while self._waiting:
             news = self._waiting.popleft()
@@ -175,5 +175,5 @@ def _tell(subscription: Subscription, shown: Any) -> None:
     try:
         subscription.notify(shown)
     except Exception as error:
-        # Of one subscriber; the others are told all the same.
+        # Of one subscriber; the others are notified all the same.
         defects.caught("chain.subscriptions", error)

@@ -33,7 +33,7 @@ class TxWaiters:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether anybody waits for anything."""
+        """Whether there are waiters."""
         return bool(self._waiting)
 
     def arrived(self, hashes: Iterable[bytes]) -> None:

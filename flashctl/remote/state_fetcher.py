@@ -3,7 +3,7 @@
 A failure takes nothing away from what is known. Behind one URL there may be several nodes, and one that has
 not heard of a block yet answers "header not found" while its neighbour has the state; a busy one answers 429
 or not at all. So what failed is asked for again after a pause that grows to RETRY_MAX_S, for as long as
-somebody still lacks it: a new head, a settled block or a silent stream ends that, never an error.
+an execution still lacks it: a new head, a settled block or a silent stream ends that, never an error.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from flashctl.remote.state import CanonicalBlock
 __all__ = ["HeadTrack", "Verdict"]
 
 REMEMBERED_BLOCKS: Final = 512
-"""Heights whose hash is known; a node further behind than that is no help to anybody."""
+"""Heights whose hash is known; a node further behind than that is of no use."""
 
 BEHIND_PATIENCE_S: Final = 30.0
 """After which a head below the last one is believed although no block of it differs: a chain that was set

@@ -66,7 +66,8 @@ class ChainFollower:
         self._behind_s: float | None = None
         self._look_now = asyncio.Event()
         self._is_told_ahead = False
-        """The node has told of a head that it does not show: behind one URL there may be several nodes."""
+        """newHeads announced a block that eth_getBlockByNumber does not return yet (load-balanced
+        upstream)."""
         self._news = None if news_url is None else NewHeads(news_url, self._look_now.set)
         self._on_heads: list[Callable[[list[dict[str, Any]]], None]] = []
         self.failed = 0

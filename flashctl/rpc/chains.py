@@ -51,8 +51,8 @@ class ChainRules:
 def inferred_fork(payload: Payload) -> OpFork:
     """The fork whose marks a block shows: the layout of its L1 attributes and the length of its extraData.
 
-    For chains that nobody has told us of. The block that activates a fork still has the old layout, so it
-    is taken for one of the fork before; its successor is not.
+    For chains that neither a flag nor the registry describes. The block that activates a fork still has the
+    old layout, so it is taken for one of the fork before; its successor is not.
     """
     extra = len(payload.base.extra_data)
     if extra == _JOVIAN_EXTRA_DATA:

@@ -14,7 +14,7 @@ __all__ = ["Figures"]
 
 
 class Figures:
-    """Reads the counters where they are kept, when somebody scrapes."""
+    """Reads the counters where they are kept, at each scrape."""
 
     def __init__(self, prefix: str, overlay: Overlay, follower: Follower, chain: ChainFollower) -> None:
         self._prefix = prefix

@@ -2,7 +2,7 @@
 
 One worker owns the overlay. Streams and the follower of the head put their findings into its queue; it takes
 them in, executes and settles in a thread of its own so that the event loop goes on answering, and fetches
-what the execution lacked. Everybody else reads `overlay.view`, which is replaced whole.
+what the execution lacked. All others read `overlay.view`, which is replaced whole.
 """
 
 from __future__ import annotations

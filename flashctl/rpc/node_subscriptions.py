@@ -1,7 +1,7 @@
 """Kinds of `eth_subscribe` that the overlay has nothing to say about: the node's WebSocket answers them.
 
-`newPendingTransactions`, `syncing`, and whatever a node may have beside. Who asks for the same shares one
-connection, made anew whenever it is lost, until the last of them goes.
+`newPendingTransactions`, `syncing`, and whatever a node may have beside. Clients that ask for the same share
+one connection, made anew whenever it is lost, until the last of them goes.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class _Feed:
 
     def _refuse(self, error: FlashctlError) -> None:
         self._accepted.set_exception(error)
-        self._accepted.exception()  # heard, if nobody waits any more
+        self._accepted.exception()  # retrieved, should no client wait any more
 
     def _leave(self, subscription: Subscription) -> None:
         self._subscribers.discard(subscription)
@@ -124,7 +124,7 @@ class _Feed:
                 defects.caught("rpc.node_subscriptions", error)
                 reason = InvalidAnswer(type(error).__name__)
             if not self._accepted.done():
-                # Nobody was promised anything: those who wait hear why, and the next one may try again.
+                # No client was confirmed yet: those that wait get the error, and the next one may try again.
                 self._forget(self)
                 self._refuse(
                     reason if isinstance(reason, FlashctlError) else Unreachable(f"{shown}: {reason}")

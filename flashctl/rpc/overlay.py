@@ -24,7 +24,7 @@ What is pending never goes backwards but for the reasons of `Ended`, each time w
 block and takes nothing back: what came before it was promised, and stays until the node has the block.
 
 Flashblocks of block n+1 often arrive before the node has block n (base/base#51). Then n+1 is executed on
-top of the stream's own block n if that is complete as far as anybody can tell, and waits for the node
+top of the stream's own block n if that is complete as far as can be known, and waits for the node
 otherwise.
 """
 
@@ -96,7 +96,7 @@ class PendingView:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """One flashblock was executed; subscriptions are told of it."""
+    """One flashblock was executed; subscribers are notified of it."""
 
     block: PendingBlock
     first_transaction: int
@@ -109,7 +109,7 @@ class Update:
 
 
 class Overlay:
-    """See the module docstring. Not thread-safe: one caller at a time; `view` may be read by anybody."""
+    """See the module docstring. Not thread-safe: one caller at a time; `view` may be read at any time."""
 
     def __init__(self, config_for: Callable[[Payload], ChainConfig], *, max_depth: int = 3) -> None:
         """`config_for` tells the rules of the chain a payload belongs to.
@@ -410,7 +410,7 @@ class Overlay:
     def hopeless(self) -> Sequence[TxEnvelope]:
         """Transactions that have been through several fetches and still lack something; told once.
 
-        Whoever fetches should ask the node what they touch: each dependent read would cost another fetch.
+        The caller should ask the node what they touch: each dependent read would cost another fetch.
         """
         return [] if self._run is None else self._run.take_hopeless()
 

@@ -74,7 +74,7 @@ class Run:
         return len(self.block.envelopes)
 
     def lacks(self) -> Missing:
-        """What the last try lacked and nobody has fetched yet."""
+        """What the last try lacked and is still missing."""
         return self.block.state.canonical.without_known(self._missing)
 
     def advance(self) -> bool:

@@ -45,7 +45,7 @@ Nonces = Callable[[bytes], Awaitable[int]]
 def is_sent(method: str) -> bool:
     """Whether a method hands something over to be mined, or takes it back: bundles, conditional and private
     transactions (`eth_sendBundle`, `eth_sendRawTransactionConditional`, `eth_cancelPrivateTransaction` ...).
-    That is the sequencer's. `eth_sendTransaction` is signed by whoever has the keys: the node."""
+    That is the sequencer's. `eth_sendTransaction` is signed by the node, which has the keys."""
     return method.partition("_")[2].startswith(_SENDING) and method != _KEYS_OF_THE_NODE
 
 

@@ -49,7 +49,7 @@ FOLLOW_TIMEOUT_S: Final = 3.0
 """For one question about the head or the state: a node that hangs is asked again, and not waited for."""
 
 PREFIX: Final = "reth_flashblocks"
-"""Scope of the metrics on Base's nodes; whoever has a dashboard for those can keep it."""
+"""Prefix of the metrics on Base's nodes, so that their dashboards work unchanged."""
 
 
 def run(config: RpcConfig, *, ready_fd: int | None = None) -> ExitCode:

@@ -21,7 +21,7 @@ class Latest(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """The same in yes and no. `pending` means the newest preconfirmed block to everybody."""
+    """The same as two flags. `pending` means the newest preconfirmed block in any case."""
 
     as_latest: bool
     """Whether `latest`, the head's number and questions without a block are about it, too."""
