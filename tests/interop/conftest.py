@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.devnet import Devnet, devnet
@@ -13,3 +14,10 @@ def running() -> Iterator[Devnet]:
     with devnet() as started:
         started.fund_fresh_accounts(30)
         yield started
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """node and cast take their time to start, on a busy machine a minute."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(300))

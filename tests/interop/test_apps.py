@@ -41,7 +41,7 @@ def written(name: str, folder: Path, running: Devnet, account: int) -> Path:
 
 def output(*command: str, folder: Path, **variables: str) -> list[str]:
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=90, cwd=folder, env={**os.environ, **variables}
+        command, capture_output=True, text=True, timeout=240, cwd=folder, env={**os.environ, **variables}
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout.splitlines()

@@ -57,7 +57,7 @@ def tell(running: Devnet, account: int, *command: str, given: Mapping[str, str] 
     environment = os.environ | {f"STORY_{name}": value for name, value in variables.items()}
     environment["FLASHCTL_NODE_MODULES"] = str(node_modules())
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     except subprocess.TimeoutExpired as late:
         pytest.fail(f"the story did not end; steps that passed: {(late.stdout or b'').decode()}")
     assert done.returncode == 0, f"{done.stderr}\nsteps that passed:\n{done.stdout}"
