@@ -112,3 +112,23 @@ def test_a_closed_standard_stream_is_no_crash(closed: str, code: int) -> None:
         check=False,
     )
     assert result.returncode == code and "AttributeError" not in result.stderr
+
+
+def test_values_that_the_command_line_repeats_are_those_of_the_code() -> None:
+    """Flags state their values without importing the roles; each list equals its enumeration."""
+    from typing import get_args, get_type_hints
+
+    from flashctl.boost.modes import ExecutionMode
+    from flashctl.cli import boost, common, decode, proxy
+    from flashctl.core.hub import LagPolicy
+    from flashctl.core.service.log import LOG_FORMATS, LOG_LEVELS
+    from flashctl.decode.documents import Kind
+    from flashctl.proxy.config import BusFailure, Compression, Validation
+
+    assert (common.LOG_LEVELS, common.LOG_FORMATS) == (LOG_LEVELS, LOG_FORMATS)
+    assert set(get_args(decode.Kind)) == {kind.value for kind in Kind}
+    assert [ExecutionMode.parse(mode) for mode in boost._MODES] == [*ExecutionMode]
+    flags = get_type_hints(proxy.Clients) | get_type_hints(proxy.Upstream) | get_type_hints(proxy.Bus)
+    for name, values in {"on_lag": LagPolicy, "compression": Compression, "validate": Validation,
+                         "bus_fail": BusFailure}.items():  # fmt: skip
+        assert set(get_args(flags[name])) == {member.value for member in values}, name
