@@ -1,5 +1,5 @@
 """Fan-out: `flashctl proxy` beside a bare C sender, websockets' broadcast, plain transports, nginx + nchan
-and Node `ws`; and beside itself without io_uring ("writes").
+and Node `ws`.
 
     python bench/proxy.py                       # every row, every server that is installed
     python bench/proxy.py --clients 1000 --size 50000 --rate 5 --server flashctl --server c
@@ -47,14 +47,7 @@ CORPUS = 60
 SERVER_CPU, CLIENT_CPU = 0, 1
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 """Of Debian's libnginx-mod-nchan."""
-SERVERS = ("c", "flashctl", "writes", "broadcast", "transports", "nchan", "node")
-
-WITHOUT_IO_URING = (
-    "-c",
-    "from flashctl.core.hub.batch import BatchSender as sender; sender.usable = property(lambda _: False);"
-    "from flashctl.__main__ import main; raise SystemExit(main())",
-)
-"""flashctl, whose hub writes socket by socket: the server "writes"."""
+SERVERS = ("c", "flashctl", "broadcast", "transports", "nchan", "node")
 
 EXTENSIONS = {
     "deflate": ["Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"],
@@ -357,7 +350,7 @@ def start_flashctl(run: Run, upstream: str) -> tuple[int, list[int], str]:
     read, write = os.pipe()
     child = run.children.start(
         [
-            sys.executable, *(WITHOUT_IO_URING if run.server == "writes" else ("-m", "flashctl")), "proxy",
+            sys.executable, "-m", "flashctl", "proxy",
             "--upstream-ws", upstream,
             "--listen-addr", "127.0.0.1:0",
             "--metrics-addr", "127.0.0.1:0",
@@ -546,7 +539,6 @@ def main() -> None:
         for name, present in (
             ("c", True),
             ("flashctl", True),
-            ("writes", True),
             ("broadcast", True),
             ("transports", True),
             (

@@ -4,7 +4,6 @@
     encoding    raw, permessage-deflate, brotli, zstd: each made once per message
     ring        the recent past, for late joiners, resumption and laggards
     budget      how far behind a client may be, and what happens then
-    batch       one system call for a send to each of many sockets
     subscriber  a client's cursor; lanes of clients that are up to date
     hub         publish, flush, catch up, evict or skip
     handshake   the HTTP half: requests, refusals, negotiation

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
-from flashctl.core.hub.batch import BatchSender
 from flashctl.core.hub.encoding import Encoding, encode
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.lag_budget import Lag, LagBudget, LagVerdict, judge
@@ -85,7 +84,6 @@ class Hub:
         self.closing = False
         self._router = router
         self._clock = clock
-        self._batch = BatchSender()
         self._lanes: dict[Encoding, Lane] = {}
         self._selected: dict[Selector, dict[Encoding, Lane]] = {}
         self._selector_users: dict[Selector, int] = {}
@@ -370,7 +368,7 @@ class Hub:
         lanes = self._lanes if selector is None else self._selected.setdefault(selector, {})
         lane = lanes.get(encoding)
         if lane is None:
-            lane = lanes[encoding] = Lane(encoding, selector, self._batch)
+            lane = lanes[encoding] = Lane(encoding, selector)
         return lane
 
     # -- budgets --------------------------------------------------------------------------------------------

@@ -8,15 +8,10 @@ from array import array
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol
 
-from flashctl.core.hub.batch import MAX_BATCH_BYTES, BatchSender
 from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.ring import HubMessage
 
 __all__ = ["Lane", "Peer", "Router", "Selector", "Subscriber"]
-
-MIN_BATCH = 64
-"""Sockets from which one system call for all of them pays: it saves 1.5 us a socket and takes 0.15 ms to
-prepare when the last message was 200 ms ago and the caches hold other things, a tenth of that under load."""
 
 
 class Peer(Protocol):
@@ -136,17 +131,16 @@ class Lane:
 
     Kept as parallel lists so that a flush is one pass over file descriptors: nothing is looked up and
     nothing is counted per delivery. That pass is what the product's throughput is made of. It writes to the
-    sockets themselves, all at once where the system allows (batch.py), which saves 0.4 us and 1.2 us more of
-    the 4.2 us that a transport takes for 5 KB; a client is live only while its transport holds nothing back,
-    so the transport need not know.
+    sockets themselves, which saves 0.4 us of the 4.2 us that a transport takes for 5 KB; a client is live
+    only while its transport holds nothing back, so the transport need not know. One system call for all
+    sends (io_uring) was measured and is not worth it: docs/benchmarks.md.
     """
 
-    __slots__ = ("_batch", "encoding", "fds", "indirect", "members", "selector")
+    __slots__ = ("encoding", "fds", "indirect", "members", "selector")
 
-    def __init__(self, encoding: Encoding, selector: Selector | None, batch: BatchSender) -> None:
+    def __init__(self, encoding: Encoding, selector: Selector | None) -> None:
         self.encoding = encoding
         self.selector = selector
-        self._batch = batch
         self.members: list[Subscriber] = []
         """Clients with a socket of their own, in the order of `fds`."""
         self.fds = array("i")
@@ -166,8 +160,6 @@ class Lane:
         subscriber.slot = len(self.members)
         self.members.append(subscriber)
         self.fds.append(fd)
-        if len(self.fds) == MIN_BATCH:
-            _ = self._batch.usable  # makes the ring now: no message should wait for it
 
     def discard(self, subscriber: Subscriber) -> None:
         """Take a member out; the last member moves into its place."""
@@ -196,10 +188,7 @@ class Lane:
             return len(indirect)
         start %= count
         fds = self.fds[start:] + self.fds[:start]
-        if count >= MIN_BATCH and len(data) <= MAX_BATCH_BYTES and self._batch.usable:
-            refused = self._batch.send(fds, data)
-        else:
-            refused = _write_each(fds, data)
+        refused = _write_each(fds, data)
         if refused:
             # Members leave the lane here, and not while it is walked.
             rest = memoryview(data)
@@ -210,7 +199,8 @@ class Lane:
 
 
 def _write_each(fds: array[int], data: bytes) -> list[tuple[int, int]]:
-    """As `BatchSender.send`, socket by socket."""
+    """Send `data` to every descriptor; for those that did not take all of it, place in `fds` and bytes taken
+    or a negative errno."""
     size = len(data)
     refused: list[tuple[int, int]] = []
     write = os.write
