@@ -53,7 +53,7 @@ from flashctl.errors import ExitCode, FlashctlError, IoError
 from flashctl.ethrpc.call_runner import CallLimits, call_runner
 from flashctl.ethrpc.eth_api import EthApi
 from flashctl.ethrpc.heavy_precompiles import compute_dear_calls_apart
-from flashctl.ethrpc.interfaces import PendingBlock
+from flashctl.ethrpc.interfaces import UnsealedBlock
 from flashctl.ethrpc.tx_waiters import TxWaiters
 from flashctl.evm.world import World
 
@@ -282,13 +282,13 @@ class BuilderService:
         if self._life is not None:
             asyncio.get_running_loop().call_later(SETTLE_AFTER_S, self._life.garbage.settle)
 
-    def _pending(self) -> PendingBlock | None:
+    def _pending(self) -> UnsealedBlock | None:
         """The block under construction, if it is upon the head."""
         job = self.payloads.current
         sealed = job.sealed if job is not None else None
         if sealed is None or sealed.header.parent_hash != self.chain.head.hash:
             return None
-        return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
+        return UnsealedBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
 
     def _state_being_built(self) -> World | None:
         pending = self._pending()

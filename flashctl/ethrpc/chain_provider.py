@@ -26,11 +26,11 @@ from flashctl.ethrpc.interfaces import (
     ChainReader,
     NamedBlock,
     Origin,
-    PendingBlock,
     PendingProvider,
     Place,
     StoredBlock,
     TransactionPool,
+    UnsealedBlock,
 )
 from flashctl.ethrpc.log_search import LogSearch
 from flashctl.ethrpc.rpc_json import transaction_json
@@ -80,14 +80,14 @@ class ChainProvider:
 
         return handle
 
-    def pending(self) -> PendingBlock | None:
+    def pending(self) -> UnsealedBlock | None:
         """The block under construction; None if there is none upon the present head."""
         block = self._pending() if self._pending is not None else None
         if block is None or block.header.parent_hash != self.chain.head.hash:
             return None
         return block
 
-    def unsealed(self, ref: BlockRef) -> PendingBlock | None:
+    def unsealed(self, ref: BlockRef) -> UnsealedBlock | None:
         """The block under construction, if that is what a reference names: by its tag, its number, or the
         hash that its receipts state."""
         if ref is not Tag.PENDING and not isinstance(ref, int) and not is_zero_hash(ref):
@@ -141,7 +141,7 @@ class ChainProvider:
         """A block of the chain."""
         return ChainBlockView(self.chain.config, block.header, block.envelopes, block.receipts)
 
-    def pending_view(self, pending: PendingBlock) -> ChainBlockView:
+    def pending_view(self, pending: UnsealedBlock) -> ChainBlockView:
         """The block under construction."""
         return ChainBlockView(
             self.chain.config, pending.header, pending.envelopes, pending.receipts, is_pending=True
@@ -213,7 +213,7 @@ class ChainProvider:
                 return Place(self.pending_view(pending), index_there)
         return None
 
-    def _places_in(self, pending: PendingBlock) -> dict[bytes, int]:
+    def _places_in(self, pending: UnsealedBlock) -> dict[bytes, int]:
         """Indices by hash in the block under construction: collected once for each of its flashblocks."""
         header, places = self._places
         if header is not pending.header:

@@ -37,12 +37,12 @@ __all__ = [
     "ChainReader",
     "NamedBlock",
     "Origin",
-    "PendingBlock",
     "PendingProvider",
     "Place",
     "Provider",
     "StoredBlock",
     "TransactionPool",
+    "UnsealedBlock",
 ]
 
 _T = TypeVar("_T")
@@ -287,7 +287,7 @@ class ChainReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PendingBlock:
+class UnsealedBlock:
     """The block under construction, as far as it is sealed."""
 
     header: Header
@@ -297,7 +297,7 @@ class PendingBlock:
     """The state after its transactions so far."""
 
 
-PendingProvider: TypeAlias = Callable[[], PendingBlock | None]
+PendingProvider: TypeAlias = Callable[[], UnsealedBlock | None]
 """Called at every use of `pending`; None stands for the latest block."""
 
 

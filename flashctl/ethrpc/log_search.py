@@ -16,7 +16,7 @@ from flashctl.ethrpc.block_readers import MAX_SECONDS
 from flashctl.ethrpc.block_tags import BlockHash, BlockRef, Tag
 from flashctl.ethrpc.block_view import logs_of
 from flashctl.ethrpc.filters import LogFilter
-from flashctl.ethrpc.interfaces import BlockView, ChainReader, PendingBlock
+from flashctl.ethrpc.interfaces import BlockView, ChainReader, UnsealedBlock
 
 __all__ = ["LogSearch"]
 
@@ -40,9 +40,9 @@ class Blocks(Protocol):
 
     def view(self, ref: BlockRef) -> BlockView | None: ...
 
-    def unsealed(self, ref: BlockRef) -> PendingBlock | None: ...
+    def unsealed(self, ref: BlockRef) -> UnsealedBlock | None: ...
 
-    def pending_view(self, pending: PendingBlock) -> BlockView: ...
+    def pending_view(self, pending: UnsealedBlock) -> BlockView: ...
 
     def stored_view(self, block_hash: bytes) -> BlockView | None: ...
 

@@ -18,7 +18,6 @@ from flashctl.core.service.workers import schedule
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.ethrpc.call_runner import CallLimits, InProcess, InWorkers, call_runner
 from flashctl.ethrpc.eth_api import EthApi
-from flashctl.ethrpc.interfaces import PendingBlock
 
 ALICE, NOBODY = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8", "0x" + "77" * 20
 READS_HASHES = "0x60014303405f526002430340602052604060" + "00f3"
@@ -31,11 +30,11 @@ for _ in range(900):
 def with_workers(node: Node, runner: InWorkers | InProcess, seconds: float = 30.0) -> Caller:
     """The same node's methods, with another runner; answers are not held against the schema."""
 
-    def pending() -> PendingBlock | None:
+    def pending() -> UnsealedBlock | None:
         sealed = node.pending
         if sealed is None:
             return None
-        return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
+        return UnsealedBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
 
     methods = Methods()
     EthApi(node.chain, node.pool, pending, CallLimits(seconds=seconds), runner).register(methods)

@@ -17,7 +17,7 @@ from flashctl.eth.signatures import sign_authorization
 from flashctl.eth.transactions import AccessListEntry, AccessListTx, LegacyTx, SetCodeTx
 from flashctl.ethrpc.call_runner import CallLimits
 from flashctl.ethrpc.eth_api import EthApi
-from flashctl.ethrpc.interfaces import PendingBlock
+from flashctl.ethrpc.interfaces import UnsealedBlock
 from flashctl.ethrpc.tx_waiters import TxWaiters
 from flashctl.op.execution import SealedBlock
 
@@ -56,11 +56,11 @@ def start(limits: CallLimits | None = None, grown: bool = True, **genesis: Any) 
     chain, pool, methods = open_devnet(**genesis), ListPool(), Methods()
     node = Node(chain, pool, methods, None, Caller(methods), [])  # type: ignore[arg-type]
 
-    def pending() -> PendingBlock | None:
+    def pending() -> UnsealedBlock | None:
         sealed = node.pending
         if sealed is None:
             return None
-        return PendingBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
+        return UnsealedBlock(sealed.header, sealed.envelopes, sealed.receipts, sealed.world)
 
     node.api = EthApi(chain, pool, pending, limits, waiters=node.arrivals)
     node.api.register(methods)
