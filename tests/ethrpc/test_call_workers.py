@@ -18,6 +18,7 @@ from flashctl.core.service.workers import schedule
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.ethrpc.call_runner import CallLimits, InProcess, InWorkers, call_runner
 from flashctl.ethrpc.eth_api import EthApi
+from flashctl.ethrpc.interfaces import UnsealedBlock
 
 ALICE, NOBODY = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8", "0x" + "77" * 20
 READS_HASHES = "0x60014303405f526002430340602052604060" + "00f3"
