@@ -33,6 +33,8 @@ class PublishingObserver(JobObserver):
         self._flashblocks = metrics.counter("flashblocks", "Flashblocks sealed.")
         self._transactions = metrics.counter("transactions", "Transactions built in, deposits included.")
         self._gas = metrics.counter("gas", "Gas of blocks that were built.")
+        self._gas_so_far = (b"", 0)
+        """Payload id and cumulative gas of the flashblock before."""
         self._bytes = metrics.counter("flashblock_bytes", "Bytes of published flashblocks.")
         self._refused = metrics.counter(
             "transactions_left_out", "Transactions that did not fit a flashblock.", ["reason"]
@@ -60,6 +62,9 @@ class PublishingObserver(JobObserver):
             self.on_opened()
         self._flashblocks.inc()
         self._transactions.inc(len(made.added))
+        payload_id, before = self._gas_so_far
+        self._gas.inc(max(0, header.gas_used - (before if payload_id == made.payload_id else 0)))
+        self._gas_so_far = (made.payload_id, header.gas_used)
         self._offset.observe(max(0.0, header.timestamp - time.time()))
         _LOG.debug(
             "flashblock",
