@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from support.chains import transfer
 from support.devnet import devnet, rpc
 
@@ -12,9 +13,11 @@ from flashctl.eth.hexdata import to_hex
 LOOP = b"\x5b\x5f\x56"
 """JUMPDEST PUSH0 JUMP."""
 
-WITHIN_BLOCKS = 25
+WITHIN_BLOCKS = 100
+"""Five on a machine with a core to spare; a machine that has none may take its time."""
 
 
+@pytest.mark.timeout(300)
 def test_a_large_transaction_and_small_ones_both_get_in() -> None:
     with devnet("--tx-rate", "20") as running:
         url = running.url("builder")
