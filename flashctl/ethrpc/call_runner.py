@@ -162,7 +162,7 @@ def _attempt(job: ExecutionJob, source: CallSource, deadline: Deadline) -> Any |
 
 @dataclass(frozen=True, slots=True)
 class _PoolJob:
-    """An execution as the pool sees it (`core.workers.pool.Job`)."""
+    """An execution as the pool sees it (`core.service.workers.pool.Job`)."""
 
     job: ExecutionJob
     source: CallSource

@@ -1,4 +1,4 @@
-"""The worker process's part of executions: `make` is what `core.workers.child` calls.
+"""The worker process's part of executions: `make` is what `core.service.workers.child` calls.
 
 It reads the state through `ParentState`: what is in its cache costs nothing, the rest a question to the
 parent. Contents are cached by what they can never change under: storage by its root where the parent tells

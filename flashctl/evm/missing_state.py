@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from flashctl.errors import FlashctlError, UnavailableError
+from flashctl.errors import UnavailableError
 
 __all__ = ["Missing", "StateMissing", "attempt"]
 
@@ -71,7 +71,7 @@ def attempt(run: Callable[[Missing | None], _T]) -> _T:
         return run(None)
     except StateMissing as error:
         missing = error.missing
-    # How a run on guesses ends means nothing: a sender that is not loaded owns nothing.
-    with suppress(FlashctlError):
+    # How a run on guesses ends means nothing, not even that it fails: the next run on what is known decides.
+    with suppress(Exception):
         run(missing)
     raise StateMissing(missing)

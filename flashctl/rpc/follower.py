@@ -127,7 +127,7 @@ class Follower:
         """Feed the overlay from one stream, for ever. Several may run: what one has shown, the others repeat.
 
         Raises:
-            FlashctlError: If the URL can never work; see `core.stream`.
+            FlashctlError: If the URL can never work; see `core.flashblocks.client`.
         """
         options = StreamOptions(silence_timeout_s=max(15.0, self._stale_after_s * 2))
         is_connected = False
