@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from flashctl.boost.builder_link import BuilderLink
@@ -27,6 +27,7 @@ from flashctl.boost.obligations import count_transactions, read_transactions
 from flashctl.boost.rounds import MAX_ROUNDS, Round
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.engine.payloads import ForkchoiceResult, Status, new_payload_version_for
+from flashctl.core.net.upstream_errors import UpstreamTimedOut
 from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError
 from flashctl.eth.hexdata import to_hex
@@ -49,6 +50,10 @@ class _Build:
     request: tuple[Any, Any] | None = None
     """Forkchoice state and attributes as received, for a rebuild."""
 
+    unanswered: set[str] = field(default_factory=set)
+    """Hashes of blocks that the fallback did not judge in time. One is not sent again: the fallback may be
+    executing it still, and would begin with it anew."""
+
 
 class BuilderBlocks:
     """Finds the builder's block of a round."""
@@ -67,7 +72,7 @@ class BuilderBlocks:
         self._builder = builder
         self._metrics = metrics
         self._builder_timeout_s = builder_timeout_s
-        self._l2_timeout_s = l2_timeout_s
+        self._limit_s = builder_timeout_s + l2_timeout_s
         self._external_state_root = external_state_root
         self._builds: dict[Round, _Build] = {}
         self._background: set[asyncio.Task[Any]] = set()
@@ -100,12 +105,11 @@ class BuilderBlocks:
         Raises:
             Unusable: If there is none; the text says why.
         """
-        limit = self._builder_timeout_s + self._l2_timeout_s
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(self._limit_s):
                 return await self._first_usable(round_, request)
         except TimeoutError:
-            raise Unusable(f"no builder block within {limit:g} s") from None
+            raise Unusable(f"no builder block within {self._limit_s:g} s") from None
 
     async def _first_usable(self, round_: Round, request: Request) -> Candidate:
         deadline = asyncio.get_running_loop().time() + self._builder_timeout_s
@@ -134,7 +138,7 @@ class BuilderBlocks:
             return await self._rebuilt(payload.transactions, "flashblocks", round_, request)
         count = 0 if payload is None else sum(len(each.diff.transactions) for each in payload.flashblocks)
         candidate = await self._beside(count, lambda: from_flashblocks(payload, request))
-        return await self._validated(candidate, request)
+        return await self._validated(candidate, round_, request)
 
     async def _of_envelope(self, envelope: dict[str, Any], round_: Round, request: Request) -> Candidate:
         count = count_transactions(envelope)
@@ -142,7 +146,7 @@ class BuilderBlocks:
             transactions = await self._beside(count, lambda: read_transactions(envelope))
             return await self._rebuilt(transactions, "getPayload", round_, request)
         candidate = await self._beside(count, lambda: from_envelope(envelope, "getPayload", request))
-        return await self._validated(candidate, request)
+        return await self._validated(candidate, round_, request)
 
     async def _beside(self, transactions: int, work: Callable[[], T]) -> T:
         """Do pure work on so many transactions: in the thread if there are many, for hashing 100,000 takes
@@ -185,13 +189,27 @@ class BuilderBlocks:
         left = deadline - asyncio.get_running_loop().time()
         return bool((await asyncio.wait([task], timeout=max(0.0, left)))[0])
 
-    async def _validated(self, candidate: Candidate, request: Request) -> Candidate:
-        """The candidate, if the fallback finds it valid under what the consensus client asked for."""
+    async def _validated(self, candidate: Candidate, round_: Round, request: Request) -> Candidate:
+        """The candidate, if the fallback finds it valid under what the consensus client asked for.
+
+        A validation under way is waited for as long as getPayload has time (`best`), longer than the fallback
+        has for other calls: giving up on it would drop what was preconfirmed.
+        """
+        build = self._builds.get(round_)
+        unanswered = build.unanswered if build is not None else set()
+        if candidate.block_hash in unanswered:
+            raise Unusable(f"{candidate.via}: the same block, which the fallback has not validated yet")
         call = self._l2.new_payload(
-            candidate.payload, request.beacon_root, version=new_payload_version_for(request.version)
+            candidate.payload,
+            request.beacon_root,
+            version=new_payload_version_for(request.version),
+            timeout_s=self._limit_s,
         )
         try:
             status = await self._timed("l2", "newPayload", call)
+        except UpstreamTimedOut as error:
+            unanswered.add(candidate.block_hash)
+            raise Unusable(f"{candidate.via}: fallback did not validate: {error}") from None
         except (FlashctlError, DataError) as error:
             raise Unusable(f"{candidate.via}: fallback did not validate: {error}") from None
         if status.status is not Status.VALID:

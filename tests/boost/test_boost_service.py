@@ -130,6 +130,41 @@ class TestBuilderBlocks:
         play(tmp_path, scenario)
 
 
+class TestSlowValidation:
+    """A fallback that is busy with the builder's block when getPayload comes."""
+
+    def test_a_validation_under_way_is_waited_for(self, tmp_path: Path) -> None:
+        """Longer than other calls to the fallback may take: what was preconfirmed depends on it."""
+
+        async def scenario(s: Setup) -> None:
+            async def slow() -> Any:
+                await asyncio.sleep(0.5)
+                return await s.l2.new_payload(s.l2.calls[-1][1])
+
+            identity = await s.build([TX])
+            s.l2.faults["engine_newPayloadV4"] = slow
+            envelope = await s.driver.client.get_payload(identity, version=4)
+            assert len(envelope["executionPayload"]["transactions"]) == 2
+            assert s.last_decision()["source"] == "builder"
+
+        play(tmp_path, scenario, l2_timeout_s=0.2, builder_timeout_s=30.0)
+
+    def test_a_block_that_is_not_judged_in_time_is_sent_once(self, tmp_path: Path) -> None:
+        """The builder's getPayload comes to the block of its flashblocks, which may be executed still."""
+
+        async def scenario(s: Setup) -> None:
+            identity = await s.build([TX])
+            s.l2.faults["engine_newPayloadV4"] = asyncio.Event().wait
+            envelope = await s.driver.client.get_payload(identity, version=4)
+            assert len(envelope["executionPayload"]["transactions"]) == 1
+            decision = s.last_decision()
+            assert decision["source"] == "l2"
+            assert "fallback did not validate" in decision["reason"] or "within" in decision["reason"]
+            assert [name for name, _ in s.l2.calls].count("engine_newPayloadV4") == 1
+
+        play(tmp_path, scenario, l2_timeout_s=0.3, builder_timeout_s=0.3)
+
+
 class TestFallback:
     @pytest.mark.parametrize(
         ("fault", "reason"),
