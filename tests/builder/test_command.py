@@ -24,7 +24,7 @@ def ports() -> list[str]:
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--flashblocks.dialect", "ssz"], ExitCode.USAGE, "--flashblocks.dialect ssz does not exist"),
+        (["--flashblocks.dialect", "ssz"], ExitCode.USAGE, "'ssz' is not one of op-rbuilder, base"),
         (["--flashblocks.block-time", "3000"], ExitCode.USAGE, "exceeds the block time"),
         (["--flashblocks.block-time", "0"], ExitCode.USAGE, "is not positive"),
         (["--flashblocks.end-buffer-ms", "2000"], ExitCode.USAGE, "does not fit the block time"),
