@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
@@ -21,9 +22,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 
 
 @pytest.fixture(autouse=True)
-def no_defects() -> None:
-    """Defects are counted for the whole process: each test begins with none."""
+def fresh_process() -> None:
+    """What a process has one of begins anew with each test: the count of defects, the settings of the log."""
     defects.forget()
+    log = logging.getLogger("flashctl")
+    log.setLevel(logging.NOTSET)
+    log.propagate = True
+    log.handlers.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -53,6 +54,8 @@ _counts: dict[str, int] = {}
 
 _LOOPS: Final = ("asyncio/base_events.py", "asyncio/runners.py", "uvloop/__init__.py")
 """Where the stack of a callback ends and that of the loop begins."""
+
+_PACKAGE: Final = f"{Path(__file__).parents[2]}{os.sep}"
 
 _PARTS_OF_LOOPS: Final = ("asyncio/", "uvloop/", "selectors.py", "contextlib.py")
 
@@ -171,8 +174,8 @@ def _place(frame: FrameType | None) -> str:
         file = frame.f_code.co_filename
         if file.endswith(_LOOPS):
             break
-        if "/flashctl/" in file and file != __file__:
-            return f"{file.rpartition('/flashctl/')[2]}:{frame.f_code.co_name}"
+        if file.startswith(_PACKAGE) and file != __file__:
+            return f"{file.removeprefix(_PACKAGE)}:{frame.f_code.co_name}"
         if not innermost and not any(part in file for part in _PARTS_OF_LOOPS):
             innermost = f"{file.rpartition('/')[2]}:{frame.f_code.co_name}"
         frame = frame.f_back
