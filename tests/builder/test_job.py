@@ -47,6 +47,7 @@ class Recorder(JobObserver):
 
     flashblocks: list[BuiltFlashblock] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    limits: list[tuple[Refusal, int]] = field(default_factory=list)
     endings: list[JobOutcome] = field(default_factory=list)
     fates: list[Fate] = field(default_factory=list)
     on_made: Callable[[BuiltFlashblock], None] | None = None
@@ -58,6 +59,9 @@ class Recorder(JobObserver):
 
     def refused(self, refusal: Refusal) -> None:
         self.refusals.append(refusal)
+
+    def full(self, refusal: Refusal, number: int) -> None:
+        self.limits.append((refusal, number))
 
     def late(self, fate: Fate) -> None:
         self.fates.append(fate)
@@ -238,6 +242,7 @@ def test_data_limit_of_the_operator_counts_across_the_block() -> None:
     bench.run(bench.job(limits=JobLimits(block_da_bytes=500)))
     assert sum(len(made.added) for made in bench.recorder.flashblocks[1:]) == 5
     assert Refusal.BLOCK_DA_SIZE in bench.recorder.refusals
+    assert bench.recorder.limits == [(Refusal.BLOCK_DA_SIZE, 1)], "said once, and of the whole block"
 
 
 def test_getpayload_ends_the_job_with_what_was_published() -> None:

@@ -158,6 +158,7 @@ class Offers(Protocol):
 class Extension:
     """What became of one flashblock's share of the pool."""
 
+    index: int
     made: BuiltFlashblock | None = None
     """None if the work was called off, or if `take` has taken what there was before the last transaction."""
     refusals: list[Refusal] = field(default_factory=list)
@@ -321,7 +322,7 @@ class BlockWork:
             ends_at: When the block's last flashblock is due, on the clock.
             seals: False leaves the flashblock open: more will be executed for it.
         """
-        extension = Extension()
+        extension = Extension(index)
         if not self._added:
             until = max(until, self._clock() + LEAST_FILL_S + self.seal_s())
         if (first := self._first) is not None:

@@ -122,6 +122,9 @@ class JobObserver:
     def refused(self, refusal: Refusal) -> None:
         """A transaction did not fit."""
 
+    def full(self, refusal: Refusal, number: int) -> None:
+        """The last flashblock of a block left out transactions; once for each limit that it stopped at."""
+
     def late(self, fate: Fate) -> None:
         """A transaction could not be held by this block."""
 
@@ -201,6 +204,8 @@ class PayloadJob:
         self._ended = asyncio.Event()
         self._index = 0
         self._planned = 0
+        self._full: set[Refusal] = set()
+        """Limits that the block stopped at."""
 
     @property
     def sealed(self) -> SealedBlock | None:
@@ -365,6 +370,11 @@ class PayloadJob:
             self._queue.late.crowded(tx_hash, self.number)
         for refusal in extension.refusals:
             self._observer.refused(refusal)
+        if self._planned and extension.index >= self._planned:
+            # The whole block is open to its last flashblock: what does not fit now is left to the next block.
+            for refusal in sorted({*extension.refusals} - self._full, key=lambda refusal: refusal.value):
+                self._full.add(refusal)
+                self._observer.full(refusal, self.number)
 
     def _settle_last(self, running: asyncio.Future[Extension]) -> None:
         """The same, of what the thread was at when the job ended."""

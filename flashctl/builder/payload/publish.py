@@ -80,6 +80,9 @@ class PublishingObserver(JobObserver):
     def refused(self, refusal: Refusal) -> None:
         self._refused.labels(refusal.value).inc()
 
+    def full(self, refusal: Refusal, number: int) -> None:
+        _LOG.info("block is full", extra={"block": number, "limit": refusal.value})
+
     def late(self, fate: Fate) -> None:
         self._late.labels(fate.value).inc()
 
