@@ -9,7 +9,7 @@ from flashctl.builder.mempool.pool import PoolLimits
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.core.flashblocks.client import check_stream_url
-from flashctl.core.flashblocks.wire import Dialect
+from flashctl.core.flashblocks.dialects import OP_RBUILDER, Dialect
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
 from flashctl.core.net.addresses import ListenAddress
 from flashctl.errors import UsageError
@@ -24,7 +24,7 @@ class StreamConfig:
 
     endpoint: ListenAddress
     subscriber_limit: int = 256
-    dialect: Dialect = "op-rbuilder"
+    dialect: Dialect = OP_RBUILDER
 
 
 @dataclass(frozen=True, slots=True)

@@ -308,6 +308,7 @@ def builder(
     from flashctl.builder.mempool.pool import PoolLimits
     from flashctl.builder.payload.schedule import FlashblockSchedule
     from flashctl.builder.service import run
+    from flashctl.core.flashblocks.dialects import DIALECTS
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
     from flashctl.core.net.addresses import ListenAddress
     from flashctl.core.settings.durations import parse_duration
@@ -315,7 +316,7 @@ def builder(
     stream = StreamConfig(
         ListenAddress(parts.flashblocks_addr, parts.flashblocks_port),
         parts.flashblocks_ws_subscriber_limit,
-        parts.flashblocks_dialect,
+        DIALECTS[parts.flashblocks_dialect],
     )
     secret = listen.authrpc_jwtsecret or (chain.datadir / "jwt.hex" if chain.datadir is not None else None)
     interval, end_buffer = parts.flashblocks_block_time, parts.flashblocks_end_buffer_ms

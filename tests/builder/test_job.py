@@ -30,6 +30,7 @@ from flashctl.builder.payload.late_transactions import MAX_TURNS
 from flashctl.builder.payload.publisher import flashblock_of
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.chain import Chain
+from flashctl.core.flashblocks.dialects import BASE
 from flashctl.core.flashblocks.wire import Flashblock, decode, encode
 from flashctl.eth.transactions import DepositTx, encode_transaction
 from flashctl.evm.world import World
@@ -182,11 +183,11 @@ def test_a_message_holds_the_metadata_that_its_dialect_sends() -> None:
     bench.queue.add(transfer())
     bench.run(bench.job())
     made = bench.recorder.flashblocks[1]
-    whole, spared = flashblock_of(made), flashblock_of(made, dialect="base")
+    whole, spared = flashblock_of(made), flashblock_of(made, dialect=BASE)
     assert whole.metadata.receipts is not None
     assert list(whole.metadata.receipts) == ["0x" + envelope.hash.hex() for envelope in made.added] != []
     assert spared.metadata.receipts is None and spared.metadata.new_account_balances is None
-    assert encode(spared, "base") == encode(whole, "base")
+    assert encode(spared, BASE) == encode(whole, BASE)
 
 
 def test_messages_carry_base_once_and_totals_always() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from support.flashblocks import make_flashblock
 
 from flashctl.core.flashblocks import wire
+from flashctl.core.flashblocks.dialects import DIALECTS
 
 __all__ = ["HOSTILE_VALUES", "dialects", "mutations"]
 
@@ -35,7 +36,7 @@ def dialects(block: int = 7, index: int = 1) -> dict[str, dict[str, Any]]:
     flashblock = make_flashblock(
         block, index, block, transactions=(b"\x02\xc0", b"\x7e\xc0"), gas_used=21_000
     )
-    plain = {name: wire.to_object(flashblock, name) for name in wire.DIALECTS}
+    plain = {name: wire.to_object(flashblock, dialect) for name, dialect in DIALECTS.items()}
     tagged = copy.deepcopy(plain["op-rbuilder"])
     tagged["metadata"]["receipts"] = {_HASH: {"Eip1559": _RECEIPT}}
     flat = copy.deepcopy(plain["op-rbuilder"])

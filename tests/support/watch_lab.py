@@ -20,6 +20,7 @@ from support.flashblocks import make_flashblock
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from flashctl.core.flashblocks.dialects import FULL
 from flashctl.core.flashblocks.wire import Flashblock, encode
 from flashctl.eth.keccak import keccak256
 from flashctl.watch.events import ReceivedMessage, WatchEvent
@@ -78,7 +79,7 @@ def follow(frames: Sequence[bytes | Flashblock | ReceivedMessage], *, end: bool 
     tracker, events = Tracker(), []
     for number, frame in enumerate(frames):
         if isinstance(frame, Flashblock):
-            frame = encode(frame, "full")
+            frame = encode(frame, FULL)
         events += tracker.feed(frame if isinstance(frame, ReceivedMessage) else arrive(frame, number))
     return events + (tracker.end(START_NS + len(frames) * STEP_NS) if end else [])
 

@@ -16,6 +16,7 @@ from vectors.block_scenario import BlockStep, steps
 from vectors.packing import Json, Kind
 
 from flashctl.builder.payload.publisher import receipt_object
+from flashctl.core.flashblocks.dialects import BASE, FULL, OP_RBUILDER, SUBBLOCKS
 from flashctl.core.flashblocks.frame import compress
 from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata, to_object
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT
@@ -120,14 +121,14 @@ def with_the_unknown(message: Json) -> Json:
 
 Text = Callable[[Flashblock], Any]
 DIALECTS: dict[str, Text] = {
-    "op-rbuilder": lambda part: to_object(part, "op-rbuilder"),
-    "base": lambda part: to_object(part, "base"),
-    "subblocks": lambda part: to_object(part, "subblocks"),
-    "full": lambda part: to_object(part, "full"),
-    "notification": lambda part: in_notification(to_object(part, "op-rbuilder")),
-    "tagged receipts": lambda part: with_tagged_receipts(to_object(part, "op-rbuilder")),
-    "static": lambda part: with_static(to_object(part, "op-rbuilder")),
-    "unknown fields": lambda part: with_the_unknown(to_object(part, "full")),
+    "op-rbuilder": lambda part: to_object(part, OP_RBUILDER),
+    "base": lambda part: to_object(part, BASE),
+    "subblocks": lambda part: to_object(part, SUBBLOCKS),
+    "full": lambda part: to_object(part, FULL),
+    "notification": lambda part: in_notification(to_object(part, OP_RBUILDER)),
+    "tagged receipts": lambda part: with_tagged_receipts(to_object(part, OP_RBUILDER)),
+    "static": lambda part: with_static(to_object(part, OP_RBUILDER)),
+    "unknown fields": lambda part: with_the_unknown(to_object(part, FULL)),
     "without roots": lambda part: to_object(
         replace(part, diff=replace(part.diff, state_root=bytes(32), block_hash=bytes(32))), "op-rbuilder"
     ),

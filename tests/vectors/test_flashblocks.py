@@ -9,6 +9,7 @@ from support.vectors import Json, frames_of, load
 
 from flashctl.core.flashblocks import wire
 from flashctl.core.flashblocks.assembly import full_block
+from flashctl.core.flashblocks.dialects import DIALECTS
 from flashctl.core.flashblocks.sequence import Assembler
 from flashctl.decode.engine import Engine, Outcome, outcome_of
 from flashctl.decode.tx_report import Options
@@ -25,7 +26,7 @@ def name(sequence: Json) -> str:
 
 
 def test_every_dialect_is_there() -> None:
-    assert set(wire.DIALECTS) < {sequence["dialect"] for sequence in SEQUENCES}
+    assert set(DIALECTS) < {sequence["dialect"] for sequence in SEQUENCES}
     assert {sequence["framing"] for sequence in SEQUENCES} == {"text", "brotli", "zstd"}
 
 

@@ -1,8 +1,7 @@
 """From a sealed flashblock to the message on the stream.
 
-The message carries what the block gained and the roots of all of it so far. Which metadata goes along is
-the dialect's choice: `op-rbuilder` sends receipts and balances, `base` the id of the message before, so
-that a reader notices a hole.
+The message carries what the block gained and the roots of all of it so far; which metadata goes along is the
+dialect's choice (core/flashblocks/dialects.py).
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashctl.builder.payload.job import BuiltFlashblock
-from flashctl.core.flashblocks.wire import Base, Dialect, Diff, Flashblock, Metadata, encode
+from flashctl.core.flashblocks.dialects import OP_RBUILDER, Dialect
+from flashctl.core.flashblocks.wire import Base, Diff, Flashblock, Metadata, encode
 from flashctl.core.hub import Hub, Prepared
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity, to_hex
@@ -26,7 +26,7 @@ class Publisher:
 
     def __init__(self, hub: Hub, dialect: Dialect) -> None:
         self._hub = hub
-        self._dialect: Dialect = dialect
+        self._dialect = dialect
         self._previous: tuple[int, int] | None = None
 
     def message(self, made: BuiltFlashblock) -> Prepared:
@@ -54,7 +54,7 @@ class Publisher:
 
 
 def flashblock_of(
-    made: BuiltFlashblock, previous: tuple[int, int] | None = None, dialect: Dialect = "op-rbuilder"
+    made: BuiltFlashblock, previous: tuple[int, int] | None = None, dialect: Dialect = OP_RBUILDER
 ) -> Flashblock:
     """The message of one flashblock.
 
@@ -64,7 +64,6 @@ def flashblock_of(
     """
     sealed = made.sealed
     header = sealed.header
-    sends_receipts = dialect != "base"
     return Flashblock(
         payload_id=to_hex(made.payload_id),
         index=made.index,
@@ -72,8 +71,8 @@ def flashblock_of(
         diff=_diff(header, tuple(envelope.raw for envelope in made.added)),
         metadata=Metadata(
             block_number=header.number,
-            new_account_balances=_balances(made.changed) if sends_receipts else None,
-            receipts=_receipts(made) if sends_receipts else None,
+            new_account_balances=_balances(made.changed) if dialect.carries("new_account_balances") else None,
+            receipts=_receipts(made) if dialect.carries("receipts") else None,
             prev_flashblock_id=f"{previous[0]}-{previous[1]}" if previous is not None else "0-0",
         ),
     )

@@ -21,10 +21,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, TypeVar
 
 import orjson
 
+from flashctl.core.flashblocks.dialects import OP_RBUILDER, Dialect
 from flashctl.core.flashblocks.frame import (
     MAX_DECOMPRESSED_BYTES,
     MAX_FRAME_BYTES,
@@ -37,13 +38,11 @@ from flashctl.errors import DataError
 from flashctl.eth.hexdata import MAX_HEIGHT, MAX_TIMESTAMP, MAX_WORD, parse_number, parse_quantity
 
 __all__ = [
-    "DIALECTS",
     "MAX_DECOMPRESSED_BYTES",
     "MAX_FRAME_BYTES",
     "MAX_INDEX",
     "ZERO_HASH",
     "Base",
-    "Dialect",
     "Diff",
     "Flashblock",
     "FrameTooLarge",
@@ -66,11 +65,6 @@ ZERO_HASH: Final = bytes(32)
 """How a builder that computes no root fills the field: unavailable, never a commitment."""
 
 _EMPTY_BLOOM: Final = bytes(256)
-
-Dialect = Literal["op-rbuilder", "base", "subblocks", "full"]
-"""Which optional fields a published message carries; see `encode`."""
-
-DIALECTS: Final[tuple[Dialect, ...]] = get_args(Dialect)
 
 T = TypeVar("T")
 
@@ -447,22 +441,17 @@ def _kind(value: object) -> str:
 # --- flashblock -> JSON text ---
 
 
-def encode(flashblock: Flashblock, dialect: Dialect = "op-rbuilder") -> bytes:
-    """The JSON text of `flashblock`, as one frame.
-
-    Dialects differ in `metadata`: `op-rbuilder` writes block_number, new_account_balances and receipts;
-    `base` writes block_number and prev_flashblock_id; `subblocks` is op-rbuilder with the four diff fields
-    that its specification declares unavailable set to zero; `full` writes everything the flashblock holds.
-    """
+def encode(flashblock: Flashblock, dialect: Dialect = OP_RBUILDER) -> bytes:
+    """The JSON text of `flashblock`, as one frame."""
     return orjson.dumps(to_object(flashblock, dialect))
 
 
-def to_object(flashblock: Flashblock, dialect: Dialect = "op-rbuilder") -> dict[str, Any]:
+def to_object(flashblock: Flashblock, dialect: Dialect = OP_RBUILDER) -> dict[str, Any]:
     """`flashblock` as the JSON object that `encode` writes, in the field order of op-rbuilder."""
     message: dict[str, Any] = {"payload_id": flashblock.payload_id, "index": flashblock.index}
     if flashblock.base is not None:
         message["base"] = _base_object(flashblock.base)
-    message["diff"] = _diff_object(flashblock.diff, unavailable=dialect == "subblocks")
+    message["diff"] = _diff_object(flashblock.diff, unavailable=not dialect.has_roots)
     message["metadata"] = _metadata_object(flashblock, dialect)
     message.update(flashblock.extra)
     return message
@@ -506,15 +495,11 @@ def _diff_object(diff: Diff, *, unavailable: bool) -> dict[str, Any]:
 def _metadata_object(flashblock: Flashblock, dialect: Dialect) -> dict[str, Any]:
     metadata = flashblock.metadata
     message: dict[str, Any] = {"block_number": flashblock.block_number}
-    if dialect == "base":
-        message["prev_flashblock_id"] = metadata.prev_flashblock_id or "0-0"
-        return message
-    if dialect != "full":
-        message["new_account_balances"] = metadata.new_account_balances or {}
-        message["receipts"] = metadata.receipts or {}
-        return message
-    for name in ("new_account_balances", "receipts", "prev_flashblock_id"):
+    for name, empty in dialect.always.items():
+        message[name] = getattr(metadata, name) or empty
+    for name in dialect.if_held:
         if (value := getattr(metadata, name)) is not None:
             message[name] = value
-    message.update(metadata.extra)
+    if dialect.keeps_unknown:
+        message.update(metadata.extra)
     return message

@@ -17,6 +17,7 @@ from support.reference import reference_path
 
 from flashctl.core.flashblocks import wire
 from flashctl.core.flashblocks.assembly import full_block
+from flashctl.core.flashblocks.dialects import DIALECTS, FULL
 from flashctl.core.flashblocks.sequence import Assembler
 from flashctl.core.flashblocks.wire import FrameTooLarge, InvalidFlashblock, Metadata
 from flashctl.eth.keccak import keccak256
@@ -113,7 +114,7 @@ class TestFraming:
 class TestDialects:
     def test_camel_case_in_a_json_rpc_notification(self) -> None:
         flashblock = make_flashblock(block=7, transactions=(b"\x02\x01",), gas_used=5)
-        plain = wire.to_object(flashblock, "full")
+        plain = wire.to_object(flashblock, FULL)
 
         def camel(mapping: dict[str, Any]) -> dict[str, Any]:
             return {
@@ -153,7 +154,7 @@ class TestDialects:
         message["diff"]["new_diff"] = None
         message["metadata"] |= {"access_list": [], "prev_flashblock_id": "0-10"}
         flashblock = wire.from_object(message)
-        assert wire.to_object(flashblock, "full") == {
+        assert wire.to_object(flashblock, FULL) == {
             **message,
             "metadata": message["metadata"],
         }
@@ -173,7 +174,7 @@ class TestDialects:
         flashblock = replace(
             flashblock, diff=replace(flashblock.diff, state_root=b"\x01" * 32, block_hash=b"\x02" * 32)
         )
-        written = {dialect: wire.to_object(flashblock, dialect) for dialect in wire.DIALECTS}
+        written = {name: wire.to_object(flashblock, dialect) for name, dialect in DIALECTS.items()}
         assert list(written["op-rbuilder"]["metadata"]) == [
             "block_number",
             "new_account_balances",
@@ -182,7 +183,7 @@ class TestDialects:
         assert written["base"]["metadata"] == {"block_number": 9, "prev_flashblock_id": "8-10"}
         assert written["subblocks"]["diff"]["state_root"] == "0x" + "00" * 32
         assert written["full"]["metadata"]["changes"] == 1
-        assert wire.decode(wire.encode(flashblock, "full")) == flashblock
+        assert wire.decode(wire.encode(flashblock, FULL)) == flashblock
 
 
 class TestErrorsNameTheField:
@@ -269,4 +270,4 @@ def test_any_field_may_hold_anything(data: st.DataObject) -> None:
         flashblock = wire.from_object(message)
     except InvalidFlashblock:
         return
-    assert wire.from_object(wire.to_object(flashblock, "full")).diff == flashblock.diff
+    assert wire.from_object(wire.to_object(flashblock, FULL)).diff == flashblock.diff

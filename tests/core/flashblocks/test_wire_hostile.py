@@ -13,6 +13,7 @@ from support.flashblocks import base_sepolia_block, rollup_boost_message
 from support.hostile import HOSTILE_VALUES, dialects, mutations
 
 from flashctl.core.flashblocks import wire
+from flashctl.core.flashblocks.dialects import DIALECTS
 from flashctl.core.flashblocks.sequence import Assembler
 from flashctl.core.flashblocks.wire import MAX_INDEX, Flashblock, InvalidFlashblock
 from flashctl.eth.hexdata import MAX_HEIGHT, MAX_TIMESTAMP, MAX_WORD
@@ -33,7 +34,7 @@ def check(text: bytes, assembler: Assembler) -> None:
         assert 0 <= flashblock.base.gas_limit <= MAX_HEIGHT
         assert 0 <= flashblock.base.base_fee_per_gas <= MAX_WORD
     assembler.feed(flashblock, 0)
-    for dialect in wire.DIALECTS:
+    for dialect in DIALECTS.values():
         again = wire.decode(wire.encode(flashblock, dialect))
         assert (again.payload_id, again.index) == (flashblock.payload_id, flashblock.index)
 
