@@ -127,6 +127,9 @@ class BuilderService:
         self.catch_up: CatchUp | None = None
         self.peer_pool: PeerTransactions | None = None
         self.ahead = BlocksAhead(self.chain, self.queue.pool.get)
+        self.metrics.gauge(
+            "executed_ahead", "Transactions of imported blocks that were executed while they were streamed."
+        ).set_function(lambda: self.ahead.taken)
         self.stream_ahead = StreamAhead(self.ahead) if config.flashblocks_url is not None else None
         self.node = ExecutionEngine(self.chain, self.payloads, self._on_gap, self.ahead)
         self.health = BuilderHealth(self.node, self.observer)
@@ -199,9 +202,6 @@ class BuilderService:
         life.keep(partial(stream.follow, url), "builder.stream_ahead")
         life.keep(stream.work, "builder.ahead")
         life.on_stop(stream.close, "execution ahead")
-        self.metrics.gauge(
-            "executed_ahead", "Transactions of imported blocks that were executed while they were streamed."
-        ).set_function(lambda: self.ahead.taken)
 
     def _caught_up(self) -> None:
         if self.peer_pool is not None:
