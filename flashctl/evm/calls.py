@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Final
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
+from flashctl.evm import opcodes as op
 from flashctl.evm.code import Code
 from flashctl.evm.forks import STACK_LIMIT, PrecompiledContract
 from flashctl.evm.frame import Context, Exit, Frame
@@ -57,10 +58,10 @@ MAX_NONCE: Final = 2**64 - 1
 class CallKind(IntEnum):
     """The four calls, by opcode."""
 
-    CALL = 0xF1
-    CALLCODE = 0xF2
-    DELEGATECALL = 0xF4
-    STATICCALL = 0xFA
+    CALL = op.CALL
+    CALLCODE = op.CALLCODE
+    DELEGATECALL = op.DELEGATECALL
+    STATICCALL = op.STATICCALL
 
 
 _CALL: Final = CallKind.CALL

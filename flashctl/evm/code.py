@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Final
 
 from flashctl.evm.forks import InstructionSet
-from flashctl.evm.opcodes import JUMPDEST
+from flashctl.evm.opcodes import JUMPDEST, PUSH0, PUSH1, PUSH32
 
 __all__ = ["DEFAULT_HOT_AFTER", "Code", "CodeCache", "TierPolicy", "Trace", "shared_cache"]
 
@@ -58,7 +58,7 @@ COMPILED_BASE: Final = 200_000
 JUMPDEST_BYTES: Final = 200
 """Of a jump destination: its place in the set, and what is counted about it while it is interpreted."""
 
-_PUSH_SIZES: Final = bytes(byte - 0x5F if 0x60 <= byte < 0x80 else 0 for byte in range(256))
+_PUSH_SIZES: Final = bytes(byte - PUSH0 if PUSH1 <= byte <= PUSH32 else 0 for byte in range(256))
 """By byte: how many bytes of push data follow it."""
 
 _HIGH_BITS: Final = int.from_bytes(b"\x80" * 32, "big")
@@ -70,7 +70,7 @@ SYNC_DISTANCE: Final = 512
 """Bytes that may be followed to find out whether a place is push data. Four out of five times it takes
 none."""
 
-_PUSHES = b"|".join(b"\\x%02x.{0,%d}" % (0x5F + size, size) for size in range(1, 33))
+_PUSHES = b"|".join(b"\\x%02x.{0,%d}" % (PUSH0 + size, size) for size in range(1, 33))
 _JUMPDESTS = re.compile(b"(?s)(?:[^\\x5b\\x60-\\x7f]++|" + _PUSHES + b")*+(?:(\\x5b)|\\Z)")
 """Possessive, so it never backtracks into push data: 0.5 ms for the largest contract."""
 

@@ -15,17 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from flashctl.evm.opcodes import (
-    BLOBBASEFEE,
-    BLOBHASH,
-    CLZ,
-    MCOPY,
-    SHANGHAI_OPCODES,
-    TLOAD,
-    TSTORE,
-    Opcode,
-    opcode_table,
-)
+from flashctl.evm.opcodes import CANCUN_ADDITIONS, OSAKA_ADDITIONS, SHANGHAI_OPCODES, Opcode, opcode_table
 
 __all__ = [
     "CANCUN",
@@ -83,7 +73,7 @@ class InstructionSet:
         """Greatest stack depth by byte before the instruction."""
 
     def extended(self, name: str, *added: Opcode) -> InstructionSet:
-        """This set and more."""
+        """This set and the instructions that a later fork adds."""
         return InstructionSet(name, self.opcodes | opcode_table(*added))
 
     def __repr__(self) -> str:
@@ -127,7 +117,7 @@ SHANGHAI: Final = EvmRules("Shanghai", InstructionSet("Shanghai", SHANGHAI_OPCOD
 CANCUN: Final = replace(
     SHANGHAI,
     name="Cancun",
-    instructions=SHANGHAI.instructions.extended("Cancun", BLOBHASH, BLOBBASEFEE, TLOAD, TSTORE, MCOPY),
+    instructions=SHANGHAI.instructions.extended("Cancun", *CANCUN_ADDITIONS),
     selfdestruct_deletes_any=False,
 )
 
@@ -142,6 +132,6 @@ PRAGUE: Final = replace(
 OSAKA: Final = replace(
     PRAGUE,
     name="Osaka",
-    instructions=PRAGUE.instructions.extended("Osaka", CLZ),
+    instructions=PRAGUE.instructions.extended("Osaka", *OSAKA_ADDITIONS),
     transaction_gas_cap=2**24,
 )

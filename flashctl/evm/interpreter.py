@@ -21,6 +21,7 @@ from functools import cache
 from typing import Final, TypeAlias
 
 from flashctl.evm import instructions as do
+from flashctl.evm import opcodes as op
 from flashctl.evm.calls import begin_call, begin_create
 from flashctl.evm.code import Code
 from flashctl.evm.forks import STACK_LIMIT, InstructionSet
@@ -71,7 +72,7 @@ _UNDEFINED: Final[Decoding] = (ENDS, 0, (None, 0))
 _BYTES: Final[tuple[Operation, ...]] = tuple((None, byte) for byte in range(256))
 """What PUSH1 does, ready made: it is every eighth instruction."""
 
-_WATCHED: Final = frozenset((0x55, 0x5A))
+_WATCHED: Final = frozenset((op.SSTORE, op.GAS))
 """SSTORE and GAS look at the gas left: what follows must not have been paid yet."""
 
 
@@ -184,7 +185,7 @@ def _depths(code: Code, start: int) -> tuple[int, int]:
     pc, end = start, code.blocks[start][3]
     while pc < end:
         byte = padded[pc]
-        pc += byte - 0x5E if PUSH1 <= byte <= PUSH32 else 1
+        pc += byte - PUSH0 + 1 if PUSH1 <= byte <= PUSH32 else 1
         opcode = opcodes.get(byte)
         if opcode is not None:
             least = max(least, max(opcode.pops, opcode.needs) - depth)
@@ -206,11 +207,11 @@ def _decoding(byte: int, opcode: Opcode) -> Decoding:
     kind, operation = ENDS, (HANDLERS.get(byte), 0)
     if PUSH0 <= byte <= PUSH32:
         kind, operation = PUSHES_BYTE if byte == PUSH1 else PUSHES, (None, byte - PUSH0)
-    elif 0x80 <= byte < 0x90:
-        kind, operation = PLAIN, (_duplicate, 0x7F - byte)
-    elif 0x90 <= byte < 0xA0:
-        kind, operation = PLAIN, (_swap, 0x8E - byte)
-    elif byte == 0x58:
+    elif op.DUP1 <= byte <= op.DUP16:
+        kind, operation = PLAIN, (_duplicate, op.DUP1 - 1 - byte)
+    elif op.SWAP1 <= byte <= op.SWAP16:
+        kind, operation = PLAIN, (_swap, op.SWAP1 - 2 - byte)
+    elif byte == op.PC:
         kind = PLACE
     elif byte == JUMPDEST:
         kind = LANDING
@@ -225,23 +226,23 @@ def leave(frame: Frame, stack: list[int], opcode: int, next_pc: int) -> int:
     """The instructions that end a frame or begin another one."""
     pop = stack.pop
     match opcode:
-        case 0xF1 | 0xF2:  # CALL, CALLCODE
+        case op.CALL | op.CALLCODE:
             return begin_call(frame, opcode, pop(), pop(), pop(), pop(), pop(), pop(), pop(), next_pc)
-        case 0xF4 | 0xFA:  # DELEGATECALL, STATICCALL
+        case op.DELEGATECALL | op.STATICCALL:
             return begin_call(frame, opcode, pop(), pop(), 0, pop(), pop(), pop(), pop(), next_pc)
-        case 0xF0:  # CREATE
+        case op.CREATE:
             return begin_create(frame, pop(), pop(), pop(), None, next_pc)
-        case 0xF5:  # CREATE2
+        case op.CREATE2:
             return begin_create(frame, pop(), pop(), pop(), pop(), next_pc)
-        case 0xF3:  # RETURN
+        case op.RETURN:
             frame.output = do.read_memory(frame, pop(), pop())
             return Exit.DONE
-        case 0xFD:  # REVERT
+        case op.REVERT:
             frame.output = do.read_memory(frame, pop(), pop())
             return Exit.REVERTED
-        case 0xFF:  # SELFDESTRUCT
+        case op.SELFDESTRUCT:
             do.self_destruct(frame, pop() & ADDRESS_MASK, 0)
             return Exit.DONE
-        case 0x00:  # STOP
+        case op.STOP:
             return Exit.DONE
     raise InvalidOpcode

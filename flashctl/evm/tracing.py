@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from flashctl.evm import opcodes as op
 from flashctl.evm.calls import CALL_STIPEND, CallKind, charge_value, init_code_price
 from flashctl.evm.code import CodeCache, TierPolicy
 from flashctl.evm.forks import InstructionSet
@@ -55,12 +56,8 @@ STEPS_PER_TURN: Final = range(64)
 MAX_GAS_COST: Final = 2**64 - 1
 """Memory far away would cost more than a client's number holds; then only the static cost is told."""
 
-_PC: Final = 0x58
-_LOGS: Final = range(0xA0, 0xA5)
+_LOGS: Final = range(op.LOG0, op.LOG4 + 1)
 _CALLS: Final = frozenset(CallKind)
-_CREATE: Final = 0xF0
-_CREATE2: Final = 0xF5
-_SELFDESTRUCT: Final = 0xFF
 
 
 @dataclass(slots=True)
@@ -143,7 +140,7 @@ class Stepper:
                         if not is_jumpdest(target):
                             raise InvalidJump
                         pc = target
-                elif byte == _PC:
+                elif byte == op.PC:
                     push(pc - 1)
                 else:
                     left_for = self._leave(frame, stack, byte, pc, gas)
@@ -164,9 +161,9 @@ class Stepper:
         """The instructions that end a frame or begin another one; `gas` is what was there before."""
         if byte in _CALLS:
             return self._call(frame, stack, CallKind(byte), next_pc, gas)
-        if byte in (_CREATE, _CREATE2):
+        if byte in (op.CREATE, op.CREATE2):
             return self._create(frame, stack, byte, next_pc, gas)
-        if byte == _SELFDESTRUCT:
+        if byte == op.SELFDESTRUCT:
             return self._self_destruct(frame, stack, next_pc, gas)
         exit_code = leave(frame, stack, byte, next_pc)
         ended = self._frames[-1]
@@ -219,7 +216,7 @@ class Stepper:
         state, creator = frame.state, frame.address
         nonce = state.get_account(creator).nonce
         init_code = b"" if frame.is_static else read_memory(frame, offset, size)
-        rest = frame.gas - init_code_price(size, byte == _CREATE2)
+        rest = frame.gas - init_code_price(size, byte == op.CREATE2)
         target = leave(frame, stack, byte, next_pc)
         call = Call(name, creator, 0, value, init_code, rest - rest // 64)
         if target == Exit.CALLED:
@@ -234,7 +231,7 @@ class Stepper:
 
     def _self_destruct(self, frame: Frame, stack: list[int], next_pc: int, gas: int) -> int:
         beneficiary, balance = stack[-1] & ADDRESS_MASK, frame.state.get_account(frame.address).balance
-        exit_code = leave(frame, stack, _SELFDESTRUCT, next_pc)
+        exit_code = leave(frame, stack, op.SELFDESTRUCT, next_pc)
         self._tracer.after(frame, gas - frame.gas, None)
         self._tracer.enter(Call("SELFDESTRUCT", frame.address, beneficiary, balance, b"", 0))
         self._tracer.leave(CallEnd(b"", 0, None))
@@ -264,8 +261,8 @@ def _do_nothing(frame: Frame, stack: list[int]) -> None:
 
 _OWN_HANDLERS: Final[dict[int, Handler]] = {
     JUMPDEST: _do_nothing,
-    **{0x7F + depth: _duplicator(depth) for depth in range(1, 17)},
-    **{0x8F + depth: _swapper(depth + 1) for depth in range(1, 17)},
+    **{op.DUP1 + depth - 1: _duplicator(depth) for depth in range(1, 17)},
+    **{op.SWAP1 + depth - 1: _swapper(depth + 1) for depth in range(1, 17)},
 }
 
 _HANDLERS: Final[tuple[Handler | None, ...]] = tuple(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from flashctl.evm import opcodes as op
 from flashctl.evm.instructions import (
     EXPONENT_BYTE,
     MODULUS,
@@ -23,24 +24,24 @@ from flashctl.evm.jit.symbols import Symbol, condition, constant, distance, move
 __all__ = ["ARITHMETIC"]
 
 _FOLD: Final[dict[int, Callable[[int, int], int]]] = {
-    0x01: lambda a, b: (a + b) & WORD_MASK,
-    0x02: lambda a, b: (a * b) & WORD_MASK,
-    0x03: lambda a, b: (a - b) & WORD_MASK,
-    0x04: lambda a, b: a // b if b else 0,
-    0x05: signed_divide,
-    0x06: lambda a, b: a % b if b else 0,
-    0x07: signed_modulo,
-    0x0B: sign_extend,
-    0x10: lambda a, b: int(a < b),
-    0x11: lambda a, b: int(a > b),
-    0x14: lambda a, b: int(a == b),
-    0x16: lambda a, b: a & b,
-    0x17: lambda a, b: a | b,
-    0x18: lambda a, b: a ^ b,
-    0x1A: lambda a, b: (b >> (248 - 8 * a)) & 0xFF if a < 32 else 0,
-    0x1B: lambda a, b: (b << a) & WORD_MASK if a < 256 else 0,
-    0x1C: lambda a, b: b >> a if a < 256 else 0,
-    0x1D: shift_right_signed,
+    op.ADD: lambda a, b: (a + b) & WORD_MASK,
+    op.MUL: lambda a, b: (a * b) & WORD_MASK,
+    op.SUB: lambda a, b: (a - b) & WORD_MASK,
+    op.DIV: lambda a, b: a // b if b else 0,
+    op.SDIV: signed_divide,
+    op.MOD: lambda a, b: a % b if b else 0,
+    op.SMOD: signed_modulo,
+    op.SIGNEXTEND: sign_extend,
+    op.LT: lambda a, b: int(a < b),
+    op.GT: lambda a, b: int(a > b),
+    op.EQ: lambda a, b: int(a == b),
+    op.AND: lambda a, b: a & b,
+    op.OR: lambda a, b: a | b,
+    op.XOR: lambda a, b: a ^ b,
+    op.BYTE: lambda a, b: (b >> (248 - 8 * a)) & 0xFF if a < 32 else 0,
+    op.SHL: lambda a, b: (b << a) & WORD_MASK if a < 256 else 0,
+    op.SHR: lambda a, b: b >> a if a < 256 else 0,
+    op.SAR: shift_right_signed,
 }
 """Operations on two constants, the top of the stack first."""
 
@@ -61,64 +62,64 @@ def _binary(builder: TraceBuilder, opcode: int) -> None:
         return
     expression, bits = _EXPRESSIONS[opcode](x, y, a, b)
     builder.compute_once(expression, bits)
-    if opcode == 0x01 and a.value is not None:
+    if opcode == op.ADD and a.value is not None:
         moved(b, a.value, builder.stack[-1])
-    elif opcode == 0x01 and b.value is not None:
+    elif opcode == op.ADD and b.value is not None:
         moved(a, b.value, builder.stack[-1])
-    elif opcode == 0x03 and b.value is not None:
+    elif opcode == op.SUB and b.value is not None:
         moved(a, -b.value, builder.stack[-1])
 
 
 def _simplified(opcode: int, a: Symbol, b: Symbol) -> Symbol | None:
     """The result, where it is one of the operands or a constant."""
     match opcode:
-        case 0x01 | 0x17 | 0x18:  # ADD, OR, XOR with zero
+        case op.ADD | op.OR | op.XOR:  # with zero
             if a.value == 0:
                 return b
             return a if b.value == 0 else None
-        case 0x03:  # SUB of zero, or of two pointers into the same object
+        case op.SUB:  # of zero, or of two pointers into the same object
             between = distance(a, b)
             return a if b.value == 0 else None if between is None else constant(between)
-        case 0x16:  # AND with a mask that the value fits into
+        case op.AND:  # with a mask that the value fits into
             for mask, other in ((a, b), (b, a)):
                 if mask.value is not None and mask.value & (mask.value + 1) == 0 and other.bits <= mask.bits:
                     return other
             return constant(0) if 0 in (a.value, b.value) else None
-        case 0x14:  # EQ with zero
+        case op.EQ:  # with zero
             if a.value == 0:
                 return negated(b)
             return negated(a) if b.value == 0 else None
-        case 0x02 | 0x04:  # MUL, DIV by one
+        case op.MUL | op.DIV:  # by one
             if b.value == 1:
                 return a
-            return b if opcode == 0x02 and a.value == 1 else None
-        case 0x1B | 0x1C | 0x1D:  # shifts by nothing, or by everything
+            return b if opcode == op.MUL and a.value == 1 else None
+        case op.SHL | op.SHR | op.SAR:  # by nothing, or by everything
             if a.value == 0:
                 return b
             if (
                 a.value is not None
-                and opcode != 0x1D
-                and (a.value > 255 or (opcode == 0x1C and a.value >= b.bits))
+                and opcode != op.SAR
+                and (a.value > 255 or (opcode == op.SHR and a.value >= b.bits))
             ):
                 return constant(0)
     return None
 
 
 _COMPARE: Final = {
-    0x10: ("<", ">="),
-    0x11: (">", "<="),
-    0x12: ("<", ">="),
-    0x13: (">", "<="),
-    0x14: ("==", "!="),
+    op.LT: ("<", ">="),
+    op.GT: (">", "<="),
+    op.SLT: ("<", ">="),
+    op.SGT: (">", "<="),
+    op.EQ: ("==", "!="),
 }
 
 
 def _comparison(opcode: int, a: Symbol, b: Symbol, x: str, y: str) -> Symbol:
     operator, opposite = _COMPARE[opcode]
-    if opcode in (0x12, 0x13) and (a.bits == 256 or b.bits == 256):
+    if opcode in (op.SLT, op.SGT) and (a.bits == 256 or b.bits == 256):
         x, y = f"{x}^S", f"{y}^S"
     result = condition(f"{x}{operator}{y}", f"{x}{opposite}{y}")
-    if opcode == 0x14:
+    if opcode == op.EQ:
         result.equal = (a, b)
     return result
 
@@ -171,21 +172,21 @@ def _sar(x: str, y: str, a: Symbol, b: Symbol) -> tuple[str, int]:
 
 
 _EXPRESSIONS: Final[dict[int, Callable[[str, str, Symbol, Symbol], tuple[str, int]]]] = {
-    0x01: _add,
-    0x02: _mul,
-    0x03: lambda x, y, a, b: (f"({x}-{y})&M", 256),
-    0x04: _div,
-    0x05: lambda x, y, a, b: (f"signed_divide({x},{y})", 256),
-    0x06: _mod,
-    0x07: lambda x, y, a, b: (f"signed_modulo({x},{y})", 256),
-    0x0B: lambda x, y, a, b: (f"sign_extend({x},{y})", 256),
-    0x16: lambda x, y, a, b: (f"{x}&{y}", min(a.bits, b.bits)),
-    0x17: lambda x, y, a, b: (f"{x}|{y}", max(a.bits, b.bits)),
-    0x18: lambda x, y, a, b: (f"{x}^{y}", max(a.bits, b.bits)),
-    0x1A: _byte,
-    0x1B: _shl,
-    0x1C: _shr,
-    0x1D: _sar,
+    op.ADD: _add,
+    op.MUL: _mul,
+    op.SUB: lambda x, y, a, b: (f"({x}-{y})&M", 256),
+    op.DIV: _div,
+    op.SDIV: lambda x, y, a, b: (f"signed_divide({x},{y})", 256),
+    op.MOD: _mod,
+    op.SMOD: lambda x, y, a, b: (f"signed_modulo({x},{y})", 256),
+    op.SIGNEXTEND: lambda x, y, a, b: (f"sign_extend({x},{y})", 256),
+    op.AND: lambda x, y, a, b: (f"{x}&{y}", min(a.bits, b.bits)),
+    op.OR: lambda x, y, a, b: (f"{x}|{y}", max(a.bits, b.bits)),
+    op.XOR: lambda x, y, a, b: (f"{x}^{y}", max(a.bits, b.bits)),
+    op.BYTE: _byte,
+    op.SHL: _shl,
+    op.SHR: _shr,
+    op.SAR: _sar,
 }
 
 
@@ -212,7 +213,7 @@ def _count_leading_zeros(builder: TraceBuilder, opcode: int) -> None:
 def _modular(builder: TraceBuilder, opcode: int) -> None:
     """ADDMOD, MULMOD."""
     x, y, modulus = builder.operand(), builder.operand(), builder.operand()
-    operator = "+" if opcode == 0x08 else "*"
+    operator = "+" if opcode == op.ADDMOD else "*"
     builder.compute_once(f"({x}{operator}{y})%{modulus} if {modulus} else 0")
 
 
@@ -231,11 +232,11 @@ def _exponentiate(builder: TraceBuilder, opcode: int) -> None:
 ARITHMETIC: Final[dict[int, Callable[[TraceBuilder, int], None]]] = {
     **dict.fromkeys(_EXPRESSIONS, _binary),
     **dict.fromkeys(_COMPARE, _binary),
-    0x08: _modular,
-    0x09: _modular,
-    0x0A: _exponentiate,
-    0x15: _is_zero,
-    0x19: _not,
-    0x1E: _count_leading_zeros,
+    op.ADDMOD: _modular,
+    op.MULMOD: _modular,
+    op.EXP: _exponentiate,
+    op.ISZERO: _is_zero,
+    op.NOT: _not,
+    op.CLZ: _count_leading_zeros,
 }
 """By opcode."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from flashctl.evm import opcodes as op
 from flashctl.evm.code import Code
 from flashctl.evm.forks import STACK_LIMIT
 from flashctl.evm.jit.memory import TraceMemory
 from flashctl.evm.jit.symbols import WORD_BITS, Symbol, assume_equal, constant, variable
-from flashctl.evm.opcodes import INVALID, JUMP, JUMPDEST, JUMPI
 
 __all__ = ["TraceBuilder"]
 
@@ -280,7 +280,7 @@ class TraceBuilder:
             self.count = count
             pc = self.pc
             opcode = padded[pc]
-            if opcode == JUMPDEST and count and self._ends_at(pc, visits):
+            if opcode == op.JUMPDEST and count and self._ends_at(pc, visits):
                 return
             if count == MAX_INSTRUCTIONS:
                 self.leave(str(pc))
@@ -289,12 +289,12 @@ class TraceBuilder:
                 self.fail("InvalidOpcode")
                 return
             self.owed += gas[opcode]
-            if opcode == JUMP:
+            if opcode == op.JUMP:
                 self._jump()
-            elif opcode == JUMPI:
+            elif opcode == op.JUMPI:
                 self._jump_if(pc)
-            elif 0x60 <= opcode < 0x80:
-                self.pc = pc + opcode - 0x5E
+            elif op.PUSH1 <= opcode <= op.PUSH32:
+                self.pc = pc + opcode - op.PUSH0 + 1
                 self.push(constant(int.from_bytes(padded[pc + 1 : self.pc], "big")))
             else:
                 self.pc = pc + 1
@@ -378,11 +378,11 @@ class TraceBuilder:
         at = pc + 1
         for _ in range(LOOK_AHEAD):
             opcode = padded[at] if at < len(padded) else 0
-            if opcode in (0xFD, INVALID):
+            if opcode in (op.REVERT, op.INVALID):
                 return True
-            if opcode in (0x00, JUMP, JUMPI, JUMPDEST, 0xF3):
+            if opcode in (op.STOP, op.JUMP, op.JUMPI, op.JUMPDEST, op.RETURN):
                 return False
-            at += opcode - 0x5E if 0x60 <= opcode < 0x80 else 1
+            at += opcode - op.PUSH0 + 1 if op.PUSH1 <= opcode <= op.PUSH32 else 1
         return False
 
     # -- the function

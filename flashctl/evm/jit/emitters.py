@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
+from flashctl.evm import opcodes as op
 from flashctl.evm.frame import Exit
 from flashctl.evm.instructions import WORD_HASH
 from flashctl.evm.jit.arithmetic import ARITHMETIC
@@ -33,27 +34,27 @@ _UNKNOWN: Final = Symbol("_", 256)
 # -- what surrounds the frame
 
 _SURROUNDINGS: Final[dict[int, tuple[str, int]]] = {
-    0x30: ("f.address", 160),
-    0x32: ("f.tx.origin", 160),
-    0x33: ("f.caller", 160),
-    0x34: ("f.value", 256),
-    0x36: ("len(f.data)", 64),
-    0x3A: ("f.tx.gas_price", 256),
-    0x3D: ("len(f.returned)", 64),
-    0x41: ("f.block.coinbase", 160),
-    0x42: ("f.block.timestamp", 256),
-    0x43: ("f.block.number", 256),
-    0x44: ("f.block.prev_randao", 256),
-    0x45: ("f.block.gas_limit", 256),
-    0x46: ("f.block.chain_id", 256),
-    0x47: ("self_balance(f)", 256),
-    0x48: ("f.block.base_fee", 256),
-    0x4A: ("f.block.blob_base_fee", 256),
-    0x59: ("len(mem)", 64),
+    op.ADDRESS: ("f.address", 160),
+    op.ORIGIN: ("f.tx.origin", 160),
+    op.CALLER: ("f.caller", 160),
+    op.CALLVALUE: ("f.value", 256),
+    op.CALLDATASIZE: ("len(f.data)", 64),
+    op.GASPRICE: ("f.tx.gas_price", 256),
+    op.RETURNDATASIZE: ("len(f.returned)", 64),
+    op.COINBASE: ("f.block.coinbase", 160),
+    op.TIMESTAMP: ("f.block.timestamp", 256),
+    op.NUMBER: ("f.block.number", 256),
+    op.PREVRANDAO: ("f.block.prev_randao", 256),
+    op.GASLIMIT: ("f.block.gas_limit", 256),
+    op.CHAINID: ("f.block.chain_id", 256),
+    op.SELFBALANCE: ("self_balance(f)", 256),
+    op.BASEFEE: ("f.block.base_fee", 256),
+    op.BLOBBASEFEE: ("f.block.blob_base_fee", 256),
+    op.MSIZE: ("len(mem)", 64),
 }
 
 
-_PASSING: Final = (0x47, 0x59)
+_PASSING: Final = (op.SELFBALANCE, op.MSIZE)
 """SELFBALANCE and MSIZE: the two that change while a frame runs (return data changes only between traces)."""
 
 
@@ -67,7 +68,7 @@ def _surroundings(builder: TraceBuilder, opcode: int) -> None:
 
 def _constant(builder: TraceBuilder, opcode: int) -> None:
     """CODESIZE, PC, PUSH0: known when compiling."""
-    value = {0x38: len(builder.code.raw), 0x58: builder.pc - 1, 0x5F: 0}[opcode]
+    value = {op.CODESIZE: len(builder.code.raw), op.PC: builder.pc - 1, op.PUSH0: 0}[opcode]
     builder.push(constant(value))
 
 
@@ -131,19 +132,19 @@ def _load_data(builder: TraceBuilder, opcode: int) -> None:
         builder.compute_once(f"load_word({data},{builder.text(offset)})")
 
 
-_COPIED: Final = {0x37: "f.data", 0x39: "f.code.raw"}
+_COPIED: Final = {op.CALLDATACOPY: "f.data", op.CODECOPY: "f.code.raw"}
 
 
 def _copy(builder: TraceBuilder, opcode: int) -> None:
     """CALLDATACOPY, CODECOPY, RETURNDATACOPY, MCOPY."""
     target, source, size = builder.pop(), builder.pop(), builder.pop()
-    if opcode == 0x5E:
+    if opcode == op.MCOPY:
         _before_reading(builder, source, size)
     _before_writing(builder, target, size, (size, source, target))
     operands = f"{builder.text(target)},{builder.text(source)},{builder.text(size)}"
-    if opcode == 0x3E:
+    if opcode == op.RETURNDATACOPY:
         builder.emit(f"copy_return_data(f,{operands})")
-    elif opcode == 0x5E:
+    elif opcode == op.MCOPY:
         builder.emit(f"copy_memory(f,{operands})")
     else:
         builder.emit(f"copy_to_memory(f,{operands},{_COPIED[opcode]})")
@@ -154,9 +155,9 @@ def _account(builder: TraceBuilder, opcode: int) -> None:
     symbol = builder.pop()
     address = builder.text(symbol) if symbol.bits <= 160 else f"{builder.text(symbol)}&A"
     match opcode:
-        case 0x31:
+        case op.BALANCE:
             builder.compute(f"access_account(f,{address},{builder.owed})[1]&M")
-        case 0x3B:
+        case op.EXTCODESIZE:
             builder.compute(f"len(access_code(f,{address},{builder.owed}))", 64)
         case _:
             builder.compute(f"code_hash_of(f,{address},{builder.owed})")
@@ -258,18 +259,18 @@ def _transient_store(builder: TraceBuilder, opcode: int) -> None:
 
 
 def _duplicate(builder: TraceBuilder, opcode: int) -> None:
-    builder.push(builder.peek(opcode - 0x7F))
+    builder.push(builder.peek(opcode - op.DUP1 + 1))
 
 
 def _swap(builder: TraceBuilder, opcode: int) -> None:
-    builder.swap(opcode - 0x8F)
+    builder.swap(opcode - op.SWAP1 + 1)
 
 
 def _log(builder: TraceBuilder, opcode: int) -> None:
     offset, size = builder.pop(), builder.pop()
     _before_reading(builder, offset, size)
     operands = [builder.text(offset), builder.text(size)]
-    operands += [builder.operand() for _ in range(opcode - 0xA0)]
+    operands += [builder.operand() for _ in range(opcode - op.LOG0)]
     builder.emit(f"log(f,{','.join(operands)})")
 
 
@@ -285,7 +286,7 @@ def _return(builder: TraceBuilder, opcode: int) -> None:
     offset, size = builder.pop(), builder.pop()
     _before_reading(builder, offset, size)
     builder.emit(f"f.output=read_memory(f,{builder.text(offset)},{builder.text(size)})")
-    builder.finish(Exit.DONE if opcode == 0xF3 else Exit.REVERTED)
+    builder.finish(Exit.DONE if opcode == op.RETURN else Exit.REVERTED)
 
 
 def _self_destruct(builder: TraceBuilder, opcode: int) -> None:
@@ -295,7 +296,7 @@ def _self_destruct(builder: TraceBuilder, opcode: int) -> None:
 
 def _call(builder: TraceBuilder, opcode: int) -> None:
     """The four calls: the callee's result is waiting when the code goes on, in another trace."""
-    count = 7 if opcode in (0xF1, 0xF2) else 6
+    count = 7 if opcode in (op.CALL, op.CALLCODE) else 6
     operands = [builder.operand() for _ in range(count)]
     if count == 6:
         operands.insert(2, "0")
@@ -304,43 +305,43 @@ def _call(builder: TraceBuilder, opcode: int) -> None:
 
 
 def _create(builder: TraceBuilder, opcode: int) -> None:
-    operands = [builder.operand() for _ in range(3 if opcode == 0xF0 else 4)]
-    if opcode == 0xF0:
+    operands = [builder.operand() for _ in range(3 if opcode == op.CREATE else 4)]
+    if opcode == op.CREATE:
         operands.append("None")
     builder.pay()
     builder.leave(f"begin_create(f,{','.join(operands)},{builder.pc})")
 
 
 EMITTERS: Final[dict[int, Emitter]] = {
-    0x00: _stop,
+    op.STOP: _stop,
     **ARITHMETIC,
-    0x20: _keccak,
+    op.KECCAK256: _keccak,
     **dict.fromkeys(_SURROUNDINGS, _surroundings),
-    **dict.fromkeys((0x31, 0x3B, 0x3F), _account),
-    0x35: _load_data,
-    **dict.fromkeys((0x37, 0x39, 0x3E, 0x5E), _copy),
-    **dict.fromkeys((0x38, 0x58, 0x5F), _constant),
-    0x3C: _copy_account_code,
-    0x40: _block_hash,
-    0x49: _blob_hash,
-    0x50: _pop,
-    0x51: _memory_load,
-    0x52: _memory_store,
-    0x53: _memory_store_byte,
-    0x54: _storage_load,
-    0x55: _storage_store,
-    0x5A: _gas,
-    0x5B: _nothing,
-    0x5C: _transient_load,
-    0x5D: _transient_store,
-    **dict.fromkeys(range(0x80, 0x90), _duplicate),
-    **dict.fromkeys(range(0x90, 0xA0), _swap),
-    **dict.fromkeys(range(0xA0, 0xA5), _log),
-    0xF0: _create,
-    **dict.fromkeys((0xF1, 0xF2, 0xF4, 0xFA), _call),
-    0xF3: _return,
-    0xF5: _create,
-    0xFD: _return,
-    0xFF: _self_destruct,
+    **dict.fromkeys((op.BALANCE, op.EXTCODESIZE, op.EXTCODEHASH), _account),
+    op.CALLDATALOAD: _load_data,
+    **dict.fromkeys((op.CALLDATACOPY, op.CODECOPY, op.RETURNDATACOPY, op.MCOPY), _copy),
+    **dict.fromkeys((op.CODESIZE, op.PC, op.PUSH0), _constant),
+    op.EXTCODECOPY: _copy_account_code,
+    op.BLOCKHASH: _block_hash,
+    op.BLOBHASH: _blob_hash,
+    op.POP: _pop,
+    op.MLOAD: _memory_load,
+    op.MSTORE: _memory_store,
+    op.MSTORE8: _memory_store_byte,
+    op.SLOAD: _storage_load,
+    op.SSTORE: _storage_store,
+    op.GAS: _gas,
+    op.JUMPDEST: _nothing,
+    op.TLOAD: _transient_load,
+    op.TSTORE: _transient_store,
+    **dict.fromkeys(range(op.DUP1, op.DUP16 + 1), _duplicate),
+    **dict.fromkeys(range(op.SWAP1, op.SWAP16 + 1), _swap),
+    **dict.fromkeys(range(op.LOG0, op.LOG4 + 1), _log),
+    op.CREATE: _create,
+    **dict.fromkeys((op.CALL, op.CALLCODE, op.DELEGATECALL, op.STATICCALL), _call),
+    op.RETURN: _return,
+    op.CREATE2: _create,
+    op.REVERT: _return,
+    op.SELFDESTRUCT: _self_destruct,
 }
 """By opcode; JUMP, JUMPI and PUSH1 to PUSH32 are the builder's own."""

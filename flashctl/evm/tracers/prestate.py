@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flashctl.eth.keccak import EMPTY_CODE_HASH
+from flashctl.evm import opcodes as op
 from flashctl.evm.calls import CallKind, create2_address, create_address
 from flashctl.evm.code import DELEGATION_PREFIX
 from flashctl.evm.frame import Frame
@@ -26,14 +27,12 @@ ACCOUNT_BYTES: Final = 400
 
 SLOT_BYTES: Final = 300
 
-_SLOAD: Final = 0x54
-_SSTORE: Final = 0x55
-_NAMES_ACCOUNT: Final = frozenset((0x31, 0x3B, 0x3C, 0x3F, 0xFF))
-"""BALANCE, EXTCODESIZE, EXTCODECOPY, EXTCODEHASH, SELFDESTRUCT."""
+_NAMES_ACCOUNT: Final = frozenset(
+    (op.BALANCE, op.EXTCODESIZE, op.EXTCODECOPY, op.EXTCODEHASH, op.SELFDESTRUCT)
+)
+"""Instructions whose operand is the address of an account that they read."""
 
 _CALLS: Final = frozenset(CallKind)
-_CREATE: Final = 0xF0
-_CREATE2: Final = 0xF5
 _DELEGATED_CODE_SIZE: Final = 23
 
 
@@ -87,17 +86,17 @@ class PrestateTracer(Tracer):
         stack = frame.stack
         if not pc and not frame.depth:
             self._touch_delegate(frame.address)  # which the transaction's own authorizations may have set
-        if (opcode == _SLOAD or (opcode == _SSTORE and not frame.is_static)) and stack:
+        if (opcode == op.SLOAD or (opcode == op.SSTORE and not frame.is_static)) and stack:
             self._touch_slot(frame.address, stack[-1])
         elif opcode in _NAMES_ACCOUNT and stack:
             self._touch(stack[-1] & ADDRESS_MASK)
         elif opcode in _CALLS and len(stack) > 1:
             self._touch(stack[-2] & ADDRESS_MASK)
             self._touch_delegate(stack[-2] & ADDRESS_MASK)
-        elif opcode == _CREATE:
+        elif opcode == op.CREATE:
             nonce = self._state.get_account(frame.address).nonce
             self._touch(create_address(frame.address, nonce))
-        elif opcode == _CREATE2 and len(stack) > 3:
+        elif opcode == op.CREATE2 and len(stack) > 3:
             offset, size = stack[-2], stack[-3]
             if size <= frame.context.rules.max_initcode_size:
                 init_code = bytes(frame.memory[offset : offset + size]).ljust(size, b"\0")

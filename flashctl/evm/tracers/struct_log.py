@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from flashctl.evm import opcodes as op
 from flashctl.evm.forks import InstructionSet
 from flashctl.evm.frame import Frame
 from flashctl.evm.geth_error_text import instruction_names
 from flashctl.evm.tracers.tracer import Tracer
 
 __all__ = ["StructLog", "StructLogOptions", "StructLogger"]
-
-_SLOAD: Final = 0x54
-_SSTORE: Final = 0x55
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class StructLogger(Tracer):
             return
         options, stack = self._options, frame.stack
         self._slots = None
-        if options.storage and opcode in (_SLOAD, _SSTORE) and len(stack) > opcode - _SLOAD:
+        if options.storage and opcode in (op.SLOAD, op.SSTORE) and len(stack) > opcode - op.SLOAD:
             self._slots = self._storage_with(frame, opcode)
         self._begun = (
             pc,
@@ -111,5 +109,5 @@ class StructLogger(Tracer):
     def _storage_with(self, frame: Frame, opcode: int) -> dict[int, int]:
         slots = self._storage.setdefault(frame.address, {})
         slot = frame.stack[-1]
-        slots[slot] = frame.stack[-2] if opcode == _SSTORE else frame.state.storage(frame.address, slot)
+        slots[slot] = frame.stack[-2] if opcode == op.SSTORE else frame.state.storage(frame.address, slot)
         return dict(slots)
