@@ -26,7 +26,7 @@ from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.obligations import count_transactions, read_transactions
 from flashctl.boost.rounds import MAX_ROUNDS, Round
 from flashctl.core.engine.client import EngineClient
-from flashctl.core.engine.payloads import ForkchoiceResult, Status, new_payload_version_for
+from flashctl.core.engine.payloads import ForkchoiceResult, PayloadValidity, new_payload_version_for
 from flashctl.core.net.upstream_errors import UpstreamTimedOut
 from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError
@@ -212,7 +212,7 @@ class BuilderBlocks:
             raise Unusable(f"{candidate.via}: fallback did not validate: {error}") from None
         except (FlashctlError, DataError) as error:
             raise Unusable(f"{candidate.via}: fallback did not validate: {error}") from None
-        if status.status is not Status.VALID:
+        if status.status is not PayloadValidity.VALID:
             detail = f": {status.validation_error}" if status.validation_error else ""
             raise Unusable(f"{candidate.via}: fallback says {status.status.value}{detail}")
         return candidate

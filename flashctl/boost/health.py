@@ -21,20 +21,20 @@ from enum import IntEnum
 from typing import Final
 
 from flashctl.boost.modes import ExecutionMode
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.errors import FlashctlError
 
 __all__ = ["BoostHealth", "HealthStatus"]
 
 _NO_TO_THE_CALL: Final = frozenset(
     {
-        Code.METHOD_NOT_FOUND,
-        Code.INVALID_PARAMS,
-        Code.UNKNOWN_PAYLOAD,
-        Code.INVALID_FORKCHOICE_STATE,
-        Code.INVALID_PAYLOAD_ATTRIBUTES,
-        Code.TOO_LARGE_REQUEST,
-        Code.UNSUPPORTED_FORK,
+        ErrorCode.METHOD_NOT_FOUND,
+        ErrorCode.INVALID_PARAMS,
+        ErrorCode.UNKNOWN_PAYLOAD,
+        ErrorCode.INVALID_FORKCHOICE_STATE,
+        ErrorCode.INVALID_PAYLOAD_ATTRIBUTES,
+        ErrorCode.TOO_LARGE_REQUEST,
+        ErrorCode.UNSUPPORTED_FORK,
     }
 )
 

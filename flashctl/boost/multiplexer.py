@@ -34,7 +34,7 @@ from flashctl.core.engine.client import EngineClient
 from flashctl.core.engine.payloads import (
     ForkchoiceResult,
     ForkchoiceState,
-    Status,
+    PayloadValidity,
     attributes_from_json,
     payload_id_from_json,
 )
@@ -326,7 +326,11 @@ class Multiplexer:
                     self._builder.send(method, params)
             answer = await self._ask_l2(method, params)
             with defects.contained("boost.newPayload"):
-                if params and isinstance(answer, dict) and answer.get("status") == Status.VALID.value:
+                if (
+                    params
+                    and isinstance(answer, dict)
+                    and answer.get("status") == PayloadValidity.VALID.value
+                ):
                     self._rounds.parents.learn(params[0])
             return answer
 

@@ -23,7 +23,7 @@ from flashctl.boost.resender import Resender
 from flashctl.boost.rounds import Round, Rounds
 from flashctl.boost.selection import Choice, Offer, Source, choose
 from flashctl.core.engine.client import EngineClient
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import to_hex
@@ -263,7 +263,7 @@ def _answer_again(round_: Round, version: int) -> dict[str, Any]:
     """
     if version != round_.answered_version:
         text = f"Unsupported fork: this payload was taken with getPayloadV{round_.answered_version}"
-        raise RpcError(Code.UNSUPPORTED_FORK, text)
+        raise RpcError(ErrorCode.UNSUPPORTED_FORK, text)
     answer: dict[str, Any] = round_.answer
     return answer
 

@@ -26,7 +26,7 @@ from flashctl.core.engine.jwt import JwtSecret
 from flashctl.core.flashblocks.client import Backoff, StreamOptions
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_hub
-from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.dispatch import RpcLimits
 from flashctl.core.jsonrpc.json_bounds import MAX_VALUES
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.net.http1 import DEFAULT_LIMITS, ClientLimits
@@ -39,7 +39,7 @@ __all__ = ["ENGINE_LIMITS", "Boost", "run"]
 
 _LOG = logging.getLogger(__name__)
 
-ENGINE_LIMITS = ServerLimits(request_bytes=128 * 1024 * 1024)
+ENGINE_LIMITS = RpcLimits(request_bytes=128 * 1024 * 1024)
 """geth's limit on its engine port: a payload is hex, so twice the size of its block."""
 
 FORWARD_LIMITS = ClientLimits(connections=256)

@@ -17,7 +17,7 @@ from flashctl.core.engine.payloads import (
     BlockHashMismatch,
     ForkchoiceState,
     PayloadStatus,
-    Status,
+    PayloadValidity,
     attributes_from_json,
     envelope_to_json,
     forkchoice_version,
@@ -27,7 +27,7 @@ from flashctl.core.engine.payloads import (
     payload_id_from_json,
     payload_to_json,
 )
-from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params, reading_params
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError, invalid_params, reading_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, optional, required
 from flashctl.eth.blocks import Block
 from flashctl.eth.hexdata import parse_hex, parse_quantity
@@ -101,7 +101,7 @@ class EngineApi:
                         partial(payload_from_json, payload, root, requests=requests)
                     )
                 except BlockHashMismatch as error:
-                    return PayloadStatus(Status.INVALID, None, str(error)).to_json()
+                    return PayloadStatus(PayloadValidity.INVALID, None, str(error)).to_json()
             return (await self._node.new_payload(block)).to_json()
 
         return handler
@@ -137,7 +137,7 @@ class EngineApi:
         if not isinstance(hashes, list):
             raise invalid_params("hashes is not a list")
         if len(hashes) > MAX_BODIES:
-            raise RpcError(Code.TOO_LARGE_REQUEST, f"Too large request: at most {MAX_BODIES} bodies")
+            raise RpcError(ErrorCode.TOO_LARGE_REQUEST, f"Too large request: at most {MAX_BODIES} bodies")
         with reading_params():
             wanted = [parse_hex(item, size=32) for item in hashes]
         return [_body(self._node.chain.block(block_hash)) for block_hash in wanted]
@@ -149,7 +149,7 @@ class EngineApi:
         if start < 1 or count < 1:
             raise invalid_params(f"invalid start or count, start: {start} count: {count}")
         if count > MAX_BODIES:
-            raise RpcError(Code.TOO_LARGE_REQUEST, f"Too large request: at most {MAX_BODIES} bodies")
+            raise RpcError(ErrorCode.TOO_LARGE_REQUEST, f"Too large request: at most {MAX_BODIES} bodies")
         chain = self._node.chain
         last = min(start + count - 1, chain.head.number)
         headers = [chain.header_by_number(number) for number in range(start, last + 1)]
@@ -159,11 +159,12 @@ class EngineApi:
         fork = self._node.chain.config.fork_at(attributes.timestamp)
         if version == 3 and attributes.parent_beacon_block_root is None:
             raise RpcError(
-                Code.INVALID_PAYLOAD_ATTRIBUTES, "Invalid payload attributes: missing parentBeaconBlockRoot"
+                ErrorCode.INVALID_PAYLOAD_ATTRIBUTES,
+                "Invalid payload attributes: missing parentBeaconBlockRoot",
             )
         if version < 3 and attributes.parent_beacon_block_root is not None:
             raise RpcError(
-                Code.INVALID_PAYLOAD_ATTRIBUTES,
+                ErrorCode.INVALID_PAYLOAD_ATTRIBUTES,
                 "Invalid payload attributes: unexpected parentBeaconBlockRoot",
             )
         # V2 also builds what V1 does; before Canyon clients use either (op-node does).
@@ -189,7 +190,7 @@ def _envelope(sealed: SealedBlock) -> Any:
 
 
 def _unsupported_fork() -> RpcError:
-    return RpcError(Code.UNSUPPORTED_FORK, "Unsupported fork")
+    return RpcError(ErrorCode.UNSUPPORTED_FORK, "Unsupported fork")
 
 
 def _body(block: ChainBlock | None) -> Any:

@@ -25,8 +25,8 @@ from flashctl.builder.payload.job import ForcedTransactionFailed, JobFailed
 from flashctl.builder.payload.jobs import PayloadJobs
 from flashctl.chain.ahead import BlocksAhead
 from flashctl.chain.chain import Chain, ChainBlock, InvalidForkchoice, UnknownBlock
-from flashctl.core.engine.payloads import ForkchoiceResult, ForkchoiceState, PayloadStatus, Status
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.engine.payloads import ForkchoiceResult, ForkchoiceState, PayloadStatus, PayloadValidity
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.errors import DataError
 from flashctl.eth.blocks import Block, Header
 from flashctl.lru import Lru
@@ -94,24 +94,24 @@ class ExecutionEngine:
         """What this engine makes of a block."""
         known = self.chain.header(block.hash)
         if known is not None:
-            return PayloadStatus(Status.VALID, block.hash)
+            return PayloadStatus(PayloadValidity.VALID, block.hash)
         parent_hash = block.header.parent_hash
         verdict = self._invalid.peek(block.hash) or self._invalid.peek(parent_hash)
         if verdict is not None:
             self._refuse(block.hash, *verdict)
-            return PayloadStatus(Status.INVALID, *verdict)
+            return PayloadStatus(PayloadValidity.INVALID, *verdict)
         if self.chain.header(parent_hash) is None:
             self._keep_waiting(block)
             self._report_gap()
-            return PayloadStatus(Status.SYNCING)
+            return PayloadStatus(PayloadValidity.SYNCING)
         try:
             await self.import_block(block)
         except InvalidBlock as error:
             _LOG.warning(
                 "invalid block: %s", error, extra={"block": block.number, "hash": "0x" + block.hash.hex()}
             )
-            return PayloadStatus(Status.INVALID, parent_hash, str(error))
-        return PayloadStatus(Status.VALID, block.hash)
+            return PayloadStatus(PayloadValidity.INVALID, parent_hash, str(error))
+        return PayloadStatus(PayloadValidity.VALID, block.hash)
 
     async def import_block(self, block: Block) -> ChainBlock:
         """Keep a block whose parent is known, and then every waiting block that it was the ancestor of.
@@ -189,18 +189,20 @@ class ExecutionEngine:
         """
         if state.head == ZERO_HASH:
             return ForkchoiceResult(
-                PayloadStatus(Status.INVALID, None, "forkchoice requested update to zero hash")
+                PayloadStatus(PayloadValidity.INVALID, None, "forkchoice requested update to zero hash")
             )
         if (verdict := self._invalid.peek(state.head)) is not None:
-            return ForkchoiceResult(PayloadStatus(Status.INVALID, *verdict))
+            return ForkchoiceResult(PayloadStatus(PayloadValidity.INVALID, *verdict))
         if self.chain.header(state.head) is None:
             self._report_gap()
-            return ForkchoiceResult(PayloadStatus(Status.SYNCING))
+            return ForkchoiceResult(PayloadStatus(PayloadValidity.SYNCING))
         try:
             head = await self.choose(state.head, state.safe, state.finalized)
         except (UnknownBlock, InvalidForkchoice) as error:
-            raise RpcError(Code.INVALID_FORKCHOICE_STATE, "Invalid forkchoice state", str(error)) from None
-        valid = PayloadStatus(Status.VALID, state.head)
+            raise RpcError(
+                ErrorCode.INVALID_FORKCHOICE_STATE, "Invalid forkchoice state", str(error)
+            ) from None
+        valid = PayloadStatus(PayloadValidity.VALID, state.head)
         if attributes is None:
             return ForkchoiceResult(valid)
         return ForkchoiceResult(valid, await self._start(head, attributes))
@@ -215,13 +217,15 @@ class ExecutionEngine:
     async def _start(self, parent: Header, attributes: PayloadAttributes) -> bytes:
         if attributes.timestamp <= parent.timestamp:
             reason = f"timestamp {attributes.timestamp} is not after the parent's {parent.timestamp}"
-            raise RpcError(Code.INVALID_PAYLOAD_ATTRIBUTES, f"Invalid payload attributes: {reason}")
+            raise RpcError(ErrorCode.INVALID_PAYLOAD_ATTRIBUTES, f"Invalid payload attributes: {reason}")
         try:
             return await self.payloads.start(parent, attributes)
         except (DataError, ForcedTransactionFailed) as error:
-            raise RpcError(Code.INVALID_PAYLOAD_ATTRIBUTES, f"Invalid payload attributes: {error}") from None
+            raise RpcError(
+                ErrorCode.INVALID_PAYLOAD_ATTRIBUTES, f"Invalid payload attributes: {error}"
+            ) from None
         except JobFailed as error:
-            raise RpcError(Code.INTERNAL_ERROR, str(error)) from None
+            raise RpcError(ErrorCode.INTERNAL_ERROR, str(error)) from None
 
     # ---- handing payloads out -------------------------------------------------------------------
 
@@ -234,7 +238,7 @@ class ExecutionEngine:
         job = self.payloads.job(identity)
         sealed = job.resolve() if job is not None else None
         if sealed is None:
-            raise RpcError(Code.UNKNOWN_PAYLOAD, "Unknown payload")
+            raise RpcError(ErrorCode.UNKNOWN_PAYLOAD, "Unknown payload")
         return sealed
 
 

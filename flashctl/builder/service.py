@@ -41,7 +41,7 @@ from flashctl.core.engine.jwt import JwtSecret, create_secret
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.dispatch import RpcLimits
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.server import serve as serve_rpc
 from flashctl.core.service import defects
@@ -61,7 +61,7 @@ __all__ = ["BuilderService", "run"]
 
 _LOG = logging.getLogger(__name__)
 
-ENGINE_LIMITS: Final = ServerLimits(request_bytes=128 * 1024 * 1024)
+ENGINE_LIMITS: Final = RpcLimits(request_bytes=128 * 1024 * 1024)
 """A payload with its transactions in hex; the figure of op-geth's engine port."""
 
 

@@ -2,9 +2,9 @@
 
     import_block   a block from outside: executed, compared with its header, kept
     insert         a block that this process executed itself (the builder's): kept as it is
-    set_head       names the canonical branch and tells listeners what changed
+    set_head       sets the canonical branch and notifies the listeners
 
-A block that is kept is not canonical until `set_head` says so, as the Engine API has it: newPayload imports,
+A stored block is not canonical until `set_head` makes it so, as in the Engine API: newPayload imports,
 forkchoiceUpdated chooses. Any kept block can be executed upon or asked about, canonical or not, as long as
 its state is there: `prune` forgets those of old blocks, a little at a time.
 
@@ -323,7 +323,7 @@ class Chain:
             self._store.add_block(block, row, [envelope.hash for envelope in kept.envelopes])
 
     def set_head(self, head: bytes, safe: bytes | None = None, finalized: bytes | None = None) -> HeadChange:
-        """Make the branch that ends in `head` canonical, and tell the listeners if that changed anything.
+        """Make the branch that ends in `head` canonical, and notify the listeners if that changed anything.
 
         Args:
             safe: Hash of the safe block; None or zeros keep the one there is, if it is still on the branch.
@@ -357,7 +357,7 @@ class Chain:
                 try:
                     listener(change)
                 except Exception as error:
-                    # The head has moved, and the others are to hear of it.
+                    # The head has moved: the other listeners must still be notified.
                     defects.caught("chain.listener", error, getattr(listener, "__qualname__", ""))
         return change
 
@@ -390,7 +390,7 @@ class Chain:
         """Call `listener` after every change of the canonical branch, until the returned function is called.
 
         Listeners run in the thread of `set_head`, in order of subscription; they must not block. A change may
-        be of thousands of blocks: they are read when they are looked at, so look at few, and not here.
+        cover thousands of blocks, each read on access: read few, and not in the listener.
         """
         self._listeners.append(listener)
 

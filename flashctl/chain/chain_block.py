@@ -1,4 +1,4 @@
-"""Blocks as a chain hands them out, and what a change of its head did to them."""
+"""Blocks as a chain returns them, and the change of its head as an event."""
 
 from __future__ import annotations
 

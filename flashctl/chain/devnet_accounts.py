@@ -1,4 +1,4 @@
-"""The ten accounts that a devnet funds: those of the test mnemonic every Ethereum development tool knows.
+"""The ten accounts that a devnet funds: those of the test mnemonic that every Ethereum development tool uses.
 
 Derived by BIP-32 at `m/44'/60'/0'/0/i` from "test test test test test test test test test test test
 junk". The keys are public: never send anything of value to these addresses. They are listed rather than

@@ -1,4 +1,4 @@
-"""Forgetting the states of old blocks: mark and sweep over the trie nodes, a slice of time after the other.
+"""Pruning of old states: mark and sweep over the trie nodes, in slices of time.
 
     mark     walk the oldest state that is to stay, and note every node of it
     sweep    walk all nodes in the store; delete those that are as old as that state and were not noted
@@ -43,7 +43,7 @@ MIN_KEEP_STATES: Final = 64
 
 MARKED_AT_ONCE: Final = 16
 SWEPT_AT_ONCE: Final = 128
-"""Nodes between two looks at the clock: less than a millisecond."""
+"""Nodes between two readings of the clock: less than a millisecond."""
 
 FILTER_BITS: Final = 27
 """Two to this many bits are 16 MiB."""
@@ -117,9 +117,9 @@ class Pruner:
             self._round = None
             raise
         except FlashctlError as error:
-            # A node is missing or damaged. It is not to be mended here, and nothing may be deleted for the
-            # want of what was not found.
-            _LOG.error("old states stay: %s", error)
+            # A node is missing or damaged. It cannot be repaired here, and nodes that could not be marked
+            # must not be deleted.
+            _LOG.error("pruning aborted: %s", error)
             self._round = None
         return False
 

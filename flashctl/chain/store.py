@@ -1,4 +1,5 @@
-"""What a chain keeps: blocks, receipts, an index of transactions, trie nodes, code and the heads, in SQLite.
+"""The database of a chain: blocks, receipts, an index of transactions, trie nodes, code and the heads, in
+SQLite.
 
 One block is one transaction of the database, so a process that dies at any moment leaves the chain as it
 was after some block. Adding a block deletes nothing, which makes a reorganisation a change of the `canonical`
@@ -45,8 +46,8 @@ __all__ = [
 DATABASE_NAME: Final = "chain.sqlite"
 
 SCHEMA_VERSION: Final = 2
-"""In the database's `user_version`. Layout 1, which did not know when a node was written, is brought up to
-date; another number is another layout, which is refused."""
+"""In the database's `user_version`. Layout 1, which lacks the block that wrote a node, is migrated; any
+other number is refused."""
 
 LOCK_NAME: Final = "chain.lock"
 """Locked while a process uses the directory: a second one would see heads that it did not set."""
@@ -248,7 +249,7 @@ class Store:
             return self._connection.execute(statement, parameters)
 
     def _run_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """One statement for many rows, with room between them for who reads."""
+        """One statement for many rows, yielding to readers in between."""
         rows = iter(rows)
         while chunk := list(islice(rows, ROWS_AT_ONCE)):
             if self._reader is not self._connection:

@@ -23,7 +23,7 @@ from flashctl.core.engine.client import EngineClient, requests_of
 from flashctl.core.engine.payloads import (
     ForkchoiceState,
     PayloadStatus,
-    Status,
+    PayloadValidity,
     forkchoice_version,
     get_payload_version,
     new_payload_version,
@@ -242,6 +242,6 @@ class Sequencer:
 
 
 def _expect_valid(method: str, status: PayloadStatus) -> None:
-    if status.status is not Status.VALID:
+    if status.status is not PayloadValidity.VALID:
         why = f": {status.validation_error}" if status.validation_error else ""
         raise ProtocolError(f"{method} answered {status.status.value}{why}")

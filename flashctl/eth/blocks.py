@@ -136,7 +136,7 @@ def header_hash(header: Header) -> bytes:
 
 
 def encode_header(header: Header) -> bytes:
-    """The RLP of a header, up to the last field its fork knows."""
+    """The RLP of a header, up to the last field its fork defines."""
     fields = [
         encode_bytes(header.parent_hash),
         encode_bytes(header.ommers_hash),

@@ -1,8 +1,9 @@
 """Hex as Ethereum's JSON writes it: DATA (`0x` and two digits a byte) and QUANTITY (`0x` and no leading
 zeros).
 
-Both directions live here, so that every role words a malformed value the same way, and so that nobody else
-hands foreign text to int(): that takes signs, underscores, white space and the digits of every script.
+Both directions live here, so that every role reports a malformed value in the same words, and so that no
+other module passes untrusted text to int(), which accepts signs, underscores, white space and the digits of
+every script.
 Parsing a quantity accepts leading zeros: the builders on the wire disagree about them (`0x00` is common in
 flashblocks), and no value becomes ambiguous by accepting them.
 """

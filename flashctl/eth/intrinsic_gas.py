@@ -1,8 +1,8 @@
 """Gas that a transaction costs before its first instruction runs (Yellow Paper 6.2).
 
 EIP-2 (creation), EIP-2028 (calldata), EIP-2930 (access lists), EIP-3860 (init code), EIP-7623 (floor for
-calldata, from Prague), EIP-7702 (authorizations). What of it a fork does not know yet no transaction of that
-fork has, but for the floor.
+calldata, from Prague), EIP-7702 (authorizations). Transactions of a fork cannot carry fields
+that it lacks, so only the floor depends on the fork.
 """
 
 from __future__ import annotations

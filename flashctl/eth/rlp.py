@@ -188,7 +188,7 @@ def decode_list(data: bytes, start: int = 0, *, most: int = MAX_ITEMS) -> list[I
 def _refuse_too_many(data: bytes, position: int, end: int, most: int) -> None:
     """Count without making anything; an item takes a byte at least, so most lists need no counting.
 
-    A malformed item ends the count: whoever decodes says what is wrong with it.
+    A malformed item ends the count; decoding it reports the error.
     """
     start, count = position, 0
     while position < end:

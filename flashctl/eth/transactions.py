@@ -91,7 +91,7 @@ class InvalidTransaction(DataError):
 
 
 class _BadField(Exception):
-    """A field's content is malformed; the caller knows which field it was."""
+    """A field's content is malformed; the caller adds the name of the field."""
 
 
 def decode_transaction(raw: bytes) -> Transaction:
@@ -142,7 +142,7 @@ def encode_transaction(tx: Transaction) -> bytes:
 
 
 def transaction_hash(tx: Transaction) -> bytes:
-    """The hash that names a transaction; of raw bytes at hand, `keccak256(raw)` is the same and cheaper."""
+    """The transaction hash. Where the raw bytes are available, `keccak256(raw)` is the same and cheaper."""
     return keccak256(encode_transaction(tx))
 
 

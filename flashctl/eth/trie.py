@@ -1,7 +1,7 @@
 """A persistent Merkle-Patricia trie: an update returns a new trie that shares all it did not change.
 
 Why persistent: a builder seals a block ten times while it grows, serves calls against the head, and drops
-a payload that nobody asked for. With immutable nodes each of those is a root to keep or forget; nothing
+a payload that was never requested. With immutable nodes each of those is a root to keep or forget; nothing
 is copied or undone.
 
 Why in batches: an update takes all changed keys at once, sorted, and walks the trie once. A node on the
@@ -13,7 +13,7 @@ node replaces the reference in its parent. That is the one mutation here; it cha
 hash.
 
 A value is a non-empty byte string; setting the empty one deletes the key. Keys are used as they are:
-hashing them ("secure" tries) is for the caller, who knows which hashes are worth keeping.
+hashing them ("secure" tries) is left to the caller, which can cache the hashes that repeat.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ NodeSource: TypeAlias = Callable[[bytes], bytes | None]
 """Looks up the RLP of a node by its hash; None when it is not there."""
 
 Change: TypeAlias = Callable[[bytes | None], bytes]
-"""Makes the new value of a key from the present one (None where there is none). It is asked when the update
-has reached the key, which spares whoever needs the old value a walk of their own."""
+"""Makes the new value of a key from the present one (None where there is none). It is called when the update
+has reached the key, so that needing the old value costs no second walk."""
 
 Batch: TypeAlias = Sequence[tuple[str, bytes | Change]]
 """Changes sorted by path, each path once; the empty value deletes."""

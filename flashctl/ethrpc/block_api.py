@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Handler
 from flashctl.eth.blocks import encode_header
 from flashctl.eth.hexdata import quantity, to_hex
@@ -124,5 +124,5 @@ def _raw(place: Place) -> str:
 def _existing(block: NamedBlock) -> BlockView:
     view = block.find()
     if view is None:
-        raise RpcError(Code.SERVER_ERROR, "block not found")
+        raise RpcError(ErrorCode.SERVER_ERROR, "block not found")
     return view

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import required
 from flashctl.ethrpc.block_tags import BlockHash, BlockRef, Tag, parse_block_number, parse_block_ref
 from flashctl.ethrpc.params import hash_param
@@ -101,7 +101,7 @@ class BlockMethod:
     def refusal(self) -> RpcError:
         """The error for a question about a block that is not sealed."""
         return RpcError(
-            Code.SERVER_ERROR,
+            ErrorCode.SERVER_ERROR,
             f"{self.name} is not available for the pending block: {self.why}",
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, TypeVarTuple
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 
 __all__ = ["MAX_SECONDS", "Readers"]
 
@@ -42,12 +42,12 @@ class Readers:
             RpcError: Too many wait, or its turn came too late.
         """
         if self._asked >= AT_ONCE + MAX_WAITING:
-            raise RpcError(Code.LIMIT_EXCEEDED, "too many queries of blocks at a time, try again later")
+            raise RpcError(ErrorCode.LIMIT_EXCEEDED, "too many queries of blocks at a time, try again later")
         latest = time.monotonic() + MAX_SECONDS
 
         def in_turn() -> _Result:
             if time.monotonic() > latest:
-                raise RpcError(Code.LIMIT_EXCEEDED, f"query waited for more than {MAX_SECONDS:g} s")
+                raise RpcError(ErrorCode.LIMIT_EXCEEDED, f"query waited for more than {MAX_SECONDS:g} s")
             return work(*args)
 
         self._asked += 1

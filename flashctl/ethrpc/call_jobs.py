@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.eth.transactions import AccessListEntry
@@ -232,15 +232,15 @@ def failure_told(error: CallFailure) -> RpcError:
     the rule, everything else with -32000."""
     match error:
         case ExecutionReverted():
-            return RpcError(Code.EXECUTION_REVERTED, str(error), to_hex(error.data))
+            return RpcError(ErrorCode.EXECUTION_REVERTED, str(error), to_hex(error.data))
         case ExecutionTimeout():
-            return RpcError(Code.SERVER_ERROR, f"execution aborted (timeout = {error.budget_s:g}s)")
+            return RpcError(ErrorCode.SERVER_ERROR, f"execution aborted (timeout = {error.budget_s:g}s)")
         case SimulationRefused():
             return RpcError(error.code, str(error))
         case TraceTooLarge():
-            return RpcError(Code.TRANSACTION_REJECTED, f"response too large: {error}")
+            return RpcError(ErrorCode.TRANSACTION_REJECTED, f"response too large: {error}")
         case _:
-            return RpcError(Code.SERVER_ERROR, str(error))
+            return RpcError(ErrorCode.SERVER_ERROR, str(error))
 
 
 def _access_list_json(entries: tuple[AccessListEntry, ...], result: CallResult) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.core.service.workers.pool import WorkerPool, waited_too_long
 from flashctl.ethrpc.call_jobs import (
@@ -105,7 +105,7 @@ class _Turns:
     @asynccontextmanager
     async def take(self, seconds: float) -> AsyncIterator[None]:
         if self._waiting >= self._max_waiting:
-            raise RpcError(Code.LIMIT_EXCEEDED, "too many calls in line, try again later")
+            raise RpcError(ErrorCode.LIMIT_EXCEEDED, "too many calls in line, try again later")
         self._waiting += 1
         try:
             try:

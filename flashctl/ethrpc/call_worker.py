@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from flashctl.core.service.workers.run import Needs, OverSlice, Run
+from flashctl.core.service.workers.run import JobRun, Needs, OverSlice
 from flashctl.ethrpc.call_jobs import CALL_FAILURES, CallFailure, ExecutionJob, failure_told, perform
 from flashctl.ethrpc.call_source import ViewName
 from flashctl.ethrpc.parent_state import ParentState, StateCache
@@ -34,11 +34,11 @@ class Encoded(NamedTuple):
     json: bytes
 
 
-def make() -> Callable[[tuple[ExecutionJob, ViewName], Run], Any]:
+def make() -> Callable[[tuple[ExecutionJob, ViewName], JobRun], Any]:
     """The function that runs jobs, with its cache."""
     cache = StateCache()
 
-    def run(arguments: tuple[ExecutionJob, ViewName], given: Run) -> Any:
+    def run(arguments: tuple[ExecutionJob, ViewName], given: JobRun) -> Any:
         job, name = arguments
         cache.trim()
         return _answer(job, name, cache, given)
@@ -46,7 +46,7 @@ def make() -> Callable[[tuple[ExecutionJob, ViewName], Run], Any]:
     return run
 
 
-def _answer(job: ExecutionJob, name: ViewName, cache: StateCache, run: Run) -> Any:
+def _answer(job: ExecutionJob, name: ViewName, cache: StateCache, run: JobRun) -> Any:
     """A short text as it is, anything larger encoded.
 
     Raises:

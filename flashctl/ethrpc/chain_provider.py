@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flashctl.core.jsonrpc.errors import Code, RpcError, method_not_found
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError, method_not_found
 from flashctl.core.jsonrpc.methods import Handler, required
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
@@ -119,7 +119,7 @@ class ChainProvider:
             case BlockHash():
                 header = chain.header(ref.hash)
                 if header is not None and ref.require_canonical and not chain.is_canonical(header):
-                    raise RpcError(Code.SERVER_ERROR, "hash is not currently canonical")
+                    raise RpcError(ErrorCode.SERVER_ERROR, "hash is not currently canonical")
                 return header
             case _:
                 return chain.header_by_number(ref)
@@ -161,7 +161,7 @@ class ChainProvider:
         header = self.header(ref)
         if header is None:
             missing = "header for hash not found" if isinstance(ref, BlockHash) else "header not found"
-            raise RpcError(Code.SERVER_ERROR, missing)
+            raise RpcError(ErrorCode.SERVER_ERROR, missing)
         return ChainBlockState(self, header, self.chain.world(header.hash))
 
     def setting(self, header: Header) -> Setting:
@@ -179,7 +179,7 @@ class ChainProvider:
         header = block.header
         parent = self.chain.header(header.parent_hash)
         if parent is None:
-            raise RpcError(Code.SERVER_ERROR, "genesis is not traceable")
+            raise RpcError(ErrorCode.SERVER_ERROR, "genesis is not traceable")
         setting, parent_hash = self.setting(header), header.parent_hash
         world, ancestor_hash = self.chain.world(parent_hash), self.chain.ancestor_hash(parent_hash)
         source = self._source(world, parent_hash, ancestor_hash, self.chain.header(parent_hash))
@@ -232,7 +232,7 @@ class ChainProvider:
             case "eth_getTransactionReceipt":
                 return None
             case "debug_traceTransaction":
-                raise RpcError(Code.SERVER_ERROR, "transaction not found")
+                raise RpcError(ErrorCode.SERVER_ERROR, "transaction not found")
             case _:
                 return "0x" if waiting is None else to_hex(waiting.raw)
 
@@ -248,7 +248,7 @@ class ChainProvider:
         """See `interfaces.Provider`."""
         head = self.header(newest.ref)
         if head is None:
-            raise RpcError(Code.SERVER_ERROR, "request beyond head block")
+            raise RpcError(ErrorCode.SERVER_ERROR, "request beyond head block")
         count = min(count, head.number - self.chain.genesis.number + 1)
         if count == 0:
             return no_history()
@@ -256,7 +256,7 @@ class ChainProvider:
         view = self.view(newest.ref)
         for _ in range(count):
             if view is None:
-                raise RpcError(Code.SERVER_ERROR, f"block {head.number - len(views)} not found")
+                raise RpcError(ErrorCode.SERVER_ERROR, f"block {head.number - len(views)} not found")
             views.append(view)
             view = self.stored_view(view.header.parent_hash)
         return history_json(self.chain.config, views[::-1], percentiles)

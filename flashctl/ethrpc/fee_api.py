@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Handler, optional
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import quantity
@@ -71,7 +71,7 @@ class FeeApi:
     def _head(self) -> StoredBlock:
         block = self._chain.block(self._chain.head.hash)
         if block is None:
-            raise RpcError(Code.SERVER_ERROR, "header not found")
+            raise RpcError(ErrorCode.SERVER_ERROR, "header not found")
         return block
 
 

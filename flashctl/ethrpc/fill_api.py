@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.errors import Code, RpcError, reading_params
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError, reading_params
 from flashctl.core.jsonrpc.methods import Handler, required
 from flashctl.eth.hexdata import InvalidHex, parse_quantity, quantity, to_hex
 from flashctl.eth.transactions import AccessListTx, LegacyTx, encode_transaction
@@ -112,7 +112,7 @@ def _answered(method: str, answer: Any) -> int:
     try:
         return parse_quantity(answer)
     except InvalidHex:
-        raise RpcError(Code.SERVER_ERROR, f"{method} answers no number") from None
+        raise RpcError(ErrorCode.SERVER_ERROR, f"{method} answers no number") from None
 
 
 def _unsigned_json(envelope: TxEnvelope) -> dict[str, Any]:

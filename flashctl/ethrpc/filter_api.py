@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional, required
 from flashctl.eth.blocks import Header
 from flashctl.eth.hexdata import to_hex
@@ -95,7 +95,7 @@ class FilterApi:
         """All logs of a log filter's range, not only the new ones."""
         found = self._find(params)
         if found.logs is None:
-            raise RpcError(Code.SERVER_ERROR, "filter not found")
+            raise RpcError(ErrorCode.SERVER_ERROR, "filter not found")
         return await self._readers.run(self._search.find, found.logs)
 
     async def changes(self, params: list[Any]) -> list[Any]:
@@ -122,7 +122,7 @@ class FilterApi:
         self._expire(now)
         found = self._filters.get(name)
         if found is None:
-            raise RpcError(Code.SERVER_ERROR, "filter not found")
+            raise RpcError(ErrorCode.SERVER_ERROR, "filter not found")
         found.asked_at = now
         return found
 

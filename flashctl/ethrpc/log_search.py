@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
-from flashctl.core.jsonrpc.errors import Code, RpcError, invalid_params
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError, invalid_params
 from flashctl.eth.blocks import Header
 from flashctl.ethrpc.block_readers import MAX_SECONDS
 from flashctl.ethrpc.block_tags import BlockHash, BlockRef, Tag
@@ -64,7 +64,7 @@ class LogSearch:
         if wanted.block_hash is not None:
             view = self._blocks.view(BlockHash(wanted.block_hash))
             if view is None:
-                raise RpcError(Code.SERVER_ERROR, "unknown block")
+                raise RpcError(ErrorCode.SERVER_ERROR, "unknown block")
             return logs_of(view, wanted)
         first, last, pending = self._range(wanted)
         found = self._sealed(wanted, first, last)
@@ -112,13 +112,13 @@ class LogSearch:
             found += logs_of(view, wanted)
             if len(found) > MAX_RESULTS:
                 raise RpcError(
-                    Code.LIMIT_EXCEEDED,
+                    ErrorCode.LIMIT_EXCEEDED,
                     f"query exceeds max results {MAX_RESULTS}, retry with the range "
                     f"{first}-{max(first, view.number - 1)}",
                 )
             if time.monotonic() > deadline:
                 raise RpcError(
-                    Code.LIMIT_EXCEEDED, f"query exceeds {MAX_SECONDS:g} s, narrow the block range"
+                    ErrorCode.LIMIT_EXCEEDED, f"query exceeds {MAX_SECONDS:g} s, narrow the block range"
                 )
         return found
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Handler
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import quantity, to_hex
@@ -55,7 +55,7 @@ class PoolTarget:
             return to_hex((await self._pool.submit(raw)).hash)
         except FlashctlError as error:
             # A refusal is the pool's, not the transport's: geth answers all of them with -32000.
-            raise RpcError(Code.SERVER_ERROR, str(error)) from None
+            raise RpcError(ErrorCode.SERVER_ERROR, str(error)) from None
 
     async def receipt(self, tx_hash: bytes) -> dict[str, Any] | None:
         """See `SendTarget`."""
@@ -74,7 +74,7 @@ class PoolTarget:
     def dropped(self, tx_hash: bytes) -> RpcError | None:
         """See `SendTarget`."""
         reason = self._pool.given_up(tx_hash)
-        return None if reason is None else RpcError(Code.SERVER_ERROR, reason, to_hex(tx_hash))
+        return None if reason is None else RpcError(ErrorCode.SERVER_ERROR, reason, to_hex(tx_hash))
 
     def find_gap(self, raw: bytes, tx_hash: bytes) -> None:
         """`taken` knows."""

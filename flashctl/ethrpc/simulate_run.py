@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.errors import Code
+from flashctl.core.jsonrpc.errors import ErrorCode
 from flashctl.eth.hexdata import quantity, to_hex
 from flashctl.ethrpc.call_params import InvalidCall, block_overrides, simulated_call, state_overrides
 from flashctl.ethrpc.rpc_json import TxPosition, block_json, log_json
@@ -112,7 +112,11 @@ def _result_json(result: SimulatedResult, logs: list[dict[str, Any]]) -> dict[st
         return shown
     if outcome.halt_reason is None:
         reverted = ExecutionReverted(outcome.output)
-        error = {"message": str(reverted), "code": Code.EXECUTION_REVERTED, "data": to_hex(reverted.data)}
+        error = {
+            "message": str(reverted),
+            "code": ErrorCode.EXECUTION_REVERTED,
+            "data": to_hex(reverted.data),
+        }
     else:
         reason = outcome.halt_reason + (_CAPPED if result.is_gas_capped else "")
         error = {"message": reason, "code": VM_ERROR}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Handler, optional
 from flashctl.eth.hexdata import to_hex
 from flashctl.ethrpc.block_tags import BlockHash, BlockRef, Tag
@@ -60,7 +60,7 @@ class TraceApi:
     async def block(self, block: NamedBlock, params: list[Any]) -> Any:
         view = block.find()
         if view is None:
-            raise RpcError(Code.SERVER_ERROR, f"block {_name(block.ref)} not found")
+            raise RpcError(ErrorCode.SERVER_ERROR, f"block {_name(block.ref)} not found")
         config = trace_config(optional(params, 1), index=1)
         return await self._trace(view, 0, len(view.envelopes), config, is_single=False)
 

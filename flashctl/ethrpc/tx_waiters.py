@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 
 __all__ = ["MAX_WAITING", "TxWaiters", "wait_for"]
 
@@ -60,7 +60,7 @@ class TxWaiters:
             RpcError: So many wait that no more may.
         """
         if self._room <= 0:
-            raise RpcError(Code.LIMIT_EXCEEDED, "too many callers wait for their transactions")
+            raise RpcError(ErrorCode.LIMIT_EXCEEDED, "too many callers wait for their transactions")
         self._room -= 1
         event = asyncio.Event()
         self._waiting.setdefault(transaction_hash, []).append(event)

@@ -8,8 +8,9 @@
     calls          how frames begin and end
     instructions   memory, storage and accounts, for both tiers
     interpreter    the plain tier, with handlers
-    compiler       the compiling tier, with builder, emitters, arithmetic, symbols, trace_memory
-    tracing        one instruction at a time, for tracers; tracers: what is made of it; trace_words: errors
+    jit            the compiling tier: builder, emitters, arithmetic, symbols, memory
+    tracing        one instruction at a time, for tracers; tracers: what they record;
+                   geth_error_text: errors
     code           contract code, when it is compiled, how much of it is kept
 
 Addresses and words are ints everywhere in here. Nothing imports asyncio or does I/O; what a state lacks, its

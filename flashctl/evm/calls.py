@@ -1,8 +1,8 @@
 """Calls and creations: how a frame begins another one, and how the result comes back.
 
-`begin_call` and `begin_create` either settle the matter at once (no code, a precompiled contract, too deep,
-too poor) and return where the frame goes on, or leave the new frame in `Frame.callee` and return
-`Exit.CALLED`. `machine.run` then runs it and hands it to `settle`.
+`begin_call` and `begin_create` either finish at once (no code, a precompiled contract, depth limit,
+insufficient balance) and return where the frame continues, or leave the new frame in `Frame.callee` and
+return `Exit.CALLED`. `machine` then runs it and passes it to `settle`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flashctl.evm.instructions import (
     expand,
     read_memory,
 )
-from flashctl.evm.message import Deadline, Status
+from flashctl.evm.message import Deadline, MessageStatus
 from flashctl.evm.precompiles import PrecompileError
 from flashctl.evm.precompiles.contract import unbounded
 from flashctl.evm.state import EMPTY_ACCOUNT, Account, JournaledState
@@ -69,8 +69,8 @@ _CALLCODE: Final = CallKind.CALLCODE
 _DELEGATECALL: Final = CallKind.DELEGATECALL
 _STATICCALL: Final = CallKind.STATICCALL
 _CALLED: Final = Exit.CALLED
-_SUCCEEDED: Final = Status.SUCCEEDED
-_HALTED: Final = Status.HALTED
+_SUCCEEDED: Final = MessageStatus.SUCCEEDED
+_HALTED: Final = MessageStatus.HALTED
 """Looking a member up in its enum takes 0.15 us (CPython 3.11), and a call would do it nine times."""
 
 
@@ -201,7 +201,13 @@ def _refuse(frame: Frame, gas: int, next_pc: int) -> int:
 
 
 def _return_at_once(
-    frame: Frame, status: Status, gas: int, output: bytes, result_offset: int, result_size: int, next_pc: int
+    frame: Frame,
+    status: MessageStatus,
+    gas: int,
+    output: bytes,
+    result_offset: int,
+    result_size: int,
+    next_pc: int,
 ) -> int:
     frame.gas += gas
     frame.returned = output
@@ -214,7 +220,7 @@ def _return_at_once(
 
 def run_precompile(
     precompile: PrecompiledContract, data: bytes, gas: int, deadline: Deadline | None
-) -> tuple[Status, int, bytes]:
+) -> tuple[MessageStatus, int, bytes]:
     """Call a precompiled contract; a failure takes all the gas.
 
     Raises:
@@ -324,8 +330,8 @@ def deploy(frame: Frame) -> None:
         frame.state.set_code(frame.address, code)
 
 
-def settle(frame: Frame, status: Status) -> None:
-    """Hand the result of a finished frame to the frame that began it."""
+def settle(frame: Frame, status: MessageStatus) -> None:
+    """Pass the result of a finished frame to its caller."""
     parent = frame.parent
     assert parent is not None
     output = frame.output

@@ -1,13 +1,14 @@
 """Contract code as the machine holds it, and the cache that keeps hot code compiled.
 
 A `Code` is the bytes plus everything learned about them: jump destinations, how often a jump arrived where,
-and the traces (compiled functions) of the places that turned out hot. `traces[pc]` always answers: with the
-compiled function, or with the interpreter bound to that place while it is not worth compiling yet.
+and the superblocks (compiled functions) of the places that turned out hot. `superblocks[pc]` always answers:
+with the compiled function, or with the interpreter bound to that place while it is not worth compiling yet.
 
-The policy is per place, not per contract. Compiling a trace costs about 10 us an instruction, interpreting
-it once 0.1 us more than running the trace, so a place is compiled when it has been entered `hot_after`
-times: by then interpreting has cost what compiling will, and no code costs more than twice what it would
-have at best. A constructor, a view called once or the rarely taken branches of a hot contract never are.
+The policy is per place, not per contract. Compiling a superblock costs about 10 us an instruction,
+interpreting it once 0.1 us more than running the superblock, so a place is compiled when it has been entered
+`hot_after` times: by then interpreting has cost what compiling will, and no code costs more than twice what
+it would have at best. A constructor, a view called once or the rarely taken branches of a hot contract never
+are.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from typing import Any, Final
 from flashctl.evm.forks import InstructionSet
 from flashctl.evm.opcodes import JUMPDEST, PUSH0, PUSH1, PUSH32
 
-__all__ = ["DEFAULT_HOT_AFTER", "Code", "CodeCache", "TierPolicy", "Trace", "shared_cache"]
+__all__ = ["DEFAULT_HOT_AFTER", "Code", "CodeCache", "Superblock", "TierPolicy", "shared_cache"]
 
-Trace = Callable[[Any, list[int], bytearray], int]
+Superblock = Callable[[Any, list[int], bytearray], int]
 """Runs from one place of the code to another: takes the `evm.frame.Frame`, its stack and its memory, returns
 the next program counter or one of the negative `Exit` codes. `Any`, because a frame refers to its `Code` and
 nothing in this module looks into a frame."""
 
 DEFAULT_HOT_AFTER: Final = 100
-"""Arrivals at a place before it is compiled. Recorded blocks whose code nobody had seen took 10 % longer with
+"""Arrivals at a place before it is compiled. Recorded blocks with only new code took 10 % longer with
 64, 25 % with 24; 200 would save 3 % more, but what every block runs once would stay slow for minutes."""
 
 DEFAULT_CACHE_BYTES: Final = 192 * 2**20
-"""Room for about 1,500 large contracts with their hot traces."""
+"""Room for about 1,500 large contracts with their hot superblocks."""
 
 CODE_OVERHEAD: Final = 1_200
 """Bytes of a `Code` with empty tables."""
@@ -42,15 +43,15 @@ NEVER: Final = 2**63
 """More arrivals than there can be."""
 
 COMPILED: Final = NEVER
-"""Arrivals at a place that has a trace."""
+"""Arrivals at a place that has a superblock."""
 
 COMPILED_INSTRUCTION: Final = 40
-"""What following an instruction counts against the budget of a code, beside the bytes of its traces."""
+"""What following an instruction counts against the budget of a code, beside the bytes of its superblocks."""
 
 COMPILED_PER_BYTE: Final = 400
 """Budget for each byte of a code. Solidity comes to 110-210 with every place hot. Code written for
-it could have a trace of `MAX_INSTRUCTIONS` start at every third byte: 24 KB would take 20 s to compile, for
-3 million gas. The budget makes that one or two, and leaves the rest to the interpreter."""
+it could have a superblock of `MAX_INSTRUCTIONS` start at every third byte: 24 KB would take 20 s to compile,
+for 3 million gas. The budget makes that one or two, and leaves the rest to the interpreter."""
 
 COMPILED_BASE: Final = 200_000
 """For short code, whose loops are worth it."""
@@ -89,33 +90,33 @@ class TierPolicy:
     def __init__(
         self,
         interpret: Callable[[int, Any, list[int], bytearray], int],
-        compile_trace: Callable[[Code, int], tuple[Trace, int, int]] | None,
+        compile_superblock: Callable[[Code, int], tuple[Superblock, int, int]] | None,
         hot_after: int = DEFAULT_HOT_AFTER,
     ) -> None:
         self.interpret = interpret
-        self.compile = compile_trace
-        """Returns the trace, about how many bytes it takes and how many instructions it follows; None never
-        compiles."""
+        self.compile = compile_superblock
+        """Returns the superblock, about how many bytes it takes and how many instructions it follows; None
+        never compiles."""
         self.hot_after = hot_after
 
 
-class _Traces(dict[int, Trace]):
+class _Superblocks(dict[int, Superblock]):
     """The compiled places of a code; anywhere else, the interpreter."""
 
     __slots__ = ("code",)
 
     code: Code
 
-    def __missing__(self, pc: int) -> Trace:
+    def __missing__(self, pc: int) -> Superblock:
         code = self.code
         arrivals = code.arrivals
         place = pc if pc in arrivals else ~pc
         seen = arrivals[place] = arrivals.get(place, 0) + 1
         if seen > code.hot_after:
-            trace = self[pc] = code.compile(pc)
+            superblock = self[pc] = code.compile(pc)
             if code.is_jumpdest(pc):
                 arrivals[pc] = COMPILED
-            return trace
+            return superblock
         return partial(code.policy.interpret, pc)
 
 
@@ -138,7 +139,7 @@ class Code:
         "policy",
         "raw",
         "size",
-        "traces",
+        "superblocks",
     )
 
     def __init__(
@@ -151,23 +152,23 @@ class Code:
         self.hot_after = policy.hot_after if policy.compile is not None else NEVER
         """Arrivals at a place before it is compiled."""
         self.compile_budget = COMPILED_BASE + COMPILED_PER_BYTE * len(raw)
-        """What may still be spent on traces of this code."""
+        """What may still be spent on superblocks of this code."""
         self.arrivals: dict[int, int] = {}
         """Jumps that arrived at a jump destination while it was interpreted, or COMPILED. What else the
         interpreter was entered at (the start of the code, where it goes on after a call) is counted at the
         complement of the place."""
         self.branches: dict[int, bool] = {}
-        """Whether the JUMPI before a place was last taken: the compiler lays out its traces along it."""
+        """Whether the JUMPI before a place was last taken: the compiler lays out its superblocks along it."""
         self.blocks: dict[int, Any] = {}
         """The interpreter's decoded blocks, by where they start."""
         self.loop_heads: set[int] = set()
-        """Places whose trace is a loop: no other trace goes through them."""
+        """Places whose superblock is a loop: no other superblock goes through them."""
         self.delegate: int | None = None
         """Address whose code runs instead, if this is a delegation designator (EIP-7702)."""
         if len(raw) == 23 and raw.startswith(DELEGATION_PREFIX):
             self.delegate = int.from_bytes(raw[3:], "big")
-        self.traces = _Traces()
-        self.traces.code = self
+        self.superblocks = _Superblocks()
+        self.superblocks.code = self
         self.size = CODE_OVERHEAD + 2 * len(raw)
         """About how many bytes this object holds."""
         self.jumpdests: set[int] = set()
@@ -178,7 +179,7 @@ class Code:
     def is_jumpdest(self, pc: int) -> bool:
         """Whether a jump may go here: to a JUMPDEST that is not push data.
 
-        Looks at the code just before the place, not at all of it: finding every jump destination of the
+        Scans the code just before the place, not all of it: finding every jump destination of the
         contracts a block calls took a tenth of the time of a cold block.
         """
         if pc in self.jumpdests:
@@ -209,7 +210,7 @@ class Code:
         return start == pc
 
     def _find_jumpdests(self) -> frozenset[int]:
-        """All jump destinations, for code where single ones are hard to tell."""
+        """All jump destinations, for code where single ones are hard to determine."""
         found = self._all_jumpdests
         if found is None:
             found = frozenset(match.start(1) for match in _JUMPDESTS.finditer(self.raw)) - {-1}
@@ -217,15 +218,15 @@ class Code:
             self.grew(JUMPDEST_BYTES * len(found))
         return found
 
-    def compile(self, pc: int) -> Trace:
-        """Make the trace of a hot place, the last one if the budget is spent with it."""
+    def compile(self, pc: int) -> Superblock:
+        """Make the superblock of a hot place, the last one if the budget is spent with it."""
         assert self.policy.compile is not None
-        trace, size, instructions = self.policy.compile(self, pc)
+        superblock, size, instructions = self.policy.compile(self, pc)
         self.grew(size)
         self.compile_budget -= size + COMPILED_INSTRUCTION * instructions
         if self.compile_budget < 0:
             self.hot_after = NEVER
-        return trace
+        return superblock
 
     def grew(self, size: int) -> None:
         """Account for `size` more bytes that this object holds."""

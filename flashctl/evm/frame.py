@@ -21,7 +21,7 @@ __all__ = ["Context", "Exit", "Frame"]
 
 
 class Exit(IntEnum):
-    """What a trace returns instead of a program counter when it leaves the code."""
+    """What a superblock returns instead of a program counter when it leaves the code."""
 
     DONE = -1
     """STOP, RETURN or SELFDESTRUCT; `Frame.output` holds what was returned."""

@@ -1,7 +1,8 @@
 """How execution ends without a result.
 
 A `Halt` is the protocol's own exceptional halt: it stays inside the machine, consumes the gas of its frame
-and shows up as `MessageResult.halt_reason`. `ExecutionTimeout` is ours: it abandons the whole execution.
+and shows up as `MessageResult.halt_reason`. `ExecutionTimeout` is not part of the
+protocol: it abandons the whole execution.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class OutOfGas(Halt):
 
 
 class GasOverflow(OutOfGas):
-    """The step's memory is larger than any gas pays for; other clients' 64 bits overflow, and their word for
-    it is what tools know."""
+    """The step's memory is larger than any gas pays for. geth's uint64 overflows there, and tools match its
+    error text."""
 
     reason = "gas uint64 overflow"
 

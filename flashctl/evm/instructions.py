@@ -1,8 +1,8 @@
 """The instructions that touch more than the stack: memory, storage, accounts, logs.
 
-Both tiers call these, so gas and side effects have one definition. A compiled trace pays its static gas
+Both tiers call these, so gas and side effects have one definition. A compiled superblock pays its static gas
 when it is left, not instruction by instruction; what it owes so far is `owed`, and functions that read the
-state or look at the remaining gas take it into account, so that nothing is read that could not be paid for.
+state or the remaining gas take it into account, so that no state is read that the frame cannot pay for.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ MAX_MEMORY: Final = 2**64 - 32
 """Bytes of memory that 64 bits can count in whole words. No gas limit comes near."""
 
 _GAS_OF_ALL_MEMORY: Final = 2 * (MAX_MEMORY >> 5)
-"""What copying that much costs at the least. Only a size beyond it makes a step that dear."""
+"""The least that copying that much costs. Only a larger size makes a step cost more than this."""
 
 _MEMORY_GAS: Final = tuple(3 * words + words * words // 512 for words in range(SMALL_MEMORY))
 
@@ -313,7 +313,7 @@ def access_account(frame: Frame, address: int, owed: int) -> Account:
 
 
 def access_code(frame: Frame, address: int, owed: int) -> bytes:
-    """The code at an address: EXTCODESIZE, EXTCODECOPY. A delegation designator is seen as it is
+    """The code at an address: EXTCODESIZE, EXTCODECOPY. A delegation designator is returned as it is
     (EIP-7702)."""
     code_hash = access_account(frame, address, owed).code_hash
     if code_hash == EMPTY_ACCOUNT.code_hash:

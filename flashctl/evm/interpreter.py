@@ -1,18 +1,17 @@
 """The plain tier: decoded basic blocks, one handler per instruction, nothing compiled.
 
-It runs code that is seen once or twice, and every place of hot code that is not itself hot. A block is
+It runs code that executes once or twice, and the cold places of hot code. A block is
 decoded when execution first arrives: its handlers with their operands and its static gas, so that running
 it again pays once for all its instructions (0.1 us each; decoding costs 0.2 us each). A block ends at
-jumps, where the gas left is looked at, and where a frame ends or begins. At taken jumps the interpreter
-counts arrivals and hands over where the compiler has been or should go, so both tiers may take turns within
-one frame.
+jumps, where the remaining gas is read, and where a frame ends or begins. At taken jumps the interpreter
+counts arrivals and returns to the machine at places that are compiled or hot enough to be, so both tiers may
+alternate within one frame.
 
-Half the blocks of a contract never seen run once, so nothing is found out about a block that running it
-does not need. That the stack is deep enough, Python's own list tells; that it has room is looked at where
-it is deep.
+Half the blocks of a new contract run only once, so decoding computes nothing that running the block does not
+need. Stack underflow is detected by Python's IndexError; overflow is checked only where the stack is deep.
 
-A halt anywhere in a block undoes the frame and takes its gas, so it makes no difference that it may be
-found sooner than the instruction that causes it: no instruction inside a block can be seen from outside.
+A halt anywhere in a block reverts the frame and consumes its gas, so it may be raised earlier than the
+instruction that causes it: no effect of an instruction inside a block is observable from outside.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from flashctl.evm.opcodes import JUMP, JUMPDEST, JUMPI, PUSH0, PUSH1, PUSH32, Op
 __all__ = ["interpret", "leave"]
 
 BLOCKS_PER_TURN: Final = range(128)
-"""Before the machine looks at the clock again."""
+"""Blocks before control returns to the machine, which reads the clock."""
 
 MAX_BLOCK: Final = 256
 """Instructions of one block."""
@@ -62,7 +61,7 @@ target if it is a jump."""
 
 PLAIN, PUSHES_BYTE, PUSHES, PLACE, LANDING, WATCHES, ENDS = range(7)
 """Kinds of instructions to the decoder: a handler; PUSH1; other pushes; PC; JUMPDEST, which begins a block;
-a handler that ends one; those that the interpreter does itself and that end a block."""
+a handler that ends one; those that the interpreter executes itself and that end a block."""
 
 Decoding: TypeAlias = tuple[int, int, Operation]
 """Kind, static gas, and the operation or the size of its operand."""
@@ -73,7 +72,7 @@ _BYTES: Final[tuple[Operation, ...]] = tuple((None, byte) for byte in range(256)
 """What PUSH1 does, ready made: it is every eighth instruction."""
 
 _WATCHED: Final = frozenset((op.SSTORE, op.GAS))
-"""SSTORE and GAS look at the gas left: what follows must not have been paid yet."""
+"""SSTORE and GAS read the remaining gas: the instructions behind them must not have been charged yet."""
 
 
 def _duplicate(frame: Frame, stack: list[int]) -> None:
@@ -196,7 +195,7 @@ def _depths(code: Code, start: int) -> tuple[int, int]:
 
 @cache
 def _table(instructions: InstructionSet) -> tuple[Decoding, ...]:
-    """How to decode every byte; one that is no instruction ends its block for nothing."""
+    """How to decode every byte; an undefined one ends its block at no charge."""
     return tuple(
         _decoding(byte, instructions.opcodes[byte]) if byte in instructions.opcodes else _UNDEFINED
         for byte in range(256)

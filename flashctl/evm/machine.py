@@ -1,8 +1,8 @@
 """Runs messages: the loop over frames, without Python recursion.
 
-`run` drives the innermost frame through its traces until it calls, ends or halts, and then goes on with the
-callee or the caller. Depth costs memory, never Python stack. The clock is read when a frame starts or
-resumes and every `TRACES_PER_TURN` jumps, which is what bounds an endless loop in wall time.
+`run` drives the innermost frame through its superblocks until it calls, ends or halts, and then goes on with
+the callee or the caller. Depth costs memory, never Python stack. The clock is read when a frame starts or
+resumes and every `SUPERBLOCKS_PER_TURN` jumps, which is what bounds an endless loop in wall time.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from flashctl.evm.forks import EvmRules
 from flashctl.evm.frame import Context, Exit, Frame
 from flashctl.evm.halts import Halt
 from flashctl.evm.interpreter import interpret
-from flashctl.evm.jit.compiler import compile_trace
-from flashctl.evm.message import BlockEnv, Deadline, Message, MessageResult, Status, TxEnv
+from flashctl.evm.jit.compiler import compile_superblock
+from flashctl.evm.message import BlockEnv, Deadline, Message, MessageResult, MessageStatus, TxEnv
 from flashctl.evm.state import JournaledState
 
 __all__ = [
@@ -42,17 +42,17 @@ __all__ = [
 
 _CALLED: Final = Exit.CALLED
 _DONE: Final = Exit.DONE
-_SUCCEEDED: Final = Status.SUCCEEDED
-_HALTED: Final = Status.HALTED
+_SUCCEEDED: Final = MessageStatus.SUCCEEDED
+_HALTED: Final = MessageStatus.HALTED
 """By name, for the reason `calls` gives."""
 
-_result: Final[Callable[[tuple[Status, int, bytes, int | None, str | None]], MessageResult]] = partial(
+_result: Final[Callable[[tuple[MessageStatus, int, bytes, int | None, str | None]], MessageResult]] = partial(
     tuple.__new__, MessageResult
 )
 """`MessageResult` without its constructor, which takes four times as long."""
 
-TRACES_PER_TURN: Final = range(64)
-"""Between two looks at the clock (50 ns). A trace takes 1-50 us, a few milliseconds at worst."""
+SUPERBLOCKS_PER_TURN: Final = range(64)
+"""Between two looks at the clock (50 ns). A superblock takes 1-50 us, a few milliseconds at worst."""
 
 
 @cache
@@ -64,13 +64,13 @@ def interpreter_policy() -> TierPolicy:
 @cache
 def compiler_policy() -> TierPolicy:
     """Compiles everything at first sight: for tests, and for contracts known to be hot."""
-    return TierPolicy(interpret, compile_trace, hot_after=0)
+    return TierPolicy(interpret, compile_superblock, hot_after=0)
 
 
 @cache
 def default_policy() -> TierPolicy:
     """Interprets what is new and compiles what is hot."""
-    return TierPolicy(interpret, compile_trace)
+    return TierPolicy(interpret, compile_superblock)
 
 
 def default_codes(rules: EvmRules) -> CodeCache:
@@ -109,9 +109,11 @@ def execute_creation(context: Context, message: Message, address: int) -> Messag
     state = context.state
     state.mark(state.warm, address)
     if state.get_account(message.caller).balance < message.value:
-        return MessageResult(Status.HALTED, message.gas, b"", None, "insufficient balance for the value")
+        return MessageResult(
+            MessageStatus.HALTED, message.gas, b"", None, "insufficient balance for the value"
+        )
     if is_collision(state, address):
-        return MessageResult(Status.HALTED, 0, b"", None, "address collision")
+        return MessageResult(MessageStatus.HALTED, 0, b"", None, "address collision")
     frame = open_creation(context, None, message.caller, address, message.value, message.data, message.gas)
     return _run(frame)
 
@@ -120,22 +122,24 @@ def execute_call(context: Context, message: Message, to: int) -> MessageResult:
     """Call an account, which may have no code."""
     state = context.state
     if message.value and state.get_account(message.caller).balance < message.value:
-        return MessageResult(Status.HALTED, message.gas, b"", None, "insufficient balance for the value")
+        return MessageResult(
+            MessageStatus.HALTED, message.gas, b"", None, "insufficient balance for the value"
+        )
     snapshot = state.snapshot()
     if message.value:
         state.transfer(message.caller, to, message.value)
     precompile = context.precompiles.get(to)
     if precompile is not None:
         status, left, output = run_precompile(precompile, message.data, message.gas, context.deadline)
-        if status is not Status.SUCCEEDED:
+        if status is not MessageStatus.SUCCEEDED:
             state.revert(snapshot)
-        reason = None if status is Status.SUCCEEDED else "precompile failure"
+        reason = None if status is MessageStatus.SUCCEEDED else "precompile failure"
         return MessageResult(status, left, output, None, reason)
     code = resolve_code(context, to)
     if code is None:
         if not message.value:
             state.touch(to)
-        return MessageResult(Status.SUCCEEDED, message.gas, b"", None, None)
+        return MessageResult(MessageStatus.SUCCEEDED, message.gas, b"", None, None)
     frame = Frame(
         context,
         None,
@@ -168,7 +172,7 @@ def _run(frame: Frame) -> MessageResult:
                 if frame.created is not None:
                     deploy(frame)
             else:
-                status = Status.REVERTED
+                status = MessageStatus.REVERTED
                 frame.state.revert(frame.snapshot)
         except Halt as halt:
             status, reason = _HALTED, halt.reason
@@ -185,11 +189,11 @@ def _run(frame: Frame) -> MessageResult:
 
 def _run_until_exit(frame: Frame) -> int:
     deadline = frame.context.deadline
-    traces, stack, memory, pc = frame.code.traces, frame.stack, frame.memory, frame.pc
+    superblocks, stack, memory, pc = frame.code.superblocks, frame.stack, frame.memory, frame.pc
     while True:
         if deadline is not None and perf_counter() > deadline.at:
             deadline.check()
-        for _ in TRACES_PER_TURN:
-            pc = traces[pc](frame, stack, memory)
+        for _ in SUPERBLOCKS_PER_TURN:
+            pc = superblocks[pc](frame, stack, memory)
             if pc < 0:
                 return pc

@@ -15,7 +15,7 @@ __all__ = [
     "Deadline",
     "Message",
     "MessageResult",
-    "Status",
+    "MessageStatus",
     "TxEnv",
     "WorkDeadline",
     "no_block_hash",
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def no_block_hash(number: int) -> int:
-    """For executions that know no ancestors."""
+    """`block_hash` of executions without ancestors."""
     return 0
 
 
@@ -72,7 +72,7 @@ class Message(NamedTuple):
     is_static: bool = False
 
 
-class Status(IntEnum):
+class MessageStatus(IntEnum):
     """How a frame ended."""
 
     SUCCEEDED = 1
@@ -83,7 +83,7 @@ class Status(IntEnum):
 class MessageResult(NamedTuple):
     """What came of a message."""
 
-    status: Status
+    status: MessageStatus
     gas_left: int
     output: bytes
     """Returned data, or the reason of a revert; the code that a creation deployed."""
@@ -95,7 +95,7 @@ class MessageResult(NamedTuple):
     @property
     def succeeded(self) -> bool:
         """Whether the changes stand."""
-        return self.status is Status.SUCCEEDED
+        return self.status is MessageStatus.SUCCEEDED
 
 
 class Deadline:
@@ -107,7 +107,8 @@ class Deadline:
         """`left_s` is what is left of the budget; None for all of it."""
         self.budget_s: Final = budget_s
         self.at = perf_counter() + (budget_s if left_s is None else left_s)
-        """On the `perf_counter` clock; `check` may move it, so whoever has seen it pass asks `check`."""
+        """On the `perf_counter` clock; `check` may move it, so a caller that has seen it pass calls
+        `check`."""
 
     def expire(self) -> None:
         """Spend the rest of the budget at once; from any thread."""
@@ -131,8 +132,8 @@ class Deadline:
 class WorkDeadline(Deadline):
     """A budget of processor time: of the thread that makes it, and of processes that compute for it.
 
-    What else a machine does is no reason to stop a transaction. Work takes at least its own time on the
-    wall, so until the wall budget has passed nobody asks for the processor time, which is a system call.
+    Load from other processes must not stop a transaction. Work takes at least its own time on the wall
+    clock, so processor time, a system call, is read only after the wall budget has passed.
     """
 
     __slots__ = ("_begun", "_elsewhere_s", "_is_expired")
@@ -158,7 +159,7 @@ class WorkDeadline(Deadline):
         left = self.budget_s - self.spent_s()
         if left > ahead_s:
             self.at = perf_counter() + left
-        # Looked at last: whoever expires this from another thread finds it done, or is found here.
+        # Read last: an `expire` from another thread either overwrites `at` or is noticed here.
         if self._is_expired or left <= ahead_s:
             self.at = 0.0
             raise ExecutionTimeout(self.budget_s)

@@ -1,8 +1,8 @@
-"""State that is not at hand: what an execution lacked, and how to find out all of it at once.
+"""State that is not loaded: what an execution lacked, and how to collect all of it in one pass.
 
-A `StateReader` that does not know a part of the state raises `StateMissing`, so that no result ever rests on
-an invented value. One read at a time would cost a journey to a node for each; `attempt` therefore runs the
-same work a second time on guesses, whose only product is the list of what else will be lacking.
+A `StateReader` that lacks a part of the state raises `StateMissing`, so that no result ever rests on an
+invented value. Fetching one read at a time would cost a round trip for each; `attempt` therefore runs the
+same work a second time on placeholder values, only to collect what else will be missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class Missing:
-    """Parts of a state that were read and are not at hand."""
+    """Parts of a state that were read and are not loaded."""
 
     accounts: set[int] = field(default_factory=set)
     slots: set[tuple[int, int]] = field(default_factory=set)
@@ -47,31 +47,30 @@ class Missing:
 
 
 class StateMissing(UnavailableError):
-    """A part of the state was read that is not at hand."""
+    """A part of the state was read that is not loaded."""
 
     missing: Final[Missing]
 
     def __init__(self, missing: Missing) -> None:
         self.missing = missing
-        super().__init__(f"state is not at hand: {len(missing)} parts of it")
+        super().__init__(f"state is not loaded: {len(missing)} parts of it")
 
 
 def attempt(run: Callable[[Missing | None], _T]) -> _T:
-    """The result of `run`, if everything that it reads is at hand.
+    """The result of `run`, if everything that it reads is loaded.
 
     Args:
-        run: Called with None, its reads raise `StateMissing`. Called with a `Missing`, they answer what is
-        not
-            at hand as if it did not exist, and note it there.
+        run: Called with None, its reads raise `StateMissing`. Called with a `Missing`, they treat what is not
+            loaded as absent, and note it there.
 
     Raises:
-        StateMissing: With everything that a run on such guesses lacks.
+        StateMissing: With everything that a run on such placeholders lacks.
     """
     try:
         return run(None)
     except StateMissing as error:
         missing = error.missing
-    # How a run on guesses ends means nothing, not even that it fails: the next run on what is known decides.
+    # The outcome of a run on placeholders is meaningless, an exception included: only the next run counts.
     with suppress(Exception):
         run(missing)
     raise StateMissing(missing)

@@ -57,7 +57,7 @@ EMPTY_ACCOUNT: Final = Account(0, 0, EMPTY_CODE_HASH)
 """An account that EIP-161 calls empty: no nonce, no balance, no code."""
 
 _ABSENT: Final = Account(0, 0, EMPTY_CODE_HASH)
-"""Stands for an address that has no account. Equal to `EMPTY_ACCOUNT`, told apart by identity: an account
+"""Stands for an address that has no account. Equal to `EMPTY_ACCOUNT`, distinguished by identity: an account
 that exists and is empty is deleted when touched (EIP-161), one that does not exist stays as it is."""
 
 _MISSING: Final = object()
@@ -167,7 +167,7 @@ class JournaledState:
     def __init__(self, reader: StateReader) -> None:
         self._reader = reader
         self.accounts: dict[int, Account] = {}
-        """Every account seen, as it is now."""
+        """Every account that was read, in its current state."""
         self._storage: dict[int, dict[int, int]] = {}
         self._cleared: set[int] = set()
         self._newly_cleared: set[int] = set()

@@ -1,8 +1,8 @@
-"""Execution one instruction at a time, told to a tracer: the third tier.
+"""The tracing tier: executes one instruction at a time and reports each to a tracer.
 
-It does with every instruction what the plain tier does with it, by the same handlers, so it comes to the
-same results; only the block of instructions is gone, for whoever traces wants gas, stack and memory before
-each of them. A `Stepper` serves one transaction or call:
+Every instruction runs through the same handler as in the plain tier, so the results are the same; only the
+grouping into basic blocks is gone, because a tracer needs gas, stack and memory before each instruction. A
+`Stepper` serves one transaction or call:
 
     stepper = Stepper(rules.instructions, tracer)
     outcome = run_transaction(..., codes=stepper.codes)
@@ -10,9 +10,9 @@ each of them. A `Stepper` serves one transaction or call:
 
 An instruction costs 1 us here, 0.1 us in the plain tier, and what the tracer does with it.
 
-What is told follows go-ethereum's tracing, which the tools of the field were written against: the gas cost
-of a call includes what it passes on, calls without code and refused calls are calls, SELFDESTRUCT is one
-too, and errors have go-ethereum's words.
+The events follow go-ethereum's tracing, which debuggers and explorers are written against: the gas cost of a
+call includes the gas it forwards, calls without code and refused calls are reported as calls, SELFDESTRUCT
+too, and errors have go-ethereum's texts.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ from flashctl.evm.tracers.tracer import Call, CallEnd, Tracer
 __all__ = ["Stepper"]
 
 STEPS_PER_TURN: Final = range(64)
-"""Instructions before the machine gets its turn; it looks at the clock every 64 turns, which is 10 ms."""
+"""Instructions before control returns to the machine, which reads the clock every 64 turns (10 ms)."""
 
 MAX_GAS_COST: Final = 2**64 - 1
-"""Memory far away would cost more than a client's number holds; then only the static cost is told."""
+"""Memory far away would cost more than go-ethereum's uint64 holds; then only the static cost is reported."""
 
 _LOGS: Final = range(op.LOG0, op.LOG4 + 1)
 _CALLS: Final = frozenset(CallKind)
@@ -62,7 +62,7 @@ _CALLS: Final = frozenset(CallKind)
 
 @dataclass(slots=True)
 class _Open:
-    """A frame that runs, and what is known of its end before its caller is told."""
+    """A running frame, and what is known of its end before `Tracer.leave` is called."""
 
     frame: Frame
     gas: int

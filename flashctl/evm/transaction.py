@@ -1,6 +1,6 @@
 """Transactions without their fees: intrinsic gas, access lists, delegations, the message, refunds.
 
-Who pays what to whom differs between Ethereum, the OP Stack and deposits, so the layer above moves the money:
+Fees differ between Ethereum, the OP Stack and deposits, so the layer above charges and credits them:
 
     state.begin_transaction()
     buy gas                      balance and nonce are the caller's to check
@@ -23,7 +23,7 @@ from flashctl.evm.code import DELEGATION_PREFIX, CodeCache
 from flashctl.evm.forks import EvmRules
 from flashctl.evm.frame import Context
 from flashctl.evm.machine import default_codes, execute_call, execute_creation
-from flashctl.evm.message import BlockEnv, Deadline, Message, Status, TxEnv
+from flashctl.evm.message import BlockEnv, Deadline, Message, MessageStatus, TxEnv
 from flashctl.evm.state import JournaledState, LogEntry
 
 __all__ = [
@@ -39,7 +39,7 @@ DELEGATION_REFUND: Final = 12_500
 REFUND_QUOTIENT: Final = 5
 """At most a fifth of the gas comes back (EIP-3529)."""
 
-_SUCCEEDED: Final = Status.SUCCEEDED
+_SUCCEEDED: Final = MessageStatus.SUCCEEDED
 """Reading a member of an enum takes 0.15 us in CPython 3.11, a name of the module a tenth of it."""
 
 
@@ -52,11 +52,12 @@ class Delegation(NamedTuple):
     """Whose code to run; 0 ends a delegation."""
     nonce: int
     authority: int | None
-    """Who signed; None if the signature is invalid, which makes the entry void but not free."""
+    """The signer; None if the signature is invalid: such an entry is skipped, but its gas is still
+    charged."""
 
 
 class TxParams(NamedTuple):
-    """The part of a transaction that execution looks at. (A tuple: made for every transaction, in 0.5 us
+    """The part of a transaction that execution reads. (A tuple: made for every transaction, in 0.5 us
     not 2.)"""
 
     sender: int
@@ -85,7 +86,7 @@ class ExecutionOutcome(NamedTuple):
 
     succeeded: bool
     gas_used: int
-    """After refunds and the calldata floor: what the receipt says and the sender pays."""
+    """After refunds and the calldata floor: what the receipt states and the sender pays."""
     output: bytes
     """Returned data, or the reason of a revert; the code that a creation deployed."""
     logs: tuple[LogEntry, ...]

@@ -199,7 +199,7 @@ class CallEnvironment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
-    """A call that is about to run, for who watches it: its state can be looked at before and after."""
+    """A call that is about to run, for tracers: its state can be read before and after."""
 
     environment: CallEnvironment
     request: CallRequest
@@ -272,8 +272,8 @@ def estimate_gas(
 ) -> int:
     """A gas limit with which the call succeeds, at most 1.5 % above the least.
 
-    Bisection, for no formula gives it: a contract may look at its gas, and a call passes on 63/64 of what is
-    left.
+    By bisection, as there is no formula: a contract may read its gas, and a call forwards 63/64 of what is
+    left (EIP-150).
 
     Raises:
         ExecutionReverted: If the call reverts with all the gas it may have.
@@ -364,7 +364,7 @@ def revert_reason(data: bytes) -> str | None:
 
 
 def _environment(simulation: Simulation, reader: StateReader, ancestor_hash: AncestorHash) -> CallEnvironment:
-    # Who pays nothing must not see a price: BASEFEE is zero, as in geth and in execution-apis' tests.
+    # Without a gas price BASEFEE is zero, as in geth and in execution-apis' tests.
     base_fee = None if simulation.request.gas_price else 0
     config, context, block_overrides = simulation.config, simulation.context, simulation.block_overrides
     if block_overrides is not None:
@@ -446,8 +446,8 @@ def _result(outcome: ExecutionOutcome) -> CallResult:
 def _gas_allowance(environment: CallEnvironment, request: CallRequest, gas_cap: int) -> int:
     """The most gas that the transaction could have: asked for, allowed by block and fork, affordable.
 
-    A `gas` that no transaction can do with is not meant as a limit, and who has nothing left beside the value
-    can pay for none: both as in geth.
+    As in geth, a `gas` below the least that any transaction needs is no limit, and a sender with no balance
+    beyond the value can pay for no gas.
     """
     asked = request.gas if request.gas is not None and request.gas >= _TRANSFER_GAS else None
     bounds = [gas_cap, environment.context.gas_limit if asked is None else asked]

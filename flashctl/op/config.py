@@ -1,6 +1,6 @@
 """Which rules a chain follows at which time: the part of a chain's configuration that execution needs.
 
-Three sources say the same thing in different words, and all of them are read here:
+The same configuration comes in three formats, and all of them are read here:
 
 * the `config` object of an op-geth `genesis.json` (`canyonTime`, `optimism.eip1559Elasticity`),
 * op-node's `rollup.json` (`canyon_time`, `chain_op_config.eip1559Elasticity`),
@@ -55,7 +55,7 @@ class ChainConfig:
     """Name in the registry, such as `base-mainnet`; empty for a chain read from a file."""
 
     eip1559_elasticity: int = DEFAULT_ELASTICITY
-    """Block gas limit divided by the gas target, where the header does not say otherwise."""
+    """Block gas limit divided by the gas target, where the header does not state another."""
 
     eip1559_denominator: int = DEFAULT_DENOMINATOR
     """Bound on the base fee's change per block, before Canyon."""

@@ -1,4 +1,4 @@
-"""Blocks: execute transactions one by one, seal as often as wanted, or check a block that someone else made.
+"""Blocks: execute transactions one by one, seal repeatedly, or validate a block from elsewhere.
 
 A builder opens a `BlockExecution`, adds transactions for a while, seals a flashblock, adds more, seals again.
 Each seal is a complete block of everything so far; tries, bloom and state root grow from the seal before, so
@@ -299,8 +299,8 @@ class BlockExecution:
     def _footprint_scalar(self) -> int:
         """Gas per estimated byte: from the calldata of the block's first transaction, else from the contract.
 
-        op-geth looks at the calldata only. The contract says the same once that transaction has run; asking
-        it serves blocks without L1 attributes, such as the one a simulation starts.
+        op-geth reads the calldata only. The contract holds the same value once that transaction has run;
+        reading it covers blocks without L1 attributes, such as the one a simulation starts.
         """
         if self._da_scalar is None:
             first = self.envelopes[0].tx if self.envelopes else None

@@ -37,7 +37,7 @@ class InvalidFeeParameters(DataError):
 
 @dataclass(frozen=True, slots=True)
 class FeeParameters:
-    """What a block's header says about the base fee of its child."""
+    """The base fee parameters of a block's child, from the block's header."""
 
     denominator: int
     """Bound on the change per block: at most 1/denominator (unsigned 32 bits)."""

@@ -41,7 +41,7 @@ L1_FEE_VAULT: Final = 0x420000000000000000000000000000000000001A
 OPERATOR_FEE_VAULT: Final = 0x420000000000000000000000000000000000001B
 
 DEFAULT_DA_FOOTPRINT_GAS_SCALAR: Final = 400
-"""Gas per estimated byte where the L1 attributes say zero (Jovian)."""
+"""Gas per estimated byte where the L1 attributes hold zero (Jovian)."""
 
 _SLOT_L1_BASE_FEE: Final = 1
 _SLOT_SCALARS: Final = 3

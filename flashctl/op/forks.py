@@ -24,7 +24,7 @@ __all__ = ["OpFork"]
 
 
 class OpFork(IntEnum):
-    """A fork of the OP Stack's execution rules; comparing two tells which came first."""
+    """A fork of the OP Stack's execution rules; later forks compare greater."""
 
     BEDROCK = 0
     REGOLITH = 1
@@ -42,7 +42,7 @@ class OpFork(IntEnum):
         """The fork's name as operators write it: `holocene`."""
         return self.name.lower()
 
-    # What a fork brought and several modules have to know, one test for each.
+    # Rules that several modules depend on: one test for each.
 
     @property
     def has_withdrawals(self) -> bool:

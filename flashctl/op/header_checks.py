@@ -1,4 +1,4 @@
-"""What a block's header must say before its transactions are looked at, and how a wrong block is reported."""
+"""Checks of a block's header before its transactions are executed, and how an invalid block is reported."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def check_seal(stated: Header, computed: Header) -> None:
     """Compare what a header states with what execution came to.
 
     Raises:
-        InvalidBlock: For the first field that differs; gas and receipts come first, since they say more about
-            what went differently than the state root does.
+        InvalidBlock: For the first field that differs; gas and receipts come first, since they locate a
+            divergence better than the state root does.
     """
     fields = (
         "transactions_root",

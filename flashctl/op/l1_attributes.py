@@ -1,4 +1,4 @@
-"""The L1 attributes deposit: the first transaction of every block, which tells L2 about its L1 origin.
+"""The L1 attributes deposit: the first transaction of every block, which passes the L1 origin to L2.
 
 | layout  | selector                         | bytes | adds                                |
 |---------|----------------------------------|-------|-------------------------------------|
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 DEPOSITOR: Final = bytes.fromhex("deaddeaddeaddeaddeaddeaddeaddeaddead0001")
-"""Sender of the L1 attributes deposit; nobody holds its key."""
+"""Sender of the L1 attributes deposit; no private key is known for it."""
 
 L1_BLOCK_ADDRESS: Final = bytes.fromhex("4200000000000000000000000000000000000015")
 DEPOSIT_GAS: Final = 1_000_000
@@ -60,7 +60,7 @@ class InvalidL1Attributes(DataError):
 
 @dataclass(frozen=True, slots=True)
 class L1Attributes:
-    """What a block knows about its L1 origin; fields that its layout lacks are zero."""
+    """A block's view of its L1 origin; fields that its layout lacks are zero."""
 
     number: int
     """Number of the L1 origin."""

@@ -59,7 +59,7 @@ class BlockOverrides:
     fee_recipient: bytes | None = None
     prev_randao: bytes | None = None
     parent_beacon_block_root: bytes | None = None
-    """What EIP-4788's contract is told; only where whole blocks are simulated."""
+    """Passed to the beacon roots contract (EIP-4788); only where whole blocks are simulated."""
 
     def applied_to(self, context: BlockContext) -> BlockContext:
         """The context with these changes."""

@@ -1,4 +1,4 @@
-"""A block that exists, run again: for who wants to watch its transactions.
+"""Re-executes an existing block, to observe its transactions one by one (debug traces).
 
 Unlike `op.execution.BlockExecution` it needs no state trie and no parent's header, so that a block that is
 known from a stream can be run as well, and it seals nothing.

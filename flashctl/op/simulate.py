@@ -1,13 +1,13 @@
-"""Blocks that are only tried: the execution of `eth_simulateV1`.
+"""The execution of `eth_simulateV1`.
 
 A request's blocks (`simulation_plan`) run one after the other on one state: state overrides, the protocol's
 own calls, then the calls as transactions without signatures, then a header around it all.
 
 A simulated block is an OP Stack block with what Ethereum's specification asks for. Base fees go to their
 vault and tips to the fee recipient. L1 and operator fees are not charged and no DA footprint is counted:
-both are measured on a signed transaction. There is no L1 attributes deposit, so L1Block says what it said
-before, and the EIP-1559 parameters in force stay in force. Without `validation` the base fee is zero unless
-it is overridden, so that nobody needs funds to be simulated.
+both are measured on a signed transaction. There is no L1 attributes deposit, so L1Block keeps its
+values, and the EIP-1559 parameters in force stay in force. Without `validation` the base fee is zero unless
+it is overridden, so that callers need no funds.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ def simulate(
 
     Raises:
         SimulationRefused: If the sequence or one of its calls breaks a rule.
-        InvalidFeeParameters: If base fees are to be computed and the base's header does not say how.
-        ExecutionTimeout: If the deadline passes.
+        InvalidFeeParameters: If base fees are to be computed and the base's header does not hold the
+        parameters. ExecutionTimeout: If the deadline passes.
     """
     simulation = _Simulation(base, options, deadline)
     plans = complete_plans(base.header, plans)
@@ -317,7 +317,7 @@ class _Simulation:
         return not self._options.validation and not max_fee(tx) and not _tip(tx)
 
     def _check(self, tx: SignedTransaction, sender: bytes, base_fee: int, rules: EvmRules) -> None:
-        """The rules of a transaction, in the order in which geth looks at them."""
+        """The rules of a transaction, in the order in which geth checks them."""
         account = self._state.get_account(int.from_bytes(sender, "big"))
         who, cap, tip = f"address {checksum_address(sender)}", max_fee(tx), _tip(tx)
         if self._options.validation:

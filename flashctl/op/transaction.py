@@ -1,4 +1,4 @@
-"""One transaction of an OP block: who pays what, around the EVM's `run_transaction`.
+"""One transaction of an OP block: its fees, around the EVM's `run_transaction`.
 
 A signed transaction buys its gas, the L1 data fee and the operator fee for its whole gas limit, runs, and is
 given back what it did not use. Nothing is burnt: base fee, L1 fee and operator fee go to a vault each, the
@@ -131,7 +131,7 @@ class TransactionProcessor:
 
     def __init__(self, state: JournaledState, fork: OpFork, rules: EvmRules, env: BlockEnv) -> None:
         self.is_settling = False
-        """Set with a transaction's first step that cannot be undone; whoever books the result clears it."""
+        """Set with a transaction's first step that cannot be undone; cleared once the result is recorded."""
         self._state = state
         self._fork = fork
         self._rules = rules
@@ -281,7 +281,7 @@ class TransactionProcessor:
 
 
 def parameters_of(tx: SignedTransaction, sender: int, gas_price: int) -> TxParams:
-    """What the EVM is told about a signed transaction.
+    """The parameters that the EVM takes from a signed transaction.
 
     Args:
         tx: The transaction.

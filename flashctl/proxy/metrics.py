@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Literal
 
-from flashctl.core.service.exposition import Family, Labels, counter, gauge, histogram_samples
+from flashctl.core.service.exposition import Labels, MetricFamily, counter, gauge, histogram_samples
 from flashctl.core.service.metrics import Metrics
 from flashctl.proxy.limits import Limit
 from flashctl.proxy.parts import ProxyParts
@@ -26,7 +26,7 @@ class _Families:
     """Collects families whose names begin with PREFIX."""
 
     def __init__(self) -> None:
-        self.all: list[Family] = []
+        self.all: list[MetricFamily] = []
 
     def add(
         self, kind: Literal["counter", "gauge"], name: str, help_text: str, values: float | Iterable[Value]
@@ -43,7 +43,7 @@ def proxy_metrics(parts: ProxyParts) -> Metrics:
     return metrics
 
 
-def _families(proxy: ProxyParts) -> list[Family]:
+def _families(proxy: ProxyParts) -> list[MetricFamily]:
     found = _Families()
     _clients(found, proxy)
     _access(found, proxy)
@@ -204,4 +204,4 @@ def _stream(found: _Families, proxy: ProxyParts) -> None:
     fanout = hub.stats.fanout
     samples = histogram_samples(fanout.cumulative(), fanout.total_s)
     help_text = "Seconds from the arrival of a message to its write to the last client."
-    found.all.append(Family(f"{PREFIX}_message_send_duration", "histogram", help_text, samples))
+    found.all.append(MetricFamily(f"{PREFIX}_message_send_duration", "histogram", help_text, samples))

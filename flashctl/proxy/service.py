@@ -10,8 +10,8 @@ from pathlib import Path
 
 from flashctl.core.hub import (
     Encoding,
+    HubLimits,
     HubServer,
-    ServerLimits,
     serve,
 )
 from flashctl.core.hub.pages import answer_pages
@@ -84,7 +84,7 @@ class Proxy(ProxyParts):
             # On the clients' port too, where load balancers look for them.
             pages=answer_pages(probes),
             tls=self._tls,
-            limits=ServerLimits(
+            limits=HubLimits(
                 handshake_s=config.clients.handshake_timeout_s,
                 ping_interval_s=config.clients.ping_interval_s if config.clients.pings else 0.0,
                 pong_timeout_s=config.clients.pong_timeout_s,

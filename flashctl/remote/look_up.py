@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.missing_state import StateMissing, attempt
 from flashctl.evm.state import StateReader
@@ -45,4 +45,4 @@ async def look_up(
 
 def too_many_rounds() -> RpcError:
     """What a look-up or call ends in whose reads depend on one another too deeply."""
-    return RpcError(Code.LIMIT_EXCEEDED, f"state still missing after {MAX_ROUNDS} fetches")
+    return RpcError(ErrorCode.LIMIT_EXCEEDED, f"state still missing after {MAX_ROUNDS} fetches")

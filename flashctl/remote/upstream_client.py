@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.net.http1 import ClientLimits
 from flashctl.errors import DataError, FlashctlError, ProtocolError, UnavailableError
 from flashctl.eth.hexdata import parse_hex, parse_quantity, quantity, to_hex
@@ -154,7 +154,7 @@ class UpstreamClient:
             return found
         for answer in answers:
             if isinstance(answer, RpcError):
-                if answer.code == Code.METHOD_NOT_FOUND:
+                if answer.code == ErrorCode.METHOD_NOT_FOUND:
                     self._has_access_lists = False
             else:
                 _add_access_list(found, answer)

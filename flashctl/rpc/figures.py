@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from flashctl.core.service.exposition import Family, counter, gauge
+from flashctl.core.service.exposition import MetricFamily, counter, gauge
 from flashctl.rpc.chain_follower import ChainFollower
 from flashctl.rpc.follower import Follower
 from flashctl.rpc.overlay import Overlay
@@ -22,7 +22,7 @@ class Figures:
         self._follower = follower
         self._chain = chain
 
-    def __call__(self) -> list[Family]:
+    def __call__(self) -> list[MetricFamily]:
         """The figures at this moment. What a Base node counts too has its name, without `_total`."""
         counts, stream, view = self._overlay.counts, self._follower.counts, self._overlay.view
         head, prefix, chain = self._overlay.head, self._prefix, self._chain

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.eth.hexdata import parse_quantity
 from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.overlay import Overlay
@@ -49,7 +49,7 @@ class LatestCalls:
                     raise RpcError(answer.code, answer.message, answer.data)
                 return answer
             await asyncio.sleep(PAUSE_S)
-        raise RpcError(Code.RESOURCE_UNAVAILABLE, "the node is behind what was shown before, try again")
+        raise RpcError(ErrorCode.RESOURCE_UNAVAILABLE, "the node is behind what was shown before, try again")
 
     def least_nonce(self, address: int) -> int:
         """The nonce that an account had at the head, as far as it is known; it never falls."""

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from flashctl.core.flashblocks.client import Backoff
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Subscription
 from flashctl.core.net.upstream_errors import InvalidAnswer, Unreachable
 from flashctl.core.net.urls import mask_url
@@ -56,14 +56,14 @@ class NodeSubscriptions:
         """
         if self._url is None:
             raise RpcError(
-                Code.METHOD_NOT_FOUND,
+                ErrorCode.METHOD_NOT_FOUND,
                 f'no "{kind[:100]}" subscription in eth namespace: the node\'s WebSocket is not set',
             )
         question = orjson.dumps([kind, *params])
         feed = self._feeds.get(question)
         if feed is None:
             if len(self._feeds) >= MAX_FEEDS:
-                raise RpcError(Code.LIMIT_EXCEEDED, "too many different subscriptions at the node")
+                raise RpcError(ErrorCode.LIMIT_EXCEEDED, "too many different subscriptions at the node")
             feed = self._feeds[question] = _Feed(self._url, question, self._forget)
         await feed.join(subscription)
 

@@ -20,7 +20,7 @@ from flashctl.core.engine.jwt import JwtSecret
 from flashctl.core.engine.payloads import envelope_to_json, payload_from_json
 from flashctl.core.flashblocks import wire
 from flashctl.core.flashblocks.sequence import Payload
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.errors import IoError, UnavailableError, UsageError
 from flashctl.eth.blocks import EMPTY_TRIE_ROOT
 from flashctl.eth.hexdata import parse_hex
@@ -66,10 +66,10 @@ class TestSelection:
 class TestHealth:
     def test_an_engine_that_says_no_is_well(self) -> None:
         health = BoostHealth(60)
-        for code in (Code.METHOD_NOT_FOUND, Code.UNKNOWN_PAYLOAD, Code.UNSUPPORTED_FORK):
+        for code in (ErrorCode.METHOD_NOT_FOUND, ErrorCode.UNKNOWN_PAYLOAD, ErrorCode.UNSUPPORTED_FORK):
             health.l2_refused(RpcError(code, "no"))
             assert health.status(ExecutionMode.ENABLED) == 200
-        for error in (RpcError(Code.SERVER_ERROR, "database closed"), UnavailableError("away")):
+        for error in (RpcError(ErrorCode.SERVER_ERROR, "database closed"), UnavailableError("away")):
             health.l2_refused(error)
             assert health.status(ExecutionMode.ENABLED) == 503
 

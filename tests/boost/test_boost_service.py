@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from flashctl.boost.debug_api import DebugClient
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
-from flashctl.core.engine.payloads import PayloadStatus, Status, envelope_to_json
+from flashctl.core.engine.payloads import PayloadStatus, PayloadValidity, envelope_to_json
 from flashctl.core.flashblocks.frame import MAX_DECOMPRESSED_BYTES, MAX_FRAME_BYTES
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
@@ -221,8 +221,8 @@ class TestFallback:
 
         play(tmp_path, scenario, builder_timeout_s=0.3)
 
-    @pytest.mark.parametrize("status", [Status.SYNCING, Status.ACCEPTED])
-    def test_only_valid_counts(self, tmp_path: Path, status: Status) -> None:
+    @pytest.mark.parametrize("status", [PayloadValidity.SYNCING, PayloadValidity.ACCEPTED])
+    def test_only_valid_counts(self, tmp_path: Path, status: PayloadValidity) -> None:
         async def scenario(s: Setup) -> None:
             identity = await s.build([TX])
             s.l2.faults["engine_newPayloadV4"] = lambda: PayloadStatus(status).to_json()
@@ -332,7 +332,7 @@ class TestL2Decides:
                 await s.driver.begin()
             assert await s.health() == 503
             s.l2.faults.clear()
-            invalid = PayloadStatus(Status.INVALID, bytes(32), "bad")
+            invalid = PayloadStatus(PayloadValidity.INVALID, bytes(32), "bad")
             s.l2.faults["engine_newPayloadV4"] = lambda: invalid.to_json()
             assert await s.driver.client.new_payload({}, bytes(32), version=4) == invalid
             assert await s.health() == 200

@@ -11,7 +11,7 @@ from typing import Any
 from support.builders import builder_config, rpc_client, running, scenario
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 
 TARGET = "0x" + "77" * 20
 LOOP = {TARGET: {"code": "0x5b600056"}}
@@ -48,7 +48,7 @@ def test_a_killed_worker_costs_its_calls_only(tmp_path: Path) -> None:
                 try:
                     await heavy
                 except RpcError as error:
-                    assert error.code in (Code.RESOURCE_UNAVAILABLE, Code.SERVER_ERROR), error
+                    assert error.code in (ErrorCode.RESOURCE_UNAVAILABLE, ErrorCode.SERVER_ERROR), error
                 assert await other.call("eth_blockNumber") == "0x0"
                 assert await answered(other) == "0x"
             await client.close()
@@ -61,7 +61,7 @@ def test_a_killed_worker_costs_its_calls_only(tmp_path: Path) -> None:
             try:
                 return await client.call("eth_call", [{"to": TARGET}, "latest"])
             except RpcError as error:
-                assert error.code == Code.LIMIT_EXCEEDED, error
+                assert error.code == ErrorCode.LIMIT_EXCEEDED, error
 
     def is_busy(pid: int) -> bool:
         try:

@@ -17,7 +17,7 @@ from flashctl.builder.mempool.pool import PoolRefusal
 from flashctl.builder.sync import CatchUp
 from flashctl.chain.chain import Chain, ChainBlock
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.errors import FlashctlError
@@ -159,7 +159,7 @@ def test_a_refusal_leaves_no_cycle_behind() -> None:
 
 def test_a_peer_without_blocks_leaves_no_cycle_behind() -> None:
     async def refuse(params: list[object]) -> object:
-        raise RpcError(Code.SERVER_ERROR, "missing block")
+        raise RpcError(ErrorCode.SERVER_ERROR, "missing block")
 
     async def scenario() -> None:
         methods = Methods()

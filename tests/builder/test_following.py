@@ -17,7 +17,7 @@ from flashctl.builder.payload.job import JobLimits, JobObserver
 from flashctl.builder.payload.jobs import PayloadJobs
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.chain import Chain, HeadChange
-from flashctl.core.engine.payloads import ForkchoiceState, Status
+from flashctl.core.engine.payloads import ForkchoiceState, PayloadValidity
 from flashctl.core.service import defects
 from flashctl.op.envelope import TxEnvelope
 
@@ -58,7 +58,7 @@ class Lab:
 
     async def choose(self, block_hash: bytes) -> None:
         result = await self.node.forkchoice_updated(ForkchoiceState(block_hash, bytes(32), bytes(32)), None)
-        assert result.status.status is Status.VALID
+        assert result.status.status is PayloadValidity.VALID
         await asyncio.sleep(0)
         await self.follower.idle()
 

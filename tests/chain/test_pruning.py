@@ -200,7 +200,7 @@ def test_a_damaged_state_stops_the_round_and_costs_nothing(
     before = stored_nodes(chain)
     finish_round(chain)
     assert stored_nodes(chain) == before
-    assert f"old states stay: {complaint}" in caplog.text
+    assert f"pruning aborted: {complaint}" in caplog.text
 
 
 @st.composite

@@ -11,7 +11,7 @@ from support.devnet import devnet
 from support.waiting import until
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 
 LOOP = "0x5b600056"
 """JUMPDEST PUSH1 0 JUMP."""
@@ -48,7 +48,7 @@ async def ask(url: str, count: list[int]) -> None:
                 assert await client.call("eth_call", [{"to": TARGET}, "pending"]) == "0x"
             except RpcError as error:
                 # Workers stand behind whatever else the machine does: no turn within the time-out.
-                assert error.code == Code.LIMIT_EXCEEDED, error
+                assert error.code == ErrorCode.LIMIT_EXCEEDED, error
             else:
                 count[0] += 1
     finally:

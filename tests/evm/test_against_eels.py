@@ -14,12 +14,12 @@ from support.spec_runs import RULES, Json, expected, run_case_on
 
 from flashctl.evm.code import CodeCache, TierPolicy
 from flashctl.evm.interpreter import interpret
-from flashctl.evm.jit.compiler import compile_trace
+from flashctl.evm.jit.compiler import compile_superblock
 
 TIERS = {
     "interpreter": TierPolicy(interpret, None),
-    "compiler": TierPolicy(interpret, compile_trace, hot_after=0),
-    "mixed": TierPolicy(interpret, compile_trace, hot_after=2),
+    "compiler": TierPolicy(interpret, compile_superblock, hot_after=0),
+    "mixed": TierPolicy(interpret, compile_superblock, hot_after=2),
 }
 """`mixed` compiles in the middle of a run, along the branches it has seen."""
 

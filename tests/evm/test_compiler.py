@@ -16,8 +16,8 @@ from flashctl.evm.code import Code, CodeCache, TierPolicy
 from flashctl.evm.forks import OSAKA, PRAGUE
 from flashctl.evm.interpreter import interpret
 from flashctl.evm.jit import compiler
-from flashctl.evm.jit.builder import TraceBuilder
-from flashctl.evm.jit.compiler import compile_trace
+from flashctl.evm.jit.builder import SuperblockBuilder
+from flashctl.evm.jit.compiler import compile_superblock
 from flashctl.evm.jit.emitters import EMITTERS
 from flashctl.evm.machine import compiler_policy, default_policy, execute_message
 from flashctl.evm.message import Message, TxEnv
@@ -26,14 +26,14 @@ COUNTDOWN = assemble("PUSH2 1000 again: PUSH1 1 SWAP1 SUB DUP1 @again JUMPI STOP
 
 
 def source_of(raw: bytes, start: int = 0) -> str:
-    builder = TraceBuilder(Code(raw, OSAKA.instructions, compiler_policy()), start)
+    builder = SuperblockBuilder(Code(raw, OSAKA.instructions, compiler_policy()), start)
     builder.build(EMITTERS)
     return builder.source()
 
 
 def is_made_here(name: str) -> bool:
-    """A local of the trace: i0, v1, k2, or one of the few with a name of their own."""
-    locals_ = {"f", "st", "mem", "e", "data", "slots", "blobs", "jumpdests", "_", "trace"}
+    """A local of the superblock: i0, v1, k2, or one of the few with a name of their own."""
+    locals_ = {"f", "st", "mem", "e", "data", "slots", "blobs", "jumpdests", "_", "block"}
     return name in locals_ or (name[0] in "ivk" and name[1:].isdigit())
 
 
@@ -131,7 +131,7 @@ def test_code_seen_once_is_not_compiled() -> None:
 
     def watch(code: Code, start: int) -> tuple[object, int, int]:
         compiled.append(start)
-        return compile_trace(code, start)
+        return compile_superblock(code, start)
 
     policy = TierPolicy(interpret, watch, default_policy().hot_after)  # type: ignore[arg-type]
     codes = CodeCache(PRAGUE.instructions, policy)
@@ -153,12 +153,12 @@ def test_code_seen_once_is_not_compiled() -> None:
 
 
 def test_code_made_to_be_compiled_everywhere_is_interpreted_in_the_end() -> None:
-    """2,000 places that all become hot, each the start of a long trace."""
+    """2,000 places that all become hot, each the start of a long superblock."""
     code = Code(bytes.fromhex("5b3050") * 2_000 + b"\x00", PRAGUE.instructions, compiler_policy())
     compiled = 0
     for place in range(0, 6_000, 3):
-        code.traces[place]
-        if place not in code.traces:
+        code.superblocks[place]
+        if place not in code.superblocks:
             break
         compiled += 1
     assert 100 < compiled < 1_000

@@ -11,7 +11,7 @@ from support.evm_runs import BLOCK, CALLER, CONTRACT, PRAGUE_RULES, TIERS, run_c
 from flashctl.evm.code import CodeCache
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.machine import execute_message
-from flashctl.evm.message import Deadline, Message, Status, TxEnv
+from flashctl.evm.message import Deadline, Message, MessageStatus, TxEnv
 
 pytestmark = pytest.mark.parametrize("tier", TIERS)
 
@@ -36,7 +36,7 @@ def test_calls_nest_1024_deep_without_python_recursion(tier: str) -> None:
     state = state_with(RECURSE)
     limit = sys.getrecursionlimit()
     result = run_code(state, tier, gas=10**15)
-    assert result.status is Status.SUCCEEDED
+    assert result.status is MessageStatus.SUCCEEDED
     assert state.storage(CONTRACT, 0) == 1025, "depths 0 to 1,024"
     assert sys.getrecursionlimit() == limit
 
@@ -54,7 +54,7 @@ def test_an_endless_loop_meets_its_deadline(tier: str, code: bytes) -> None:
 
 def test_an_endless_loop_ends_with_its_gas(tier: str) -> None:
     result = run_code(FOREVER, tier, gas=50_000)
-    assert (result.status, result.gas_left, result.halt_reason) == (Status.HALTED, 0, "out of gas")
+    assert (result.status, result.gas_left, result.halt_reason) == (MessageStatus.HALTED, 0, "out of gas")
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ def test_an_empty_range_expands_nothing_wherever_it_is(tier: str) -> None:
 )
 def test_a_halt_says_why_and_takes_all_gas(tier: str, code: str, reason: str) -> None:
     result = run_code(assemble(code), tier)
-    assert (result.status, result.gas_left, result.halt_reason) == (Status.HALTED, 0, reason)
+    assert (result.status, result.gas_left, result.halt_reason) == (MessageStatus.HALTED, 0, reason)
 
 
 def test_a_revert_keeps_gas_and_reason(tier: str) -> None:
     code = assemble("PUSH1 7 PUSH1 0 SSTORE PUSH1 42 PUSH1 0 MSTORE PUSH1 32 PUSH1 0 REVERT")
     state = state_with(code)
     result = run_code(state, tier)
-    assert result.status is Status.REVERTED
+    assert result.status is MessageStatus.REVERTED
     assert result.output == (42).to_bytes(32, "big")
     assert result.gas_left > 0 and result.halt_reason is None
     assert state.storage(CONTRACT, 0) == 0
@@ -113,14 +113,14 @@ def test_a_static_call_writes_nothing(tier: str, write: str) -> None:
 
 def test_the_stack_holds_1024_words(tier: str) -> None:
     pushes = "PUSH1 1 " * 1023
-    assert run_code(assemble(pushes + "PUSH1 1 STOP"), tier).status is Status.SUCCEEDED
+    assert run_code(assemble(pushes + "PUSH1 1 STOP"), tier).status is MessageStatus.SUCCEEDED
     assert run_code(assemble(pushes + "PUSH1 1 PUSH1 1 POP STOP"), tier).halt_reason == "stack overflow"
 
 
 @pytest.mark.parametrize("code", [b"", *(bytes((opcode,)) for opcode in range(0x5F, 0x80))])
 def test_code_may_end_in_the_middle_of_a_push(tier: str, code: bytes) -> None:
-    assert run_code(code, tier).status is Status.SUCCEEDED
-    assert run_code(b"\x5b" + code, tier).status is Status.SUCCEEDED
+    assert run_code(code, tier).status is MessageStatus.SUCCEEDED
+    assert run_code(b"\x5b" + code, tier).status is MessageStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize(("below", "more"), [(768, 256), (769, 255), (1000, 24), (1023, 1), (1024, 0)])
@@ -128,7 +128,7 @@ def test_a_stack_outgrows_its_limit_inside_a_block(tier: str, below: int, more: 
     """The block behind the label starts on `below` words and reaches up to 1,024 of them, or one more."""
     start = "PUSH1 1 " * below + "block: "
     end = " POP" * (more + 1) + " STOP"
-    assert run_code(assemble(start + "PUSH1 1 " * more + end), tier).status is Status.SUCCEEDED
+    assert run_code(assemble(start + "PUSH1 1 " * more + end), tier).status is MessageStatus.SUCCEEDED
     overflow = run_code(assemble(start + "PUSH1 1 " * (more + 1) + end), tier)
     assert overflow.halt_reason == "stack overflow"
 
@@ -190,6 +190,6 @@ def test_one_frame_may_change_tiers_in_the_middle(tier: str) -> None:
     )
     state = state_with(code)
     result = run_code(state, tier, gas=3_000_000)
-    assert result.status is Status.SUCCEEDED
+    assert result.status is MessageStatus.SUCCEEDED
     assert state.storage(CONTRACT, 0) == sum(n & 3 for n in range(1, 301))
     assert result.output == run_code(state_with(code), "interpreter", gas=3_000_000).output

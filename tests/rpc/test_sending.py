@@ -8,7 +8,7 @@ import pytest
 from support.rpc_node import TARGET, Bench, bench, run
 from support.stream_lab import signed
 
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.eth.hexdata import to_hex
@@ -57,7 +57,7 @@ def test_a_time_out_that_is_out_of_bounds_is_the_longest_one() -> None:
         for timeout in (-1, "soon", 1.5, [5]):
             with pytest.raises(RpcError) as refused:
                 await made.call("eth_sendRawTransactionSync", to_hex(transfer()), timeout)
-            assert refused.value.code == Code.INVALID_PARAMS
+            assert refused.value.code == ErrorCode.INVALID_PARAMS
 
     run(scenario, sync_timeout_ms=60)
 
@@ -84,7 +84,7 @@ def test_what_was_sent_before_is_waited_for_and_what_is_mined_is_answered() -> N
 
         async def refuse(params: list[object]) -> None:
             sent.append(str(params[0]))
-            raise RpcError(Code.SERVER_ERROR, "nonce too low" if len(sent) > 1 else "already known")
+            raise RpcError(ErrorCode.SERVER_ERROR, "nonce too low" if len(sent) > 1 else "already known")
 
         known.register("eth_sendRawTransaction", refuse)
         sequencer = await serve(known, "127.0.0.1", 0)

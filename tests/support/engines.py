@@ -18,7 +18,7 @@ from flashctl.core.engine.payloads import (
     ForkchoiceResult,
     ForkchoiceState,
     PayloadStatus,
-    Status,
+    PayloadValidity,
     attributes_from_json,
     envelope_to_json,
     payload_from_json,
@@ -27,7 +27,7 @@ from flashctl.core.engine.payloads import (
 from flashctl.core.flashblocks import wire
 from flashctl.core.hub import Hub, HubServer
 from flashctl.core.hub import serve as serve_hub
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.eth.blocks import (
@@ -199,7 +199,7 @@ class ToyEngine:
     async def forkchoice_updated(self, params: list[Any]) -> Any:
         head = self.headers.get(ForkchoiceState.from_json(params[0]).head)
         if head is None:
-            return ForkchoiceResult(PayloadStatus(Status.SYNCING)).to_json()
+            return ForkchoiceResult(PayloadStatus(PayloadValidity.SYNCING)).to_json()
         self.head = head
         identity = None
         if params[1] is not None:
@@ -208,7 +208,7 @@ class ToyEngine:
             extra = [] if attributes.no_tx_pool else self.pool
             self.builds[identity] = Build(head, attributes, [*attributes.transactions, *extra])
             self.on_build(identity)
-        return ForkchoiceResult(PayloadStatus(Status.VALID, head.hash), identity).to_json()
+        return ForkchoiceResult(PayloadStatus(PayloadValidity.VALID, head.hash), identity).to_json()
 
     def on_build(self, identity: bytes) -> None:
         """A build began."""
@@ -216,21 +216,21 @@ class ToyEngine:
     async def get_payload(self, params: list[Any]) -> Any:
         build = self.builds.get(payload_id_from_json(params[0]))
         if build is None:
-            raise RpcError(Code.UNKNOWN_PAYLOAD, "Unknown payload")
+            raise RpcError(ErrorCode.UNKNOWN_PAYLOAD, "Unknown payload")
         return envelope_to_json(build.block, block_value=1)
 
     async def new_payload(self, params: list[Any]) -> Any:
         try:
             block = payload_from_json(params[0], parse_hex(params[2]), requests=params[3])
         except BlockHashMismatch as error:
-            return PayloadStatus(Status.INVALID, None, str(error)).to_json()
+            return PayloadStatus(PayloadValidity.INVALID, None, str(error)).to_json()
         parent = self.headers.get(block.header.parent_hash)
         if parent is None:
-            return PayloadStatus(Status.SYNCING).to_json()
+            return PayloadStatus(PayloadValidity.SYNCING).to_json()
         if block.header.state_root != keccak256(parent.state_root + b"".join(block.transactions)):
-            return PayloadStatus(Status.INVALID, parent.hash, "invalid merkle root").to_json()
+            return PayloadStatus(PayloadValidity.INVALID, parent.hash, "invalid merkle root").to_json()
         self.headers[block.hash] = block.header
-        return PayloadStatus(Status.VALID, block.hash).to_json()
+        return PayloadStatus(PayloadValidity.VALID, block.hash).to_json()
 
     async def latest(self, params: list[Any]) -> Any:
         return {"number": quantity(self.head.number), "timestamp": quantity(self.head.timestamp)}
@@ -241,7 +241,7 @@ class ToyEngine:
         return to_hex(keccak256(raw))
 
     async def absent(self, params: list[Any]) -> Any:
-        raise RpcError(Code.METHOD_NOT_FOUND, "the method does not exist/is not available")
+        raise RpcError(ErrorCode.METHOD_NOT_FOUND, "the method does not exist/is not available")
 
     async def chain_id(self, params: list[Any]) -> Any:
         return "0x385"
@@ -352,7 +352,7 @@ class Driver:
         """forkchoiceUpdated with attributes; the payload id."""
         attributes = attributes_after(self.head, no_tx_pool=no_tx_pool)
         result = await self.client.forkchoice_updated(self.state, attributes)
-        assert result.status.status is Status.VALID
+        assert result.status.status is PayloadValidity.VALID
         assert result.payload_id is not None
         return result.payload_id
 
@@ -363,10 +363,10 @@ class Driver:
         block = payload_from_json(envelope["executionPayload"], root, requests=[])
         assert block.header.parent_hash == self.head.hash
         status = await self.client.new_payload(envelope["executionPayload"], root, version=4)
-        assert status == PayloadStatus(Status.VALID, block.hash)
+        assert status == PayloadStatus(PayloadValidity.VALID, block.hash)
         self.head = block.header
         result = await self.client.forkchoice_updated(self.state)
-        assert result.status.status is Status.VALID
+        assert result.status.status is PayloadValidity.VALID
         return block
 
 

@@ -6,7 +6,7 @@ from flashctl.eth.keccak import EMPTY_CODE_HASH
 from flashctl.evm.code import CodeCache, TierPolicy
 from flashctl.evm.forks import PRAGUE, EvmRules
 from flashctl.evm.interpreter import interpret
-from flashctl.evm.jit.compiler import compile_trace
+from flashctl.evm.jit.compiler import compile_superblock
 from flashctl.evm.machine import execute_message
 from flashctl.evm.message import BlockEnv, Deadline, Message, MessageResult, TxEnv
 from flashctl.evm.precompiles import tables
@@ -29,8 +29,8 @@ PRAGUE_RULES = PRAGUE.with_precompiles(tables.PRAGUE)
 
 TIERS = {
     "interpreter": TierPolicy(interpret, None),
-    "compiler": TierPolicy(interpret, compile_trace, hot_after=0),
-    "mixed": TierPolicy(interpret, compile_trace, hot_after=2),
+    "compiler": TierPolicy(interpret, compile_superblock, hot_after=0),
+    "mixed": TierPolicy(interpret, compile_superblock, hot_after=2),
 }
 
 

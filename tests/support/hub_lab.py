@@ -13,11 +13,11 @@ from support.proxy_lab import run
 from support.raw_websocket import RawClient, upgrade_request
 from support.waiting import until
 
-from flashctl.core.hub import Hub, HubServer, ServerLimits, serve
+from flashctl.core.hub import Hub, HubLimits, HubServer, serve
 
 __all__ = ["QUICK", "Stuck", "message", "publish", "run", "serving", "small_send_buffers", "until"]
 
-QUICK = ServerLimits(handshake_s=0.4, close_s=0.3, ping_interval_s=0)
+QUICK = HubLimits(handshake_s=0.4, close_s=0.3, ping_interval_s=0)
 
 
 @asynccontextmanager

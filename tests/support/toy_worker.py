@@ -11,7 +11,7 @@ from typing import Any
 
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.service.workers.priority import AUTOGROUP
-from flashctl.core.service.workers.run import Needs, OverSlice, Run
+from flashctl.core.service.workers.run import JobRun, Needs, OverSlice
 from flashctl.errors import Failed
 
 ENTRY = "support.toy_worker:make"
@@ -49,11 +49,11 @@ class ToyJob:
         self.obtained.append(what)
 
 
-def make() -> Callable[[Any, Run], Any]:
+def make() -> Callable[[Any, JobRun], Any]:
     memory: list[bytearray] = []
     """What stays when a job is done."""
 
-    def perform(arguments: tuple[str, Any, int], run: Run) -> Any:
+    def perform(arguments: tuple[str, Any, int], run: JobRun) -> Any:
         verb, value, obtained = arguments
         match verb:
             case "echo":

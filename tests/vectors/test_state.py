@@ -8,13 +8,13 @@ from support.vectors import load, root_of, state_cases
 
 from flashctl.evm.code import CodeCache, TierPolicy
 from flashctl.evm.interpreter import interpret
-from flashctl.evm.jit.compiler import compile_trace
+from flashctl.evm.jit.compiler import compile_superblock
 
 FAMILIES = sorted({case["family"] for case in load("state")})
 TIERS = {
     "interpreter": TierPolicy(interpret, None),
-    "compiler": TierPolicy(interpret, compile_trace, hot_after=0),
-    "mixed": TierPolicy(interpret, compile_trace, hot_after=2),
+    "compiler": TierPolicy(interpret, compile_superblock, hot_after=0),
+    "mixed": TierPolicy(interpret, compile_superblock, hot_after=2),
 }
 
 

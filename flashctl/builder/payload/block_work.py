@@ -35,9 +35,9 @@ from flashctl.op.execution import SealedBlock, TransactionRejected
 from flashctl.op.transaction import Rejection
 
 __all__ = [
+    "BlockExtension",
     "BlockWork",
     "BuiltFlashblock",
-    "Extension",
     "ForcedTransactionFailed",
     "JobLimits",
     "Offers",
@@ -155,7 +155,7 @@ class Offers(Protocol):
 
 
 @dataclass(slots=True)
-class Extension:
+class BlockExtension:
     """What became of one flashblock's share of the pool."""
 
     index: int
@@ -314,7 +314,7 @@ class BlockWork:
         ends_at: float = math.inf,
         *,
         seals: bool = True,
-    ) -> Extension:
+    ) -> BlockExtension:
         """Execute what the pool offers and the budget of flashblock `index` allows, and seal it.
 
         Args:
@@ -322,7 +322,7 @@ class BlockWork:
             ends_at: When the block's last flashblock is due, on the clock.
             seals: False leaves the flashblock open: more will be executed for it.
         """
-        extension = Extension(index)
+        extension = BlockExtension(index)
         if not self._added:
             until = max(until, self._clock() + LEAST_FILL_S + self.seal_s())
         if (first := self._first) is not None:
@@ -355,7 +355,7 @@ class BlockWork:
             self._added = []
         return extension
 
-    def _allowed_first(self, envelope: TxEnvelope, ends_at: float, extension: Extension) -> float:
+    def _allowed_first(self, envelope: TxEnvelope, ends_at: float, extension: BlockExtension) -> float:
         """The processor time for the transaction whose turn it is: all that the block has. 0 if it is not the
         next of its sender, or if less is left than was not enough before."""
         if self._build.nonce_of(envelope.sender) != nonce_of_envelope(envelope):
@@ -381,7 +381,7 @@ class BlockWork:
         self,
         envelope: TxEnvelope,
         index: int,
-        extension: Extension,
+        extension: BlockExtension,
         allowed_s: float,
         *,
         is_first: bool = False,
@@ -402,7 +402,7 @@ class BlockWork:
                 self._added.append(envelope)
         return is_taken
 
-    def _admits(self, envelope: TxEnvelope, index: int, budget: Budget, extension: Extension) -> bool:
+    def _admits(self, envelope: TxEnvelope, index: int, budget: Budget, extension: BlockExtension) -> bool:
         tx = envelope.tx
         if isinstance(tx, DepositTx):
             return False
@@ -419,7 +419,7 @@ class BlockWork:
         return refusal is None
 
     def _executes(
-        self, envelope: TxEnvelope, extension: Extension, allowed_s: float, *, is_first: bool
+        self, envelope: TxEnvelope, extension: BlockExtension, allowed_s: float, *, is_first: bool
     ) -> bool:
         self._running = deadline = WorkDeadline(allowed_s)
         if self._stopped:

@@ -32,9 +32,9 @@ from flashctl.builder.backend import BlockBuild
 from flashctl.builder.mempool.admission import Mempool
 from flashctl.builder.payload.block_work import (
     LEAST_FILL_S,
+    BlockExtension,
     BlockWork,
     BuiltFlashblock,
-    Extension,
     ForcedTransactionFailed,
     JobLimits,
     SealPace,
@@ -196,7 +196,7 @@ class PayloadJob:
         )
         self._sealed: SealedBlock | None = None
         self._failure: FlashctlError | None = None
-        self._extension: asyncio.Future[Extension] | None = None
+        self._extension: asyncio.Future[BlockExtension] | None = None
         """What a thread is doing, which may have begun for a flashblock that is out already."""
         self._opened = asyncio.Event()
         self._filled = asyncio.Event()
@@ -357,7 +357,7 @@ class PayloadJob:
                 pass
         return self._ended.is_set()
 
-    def _settle(self, extension: Extension) -> None:
+    def _settle(self, extension: BlockExtension) -> None:
         """Tell the pool and the observer what the thread found out."""
         for tx_hash in extension.dropped:
             self._queue.pool.remove(tx_hash)
@@ -376,7 +376,7 @@ class PayloadJob:
                 self._full.add(refusal)
                 self._observer.full(refusal, self.number)
 
-    def _settle_last(self, running: asyncio.Future[Extension]) -> None:
+    def _settle_last(self, running: asyncio.Future[BlockExtension]) -> None:
         """The same, of what the thread was at when the job ended."""
         if running.cancelled():
             return

@@ -1,8 +1,8 @@
-"""Contracts that a devnet genesis holds: ours in Solidity, and the few whose bytecode is given.
+"""Contracts of a devnet genesis: our own in Solidity, and the few whose bytecode is prescribed.
 
 Each `NAME.sol` here has its compiled `NAME.json` beside it, written by `compile.mjs`; a test compiles
 again and compares. The real predeploys sit behind proxies that governance upgrades; these sit at the
-address itself, because nobody upgrades a devnet. What must be real is what execution and proofs read:
+address itself, because a devnet is not upgraded. What must match is what execution and proofs read:
 the storage layout of L1Block and of L2ToL1MessagePasser.
 """
 

@@ -36,7 +36,7 @@ __all__ = [
     "ForkchoiceState",
     "InvalidEngineObject",
     "PayloadStatus",
-    "Status",
+    "PayloadValidity",
     "attributes_from_json",
     "attributes_to_json",
     "envelope_to_json",
@@ -73,7 +73,7 @@ class BlockHashMismatch(DataError):
         self.computed = computed
 
 
-class Status(Enum):
+class PayloadValidity(Enum):
     """What an execution client makes of a payload."""
 
     VALID = "VALID"
@@ -90,7 +90,7 @@ class Status(Enum):
 class PayloadStatus:
     """The answer to newPayload, and part of the answer to forkchoiceUpdated."""
 
-    status: Status
+    status: PayloadValidity
     latest_valid_hash: bytes | None = None
     """The newest valid ancestor of an invalid payload, or the payload itself if valid."""
 
@@ -112,9 +112,9 @@ class PayloadStatus:
         Raises:
             InvalidEngineObject: If it is not one.
         """
-        fields = _Fields(value, "payload status")
+        fields = _EngineFields(value, "payload status")
         try:
-            status = Status(fields.raw("status"))
+            status = PayloadValidity(fields.raw("status"))
         except ValueError:
             raise InvalidEngineObject(f"unknown payload status {str(fields.raw('status'))[:40]!r}") from None
         error = fields.source.get("validationError")
@@ -144,7 +144,7 @@ class ForkchoiceState:
         Raises:
             InvalidEngineObject: If it is not one.
         """
-        fields = _Fields(value, "forkchoice state")
+        fields = _EngineFields(value, "forkchoice state")
         return cls(
             fields.data("headBlockHash", 32),
             fields.data("safeBlockHash", 32),
@@ -174,7 +174,7 @@ class ForkchoiceResult:
         Raises:
             InvalidEngineObject: If it is not one.
         """
-        fields = _Fields(value, "forkchoice result")
+        fields = _EngineFields(value, "forkchoice result")
         return cls(
             PayloadStatus.from_json(fields.raw("payloadStatus")),
             fields.optional_data("payloadId", PAYLOAD_ID_SIZE),
@@ -250,7 +250,7 @@ def attributes_from_json(value: Any) -> PayloadAttributes:
     Raises:
         InvalidEngineObject: If a field is missing or malformed.
     """
-    fields = _Fields(value, "payload attributes")
+    fields = _EngineFields(value, "payload attributes")
     no_tx_pool = fields.source.get("noTxPool", False)
     if no_tx_pool is not None and not isinstance(no_tx_pool, bool):
         raise InvalidEngineObject("payload attributes: noTxPool is not a boolean")
@@ -334,7 +334,7 @@ def payload_from_json(
         InvalidEngineObject: If a field is missing or malformed.
         BlockHashMismatch: If the header made of it has another hash.
     """
-    fields = _Fields(value, "payload")
+    fields = _EngineFields(value, "payload")
     if requests:
         raise InvalidEngineObject("an L2 block has no execution requests")
     if fields.source.get("withdrawals"):
@@ -381,7 +381,7 @@ def payload_from_json(
     return Block(header, transactions, () if shanghai else None)
 
 
-class _Fields:
+class _EngineFields:
     """A JSON object being read; every failure names the object and the field."""
 
     __slots__ = ("source", "what")

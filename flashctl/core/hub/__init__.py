@@ -4,14 +4,14 @@
     encoding    raw, permessage-deflate, brotli, zstd: each made once per message
     ring        the recent past, for late joiners, resumption and laggards
     budget      how far behind a client may be, and what happens then
-    subscriber  a client's cursor; lanes of clients that are up to date
+    subscriber  a client's cursor; groups of clients that are up to date
     hub         publish, flush, catch up, evict or skip
     handshake   the HTTP half: requests, refusals, negotiation
     limits      bounds on clients
     connection  one socket
     server      the listener, deadlines, pings, drain
 
-Only connection and server know sockets; lanes write to the descriptors they are told.
+Only connection and server know sockets; groups write to the descriptors they are told.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, InvalidRequest, UpgradeRequest
 from flashctl.core.hub.hub import Hub, HubOptions
 from flashctl.core.hub.lag_budget import LagBudget, LagPolicy
-from flashctl.core.hub.limits import ServerLimits
+from flashctl.core.hub.limits import HubLimits
 from flashctl.core.hub.ring import HubMessage, Position, Prepared, RingLimits
 from flashctl.core.hub.server import HubServer, serve
 
@@ -31,6 +31,7 @@ __all__ = [
     "Encoding",
     "HttpResponse",
     "Hub",
+    "HubLimits",
     "HubMessage",
     "HubOptions",
     "HubServer",
@@ -40,7 +41,6 @@ __all__ = [
     "Position",
     "Prepared",
     "RingLimits",
-    "ServerLimits",
     "UpgradeRequest",
     "serve",
 ]

@@ -39,7 +39,7 @@ from flashctl.core.hub.handshake import (
     upgrade_response,
 )
 from flashctl.core.hub.hub import Hub
-from flashctl.core.hub.limits import ServerLimits
+from flashctl.core.hub.limits import HubLimits
 from flashctl.core.hub.subscriber import Subscriber
 from flashctl.core.service import defects
 
@@ -65,7 +65,7 @@ class Server(Protocol):
     """What a connection asks of its listener, and reports to it (`hub.server.HubServer`)."""
 
     hub: Hub
-    limits: ServerLimits
+    limits: HubLimits
     encodings: frozenset[Encoding]
     secure: bool
     input_buffer: memoryview

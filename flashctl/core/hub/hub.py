@@ -1,16 +1,16 @@
 """One stream to many clients: every message is framed once and the same bytes are written to every socket.
 
 The ring (ring.py) holds the recent past, each client is a cursor into it, and clients whose cursor is at the
-end share a lane (subscriber.py). `publish` appends to the ring and asks for a flush in the same turn of the
-event loop; the flush joins what is pending into one buffer and writes it to every socket of every lane.
+end share a group (subscriber.py). `publish` appends to the ring and asks for a flush in the same turn of the
+event loop; the flush joins what is pending into one buffer and writes it to every socket of every group.
 Under load more than one message is pending by the time a flush runs, and then a client costs one system call
 for all of them: that is what takes 1,000 clients from 160,000 to over 800,000 deliveries a second.
 
-A client whose socket takes no more leaves its lane with its cursor and nothing else: no queue, no copies. It
+A client whose socket takes no more leaves its group with its cursor and nothing else: no queue, no copies. It
 is served from the ring when the socket drains, and judged every SWEEP_INTERVAL_S by its budget (budget.py).
 
-A client with a deflate context of its own that came in the middle of a block shares the lane of those without
-one until the next index 0, where the context begins anew for everybody (encoding.py).
+A client with a deflate context of its own that came in the middle of a block shares the group of those
+without one until the next index 0, where the context begins anew for everybody (encoding.py).
 
 The hub knows no sockets: it writes to `Peer`s, and time comes from the clock it is given.
 """
@@ -28,7 +28,7 @@ from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.lag_budget import Lag, LagBudget, LagVerdict, judge
 from flashctl.core.hub.ring import UNPLACED, HubMessage, Position, Prepared, Ring, RingLimits
 from flashctl.core.hub.stats import HubStats
-from flashctl.core.hub.subscriber import Lane, Router, Selector, Subscriber
+from flashctl.core.hub.subscriber import Router, Selector, Subscriber, SubscriberGroup
 from flashctl.core.service import defects
 
 __all__ = ["SWEEP_INTERVAL_S", "Hub", "HubOptions"]
@@ -84,8 +84,8 @@ class Hub:
         self.closing = False
         self._router = router
         self._clock = clock
-        self._lanes: dict[Encoding, Lane] = {}
-        self._selected: dict[Selector, dict[Encoding, Lane]] = {}
+        self._groups: dict[Encoding, SubscriberGroup] = {}
+        self._selected: dict[Selector, dict[Encoding, SubscriberGroup]] = {}
         self._selector_users: dict[Selector, int] = {}
         self._subscribers: set[Subscriber] = set()
         self._behind: set[Subscriber] = set()
@@ -156,8 +156,8 @@ class Hub:
         comes first after all, the frames are made anew.
         """
         # Copies, because the event loop goes on changing them.
-        lanes = [lane for own in (self._lanes, *self._selected.values()) for lane in tuple(own.values())]
-        return self.ring.prepare(data, index, {lane.encoding for lane in lanes if len(lane)})
+        groups = [group for own in (self._groups, *self._selected.values()) for group in tuple(own.values())]
+        return self.ring.prepare(data, index, {group.encoding for group in groups if len(group)})
 
     def _must_flush_before(self, message: HubMessage) -> bool:
         """Whether too much is pending, or something that the ring forgets once `message` is appended."""
@@ -210,16 +210,16 @@ class Hub:
         """Message `start` begins a deflate context, which is the same for everybody."""
         apart, self._apart = self._apart, set()
         for subscriber in apart:
-            if subscriber.lane is not None:
-                subscriber.lane.discard(subscriber)
-            self._lane_of(subscriber, start).add(subscriber)
+            if subscriber.group is not None:
+                subscriber.group.discard(subscriber)
+            self._group_of(subscriber, start).add(subscriber)
 
     def _write_group(self, start: int, stop: int) -> None:
         stats = self.stats
-        for lane in self._lanes.values():
-            if len(lane):
-                data = self._joined(start, stop, lane.encoding)
-                written = lane.write(data, self._rotation)
+        for group in self._groups.values():
+            if len(group):
+                data = self._joined(start, stop, group.encoding)
+                written = group.write(data, self._rotation)
                 stats.deliveries += written * (stop - start)
                 stats.sent_bytes += written * len(data)
         if self._selected:
@@ -232,15 +232,15 @@ class Hub:
 
     def _write_selected(self, start: int, stop: int) -> None:
         """Each message goes to the selectors that accept it; the others are not even looked at."""
-        pending: dict[Lane, list[HubMessage]] = {}
+        pending: dict[SubscriberGroup, list[HubMessage]] = {}
         for message in self.ring.slice(start, stop):
             for selector in self._accepting(message):
-                for lane in self._selected[selector].values():
-                    pending.setdefault(lane, []).append(message)
-        for lane, messages in pending.items():
-            frames = [self.ring.frame(message, lane.encoding) for message in messages]
+                for group in self._selected[selector].values():
+                    pending.setdefault(group, []).append(message)
+        for group, messages in pending.items():
+            frames = [self.ring.frame(message, group.encoding) for message in messages]
             data = frames[0] if len(frames) == 1 else b"".join(frames)
-            written = lane.write(data, self._rotation)
+            written = group.write(data, self._rotation)
             self.stats.deliveries += written * len(messages)
             self.stats.sent_bytes += written * len(data)
 
@@ -286,8 +286,8 @@ class Hub:
         self._behind.discard(subscriber)
         self._waiting.discard(subscriber)
         self._apart.discard(subscriber)
-        if subscriber.lane is not None:
-            subscriber.lane.discard(subscriber)
+        if subscriber.group is not None:
+            subscriber.group.discard(subscriber)
         if (selector := subscriber.selector) is not None:
             self._selector_users[selector] -= 1
             if not self._selector_users[selector]:
@@ -314,8 +314,8 @@ class Hub:
         """The client's socket takes no more: from here on it is behind."""
         subscriber.paused = True
         subscriber.paused_at = self._clock()
-        if subscriber.lane is not None:
-            subscriber.lane.discard(subscriber)
+        if subscriber.group is not None:
+            subscriber.group.discard(subscriber)
             self._apart.discard(subscriber)
             subscriber.cursor = self._flushed
         if subscriber in self._subscribers and not subscriber.waiting:
@@ -340,9 +340,9 @@ class Hub:
             return
         self._behind.discard(subscriber)
         subscriber.replaying = False
-        lane = self._lane_of(subscriber, self._context_start)
-        lane.add(subscriber)
-        if lane.encoding is not subscriber.encoding:
+        group = self._group_of(subscriber, self._context_start)
+        group.add(subscriber)
+        if group.encoding is not subscriber.encoding:
             self._apart.add(subscriber)
 
     def _send_past(self, subscriber: Subscriber) -> None:
@@ -363,13 +363,13 @@ class Hub:
             self.stats.sent_bytes += size
             subscriber.peer.write_many(frames)
 
-    def _lane_of(self, subscriber: Subscriber, context_start: int) -> Lane:
+    def _group_of(self, subscriber: Subscriber, context_start: int) -> SubscriberGroup:
         encoding, selector = subscriber.encoding_within(context_start), subscriber.selector
-        lanes = self._lanes if selector is None else self._selected.setdefault(selector, {})
-        lane = lanes.get(encoding)
-        if lane is None:
-            lane = lanes[encoding] = Lane(encoding, selector)
-        return lane
+        groups = self._groups if selector is None else self._selected.setdefault(selector, {})
+        group = groups.get(encoding)
+        if group is None:
+            group = groups[encoding] = SubscriberGroup(encoding, selector)
+        return group
 
     # -- budgets --------------------------------------------------------------------------------------------
 

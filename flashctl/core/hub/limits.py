@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ServerLimits"]
+__all__ = ["HubLimits"]
 
 
 @dataclass(frozen=True, slots=True)
-class ServerLimits:
+class HubLimits:
     """Bounds on what clients may do and how long they may take."""
 
     handshake_s: float = 5.0

@@ -20,10 +20,10 @@ from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.framing import CloseCode
 from flashctl.core.hub.handshake import Admission, HttpResponse, UpgradeRequest
 from flashctl.core.hub.hub import Hub
-from flashctl.core.hub.limits import ServerLimits
+from flashctl.core.hub.limits import HubLimits
 from flashctl.core.net.listening import ListenFailed, listen_arguments
 
-__all__ = ["Admit", "HubServer", "Pages", "ServerLimits", "serve"]
+__all__ = ["Admit", "HubLimits", "HubServer", "Pages", "serve"]
 
 SWEEP_S = 0.25
 NOISE_S = 1.0
@@ -55,7 +55,7 @@ async def serve(
     admit: Admit | None = None,
     pages: Pages | None = None,
     tls: ssl.SSLContext | None = None,
-    limits: ServerLimits | None = None,
+    limits: HubLimits | None = None,
     encodings: frozenset[Encoding] = frozenset({Encoding.DEFLATE, Encoding.BROTLI, Encoding.ZSTD}),
     subscriber_limit: int | None = None,
 ) -> HubServer:
@@ -86,12 +86,12 @@ class HubServer:
         *,
         admit: Admit | None = None,
         pages: Pages | None = None,
-        limits: ServerLimits | None = None,
+        limits: HubLimits | None = None,
         encodings: frozenset[Encoding] = frozenset(),
         subscriber_limit: int | None = None,
     ) -> None:
         self.hub = hub
-        self.limits = limits or ServerLimits()
+        self.limits = limits or HubLimits()
         self.encodings = encodings
         self.host = ""
         self.port = 0

@@ -1,4 +1,4 @@
-"""One client of a hub, and the lanes that clients who are up to date share."""
+"""One client of a hub, and the groups that clients who are up to date share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 from flashctl.core.hub.encoding import Encoding
 from flashctl.core.hub.ring import HubMessage
 
-__all__ = ["Lane", "Peer", "Router", "Selector", "Subscriber"]
+__all__ = ["Peer", "Router", "Selector", "Subscriber", "SubscriberGroup"]
 
 
 class Peer(Protocol):
@@ -57,16 +57,16 @@ class Router(Protocol):
 class Subscriber:
     """A cursor into the ring.
 
-    A subscriber is in one of three places: in a lane (live: everything flushed is written to it), behind
-    (its cursor is earlier than the lane's, because the kernel takes no more or because it asked for the
+    A subscriber is in one of three places: in a group (live: everything flushed is written to it), behind
+    (its cursor is earlier than the group's, because the kernel takes no more or because it asked for the
     past), or waiting for the next index 0 after having been skipped.
     """
 
     __slots__ = (
         "cursor",
         "encoding",
+        "group",
         "label",
-        "lane",
         "paused",
         "paused_at",
         "peer",
@@ -97,9 +97,9 @@ class Subscriber:
         """Sequence number of the next message to send; meaningless while live."""
         self.since = 0
         """Sequence number from which the client has had every message: what its inflater's window holds."""
-        self.lane: Lane | None = None
+        self.group: SubscriberGroup | None = None
         self.slot = -1
-        """Place in the lane, so that leaving it costs the same however many share it."""
+        """Place in the group, so that leaving it costs the same however many share it."""
         self.paused = False
         self.paused_at = 0.0
         self.replaying = False
@@ -108,7 +108,7 @@ class Subscriber:
     @property
     def live(self) -> bool:
         """Whether flushed messages go straight to this client."""
-        return self.lane is not None
+        return self.group is not None
 
     def go_on_at(self, seq: int) -> None:
         """Make `seq` the next message to send, whatever the client has had before."""
@@ -126,7 +126,7 @@ class Subscriber:
         return f"<Subscriber {self.label or '-'} {self.encoding.value} {state}{paused}>"
 
 
-class Lane:
+class SubscriberGroup:
     """Clients that are up to date and receive the same bytes.
 
     Kept as parallel lists so that a flush is one pass over file descriptors: nothing is looked up and
@@ -152,7 +152,7 @@ class Lane:
 
     def add(self, subscriber: Subscriber) -> None:
         """Make a client that has caught up a member."""
-        subscriber.lane = self
+        subscriber.group = self
         fd = subscriber.peer.fileno()
         if fd < 0:
             self.indirect.add(subscriber)
@@ -163,7 +163,7 @@ class Lane:
 
     def discard(self, subscriber: Subscriber) -> None:
         """Take a member out; the last member moves into its place."""
-        subscriber.lane = None
+        subscriber.group = None
         if subscriber.slot < 0:
             self.indirect.discard(subscriber)
             return
@@ -190,7 +190,7 @@ class Lane:
         fds = self.fds[start:] + self.fds[:start]
         refused = _write_each(fds, data)
         if refused:
-            # Members leave the lane here, and not while it is walked.
+            # Members leave the group here, and not while it is walked.
             rest = memoryview(data)
             for member, sent in [(self.members[(start + place) % count], sent) for place, sent in refused]:
                 # After any error the transport has it: it waits for room, or finds the connection gone.

@@ -13,11 +13,11 @@ import orjson
 
 from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.caller import caller, caller_of
-from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
-from flashctl.core.jsonrpc.errors import Code, error_object
+from flashctl.core.jsonrpc.dispatch import Dispatcher, RpcLimits
+from flashctl.core.jsonrpc.errors import ErrorCode, error_object
 from flashctl.core.jsonrpc.outbound import SMALL_BYTES, Outbound
 from flashctl.core.jsonrpc.protocols import CONNECTION, HttpConnection, WebSocketConnection
-from flashctl.core.jsonrpc.session import Session
+from flashctl.core.jsonrpc.session import RpcSession
 from flashctl.core.service.log_throttle import Seldom
 from flashctl.core.service.status import Pages, page_answer
 from flashctl.errors import AuthError
@@ -52,7 +52,7 @@ class App:
         jwt_secret: bytes | jwt.JwtSecret | None,
         cors: tuple[str, ...],
         pages: Pages,
-        limits: ServerLimits,
+        limits: RpcLimits,
     ) -> None:
         self._dispatcher = dispatcher
         self._jwt_secret = jwt_secret
@@ -113,7 +113,7 @@ class App:
             if not share.add(len(body)):
                 share.release()
                 self._tell_of_slow_readers()
-                refusal = _plain_failure(Code.LIMIT_EXCEEDED, "too many large answers are being read")
+                refusal = _plain_failure(ErrorCode.LIMIT_EXCEEDED, "too many large answers are being read")
                 await _respond(send, 503, refusal, headers)
                 return
             await send(_start(status, headers, len(body)))
@@ -133,24 +133,24 @@ class App:
         # A page of any origin may POST text or a form without asking first; only JSON is preflighted. So
         # insisting on it keeps browsers of strangers out of ports on this machine.
         if headers.content_type and b"json" not in headers.content_type.lower():
-            return 415, _plain_failure(Code.INVALID_REQUEST, "content type must be application/json")
+            return 415, _plain_failure(ErrorCode.INVALID_REQUEST, "content type must be application/json")
         if headers.content_encoding not in (b"", b"identity", b"gzip", b"x-gzip"):
-            return 415, _plain_failure(Code.INVALID_REQUEST, "content encoding must be gzip or none")
+            return 415, _plain_failure(ErrorCode.INVALID_REQUEST, "content encoding must be gzip or none")
         if headers.origin and not self._allows(headers.origin):
-            return 403, _plain_failure(Code.INVALID_REQUEST, "origin not allowed")
+            return 403, _plain_failure(ErrorCode.INVALID_REQUEST, "origin not allowed")
         too_large = f"request too large (limit {self._limits.request_bytes} bytes)"
         if headers.content_length > self._limits.request_bytes:
-            return 413, _plain_failure(Code.INVALID_REQUEST, too_large)
+            return 413, _plain_failure(ErrorCode.INVALID_REQUEST, too_large)
         try:
             body = await self._read_body(receive)
             if headers.content_encoding in (b"gzip", b"x-gzip"):
                 body = await self._unpacked(body)
         except _TooLarge:
-            return 413, _plain_failure(Code.INVALID_REQUEST, too_large)
+            return 413, _plain_failure(ErrorCode.INVALID_REQUEST, too_large)
         except _TooMany:
-            return 503, _plain_failure(Code.LIMIT_EXCEEDED, "too many large requests are being received")
+            return 503, _plain_failure(ErrorCode.LIMIT_EXCEEDED, "too many large requests are being received")
         except zlib.error:
-            return 400, _plain_failure(Code.PARSE_ERROR, "parse error: not gzip")
+            return 400, _plain_failure(ErrorCode.PARSE_ERROR, "parse error: not gzip")
         reply = await self._dispatcher.handle(body)
         return 200, reply or b""
 
@@ -240,7 +240,7 @@ class App:
 
     async def _converse(self, receive: Receive, connection: WebSocketConnection) -> None:
         share = self._outbound.join(connection.abort)
-        session = Session(self._dispatcher, self._limits, connection.send_text, share)
+        session = RpcSession(self._dispatcher, self._limits, connection.send_text, share)
         reading = asyncio.create_task(_read_messages(receive, session))
         writing = asyncio.create_task(session.write_queued())
         overflow = asyncio.create_task(session.overflowed.wait())
@@ -305,7 +305,7 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     return text
 
 
-async def _read_messages(receive: Receive, session: Session) -> None:
+async def _read_messages(receive: Receive, session: RpcSession) -> None:
     while (message := await receive())["type"] == "websocket.receive":
         text = message.get("text")
         await session.receive(message["bytes"] if text is None else text.encode())

@@ -24,12 +24,12 @@ from typing import Any, Final
 import orjson
 
 from flashctl.core.engine import jwt
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.exact import loads_exact
 from flashctl.core.jsonrpc.json_bounds import LARGE_BYTES, count_values
 from flashctl.core.jsonrpc.repeatable import is_repeatable
 from flashctl.core.net.http1 import DEFAULT_LIMITS, ClientLimits, HttpClient, Reply
-from flashctl.core.net.upstream_errors import InvalidAnswer, Refused, RefusedCredentials
+from flashctl.core.net.upstream_errors import InvalidAnswer, RefusedCredentials, UpstreamRefused
 from flashctl.errors import ProtocolError, UsageError
 
 __all__ = ["FORWARD_LIMITS", "JsonRpcClient", "parse_reply"]
@@ -221,7 +221,7 @@ class JsonRpcClient:
             return
         text = f"{self.url} answered HTTP {status}"
         if status == 429 or status >= 500:
-            raise Refused(text, status, _retry_after(reply.header(b"retry-after")))
+            raise UpstreamRefused(text, status, _retry_after(reply.header(b"retry-after")))
         raise InvalidAnswer(text)
 
     def _reason(self, reply: Reply) -> str:
@@ -251,10 +251,10 @@ def parse_reply(reply: dict[str, Any], method: str) -> Any:
 def _error_of(reply: dict[str, Any]) -> RpcError:
     error = reply.get("error")
     if not isinstance(error, dict):
-        return RpcError(Code.SERVER_ERROR, "error without a message")
+        return RpcError(ErrorCode.SERVER_ERROR, "error without a message")
     code, message = error.get("code"), error.get("message")
     return RpcError(
-        code if isinstance(code, int) else Code.SERVER_ERROR,
+        code if isinstance(code, int) else ErrorCode.SERVER_ERROR,
         message if isinstance(message, str) else "error without a message",
         error.get("data"),
     )

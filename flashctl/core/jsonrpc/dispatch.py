@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from flashctl.core.jsonrpc.errors import (
-    Code,
+    ErrorCode,
     RpcError,
     error_object,
     invalid_params,
@@ -27,12 +27,12 @@ from flashctl.core.jsonrpc.errors import (
 from flashctl.core.jsonrpc.exact import exact
 from flashctl.core.jsonrpc.methods import Fallback, Methods, PassOn, SubscribeHandler, Subscription
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, allows
-from flashctl.core.jsonrpc.slices import Slices
+from flashctl.core.jsonrpc.slices import LoopSlices
 from flashctl.core.net.upstream_errors import InvalidAnswer
 from flashctl.core.service import defects
 from flashctl.core.service.log_throttle import Seldom
 
-__all__ = ["DEFAULT_LIMITS", "Dispatcher", "ServerLimits", "Subscriber"]
+__all__ = ["DEFAULT_RPC_LIMITS", "Dispatcher", "RpcLimits", "SubscriptionOwner"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ _SELDOM = Seldom()
 
 
 @dataclass(frozen=True, slots=True)
-class ServerLimits:
+class RpcLimits:
     """What one client may ask of a server."""
 
     request_bytes: int = 10 * 1024 * 1024
@@ -92,10 +92,10 @@ class ServerLimits:
     """How long a client may take nothing of what was written to it."""
 
 
-DEFAULT_LIMITS = ServerLimits()
+DEFAULT_RPC_LIMITS = RpcLimits()
 
 
-class Subscriber(Protocol):
+class SubscriptionOwner(Protocol):
     """The connection a request came over, if it can carry notifications."""
 
     def subscribe(self, namespace: str) -> Subscription:
@@ -113,36 +113,36 @@ class Dispatcher:
         methods: Methods,
         *,
         fallback: Fallback | None = None,
-        limits: ServerLimits = DEFAULT_LIMITS,
+        limits: RpcLimits = DEFAULT_RPC_LIMITS,
         namespaces: Collection[str] | None = None,
     ) -> None:
         """Args:
         methods: the table, taken as it stands if there are `namespaces`.
         fallback: answers what the table lacks.
-        limits: see `ServerLimits`.
+        limits: see `RpcLimits`.
         namespaces: what may be called, from table and fallback alike; None for everything.
         """
         self._methods = methods if namespaces is None else methods.only(namespaces)
         self._namespaces = EVERYTHING if namespaces is None else frozenset(namespaces)
         self._fallback = fallback
         self._limits = limits
-        self._slices = Slices()
+        self._slices = LoopSlices()
 
-    async def handle(self, body: bytes, subscriber: Subscriber | None = None) -> bytes | None:
+    async def handle(self, body: bytes, owner: SubscriptionOwner | None = None) -> bytes | None:
         """The response to one message, single or batch; None if it holds notifications only."""
         if body.startswith(_BYTE_ORDER_MARK):
             body = body[len(_BYTE_ORDER_MARK) :]
         try:
             message = orjson.loads(body)
         except orjson.JSONDecodeError:
-            return _failure(None, RpcError(Code.PARSE_ERROR, "parse error"))
+            return _failure(None, RpcError(ErrorCode.PARSE_ERROR, "parse error"))
         if isinstance(message, list):
-            return await self._batch(message, body, subscriber)
+            return await self._batch(message, body, owner)
         if isinstance(message, dict) and type(message.get("id")) is float:
             message["id"] = exact(body, message)["id"]
-        return await self._single(message, body, _may_be_deep(body), subscriber)
+        return await self._single(message, body, _may_be_deep(body), owner)
 
-    async def _batch(self, items: list[Any], body: bytes, subscriber: Subscriber | None) -> bytes | None:
+    async def _batch(self, items: list[Any], body: bytes, owner: SubscriptionOwner | None) -> bytes | None:
         if not items:
             return _failure(None, invalid_request("empty batch"))
         if len(items) > self._limits.batch_items:
@@ -167,11 +167,13 @@ class Dispatcher:
                     if "id" in item:
                         item["id"] = sent["id"]
                     text = orjson.dumps(sent)
-                reply = await self._single(item, text, may_be_deep, subscriber)
+                reply = await self._single(item, text, may_be_deep, owner)
                 size += len(reply or b"")
                 if reply is not None and size > self._limits.batch_response_bytes:
                     # Here, not when all are there: sixteen traces of 64 MiB are a gigabyte until then.
-                    reply = _failure(_id_of(item), RpcError(Code.TRANSACTION_REJECTED, "response too large"))
+                    reply = _failure(
+                        _id_of(item), RpcError(ErrorCode.TRANSACTION_REJECTED, "response too large")
+                    )
                 replies[place] = reply
 
         # Begun in their order, a few at once: calls to an upstream overlap, while local handlers, which
@@ -183,7 +185,7 @@ class Dispatcher:
         return b"[" + b",".join(kept) + b"]" if kept else None
 
     async def _single(
-        self, message: Any, text: bytes | None, may_be_deep: bool, subscriber: Subscriber | None
+        self, message: Any, text: bytes | None, may_be_deep: bool, owner: SubscriptionOwner | None
     ) -> bytes | None:
         """Answer one request; `text` is its JSON as received, where that exists by itself."""
         try:
@@ -198,7 +200,7 @@ class Dispatcher:
             if reply is not None:
                 pass
             elif (kinds := self._subscribing(method)) is not None:
-                result = await self._subscription_call(method, kinds, _positional(params), subscriber)
+                result = await self._subscription_call(method, kinds, _positional(params), owner)
                 reply = _success(message.get("id"), result)
             elif self._fallback is not None and allows(self._namespaces, method):
                 reply = await self._fallback(method, orjson.dumps(message) if text is None else text)
@@ -228,29 +230,29 @@ class Dispatcher:
         method: str,
         kinds: dict[str, SubscribeHandler],
         params: list[Any],
-        subscriber: Subscriber | None,
+        owner: SubscriptionOwner | None,
     ) -> Any:
-        if subscriber is None:
-            raise RpcError(Code.SERVER_ERROR, "notifications not supported over HTTP")
+        if owner is None:
+            raise RpcError(ErrorCode.SERVER_ERROR, "notifications not supported over HTTP")
         namespace, _, verb = method.partition("_")
         if not params or not isinstance(params[0], str):
             raise invalid_params(
                 "expected subscription id" if verb == "unsubscribe" else "expected subscription name"
             )
         if verb == "unsubscribe":
-            if not subscriber.unsubscribe(params[0]):
-                raise RpcError(Code.SERVER_ERROR, "subscription not found")
+            if not owner.unsubscribe(params[0]):
+                raise RpcError(ErrorCode.SERVER_ERROR, "subscription not found")
             return True
         handler = kinds.get(params[0]) or self._methods.other_subscription(namespace, params[0])
         if handler is None:
             raise RpcError(
-                Code.METHOD_NOT_FOUND, f'no "{params[0][:100]}" subscription in {namespace} namespace'
+                ErrorCode.METHOD_NOT_FOUND, f'no "{params[0][:100]}" subscription in {namespace} namespace'
             )
-        subscription = subscriber.subscribe(namespace)
+        subscription = owner.subscribe(namespace)
         try:
             await handler(params[1:], subscription)
         except BaseException:
-            subscriber.unsubscribe(subscription.id)
+            owner.unsubscribe(subscription.id)
             raise
         return subscription.id
 
@@ -321,9 +323,9 @@ def _explain(error: Exception, method: str) -> RpcError:
         return known
     if isinstance(error, orjson.JSONEncodeError) and "Recursion limit" in str(error):
         # Parameters are not that deep: it is what some upstream answered.
-        return RpcError(Code.SERVER_ERROR, InvalidAnswer.told)
+        return RpcError(ErrorCode.SERVER_ERROR, InvalidAnswer.told)
     defects.caught("jsonrpc.request", error, method)
-    return RpcError(Code.INTERNAL_ERROR, "internal error")
+    return RpcError(ErrorCode.INTERNAL_ERROR, "internal error")
 
 
 def _tell_operator(error: Exception, known: RpcError, method: str) -> None:

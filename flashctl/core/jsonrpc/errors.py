@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from flashctl.core.net.upstream_errors import (
     InvalidAnswer,
-    Refused,
     RefusedCredentials,
     TooManyInLine,
     Unreachable,
+    UpstreamRefused,
     UpstreamTimedOut,
 )
 from flashctl.errors import (
@@ -32,7 +32,7 @@ from flashctl.errors import (
 )
 
 __all__ = [
-    "Code",
+    "ErrorCode",
     "RpcError",
     "error_object",
     "invalid_params",
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 
-class Code(IntEnum):
+class ErrorCode(IntEnum):
     """Error codes of JSON-RPC 2.0, EIP-1474, execution-apis and the field's habits."""
 
     PARSE_ERROR = -32700
@@ -100,17 +100,17 @@ def error_object(code: int, message: str, data: Any = None) -> dict[str, Any]:
 
 def invalid_params(message: str) -> RpcError:
     """The parameters do not fit the method."""
-    return RpcError(Code.INVALID_PARAMS, message)
+    return RpcError(ErrorCode.INVALID_PARAMS, message)
 
 
 def invalid_request(message: str) -> RpcError:
     """JSON, but not a request."""
-    return RpcError(Code.INVALID_REQUEST, message)
+    return RpcError(ErrorCode.INVALID_REQUEST, message)
 
 
 def method_not_found(name: str) -> RpcError:
     """No such method here; the text is the one geth's clients match on."""
-    return RpcError(Code.METHOD_NOT_FOUND, f"the method {name[:100]} does not exist/is not available")
+    return RpcError(ErrorCode.METHOD_NOT_FOUND, f"the method {name[:100]} does not exist/is not available")
 
 
 def rpc_error_for(error: Exception) -> RpcError | None:
@@ -125,24 +125,24 @@ def rpc_error_for(error: Exception) -> RpcError | None:
         case RpcError():
             return error
         case InvalidParams():
-            return RpcError(Code.INVALID_PARAMS, str(error))
+            return RpcError(ErrorCode.INVALID_PARAMS, str(error))
         case TooManyInLine():
-            return RpcError(Code.LIMIT_EXCEEDED, error.told)
+            return RpcError(ErrorCode.LIMIT_EXCEEDED, error.told)
         case UpstreamTimedOut():
-            return RpcError(Code.RESOURCE_UNAVAILABLE, error.told)
-        case Unreachable() | Refused() | InvalidAnswer():
-            return RpcError(Code.SERVER_ERROR, error.told)
+            return RpcError(ErrorCode.RESOURCE_UNAVAILABLE, error.told)
+        case Unreachable() | UpstreamRefused() | InvalidAnswer():
+            return RpcError(ErrorCode.SERVER_ERROR, error.told)
         case TimedOut():
-            return RpcError(Code.RESOURCE_UNAVAILABLE, str(error))
+            return RpcError(ErrorCode.RESOURCE_UNAVAILABLE, str(error))
         case AuthError():
             # Ours towards an upstream, not the caller's: say that it failed and nothing about the secret.
-            return RpcError(Code.INTERNAL_ERROR, RefusedCredentials.told)
+            return RpcError(ErrorCode.INTERNAL_ERROR, RefusedCredentials.told)
         case ProtocolError():
-            return RpcError(Code.SERVER_ERROR, InvalidAnswer.told)
+            return RpcError(ErrorCode.SERVER_ERROR, InvalidAnswer.told)
         case DataError() | UsageError() | IoError():
-            return RpcError(Code.INTERNAL_ERROR, "internal error")
+            return RpcError(ErrorCode.INTERNAL_ERROR, "internal error")
         case FlashctlError():
-            return RpcError(Code.SERVER_ERROR, str(error))
+            return RpcError(ErrorCode.SERVER_ERROR, str(error))
         case _:
             return None
 

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["GRACE_S", "SMALL_BYTES", "Outbound", "Share", "WriteWatch"]
+__all__ = ["GRACE_S", "SMALL_BYTES", "Outbound", "OutboundShare", "WriteWatch"]
 
 SMALL_BYTES: Final = 64 * 1024
 """An answer up to this is written at once and refused to nobody."""
@@ -39,13 +39,13 @@ class Outbound:
         self.dropped = 0
         """Connections ended to make room."""
         self._clock = clock
-        self._shares: set[Share] = set()
+        self._shares: set[OutboundShare] = set()
 
-    def join(self, drop: Callable[[], None]) -> Share:
+    def join(self, drop: Callable[[], None]) -> OutboundShare:
         """A part that holds nothing yet; `drop` ends its connection at once."""
-        return Share(self, drop)
+        return OutboundShare(self, drop)
 
-    def add(self, share: Share, size: int) -> bool:
+    def add(self, share: OutboundShare, size: int) -> bool:
         """Count bytes to a share; whether there is room for them."""
         if not share.size:
             share.moved_at = self._clock()
@@ -57,7 +57,7 @@ class Outbound:
         # Always room for one, however large: a full block's trace is no slow client.
         return self.used <= self.limit or self.used == share.size
 
-    def sub(self, share: Share, size: int) -> None:
+    def sub(self, share: OutboundShare, size: int) -> None:
         """The client took some."""
         share.size -= size
         self.used -= size
@@ -65,7 +65,7 @@ class Outbound:
         if not share.size:
             self._shares.discard(share)
 
-    def _make_room(self, wanting: Share) -> None:
+    def _make_room(self, wanting: OutboundShare) -> None:
         since = self._clock() - GRACE_S
         still = [share for share in self._shares if share.moved_at <= since and share is not wanting]
         for share in sorted(still, key=lambda share: share.size, reverse=True):
@@ -76,7 +76,7 @@ class Outbound:
                 return
 
 
-class Share:
+class OutboundShare:
     """What one connection holds of it."""
 
     __slots__ = ("_outbound", "drop", "moved_at", "size")

@@ -20,7 +20,7 @@ from websockets.exceptions import InvalidState
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
-from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.dispatch import RpcLimits
 from flashctl.core.jsonrpc.outbound import Outbound, WriteWatch
 
 __all__ = ["CONNECTION", "HttpConnection", "WebSocketConnection", "bounded_protocols"]
@@ -38,7 +38,7 @@ _HOP_BY_HOP: Final = (b"connection", b"upgrade", b"http2-settings", b"keep-alive
 class HttpConnection(HttpToolsProtocol):
     """uvicorn's HTTP protocol under `limits`."""
 
-    limits: ClassVar[ServerLimits]
+    limits: ClassVar[RpcLimits]
     per_address: ClassVar[Counter[str]]
     """Connections of each address, WebSockets included."""
 
@@ -257,7 +257,7 @@ class HttpConnection(HttpToolsProtocol):
 class WebSocketConnection(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, which drops a client that does not read."""
 
-    limits: ClassVar[ServerLimits]
+    limits: ClassVar[RpcLimits]
     per_address: ClassVar[Counter[str]]
     inbound: ClassVar[Outbound]
     """What all connections hold of messages half received."""
@@ -350,7 +350,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.transport.abort()
 
 
-def bounded_protocols(limits: ServerLimits) -> tuple[type[HttpConnection], type[WebSocketConnection]]:
+def bounded_protocols(limits: RpcLimits) -> tuple[type[HttpConnection], type[WebSocketConnection]]:
     """The protocols of one server, which share what they count."""
     shared = {"limits": limits, "per_address": Counter[str]()}
     inbound = Outbound(limits.inbound_total_bytes, time.monotonic)

@@ -23,7 +23,7 @@ import uvicorn
 
 from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.app import App
-from flashctl.core.jsonrpc.dispatch import DEFAULT_LIMITS, Dispatcher, ServerLimits
+from flashctl.core.jsonrpc.dispatch import DEFAULT_RPC_LIMITS, Dispatcher, RpcLimits
 from flashctl.core.jsonrpc.listener import EmbeddedServer
 from flashctl.core.jsonrpc.methods import Fallback, Methods
 from flashctl.core.jsonrpc.namespaces import warn_of_exposed
@@ -91,7 +91,7 @@ async def serve(
     fallback: Fallback | None = None,
     cors: Sequence[str] = (),
     pages: Pages | None = None,
-    limits: ServerLimits = DEFAULT_LIMITS,
+    limits: RpcLimits = DEFAULT_RPC_LIMITS,
     websocket: bool = True,
     namespaces: Collection[str] | None = None,
 ) -> RunningServer:
@@ -105,7 +105,7 @@ async def serve(
         fallback: answers methods the table lacks.
         cors: origins whose browser pages may call, `*` for any; none by default.
         pages: GET paths and what they answer, without a token.
-        limits: see `ServerLimits`.
+        limits: see `RpcLimits`.
         websocket: whether upgrades are accepted.
         namespaces: what may be called here, also of what the fallback answers; None for everything. Those
             beyond the user's are warned of where no token is needed.

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import orjson
 
-from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
-from flashctl.core.jsonrpc.errors import Code, RpcError
-from flashctl.core.jsonrpc.outbound import SMALL_BYTES, Share
+from flashctl.core.jsonrpc.dispatch import Dispatcher, RpcLimits
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
+from flashctl.core.jsonrpc.outbound import SMALL_BYTES, OutboundShare
 
-__all__ = ["Session"]
+__all__ = ["RpcSession"]
 
 PAUSE_BYTES: Final = 1024 * 1024
 """So much queued, and no further request of the connection is begun."""
@@ -28,10 +28,10 @@ Send = Callable[[bytes], Awaitable[None]]
 """Puts one text message on the wire, waiting while the socket is full."""
 
 
-class Session:
-    """The server's side of one WebSocket connection; implements `Subscriber`."""
+class RpcSession:
+    """The server's side of one WebSocket connection; implements `SubscriptionOwner`."""
 
-    def __init__(self, dispatcher: Dispatcher, limits: ServerLimits, send: Send, share: Share) -> None:
+    def __init__(self, dispatcher: Dispatcher, limits: RpcLimits, send: Send, share: OutboundShare) -> None:
         self._dispatcher = dispatcher
         self._limits = limits
         self._send = send
@@ -59,7 +59,7 @@ class Session:
         task.add_done_callback(self._requests.discard)
 
     async def _answer(self, message: bytes) -> None:
-        call = _Call(self)
+        call = _CallSubscriptions(self)
         try:
             reply = await self._dispatcher.handle(message, call)
             if reply is not None:
@@ -100,7 +100,7 @@ class Session:
     def add(self, namespace: str) -> _Subscription:
         if len(self._subscriptions) >= self._limits.subscriptions:
             raise RpcError(
-                Code.LIMIT_EXCEEDED, f"too many subscriptions (limit {self._limits.subscriptions})"
+                ErrorCode.LIMIT_EXCEEDED, f"too many subscriptions (limit {self._limits.subscriptions})"
             )
         subscription = _Subscription(self, namespace)
         self._subscriptions[subscription.id] = subscription
@@ -124,12 +124,12 @@ class Session:
             self.remove(subscription_id)
 
 
-class _Call:
+class _CallSubscriptions:
     """One message being answered: the subscriptions it opens speak only after its response."""
 
     __slots__ = ("_opened", "_session")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: RpcSession) -> None:
         self._session = session
         self._opened: list[_Subscription] = []
 
@@ -151,7 +151,7 @@ class _Subscription:
 
     __slots__ = ("_callbacks", "_held", "_prefix", "_session", "closed", "id")
 
-    def __init__(self, session: Session, namespace: str) -> None:
+    def __init__(self, session: RpcSession, namespace: str) -> None:
         self.id = "0x" + secrets.token_hex(16)
         self.closed = False
         self._session = session

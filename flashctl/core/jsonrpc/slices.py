@@ -12,29 +12,29 @@ import time
 from collections import deque
 from typing import Final
 
-__all__ = ["SLICE_S", "Share", "Slices"]
+__all__ = ["SLICE_S", "BatchTurns", "LoopSlices"]
 
 SLICE_S: Final = 0.002
 """Work on batches in one turn of the loop; one request that began within it is finished."""
 
 
-class Slices:
+class LoopSlices:
     """The turns of one server's batches."""
 
     __slots__ = ("_holder", "_is_due", "_line", "_until")
 
     def __init__(self) -> None:
-        self._holder: Share | None = None
+        self._holder: BatchTurns | None = None
         self._until = 0.0
-        self._line: deque[Share] = deque()
+        self._line: deque[BatchTurns] = deque()
         """Batches with somebody waiting, each once, in the order of their turns."""
         self._is_due = False
 
-    def join(self) -> Share:
+    def join(self) -> BatchTurns:
         """A batch begins."""
-        return Share(self)
+        return BatchTurns(self)
 
-    async def turn(self, share: Share) -> None:
+    async def turn(self, share: BatchTurns) -> None:
         """Return when `share` may begin another request."""
         if share is self._holder and time.perf_counter() < self._until:
             return
@@ -67,12 +67,12 @@ class Slices:
             asyncio.get_running_loop().call_soon(self._let_next)
 
 
-class Share:
+class BatchTurns:
     """One batch's part in them."""
 
     __slots__ = ("_slices", "waiting")
 
-    def __init__(self, slices: Slices) -> None:
+    def __init__(self, slices: LoopSlices) -> None:
         self._slices = slices
         self.waiting: deque[asyncio.Future[None]] = deque()
 

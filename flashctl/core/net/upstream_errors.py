@@ -13,11 +13,11 @@ from flashctl.errors import AuthError, ProtocolError, TimedOut, UnavailableError
 
 __all__ = [
     "InvalidAnswer",
-    "Refused",
     "RefusedCredentials",
     "TooManyInLine",
     "Unreachable",
     "UpstreamFailure",
+    "UpstreamRefused",
     "UpstreamTimedOut",
 ]
 
@@ -52,7 +52,7 @@ class RefusedCredentials(AuthError):
     told: ClassVar[str] = "upstream refused our credentials"
 
 
-class Refused(UnavailableError):
+class UpstreamRefused(UnavailableError):
     """An HTTP status instead of an answer: 429, 503 and the like."""
 
     status: Final[int]
@@ -72,5 +72,5 @@ class Refused(UnavailableError):
 
 
 UpstreamFailure: TypeAlias = (
-    Unreachable | UpstreamTimedOut | TooManyInLine | InvalidAnswer | RefusedCredentials | Refused
+    Unreachable | UpstreamTimedOut | TooManyInLine | InvalidAnswer | RefusedCredentials | UpstreamRefused
 )

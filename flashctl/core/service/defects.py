@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flashctl.core.service.exposition import Family, counter
+from flashctl.core.service.exposition import MetricFamily, counter
 
 __all__ = ["REMEMBERED_S", "caught", "contained", "counts", "families", "forget", "recent"]
 
@@ -100,7 +100,7 @@ def forget() -> None:
         _last = None
 
 
-def families() -> list[Family]:
+def families() -> list[MetricFamily]:
     """The counts for a page of metrics."""
     values = [({"where": where}, count) for where, count in sorted(counts().items())]
     return [

@@ -19,9 +19,9 @@ from typing import Final, Literal
 __all__ = [
     "EXPOSITION_TYPE",
     "NO_LABELS",
-    "Family",
     "Kind",
     "Labels",
+    "MetricFamily",
     "Sample",
     "counter",
     "gauge",
@@ -51,7 +51,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class MetricFamily:
     """One metric with all its samples."""
 
     name: str
@@ -64,14 +64,14 @@ Values = float | Iterable[tuple[Labels, float]]
 """The only sample of a family, or one per set of labels."""
 
 
-def counter(name: str, help_text: str, values: Values) -> Family:
+def counter(name: str, help_text: str, values: Values) -> MetricFamily:
     """A count that only rises, under exactly this name."""
-    return Family(name, "counter", help_text, _samples(values))
+    return MetricFamily(name, "counter", help_text, _samples(values))
 
 
-def gauge(name: str, help_text: str, values: Values) -> Family:
+def gauge(name: str, help_text: str, values: Values) -> MetricFamily:
     """A value that goes up and down."""
-    return Family(name, "gauge", help_text, _samples(values))
+    return MetricFamily(name, "gauge", help_text, _samples(values))
 
 
 def _samples(values: Values) -> Sequence[Sample]:
@@ -105,7 +105,7 @@ def summary_samples(
     return [*samples, Sample("_sum", labels, total), Sample("_count", labels, count)]
 
 
-def render(families: Iterable[Family], labels: Labels = NO_LABELS) -> bytes:
+def render(families: Iterable[MetricFamily], labels: Labels = NO_LABELS) -> bytes:
     """All families as one page, every sample with `labels` before its own."""
     lines: list[str] = []
     for family in families:

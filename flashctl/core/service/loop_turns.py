@@ -34,7 +34,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from flashctl.core.service.exposition import Family, counter
+from flashctl.core.service.exposition import MetricFamily, counter
 
 __all__ = ["LONG_S", "TurnWatch", "counts", "families", "forget"]
 
@@ -72,7 +72,7 @@ def forget() -> None:
         _counts.clear()
 
 
-def families() -> list[Family]:
+def families() -> list[MetricFamily]:
     """The counts for a page of metrics."""
     values = [({"cause": cause}, count) for cause, count in sorted(counts().items())]
     help_text = "Turns of the event loop over 5 ms, by what ran in them."

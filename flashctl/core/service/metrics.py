@@ -20,9 +20,9 @@ from flashctl.core.service import defects, loop_turns
 from flashctl.core.service.exposition import (
     EXPOSITION_TYPE,
     NO_LABELS,
-    Family,
     Kind,
     Labels,
+    MetricFamily,
     Sample,
     gauge,
     render,
@@ -45,7 +45,7 @@ LATENCY_BUCKETS_S: Final = (
 )  # fmt: skip
 """Fine below 200 ms: that is one flashblock, and the question is always which part of it a step took."""
 
-Source = Callable[[], Iterable[Family]]
+Source = Callable[[], Iterable[MetricFamily]]
 """Gives families, with their whole names, whenever somebody scrapes."""
 
 T = TypeVar("T", bound=Instrument)
@@ -149,17 +149,17 @@ class Metrics:
                 self.summary(name, help_text), self.histogram(histogram, help_text, buckets=buckets)
             )
         both = Labelled(labels, lambda: Distribution(Summary(), Histogram(buckets)))
-        self._show(name, "summary", help_text, _Part(both, lambda each: each.summary))
-        self._show(histogram, "histogram", help_text, _Part(both, lambda each: each.histogram))
+        self._show(name, "summary", help_text, _OneOfEach(both, lambda each: each.summary))
+        self._show(histogram, "histogram", help_text, _OneOfEach(both, lambda each: each.histogram))
         return both
 
     def register(self, source: Source) -> None:
         """Show what `source` gives, too."""
         self._sources.append(source)
 
-    def families(self) -> list[Family]:
+    def families(self) -> list[MetricFamily]:
         """Everything at this moment."""
-        found: list[Family] = []
+        found: list[MetricFamily] = []
         for source in self._sources:
             # One figure that cannot be had must not take the page with it.
             with defects.contained("metrics"):
@@ -182,10 +182,10 @@ class Metrics:
         if full in self._names:
             raise ValueError(f"{full} is registered already")
         self._names.add(full)
-        self._sources.append(lambda: [Family(full, kind, help_text, instrument.samples(NO_LABELS))])
+        self._sources.append(lambda: [MetricFamily(full, kind, help_text, instrument.samples(NO_LABELS))])
 
 
-class _Part:
+class _OneOfEach:
     """One of the instruments in each child of a `Labelled`."""
 
     def __init__(self, labelled: Labelled[Distribution], part: Callable[[Distribution], Instrument]) -> None:

@@ -26,7 +26,7 @@ from flashctl.core.engine.jwt import JwtSecret
 from flashctl.core.flashblocks.client import Connected, Disconnected, StreamFrame, StreamOptions, subscribe
 from flashctl.core.flashblocks.wire import InvalidFlashblock, decode
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.net.listening import refused_ports
 from flashctl.core.net.upstream_errors import InvalidAnswer, RefusedCredentials
@@ -113,7 +113,7 @@ def _engine_trouble(name: str, flag: str, shown: str, error: FlashctlError) -> F
         case RefusedCredentials():
             secret = flag.removesuffix("-url") + "-jwt-path"
             fix = f"{secret} must hold the secret that the engine was started with (--authrpc.jwtsecret)"
-        case RpcError(code=Code.METHOD_NOT_FOUND) | InvalidAnswer():
+        case RpcError(code=ErrorCode.METHOD_NOT_FOUND) | InvalidAnswer():
             fix = wrong_port
         case _:
             return _trouble(name, flag, shown, error)

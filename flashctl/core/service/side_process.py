@@ -52,13 +52,13 @@ class SideProcesses:
     def __init__(self) -> None:
         self._turns = threading.BoundedSemaphore(MAX_PROCESSES)
         self._lock = threading.Lock()
-        self._idle: list[_Side] = []
+        self._idle: list[_SideChild] = []
         self._closed = False
 
     def start(self) -> None:
         """Have one process ready, so that the first call does not wait for it to start."""
         with contextlib.suppress(_Gone):
-            self._give_back(_Side())
+            self._give_back(_SideChild())
 
     def run(self, compute: Compute, data: bytes, check: Check) -> bytes:
         """`compute(data)`, computed elsewhere.
@@ -108,15 +108,15 @@ class SideProcesses:
         for side in idle:
             side.kill()
 
-    def _take(self) -> _Side:
+    def _take(self) -> _SideChild:
         with self._lock:
             if self._closed:
                 raise _Gone
             if self._idle:
                 return self._idle.pop()
-        return _Side()
+        return _SideChild()
 
-    def _give_back(self, side: _Side) -> None:
+    def _give_back(self, side: _SideChild) -> None:
         with self._lock:
             if not self._closed:
                 self._idle.append(side)
@@ -124,7 +124,7 @@ class SideProcesses:
         side.kill()
 
 
-class _Side:
+class _SideChild:
     """One process and the socket to it."""
 
     def __init__(self) -> None:

@@ -144,7 +144,7 @@ COMPRESSED: Final[dict[str, Callable[[], _Unpacker]]] = {".gz": _Gzip, ".zst": _
 """By the ending of a file's name."""
 
 
-class _Reader(io.RawIOBase):
+class _Decompressed(io.RawIOBase):
     """The unpacked bytes of a file."""
 
     def __init__(self, path: Path, unpacker: _Unpacker) -> None:
@@ -200,4 +200,4 @@ def open_compressed(path: Path) -> BinaryIO:
     Raises:
         OSError: It cannot be opened.
     """
-    return io.BufferedReader(_Reader(path, COMPRESSED[path.suffix]()), buffer_size=_OUTPUT_BYTES)
+    return io.BufferedReader(_Decompressed(path, COMPRESSED[path.suffix]()), buffer_size=_OUTPUT_BYTES)

@@ -1,6 +1,6 @@
-"""Arithmetic, comparison and bits in a trace: constants are folded, superfluous masks left out.
+"""Arithmetic, comparison and bits in a superblock: constants are folded, superfluous masks left out.
 
-Every expression is computed once in a trace: its operands are locals that never change.
+Every expression is computed once in a superblock: its operands are locals that never change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flashctl.evm.instructions import (
     signed_divide,
     signed_modulo,
 )
-from flashctl.evm.jit.builder import TraceBuilder
+from flashctl.evm.jit.builder import SuperblockBuilder
 from flashctl.evm.jit.symbols import Symbol, condition, constant, distance, moved, negated
 
 __all__ = ["ARITHMETIC"]
@@ -46,7 +46,7 @@ _FOLD: Final[dict[int, Callable[[int, int], int]]] = {
 """Operations on two constants, the top of the stack first."""
 
 
-def _binary(builder: TraceBuilder, opcode: int) -> None:
+def _binary(builder: SuperblockBuilder, opcode: int) -> None:
     """Any instruction with two operands and no side effect."""
     a, b = builder.pop(), builder.pop()
     if a.value is not None and b.value is not None and opcode in _FOLD:
@@ -190,11 +190,11 @@ _EXPRESSIONS: Final[dict[int, Callable[[str, str, Symbol, Symbol], tuple[str, in
 }
 
 
-def _is_zero(builder: TraceBuilder, opcode: int) -> None:
+def _is_zero(builder: SuperblockBuilder, opcode: int) -> None:
     builder.push(negated(builder.pop()))
 
 
-def _not(builder: TraceBuilder, opcode: int) -> None:
+def _not(builder: SuperblockBuilder, opcode: int) -> None:
     symbol = builder.pop()
     if symbol.value is not None:
         builder.push(constant(symbol.value ^ WORD_MASK))
@@ -202,7 +202,7 @@ def _not(builder: TraceBuilder, opcode: int) -> None:
         builder.compute_once(f"{builder.text(symbol)}^M")
 
 
-def _count_leading_zeros(builder: TraceBuilder, opcode: int) -> None:
+def _count_leading_zeros(builder: SuperblockBuilder, opcode: int) -> None:
     symbol = builder.pop()
     if symbol.value is not None:
         builder.push(constant(256 - symbol.bits))
@@ -210,14 +210,14 @@ def _count_leading_zeros(builder: TraceBuilder, opcode: int) -> None:
         builder.compute_once(f"256-{builder.text(symbol)}.bit_length()", 9)
 
 
-def _modular(builder: TraceBuilder, opcode: int) -> None:
+def _modular(builder: SuperblockBuilder, opcode: int) -> None:
     """ADDMOD, MULMOD."""
     x, y, modulus = builder.operand(), builder.operand(), builder.operand()
     operator = "+" if opcode == op.ADDMOD else "*"
     builder.compute_once(f"({x}{operator}{y})%{modulus} if {modulus} else 0")
 
 
-def _exponentiate(builder: TraceBuilder, opcode: int) -> None:
+def _exponentiate(builder: SuperblockBuilder, opcode: int) -> None:
     base, exponent = builder.pop(), builder.pop()
     if exponent.value is None:
         builder.compute(f"exponentiate(f,{builder.text(base)},{builder.text(exponent)})")
@@ -229,7 +229,7 @@ def _exponentiate(builder: TraceBuilder, opcode: int) -> None:
         builder.compute_once(f"pow({builder.text(base)},{exponent.text},W)")
 
 
-ARITHMETIC: Final[dict[int, Callable[[TraceBuilder, int], None]]] = {
+ARITHMETIC: Final[dict[int, Callable[[SuperblockBuilder, int], None]]] = {
     **dict.fromkeys(_EXPRESSIONS, _binary),
     **dict.fromkeys(_COMPARE, _binary),
     op.ADDMOD: _modular,

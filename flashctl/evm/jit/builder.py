@@ -1,7 +1,7 @@
-"""Follows one trace through the bytecode and writes the lines of its function.
+"""Follows one superblock through the bytecode and writes the lines of its function.
 
-`TraceBuilder` knows the stack, the gas, the memory and the ways out; what single instructions do is in
-`emitters`, how the text becomes a function in `compiler`, which also tells the whole idea.
+`SuperblockBuilder` tracks the stack, the gas, the memory and the exits; what single instructions emit is in
+`emitters`. `compiler` turns the text into a function and describes the design.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ from typing import Final
 from flashctl.evm import opcodes as op
 from flashctl.evm.code import Code
 from flashctl.evm.forks import STACK_LIMIT
-from flashctl.evm.jit.memory import TraceMemory
+from flashctl.evm.jit.memory import SymbolicMemory
 from flashctl.evm.jit.symbols import WORD_BITS, Symbol, assume_equal, constant, variable
 
-__all__ = ["TraceBuilder"]
+__all__ = ["SuperblockBuilder"]
 
 MAX_INSTRUCTIONS: Final = 400
-"""Of one trace. Longer ones save few dispatches (0.1 us each) and take longer to compile than they win."""
+"""Of one superblock. Longer ones save few dispatches (0.1 us each) and take longer to compile than they
+win."""
 
 MAX_VISITS: Final = 2
-"""Times one trace goes through the same place: internal functions called twice are worth it, unrolled loops
-not."""
+"""Times one superblock goes through the same place: internal functions called twice are worth it, unrolled
+loops not."""
 
 LOOK_AHEAD: Final = 24
-"""Instructions searched for a REVERT when nothing else tells which way a JUMPI goes."""
+"""Instructions searched for a REVERT when there is no recorded direction for a JUMPI."""
 
 
 class _Way:
-    """A place where the trace is left: rendered last, when it is known which inputs a loop overwrites."""
+    """A place where the superblock is left: rendered last, when it is known which inputs a loop
+    overwrites."""
 
     __slots__ = ("indent", "is_side", "owed", "stack", "taken", "target", "texts", "writes")
 
@@ -56,11 +58,11 @@ class _Way:
         self.is_side = is_side
 
 
-class TraceBuilder:
-    """Walks the bytecode of one trace and collects the lines of its function.
+class SuperblockBuilder:
+    """Walks the bytecode of one superblock and collects the lines of its function.
 
-    `emitters` fill in what single instructions do; this class knows the stack, the gas, the memory and the
-    ways out.
+    `emitters` fill in what single instructions do; this class tracks the stack, the gas, the memory and the
+    exits.
     """
 
     def __init__(self, code: Code, start: int) -> None:
@@ -74,10 +76,10 @@ class TraceBuilder:
         """Items of the real stack in use, the top of the stack first."""
         self.defaults: dict[str, object] = {}
         self.owed = 0
-        """Static gas since the trace began that has not been paid."""
+        """Static gas since the superblock began that has not been paid."""
         self.memory_size = 0
         """Memory is known to hold so many bytes."""
-        self.memory = TraceMemory(self.emit, self.word_bytes)
+        self.memory = SymbolicMemory(self.emit, self.word_bytes)
         self.count = 0
         """Instructions followed."""
         self.done = False
@@ -141,7 +143,7 @@ class TraceBuilder:
         self.push(self.assign(expression, bits))
 
     def compute_once(self, expression: str, bits: int = WORD_BITS) -> None:
-        """Push the value of an expression that is the same whenever it is computed in this trace."""
+        """Push the value of an expression that is the same whenever it is computed in this superblock."""
         known = self._known.get(expression)
         if known is None:
             known = self._known[expression] = self.assign(expression, bits)
@@ -158,7 +160,7 @@ class TraceBuilder:
         return self.text(self.pop())
 
     def local(self, name: str, expression: str) -> str:
-        """A local for something that stays the same during the trace, loaded at its first use."""
+        """A local for something that stays the same during the superblock, loaded at its first use."""
         if name not in self._locals:
             self._locals.add(name)
             self.emit(f"{name}={expression}")
@@ -184,7 +186,7 @@ class TraceBuilder:
         """Make sure that memory holds `end` bytes.
 
         Growing word by word costs the same gas as growing at once, so a growth takes in those that follow
-        it, up to the next place where the trace may be left or gas or the size of memory is looked at.
+        it, up to the next place where the superblock may be left or gas or the size of memory is looked at.
         """
         if end <= self.memory_size:
             return
@@ -210,8 +212,8 @@ class TraceBuilder:
     def aim(self, pointer: Symbol, end: int, operands: Sequence[Symbol]) -> bool:
         """Make sure that a pointer does not reach what memory holds below `end`.
 
-        Otherwise the trace is left before the instruction, whose operands (the top last) are put back for it.
-        Returns False if that is not worth it: the pointer is a constant, and it does reach.
+        Otherwise the superblock is left before the instruction, whose operands (the top last) are put back
+        for it. Returns False if that is not worth it: the pointer is a constant, and it does reach.
         """
         if pointer.least >= end:
             return True
@@ -235,7 +237,7 @@ class TraceBuilder:
     # -- leaving
 
     def pay(self) -> None:
-        """Pay the gas owed so far, in the middle of the trace."""
+        """Pay the gas owed so far, in the middle of the superblock."""
         self.look_at_gas()
         if self.owed:
             self.emit(f"f.gas-={self.owed}")
@@ -243,7 +245,7 @@ class TraceBuilder:
             self.owed = 0
 
     def leave(self, target: str) -> None:
-        """End the trace: complete the memory, write the stack, pay, and return `target`."""
+        """End the superblock: complete the memory, write the stack, pay, and return `target`."""
         self.memory.flush()
         self.lines.append(_Way("", list(self.stack), len(self.inputs), self.owed, target, False))
         self.done = True
@@ -264,14 +266,14 @@ class TraceBuilder:
         self.lines.append(_Way(" ", list(self.stack), len(self.inputs), self.owed, target, True, writes))
 
     def fail(self, error: str) -> None:
-        """End the trace in an exceptional halt."""
+        """End the superblock in an exceptional halt."""
         self.emit(f"raise {error}")
         self.done = True
 
     # -- the way through the code
 
-    def build(self, emitters: Mapping[int, Callable[[TraceBuilder, int], None]]) -> None:
-        """Follow the code from the start to the end of the trace."""
+    def build(self, emitters: Mapping[int, Callable[[SuperblockBuilder, int], None]]) -> None:
+        """Follow the code from the start to the end of the superblock."""
         padded = self.code.padded
         opcodes = self.code.instructions.opcodes
         gas = self.code.instructions.gas
@@ -303,7 +305,7 @@ class TraceBuilder:
                 return
 
     def _ends_at(self, pc: int, visits: dict[int, int]) -> bool:
-        """Arriving at a JUMPDEST: go round, go on, or leave the rest to another trace."""
+        """Arriving at a JUMPDEST: go round, go on, or leave the rest to another superblock."""
         if pc == self.start and len(self.stack) == len(self.inputs):
             self._go_round()
             return True
@@ -388,7 +390,7 @@ class TraceBuilder:
     # -- the function
 
     def source(self) -> str:
-        """The text of the function, named `trace`."""
+        """The text of the function, named `block`."""
         need, room = len(self.inputs), STACK_LIMIT - max(self._height, 0)
         guard = []
         if need:
@@ -396,7 +398,7 @@ class TraceBuilder:
         if room < STACK_LIMIT:
             guard.append(f"len(st)>{room}")
         parameters = "".join(f",{name}={name}" for name in self.defaults)
-        out = [f"def trace(f,st,mem{parameters}):"]
+        out = [f"def block(f,st,mem{parameters}):"]
         if guard:
             out.append(f" if {' or '.join(guard)}: return interpret({self.start},f,st,mem)")
         out += [f" {symbol.text}=st[{-1 - depth}]" for depth, symbol in enumerate(self.inputs)]
@@ -427,8 +429,8 @@ class TraceBuilder:
     def _stack_lines(self, stack: list[Symbol], texts: list[str], taken: int) -> list[str]:
         """Bring the real stack, whose top `taken` items are inputs, to what the symbolic one holds.
 
-        In a loop, inputs that later parts of the trace use may have been overwritten below `taken`: `taken`
-        is then widened to all of them.
+        In a loop, inputs that later parts of the superblock use may have been overwritten below `taken`:
+        `taken` is then widened to all of them.
         """
         if self.loops and taken < len(self.inputs):
             deeper = list(reversed(self.inputs[taken:]))

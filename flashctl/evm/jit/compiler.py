@@ -1,21 +1,21 @@
 """The compiling tier: turns a hot stretch of bytecode into one Python function.
 
-A trace starts at a place that has become hot and follows the way execution took: through jumps whose target
-is known, along the more likely side of a JUMPI, into internal functions and back out of them, until the way
-is unknown or long enough. What the stack machine does with the stack disappears: values are local
-variables, and the real stack is written where the trace is left.
+A superblock (one entry, several exits) starts at a place that has become hot and follows the path execution
+took: through jumps whose target is known, along the more likely side of a JUMPI, into internal functions and
+back out of them, until the path is unknown or long enough. Stack traffic disappears: values are local
+variables, and the real stack is written where the superblock is left.
 
-    trace     guard on the depth of the stack, then straight-line code with side exits
+    entry     guard on the depth of the stack, then straight-line code with side exits
     exit      pay the gas owed so far, write the stack, return the next program counter
-    loop      a trace that comes back to its start at the same height of the stack goes round in place
+    loop      a superblock that returns to its start at the same stack height iterates in place
 
-Gas. Nothing can see how much gas is left except GAS, SSTORE, calls, creations and reads of the state. So
-static gas is added up by the compiler, and paid where one of them comes up and at exits; an exceptional
-halt undoes everything anyway, wherever exactly it happens. A trace holds at most `MAX_INSTRUCTIONS`, which
-bounds the debt.
+Gas. Only GAS, SSTORE, calls, creations and reads of the state observe how much gas is left. So static gas is
+summed by the compiler, and charged before one of them and at exits; an exceptional halt reverts the frame
+wherever exactly it is raised. A superblock holds at most `MAX_INSTRUCTIONS`,
+which bounds the debt.
 
 Functions share one globals dictionary and take constants as default arguments: a dictionary for each made
-CPython 3.13 five times slower. One trace costs 0.3-1 ms to compile, two thirds of it in Python's own
+CPython 3.13 five times slower. One superblock costs 0.3-1 ms to compile, two thirds of it in Python's own
 compiler, and makes its stretch 3 to 10 times faster than the interpreter.
 """
 
@@ -25,17 +25,17 @@ from typing import Any, Final
 
 from flashctl.evm import instructions
 from flashctl.evm.calls import begin_call, begin_create
-from flashctl.evm.code import Code, Trace
+from flashctl.evm.code import Code, Superblock
 from flashctl.evm.frame import Frame
 from flashctl.evm.halts import InvalidJump, InvalidOpcode, OutOfGas
 from flashctl.evm.interpreter import interpret
-from flashctl.evm.jit.builder import TraceBuilder
+from flashctl.evm.jit.builder import SuperblockBuilder
 from flashctl.evm.jit.emitters import EMITTERS
 
-__all__ = ["compile_trace"]
+__all__ = ["compile_superblock"]
 
 TURNS: Final = range(64)
-"""Rounds of a loop inside a trace before the machine looks at the clock."""
+"""Rounds of a loop inside a superblock before the machine looks at the clock."""
 
 BYTES_PER_SOURCE_BYTE: Final = 4
 """Memory of a compiled function (bytecode, line table, constants, inline caches) per byte of its source,
@@ -43,7 +43,7 @@ measured."""
 
 
 def _leave(frame: Frame, owed: int, pc: int) -> int:
-    """A side exit: rare, so it is worth fewer lines to compile rather than less time to run."""
+    """A side exit. It is rare: few lines to compile matter more than its own speed."""
     frame.gas -= owed
     if frame.gas < 0:
         raise OutOfGas
@@ -51,7 +51,7 @@ def _leave(frame: Frame, owed: int, pc: int) -> int:
 
 
 def _check_jump(frame: Frame, target: int) -> None:
-    """A jump goes where none has gone yet."""
+    """Validate a jump destination that is not in the code's set of known ones."""
     if not frame.code.is_jumpdest(target):
         raise InvalidJump
 
@@ -76,14 +76,14 @@ _GLOBALS: Final[dict[str, Any]] = {
 """Every name generated code may use besides its own locals."""
 
 
-def compile_trace(code: Code, start: int) -> tuple[Trace, int, int]:
-    """Compile the trace that starts at a place; returns it with its size and length."""
-    builder = TraceBuilder(code, start)
+def compile_superblock(code: Code, start: int) -> tuple[Superblock, int, int]:
+    """Compile the superblock that starts at a place; returns it with its size and length."""
+    builder = SuperblockBuilder(code, start)
     builder.build(EMITTERS)
     source = builder.source()
     namespace: dict[str, Any] = dict(builder.defaults)
     exec(compile(source, f"<evm {start}>", "exec"), _GLOBALS, namespace)
     if builder.loops:
         code.loop_heads.add(start)
-    trace: Trace = namespace["trace"]
-    return trace, BYTES_PER_SOURCE_BYTE * len(source), builder.count
+    superblock: Superblock = namespace["block"]
+    return superblock, BYTES_PER_SOURCE_BYTE * len(source), builder.count

@@ -1,8 +1,8 @@
-"""What each instruction becomes in a trace: one emitter per opcode, or per family of them.
+"""What each instruction becomes in a superblock: one emitter per opcode, or per family of them.
 
 An emitter takes symbols off the builder's stack, adds lines, and puts symbols back. Arithmetic is in
-`arithmetic`; here is what surrounds the frame, memory (most of which `TraceMemory` answers without touching
-it), storage, and the ends.
+`arithmetic`; here is what surrounds the frame, memory (most of which `SymbolicMemory` answers without
+touching it), storage, and the ends.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from flashctl.evm import opcodes as op
 from flashctl.evm.frame import Exit
 from flashctl.evm.instructions import WORD_HASH
 from flashctl.evm.jit.arithmetic import ARITHMETIC
-from flashctl.evm.jit.builder import TraceBuilder
+from flashctl.evm.jit.builder import SuperblockBuilder
 from flashctl.evm.jit.symbols import Symbol, constant
 
 __all__ = ["EMITTERS"]
 
-Emitter: TypeAlias = Callable[[TraceBuilder, int], None]
+Emitter: TypeAlias = Callable[[SuperblockBuilder, int], None]
 
 NEAR: Final = 1 << 24
 """Memory offsets below this are handled as constants; beyond, the price of the memory ends the frame
@@ -55,10 +55,10 @@ _SURROUNDINGS: Final[dict[int, tuple[str, int]]] = {
 
 
 _PASSING: Final = (op.SELFBALANCE, op.MSIZE)
-"""SELFBALANCE and MSIZE: the two that change while a frame runs (return data changes only between traces)."""
+"""The two that change while a frame runs (return data changes only between superblocks)."""
 
 
-def _surroundings(builder: TraceBuilder, opcode: int) -> None:
+def _surroundings(builder: SuperblockBuilder, opcode: int) -> None:
     if opcode in _PASSING:
         builder.look_at_gas()
         builder.compute(*_SURROUNDINGS[opcode])
@@ -66,13 +66,13 @@ def _surroundings(builder: TraceBuilder, opcode: int) -> None:
         builder.compute_once(*_SURROUNDINGS[opcode])
 
 
-def _constant(builder: TraceBuilder, opcode: int) -> None:
+def _constant(builder: SuperblockBuilder, opcode: int) -> None:
     """CODESIZE, PC, PUSH0: known when compiling."""
     value = {op.CODESIZE: len(builder.code.raw), op.PC: builder.pc - 1, op.PUSH0: 0}[opcode]
     builder.push(constant(value))
 
 
-def _gas(builder: TraceBuilder, opcode: int) -> None:
+def _gas(builder: SuperblockBuilder, opcode: int) -> None:
     builder.pay()
     builder.compute("f.gas")
 
@@ -84,7 +84,7 @@ def _range(offset: Symbol, size: Symbol) -> tuple[int, int] | None:
     return offset.value, offset.value + size.value
 
 
-def _before_reading(builder: TraceBuilder, offset: Symbol, size: Symbol) -> None:
+def _before_reading(builder: SuperblockBuilder, offset: Symbol, size: Symbol) -> None:
     """Write what the piece of memory lacks; everything, if it is not known which piece."""
     known = _range(offset, size)
     if known is not None:
@@ -93,7 +93,9 @@ def _before_reading(builder: TraceBuilder, offset: Symbol, size: Symbol) -> None
         builder.memory.flush()
 
 
-def _before_writing(builder: TraceBuilder, offset: Symbol, size: Symbol, operands: Sequence[Symbol]) -> None:
+def _before_writing(
+    builder: SuperblockBuilder, offset: Symbol, size: Symbol, operands: Sequence[Symbol]
+) -> None:
     """Drop what is known of a piece of memory that is about to be overwritten."""
     known = _range(offset, size)
     if known is not None:
@@ -102,7 +104,7 @@ def _before_writing(builder: TraceBuilder, offset: Symbol, size: Symbol, operand
         builder.memory.forget()
 
 
-def _keccak(builder: TraceBuilder, opcode: int) -> None:
+def _keccak(builder: SuperblockBuilder, opcode: int) -> None:
     offset, size = builder.pop(), builder.pop()
     known = _range(offset, size)
     if known is None or known[0] == known[1]:
@@ -120,7 +122,7 @@ def _keccak(builder: TraceBuilder, opcode: int) -> None:
     builder.compute(f"keccak_word(bytes(mem[{start}:{end}]))")
 
 
-def _load_data(builder: TraceBuilder, opcode: int) -> None:
+def _load_data(builder: SuperblockBuilder, opcode: int) -> None:
     """CALLDATALOAD."""
     offset = builder.pop()
     data = builder.local("data", "f.data")
@@ -135,7 +137,7 @@ def _load_data(builder: TraceBuilder, opcode: int) -> None:
 _COPIED: Final = {op.CALLDATACOPY: "f.data", op.CODECOPY: "f.code.raw"}
 
 
-def _copy(builder: TraceBuilder, opcode: int) -> None:
+def _copy(builder: SuperblockBuilder, opcode: int) -> None:
     """CALLDATACOPY, CODECOPY, RETURNDATACOPY, MCOPY."""
     target, source, size = builder.pop(), builder.pop(), builder.pop()
     if opcode == op.MCOPY:
@@ -150,7 +152,7 @@ def _copy(builder: TraceBuilder, opcode: int) -> None:
         builder.emit(f"copy_to_memory(f,{operands},{_COPIED[opcode]})")
 
 
-def _account(builder: TraceBuilder, opcode: int) -> None:
+def _account(builder: SuperblockBuilder, opcode: int) -> None:
     """BALANCE, EXTCODESIZE, EXTCODEHASH."""
     symbol = builder.pop()
     address = builder.text(symbol) if symbol.bits <= 160 else f"{builder.text(symbol)}&A"
@@ -163,7 +165,7 @@ def _account(builder: TraceBuilder, opcode: int) -> None:
             builder.compute(f"code_hash_of(f,{address},{builder.owed})")
 
 
-def _copy_account_code(builder: TraceBuilder, opcode: int) -> None:
+def _copy_account_code(builder: SuperblockBuilder, opcode: int) -> None:
     """EXTCODECOPY."""
     address, target, source, size = builder.pop(), builder.pop(), builder.pop(), builder.pop()
     _before_writing(builder, target, size, (size, source, target, address))
@@ -171,11 +173,11 @@ def _copy_account_code(builder: TraceBuilder, opcode: int) -> None:
     builder.emit(f"copy_to_memory(f,{operands},access_code(f,{builder.text(address)}&A,{builder.owed}))")
 
 
-def _block_hash(builder: TraceBuilder, opcode: int) -> None:
+def _block_hash(builder: SuperblockBuilder, opcode: int) -> None:
     builder.compute(f"block_hash(f,{builder.operand()})")
 
 
-def _blob_hash(builder: TraceBuilder, opcode: int) -> None:
+def _blob_hash(builder: SuperblockBuilder, opcode: int) -> None:
     index = builder.operand()
     hashes = builder.local("blobs", "f.tx.blob_hashes")
     builder.compute(f"{hashes}[{index}] if {index}<len({hashes}) else 0")
@@ -184,15 +186,15 @@ def _blob_hash(builder: TraceBuilder, opcode: int) -> None:
 # -- memory and storage
 
 
-def _pop(builder: TraceBuilder, opcode: int) -> None:
+def _pop(builder: SuperblockBuilder, opcode: int) -> None:
     builder.pop()
 
 
-def _nothing(builder: TraceBuilder, opcode: int) -> None:
+def _nothing(builder: SuperblockBuilder, opcode: int) -> None:
     """JUMPDEST."""
 
 
-def _memory_load(builder: TraceBuilder, opcode: int) -> None:
+def _memory_load(builder: SuperblockBuilder, opcode: int) -> None:
     offset = builder.pop()
     if offset.value is None or offset.value > NEAR:
         if not builder.aim(offset, builder.memory.unwritten_end, (offset,)):
@@ -212,7 +214,7 @@ def _memory_load(builder: TraceBuilder, opcode: int) -> None:
     builder.push(known)
 
 
-def _memory_store(builder: TraceBuilder, opcode: int) -> None:
+def _memory_store(builder: SuperblockBuilder, opcode: int) -> None:
     offset, symbol = builder.pop(), builder.pop()
     if offset.value is not None and offset.value <= NEAR:
         builder.hold(offset.value + 32)
@@ -226,7 +228,7 @@ def _memory_store(builder: TraceBuilder, opcode: int) -> None:
     offset.bits = min(offset.bits, POINTER_BITS)
 
 
-def _memory_store_byte(builder: TraceBuilder, opcode: int) -> None:
+def _memory_store_byte(builder: SuperblockBuilder, opcode: int) -> None:
     offset, value = builder.pop(), builder.pop()
     _before_writing(builder, offset, constant(1), (value, offset))
     start = builder.text(offset)
@@ -235,7 +237,7 @@ def _memory_store_byte(builder: TraceBuilder, opcode: int) -> None:
     builder.emit(f"mem[{start}]={content}&255")
 
 
-def _storage_load(builder: TraceBuilder, opcode: int) -> None:
+def _storage_load(builder: SuperblockBuilder, opcode: int) -> None:
     slot = builder.operand()
     slots = builder.local("slots", "f.slots")
     value = builder.assign(f"{slots}.get({slot})")
@@ -243,30 +245,30 @@ def _storage_load(builder: TraceBuilder, opcode: int) -> None:
     builder.push(value)
 
 
-def _storage_store(builder: TraceBuilder, opcode: int) -> None:
+def _storage_store(builder: SuperblockBuilder, opcode: int) -> None:
     slot, value = builder.operand(), builder.operand()
     builder.look_at_gas()
     builder.emit(f"store_slot(f,{slot},{value},{builder.owed})")
 
 
-def _transient_load(builder: TraceBuilder, opcode: int) -> None:
+def _transient_load(builder: SuperblockBuilder, opcode: int) -> None:
     builder.compute(f"f.state.transient.get((f.address,{builder.operand()}),0)")
 
 
-def _transient_store(builder: TraceBuilder, opcode: int) -> None:
+def _transient_store(builder: SuperblockBuilder, opcode: int) -> None:
     slot, value = builder.operand(), builder.operand()
     builder.emit(f"store_transient(f,{slot},{value})")
 
 
-def _duplicate(builder: TraceBuilder, opcode: int) -> None:
+def _duplicate(builder: SuperblockBuilder, opcode: int) -> None:
     builder.push(builder.peek(opcode - op.DUP1 + 1))
 
 
-def _swap(builder: TraceBuilder, opcode: int) -> None:
+def _swap(builder: SuperblockBuilder, opcode: int) -> None:
     builder.swap(opcode - op.SWAP1 + 1)
 
 
-def _log(builder: TraceBuilder, opcode: int) -> None:
+def _log(builder: SuperblockBuilder, opcode: int) -> None:
     offset, size = builder.pop(), builder.pop()
     _before_reading(builder, offset, size)
     operands = [builder.text(offset), builder.text(size)]
@@ -274,14 +276,14 @@ def _log(builder: TraceBuilder, opcode: int) -> None:
     builder.emit(f"log(f,{','.join(operands)})")
 
 
-# -- the end of a trace
+# -- the end of a superblock
 
 
-def _stop(builder: TraceBuilder, opcode: int) -> None:
+def _stop(builder: SuperblockBuilder, opcode: int) -> None:
     builder.finish(Exit.DONE)
 
 
-def _return(builder: TraceBuilder, opcode: int) -> None:
+def _return(builder: SuperblockBuilder, opcode: int) -> None:
     """RETURN, REVERT."""
     offset, size = builder.pop(), builder.pop()
     _before_reading(builder, offset, size)
@@ -289,13 +291,13 @@ def _return(builder: TraceBuilder, opcode: int) -> None:
     builder.finish(Exit.DONE if opcode == op.RETURN else Exit.REVERTED)
 
 
-def _self_destruct(builder: TraceBuilder, opcode: int) -> None:
+def _self_destruct(builder: SuperblockBuilder, opcode: int) -> None:
     builder.emit(f"self_destruct(f,{builder.operand()}&A,{builder.owed})")
     builder.finish(Exit.DONE)
 
 
-def _call(builder: TraceBuilder, opcode: int) -> None:
-    """The four calls: the callee's result is waiting when the code goes on, in another trace."""
+def _call(builder: SuperblockBuilder, opcode: int) -> None:
+    """The four calls: the callee's result is waiting when the code goes on, in another superblock."""
     count = 7 if opcode in (op.CALL, op.CALLCODE) else 6
     operands = [builder.operand() for _ in range(count)]
     if count == 6:
@@ -304,7 +306,7 @@ def _call(builder: TraceBuilder, opcode: int) -> None:
     builder.leave(f"begin_call(f,{opcode},{','.join(operands)},{builder.pc})")
 
 
-def _create(builder: TraceBuilder, opcode: int) -> None:
+def _create(builder: SuperblockBuilder, opcode: int) -> None:
     operands = [builder.operand() for _ in range(3 if opcode == op.CREATE else 4)]
     if opcode == op.CREATE:
         operands.append("None")

@@ -1,13 +1,13 @@
-"""What a trace knows about memory, and the words it has not written yet.
+"""Memory words that a superblock keeps as symbols, and which of them are not written yet.
 
 Solidity hashes mapping keys in the scratch words at 0 and 32, reads its free-memory pointer at 64 before
 every use, and writes at that pointer. A slice of a bytearray costs 0.3-0.6 us, more than ten arithmetic
 instructions, so words at known offsets stay symbols: they are loaded from, hashed and overwritten here, and
-written to the real memory only where something else may look at them - at exits, before calls, for
+written to the real memory only where something else may read them - at exits, before calls, for
 instructions that read a range. Many never are.
 
 Access through a pointer could hit any of them. A pointer that is not known to lie above the words gets a
-guard: if it does lie below, the trace is left and the instruction done elsewhere.
+guard: if it does lie below, the superblock is left and the instruction done elsewhere.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Final
 
 from flashctl.evm.jit.symbols import Symbol
 
-__all__ = ["TraceMemory"]
+__all__ = ["SymbolicMemory"]
 
 WORDS_END: Final = 1 << 12
 """Words above this are not kept: a guard on them would fail too often, and exits would grow long."""
 
 
-class TraceMemory:
+class SymbolicMemory:
     """Memory words by offset, as symbols."""
 
     def __init__(self, emit: Callable[[str], None], literal: Callable[[Symbol], str]) -> None:

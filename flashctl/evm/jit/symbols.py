@@ -1,7 +1,7 @@
-"""Values a trace computes with, as the compiler sees them.
+"""Values a superblock computes with, as the compiler sees them.
 
 A symbol is a constant, a local variable of the generated function, or a condition that has not been turned
-into a word yet. Each knows how many bits its value can take, which is what lets the compiler leave out
+into a word yet. Each carries the number of bits its value can take, which is what lets the compiler leave out
 masks: `a & (2**160 - 1)` on a caller's address, `& (2**256 - 1)` after adding two numbers that are known to
 be small.
 
@@ -77,7 +77,7 @@ def constant(value: int) -> Symbol:
 
 
 def variable(name: str, bits: int) -> Symbol:
-    """A local variable of the trace."""
+    """A local variable of the superblock."""
     return Symbol(name, bits)
 
 

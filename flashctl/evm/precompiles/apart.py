@@ -1,4 +1,4 @@
-"""The seam through which a service has dear contract calls computed outside its interpreter.
+"""Lets a service compute expensive precompile calls outside its interpreter process.
 
 BLAKE2F, MODEXP and the BLS12-381 contracts come from libraries that keep Python's interpreter lock: one call
 with 16 million gas holds every thread of the process for up to half a second, the event loop among them,
@@ -26,7 +26,7 @@ _runner: RunApart | None = None
 
 
 def install(run: RunApart | None) -> None:
-    """Have dear calls of the whole process run by `run`; None: where they stand."""
+    """Run expensive calls of the whole process by `run`; None runs them in place."""
     global _runner
     _runner = run
 

@@ -43,7 +43,7 @@ class Mcl:
 
         self._lib: Final[Any] = mclbn256.lib
         if self._lib.mclBn_init(_CURVE_SNARK1, _COMPILED_SIZES) != 0:
-            raise ImportError("mcl does not know the curve alt_bn128")
+            raise ImportError("mcl lacks the curve alt_bn128")
         order = create_string_buffer(128)
         size = self._lib.mclBn_getFieldOrder(order, len(order))
         if order.raw[:size] != str(FIELD_MODULUS).encode():

@@ -248,7 +248,7 @@ class _MillerLoop:
     def run(self) -> Fp12:
         """The product of the pairs' values.
 
-        Each second point q must have the group's order. What the loop computes for it anyway tells: with pi
+        Each second point q must have the group's order. A by-product of the loop decides that: with pi
         for Frobenius, [6u + 2]q + pi(q) - pi^2(q) + pi^3(q) is infinity for no other point of the twist,
         since the norm of that expression in pi and the number of points have no more than the order in
         common (Dai, Lin, Zhao, Zhou, 2022).

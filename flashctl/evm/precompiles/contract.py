@@ -38,7 +38,7 @@ class PrecompileUnavailable(FlashctlError):
 
 
 Check = Callable[..., object]
-"""`check(ahead_s=0.0, elsewhere_s=0.0)` raises when the budget of whoever called is spent, or will be
+"""`check(ahead_s=0.0, elsewhere_s=0.0)` raises when the caller's budget is spent, or will be
 `ahead_s` from now; `elsewhere_s` of processor time were spent by another process since the last check."""
 
 
@@ -94,8 +94,8 @@ class Precompile:
 
         Args:
             data: The input.
-            price: What the call costs, in gas; dear calls that would hold the interpreter run apart.
-            check: Raises when the budget is spent; whatever it raises comes out.
+            price: What the call costs, in gas; expensive calls that would hold the interpreter lock run in a
+            side process. check: Raises when the budget is spent; its exception is passed through.
 
         Raises:
             PrecompileError: The call fails.

@@ -55,7 +55,7 @@ class StructLog(NamedTuple):
 
 
 class StructLogger(Tracer):
-    """Makes the entries and hands them on one by one: a transaction may have millions."""
+    """Produces the entries one by one: a transaction may have millions."""
 
     def __init__(
         self, options: StructLogOptions, instructions: InstructionSet, sink: Callable[[StructLog], None]

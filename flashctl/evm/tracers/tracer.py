@@ -1,4 +1,4 @@
-"""What a tracer is told, and how much it may hold."""
+"""The interface of tracers: the events of an execution, and a bound on what a trace may hold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Call(NamedTuple):
     """The instruction's name."""
     caller: int
     to: int
-    """Whose code runs; for a creation, where the contract will be; for SELFDESTRUCT, who is paid."""
+    """Whose code runs; for a creation, where the contract will be; for SELFDESTRUCT, the beneficiary."""
     value: int | None
     """In wei; None for STATICCALL, which has no such operand."""
     data: bytes
@@ -36,15 +36,15 @@ class CallEnd(NamedTuple):
     error: str | None
     """None for success."""
     is_revert: bool = False
-    """It failed by its own will, and `output` says why."""
+    """It ended with REVERT; `output` holds the reason."""
 
 
 class Tracer:
-    """Who is told. Every method may be left as it is.
+    """Receives the events of an execution. Every method may be left as it is.
 
     For each instruction `step` comes first, with the frame as the instruction finds it, then `after`. Frames
     begin and end between the instructions: `enter` follows the `after` of the call, `leave` precedes the
-    `step` behind it. The outermost frame is nobody's call and has neither.
+    `step` behind it. The outermost frame has no caller, and so neither.
     """
 
     def step(self, frame: Frame, pc: int, opcode: int) -> None:

@@ -21,7 +21,7 @@ from flashctl.core.engine.payloads import (
     ForkchoiceState,
     InvalidEngineObject,
     PayloadStatus,
-    Status,
+    PayloadValidity,
     attributes_from_json,
     attributes_to_json,
     envelope_to_json,
@@ -32,7 +32,7 @@ from flashctl.core.engine.payloads import (
     payload_id_from_json,
     payload_to_json,
 )
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.errors import ProtocolError
@@ -237,9 +237,9 @@ class TestAttributes:
 class TestSmallObjects:
     def test_status(self) -> None:
         for status in (
-            PayloadStatus(Status.VALID, b"\x01" * 32),
-            PayloadStatus(Status.INVALID, None, "bad state root"),
-            PayloadStatus(Status.SYNCING),
+            PayloadStatus(PayloadValidity.VALID, b"\x01" * 32),
+            PayloadStatus(PayloadValidity.INVALID, None, "bad state root"),
+            PayloadStatus(PayloadValidity.SYNCING),
         ):
             assert PayloadStatus.from_json(status.to_json()) == status
         with pytest.raises(InvalidEngineObject, match="unknown payload status 'FINE'"):
@@ -249,7 +249,7 @@ class TestSmallObjects:
         state = ForkchoiceState(b"\x01" * 32, bytes(32), bytes(32))
         assert ForkchoiceState.from_json(state.to_json()) == state
         for payload_id_or_none in (None, bytes(8)):
-            result = ForkchoiceResult(PayloadStatus(Status.VALID), payload_id_or_none)
+            result = ForkchoiceResult(PayloadStatus(PayloadValidity.VALID), payload_id_or_none)
             assert ForkchoiceResult.from_json(result.to_json()) == result
 
     def test_payload_id(self) -> None:
@@ -282,17 +282,17 @@ def test_client_against_a_server() -> None:
         async def forkchoice(params: list[Any]) -> Any:
             seen.append(("fcu", params))
             ForkchoiceState.from_json(params[0])
-            return ForkchoiceResult(PayloadStatus(Status.VALID, bytes(32)), b"\x03" * 8).to_json()
+            return ForkchoiceResult(PayloadStatus(PayloadValidity.VALID, bytes(32)), b"\x03" * 8).to_json()
 
         async def get_payload(params: list[Any]) -> Any:
             if payload_id_from_json(params[0]) != b"\x03" * 8:
-                raise RpcError(Code.UNKNOWN_PAYLOAD, "Unknown payload")
+                raise RpcError(ErrorCode.UNKNOWN_PAYLOAD, "Unknown payload")
             return envelope
 
         async def new_payload(params: list[Any]) -> Any:
             seen.append(("new", params))
             made = payload_from_json(params[0], bytes.fromhex(params[2][2:]), requests=params[3])
-            return PayloadStatus(Status.VALID, made.hash).to_json()
+            return PayloadStatus(PayloadValidity.VALID, made.hash).to_json()
 
         async def nonsense(params: list[Any]) -> Any:
             return "nonsense"
@@ -314,7 +314,7 @@ def test_client_against_a_server() -> None:
         status = await client.new_payload(
             got["executionPayload"], block().header.parent_beacon_block_root, version=4
         )
-        assert status == PayloadStatus(Status.VALID, block().hash)
+        assert status == PayloadStatus(PayloadValidity.VALID, block().hash)
         assert seen[1][1][1:] == [[], "0x" + "06" * 32, []]
         with pytest.raises(RpcError, match="Unknown payload") as unknown:
             await client.get_payload(bytes(8), version=4)

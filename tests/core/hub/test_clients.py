@@ -21,10 +21,10 @@ from flashctl.core.hub import (
     CloseCode,
     Encoding,
     Hub,
+    HubLimits,
     HubOptions,
     LagBudget,
     LagPolicy,
-    ServerLimits,
 )
 from flashctl.core.hub.server import MAX_CUT_OFF
 
@@ -33,7 +33,7 @@ class TestSlowClients:
     def test_evicted_with_a_close_frame_that_says_why(self) -> None:
         async def test() -> None:
             hub = Hub(HubOptions(budget=LagBudget(max_messages=5, stall_s=60)))
-            async with serving(hub, limits=ServerLimits(close_s=5, ping_interval_s=0)) as server:
+            async with serving(hub, limits=HubLimits(close_s=5, ping_interval_s=0)) as server:
                 good = await RawClient.connect(server.port)
                 slow = await Stuck.connect(server.port)
                 small_send_buffers(server)
@@ -121,7 +121,7 @@ class TestSlowClients:
 
 
 class TestPings:
-    LIMITS = ServerLimits(ping_interval_s=0.2, pong_timeout_s=0.5, close_s=0.3)
+    LIMITS = HubLimits(ping_interval_s=0.2, pong_timeout_s=0.5, close_s=0.3)
 
     def test_a_client_that_does_not_answer_is_told_and_dropped(self) -> None:
         async def test() -> None:
@@ -311,7 +311,7 @@ class TestHostileClients:
 
         async def test() -> None:
             hub = Hub()
-            async with serving(hub, limits=ServerLimits(handshake_s=30)) as server:
+            async with serving(hub, limits=HubLimits(handshake_s=30)) as server:
                 slow = [await RawClient.open(server.port) for _ in range(MAX_CUT_OFF + 20)]
                 await until(lambda: len(server._handshakes) == len(slow))
                 later = time.monotonic() + 60
@@ -327,7 +327,7 @@ class TestHostileClients:
 
     def test_handshakes_of_one_address_are_bounded(self) -> None:
         async def test() -> None:
-            limits = ServerLimits(max_handshakes_per_ip=3, handshake_s=30)
+            limits = HubLimits(max_handshakes_per_ip=3, handshake_s=30)
             async with serving(Hub(), limits=limits) as server:
                 held = [await RawClient.open(server.port) for _ in range(3)]
                 async with await RawClient.open(server.port) as extra:
@@ -342,7 +342,7 @@ class TestHostileClients:
 
     def test_the_oldest_handshake_makes_room(self) -> None:
         async def test() -> None:
-            limits = ServerLimits(max_handshakes=2, handshake_s=30)
+            limits = HubLimits(max_handshakes=2, handshake_s=30)
             async with serving(Hub(), limits=limits) as server:
                 first = await RawClient.open(server.port)
                 await until(lambda: len(server._handshakes) == 1)
@@ -385,7 +385,7 @@ class TestHostileClients:
         async def test() -> None:
             hub = Hub()
             async with serving(
-                hub, limits=ServerLimits(max_handshakes=4000, max_handshakes_per_ip=4000)
+                hub, limits=HubLimits(max_handshakes=4000, max_handshakes_per_ip=4000)
             ) as server:
                 good = await RawClient.connect(server.port)
                 crowd = await asyncio.gather(*(RawClient.connect(server.port) for _ in range(500)))

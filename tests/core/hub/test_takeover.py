@@ -632,8 +632,8 @@ class Streams(RuleBasedStateMachine):
     def those_apart_are_live(self) -> None:
         if hasattr(self, "hub"):
             for subscriber in self.hub._apart:
-                assert subscriber.lane is not None
-                assert subscriber.lane.encoding is Encoding.DEFLATE
+                assert subscriber.group is not None
+                assert subscriber.group.encoding is Encoding.DEFLATE
 
 
 TestStreams = Streams.TestCase

@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect
 from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_hub
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
+from flashctl.core.jsonrpc.dispatch import Dispatcher, RpcLimits
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.exact import loads_exact
 from flashctl.core.jsonrpc.methods import Methods
@@ -195,7 +195,7 @@ class TestBodies:
             assert error["code"] in (-32600, -32700)
             assert (b"accept-encoding: gzip, identity" in answer) == (status == b"415")
 
-        with_server(scenario, limits=ServerLimits(request_bytes=1_000_000))
+        with_server(scenario, limits=RpcLimits(request_bytes=1_000_000))
 
     def test_byte_order_mark(self) -> None:
         async def scenario(server: RunningServer) -> None:

@@ -17,10 +17,10 @@ from support.waiting import until
 from websockets.frames import CloseCode
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.dispatch import RpcLimits
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods, Subscription
-from flashctl.core.jsonrpc.outbound import GRACE_S, Outbound, Share
+from flashctl.core.jsonrpc.outbound import GRACE_S, Outbound, OutboundShare
 from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.core.net.http1 import ClientLimits
 
@@ -71,7 +71,7 @@ def deaf(port: int) -> socket.socket:
 
 
 def with_server(
-    scenario: Callable[[Source, RunningServer, JsonRpcClient], Awaitable[None]], limits: ServerLimits
+    scenario: Callable[[Source, RunningServer, JsonRpcClient], Awaitable[None]], limits: RpcLimits
 ) -> None:
     async def main() -> None:
         source = Source()
@@ -117,7 +117,7 @@ def test_answers_that_nobody_reads(transport: str) -> None:
             sock.close()
         assert await client.call("eth_chainId") == "0x1"
 
-    with_server(scenario, ServerLimits(outbound_total_bytes=LIMIT, write_s=1.5))
+    with_server(scenario, RpcLimits(outbound_total_bytes=LIMIT, write_s=1.5))
 
 
 def test_notifications_that_nobody_reads() -> None:
@@ -134,7 +134,7 @@ def test_notifications_that_nobody_reads() -> None:
         await ended(server)
         sock.close()
 
-    with_server(scenario, ServerLimits(outbound_bytes=1 << 30, write_s=0.3))
+    with_server(scenario, RpcLimits(outbound_bytes=1 << 30, write_s=0.3))
 
 
 def test_no_further_request_is_begun_for_a_client_that_does_not_read() -> None:
@@ -148,7 +148,7 @@ def test_no_further_request_is_begun_for_a_client_that_does_not_read() -> None:
         assert source.asked <= 3
         sock.close()
 
-    with_server(scenario, ServerLimits(outbound_bytes=1 << 30, outbound_total_bytes=1 << 30))
+    with_server(scenario, RpcLimits(outbound_bytes=1 << 30, outbound_total_bytes=1 << 30))
 
 
 def test_readers_that_are_merely_slow_get_all_of_it() -> None:
@@ -162,7 +162,7 @@ def test_readers_that_are_merely_slow_get_all_of_it() -> None:
             await asyncio.sleep(0.005)
         writer.close()
 
-    with_server(scenario, ServerLimits(write_s=0.2))
+    with_server(scenario, RpcLimits(write_s=0.2))
 
 
 def test_connections_of_one_address() -> None:
@@ -185,7 +185,7 @@ def test_connections_of_one_address() -> None:
         for _, each in held:
             each.close()
 
-    with_server(scenario, ServerLimits(connections_per_address=3))
+    with_server(scenario, RpcLimits(connections_per_address=3))
 
 
 def test_bodies_half_sent() -> None:
@@ -208,7 +208,7 @@ def test_bodies_half_sent() -> None:
         await asyncio.sleep(0.1)
         assert await client.call("eth_chainId", ["x" * 900_000]) == "0x1"
 
-    with_server(scenario, ServerLimits(inbound_total_bytes=1_000_000))
+    with_server(scenario, RpcLimits(inbound_total_bytes=1_000_000))
 
 
 @pytest.mark.parametrize("fin", [True, False], ids=["frame", "fragments"])
@@ -235,7 +235,7 @@ def test_websocket_messages_half_sent(fin: bool) -> None:
             assert (await each.closed()).close_code == CloseCode.TRY_AGAIN_LATER
         assert await client.call("eth_chainId") == "0x1"
 
-    with_server(scenario, ServerLimits(inbound_total_bytes=1_000_000))
+    with_server(scenario, RpcLimits(inbound_total_bytes=1_000_000))
 
 
 def test_a_server_full_of_readers_refuses_and_says_so() -> None:
@@ -250,7 +250,7 @@ def test_a_server_full_of_readers_refuses_and_says_so() -> None:
         assert await client.call("eth_chainId") == "0x1"
         sock.close()
 
-    with_server(scenario, ServerLimits(outbound_total_bytes=SIZE * 3 // 2))
+    with_server(scenario, RpcLimits(outbound_total_bytes=SIZE * 3 // 2))
 
 
 class TestOutbound:
@@ -260,7 +260,7 @@ class TestOutbound:
         now, dropped = 0.0, []
         outbound = Outbound(100, lambda: now)
 
-        def join(name: str) -> Share:
+        def join(name: str) -> OutboundShare:
             return outbound.join(lambda: dropped.append(name))
 
         small, large, moving, new = map(join, ("small", "large", "moving", "new"))
@@ -292,4 +292,4 @@ def test_many_honest_readers() -> None:
         assert {len(answer) for answer in answers} == {len(b'{"jsonrpc":"2.0","id":1,"result":""}') + SIZE}
         await many.close()
 
-    with_server(scenario, ServerLimits(outbound_total_bytes=6 * SIZE))
+    with_server(scenario, RpcLimits(outbound_total_bytes=6 * SIZE))

@@ -18,7 +18,7 @@ import pytest
 
 from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.dispatch import Dispatcher, ServerLimits
+from flashctl.core.jsonrpc.dispatch import Dispatcher, RpcLimits
 from flashctl.core.jsonrpc.errors import RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, USER_NAMESPACES, parse_namespaces
@@ -26,7 +26,7 @@ from flashctl.core.jsonrpc.repeatable import is_repeatable
 from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.core.jsonrpc.slices import SLICE_S
 from flashctl.core.net.listening import ListenFailed
-from flashctl.core.net.upstream_errors import Refused, Unreachable
+from flashctl.core.net.upstream_errors import Unreachable, UpstreamRefused
 from flashctl.core.service.status import PageAnswer
 from flashctl.errors import (
     AuthError,
@@ -211,7 +211,7 @@ class TestBatch:
             replies = (await client.post("/", json=large)).json()
             assert ["error" in reply for reply in replies] == [False, False, True, True]
 
-        with_server(scenario, limits=ServerLimits(batch_items=5, batch_response_bytes=1000))
+        with_server(scenario, limits=RpcLimits(batch_items=5, batch_response_bytes=1000))
 
     def test_answers_over_the_limit_are_not_held_until_the_last(self) -> None:
         size, count = 1 << 18, 512
@@ -222,7 +222,7 @@ class TestBatch:
 
         table = Methods()
         table.register_all([("large", large)])
-        dispatcher = Dispatcher(table, limits=ServerLimits(batch_response_bytes=2 * size))
+        dispatcher = Dispatcher(table, limits=RpcLimits(batch_response_bytes=2 * size))
         batch = orjson.dumps([{"id": i, "method": "large"} for i in range(count)])
         tracemalloc.start()
         try:
@@ -250,7 +250,7 @@ class TestBatch:
         table = Methods()
         table.register("waits", waits)
         batch = orjson.dumps([{"id": i, "method": "waits", "params": [i]} for i in range(100)])
-        reply = asyncio.run(Dispatcher(table, limits=ServerLimits(batch_at_once=7)).handle(batch))
+        reply = asyncio.run(Dispatcher(table, limits=RpcLimits(batch_at_once=7)).handle(batch))
         assert [each["result"] for each in orjson.loads(reply or b"")] == begun == list(range(100))
         assert most == 7
 
@@ -370,7 +370,7 @@ class TestHttp:
                 assert error_of(reply) == (-32600, "request too large (limit 1000 bytes)")
             assert (await client.post("/", json={"id": 1, "method": "add"})).json()["result"] == 0
 
-        with_server(scenario, limits=ServerLimits(request_bytes=1000))
+        with_server(scenario, limits=RpcLimits(request_bytes=1000))
 
     def test_other_methods_and_content_types(self) -> None:
         async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
@@ -424,7 +424,7 @@ class TestHttp:
             )
             assert [answer[9:12] for answer in answers] == [b"408", b"408", b"408"]
 
-        with_server(scenario, limits=ServerLimits(request_s=0.2))
+        with_server(scenario, limits=RpcLimits(request_s=0.2))
 
     def test_client_that_leaves_in_the_middle_of_a_body(self, caplog: pytest.LogCaptureFixture) -> None:
         async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
@@ -446,7 +446,7 @@ class TestHttp:
             reply = await client.post("/", json={"id": 1, "method": "sleeps", "params": [0.3]})
             assert reply.json()["result"] == "slept"
 
-        with_server(scenario, limits=ServerLimits(request_s=0.1))
+        with_server(scenario, limits=RpcLimits(request_s=0.1))
 
     def test_too_many_connections(self) -> None:
         async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
@@ -455,7 +455,7 @@ class TestHttp:
             for _, writer in held:
                 writer.close()
 
-        with_server(scenario, limits=ServerLimits(connections=2))
+        with_server(scenario, limits=RpcLimits(connections=2))
 
 
 class TestToken:
@@ -716,7 +716,7 @@ class TestClient:
                     "upstream refused our credentials",
                 )
                 if status == 429:
-                    with pytest.raises(Refused) as refused:
+                    with pytest.raises(UpstreamRefused) as refused:
                         await upstream.call("eth_chainId")
                     assert refused.value.retry_after_s == 7
             await client.close()

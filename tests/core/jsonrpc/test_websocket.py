@@ -14,7 +14,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from flashctl.core.engine import jwt
-from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.dispatch import RpcLimits
 from flashctl.core.jsonrpc.methods import Methods, Subscription
 from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.errors import InvalidParams
@@ -79,7 +79,7 @@ def test_calls_overlap_up_to_the_limit() -> None:
             assert sorted(reply["id"] for reply in replies) == [0, 1, 2, 3, 4, 5]
             assert ticker.most_running == 3
 
-    converse(scenario, limits=ServerLimits(in_flight=3))
+    converse(scenario, limits=RpcLimits(in_flight=3))
 
 
 def test_both_transports_share_the_port() -> None:
@@ -169,7 +169,7 @@ class TestSubscriptions:
                 assert (await ask(client, "eth_subscribe", "ticks"))["error"]["code"] == -32005
                 assert len(ticker.live) == 1
 
-        converse(scenario, limits=ServerLimits(subscriptions=1))
+        converse(scenario, limits=RpcLimits(subscriptions=1))
 
     def test_in_a_batch(self) -> None:
         async def scenario(ticker: Ticker, server: RunningServer) -> None:
@@ -195,7 +195,7 @@ class TestLimits:
                     while True:
                         await client.recv()
 
-        converse(scenario, limits=ServerLimits(outbound_bytes=1_000_000))
+        converse(scenario, limits=RpcLimits(outbound_bytes=1_000_000))
 
     def test_message_over_the_limit(self) -> None:
         async def scenario(ticker: Ticker, server: RunningServer) -> None:
@@ -208,7 +208,7 @@ class TestLimits:
             async with connect(server.websocket_url) as client:
                 assert (await ask(client, "waits", 0))["result"] == 0
 
-        converse(scenario, limits=ServerLimits(request_bytes=1000))
+        converse(scenario, limits=RpcLimits(request_bytes=1000))
 
 
 class TestRefusals:

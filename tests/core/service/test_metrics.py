@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from flashctl.core.service import defects
-from flashctl.core.service.exposition import Family, counter, gauge, render
+from flashctl.core.service.exposition import MetricFamily, counter, gauge, render
 from flashctl.core.service.instruments import Summary
 from flashctl.core.service.metrics import Metrics
 
@@ -112,7 +112,7 @@ def test_misuse_is_refused() -> None:
 
 
 def test_a_figure_that_cannot_be_had_costs_itself() -> None:
-    def broken() -> list[Family]:
+    def broken() -> list[MetricFamily]:
         raise KeyError("gone")
 
     metrics = Metrics("p")

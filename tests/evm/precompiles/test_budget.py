@@ -11,7 +11,7 @@ from support.evm_runs import BLOCK, CALLER, CONTRACT, PRAGUE_RULES, state_with
 
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.machine import execute_message
-from flashctl.evm.message import Deadline, Message, MessageResult, Status, TxEnv
+from flashctl.evm.message import Deadline, Message, MessageResult, MessageStatus, TxEnv
 from flashctl.evm.precompiles import blake2f as blake2f_module
 from flashctl.evm.precompiles import bn254_python
 from flashctl.evm.precompiles.bn254 import BN254_PAIRING
@@ -81,7 +81,7 @@ def test_a_pairing_of_many_ends_between_two_lines(monkeypatch: pytest.MonkeyPatc
 
 def test_a_pairing_within_its_budget() -> None:
     result = call(8, GENERATORS, looks=1_000)
-    assert (result.status, result.output) == (Status.SUCCEEDED, BN254_PAIRING.run(GENERATORS))
+    assert (result.status, result.output) == (MessageStatus.SUCCEEDED, BN254_PAIRING.run(GENERATORS))
 
 
 @pytest.mark.parametrize("to", [9, CONTRACT], ids=["called by the transaction", "called by a contract"])
@@ -91,4 +91,4 @@ def test_blake2f_ends_within_a_few_hundred_rounds(to: int) -> None:
     with pytest.raises(ExecutionTimeout):
         call(to, endless, looks=10)
     short = (1_000).to_bytes(4, "big") + bytes(209)
-    assert call(to, short, looks=10).status is Status.SUCCEEDED
+    assert call(to, short, looks=10).status is MessageStatus.SUCCEEDED

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.errors import Code, RpcError, rpc_error_for
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError, rpc_error_for
 from flashctl.core.service.parent_death import end_with_parent
 from flashctl.core.service.workers.frames import (
     HEADER,
@@ -36,16 +36,16 @@ from flashctl.core.service.workers.frames import (
     FromWorker,
     Lacks,
     Ready,
-    Refused,
+    Rejected,
     TookLong,
     pack,
 )
 from flashctl.core.service.workers.priority import leave_session, lower_priority
-from flashctl.core.service.workers.run import Needs, OverSlice, Run
+from flashctl.core.service.workers.run import JobRun, Needs, OverSlice
 
 __all__ = ["Perform", "main"]
 
-Perform = Callable[[Any, Run], Any]
+Perform = Callable[[Any, JobRun], Any]
 """Runs one job: its arguments, and what it finds here."""
 
 _OOM_SCORE: Final = "500"
@@ -94,7 +94,7 @@ class _Link:
         match self.receive():
             case Answer(value):
                 return value
-            case Refused(code, message, data):
+            case Rejected(code, message, data):
                 raise RpcError(code, message, data)
             case other:
                 raise AssertionError(f"{type(other).__name__} instead of an answer")
@@ -146,8 +146,8 @@ def main(arguments: list[str]) -> int:
         return 0
 
 
-def _run(perform: Perform, begin: Begin, link: _Link) -> Done | TookLong | Lacks | Refused | Broke:
-    run = Run(link.ask, begin.seconds, begin.left_s, begin.slice_s)
+def _run(perform: Perform, begin: Begin, link: _Link) -> Done | TookLong | Lacks | Rejected | Broke:
+    run = JobRun(link.ask, begin.seconds, begin.left_s, begin.slice_s)
     try:
         return Done(perform(begin.arguments, run))
     except OverSlice:
@@ -157,11 +157,11 @@ def _run(perform: Perform, begin: Begin, link: _Link) -> Done | TookLong | Lacks
     except ParentGone:
         raise
     except MemoryError:
-        return Refused(Code.LIMIT_EXCEEDED, "the call takes too much memory", leaves=True)
+        return Rejected(ErrorCode.LIMIT_EXCEEDED, "the call takes too much memory", leaves=True)
     except Exception as error:
         told = rpc_error_for(error)
         if told is not None:
-            return Refused(told.code, told.message, told.data)
+            return Rejected(told.code, told.message, told.data)
         return _broke(error)
 
 

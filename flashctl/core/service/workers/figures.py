@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from flashctl.core.service.metrics import LATENCY_BUCKETS_S, Metrics
-from flashctl.core.service.workers.schedule import Lane
+from flashctl.core.service.workers.schedule import JobLane
 
 __all__ = ["PoolFigures"]
 
@@ -14,7 +14,7 @@ _RUN_BUCKETS_S: Final = (0.0002, 0.0005, *LATENCY_BUCKETS_S, 10.0, 30.0, 60.0)
 
 
 class _Measured(Protocol):
-    def waiting(self, lane: Lane) -> int: ...
+    def waiting(self, lane: JobLane) -> int: ...
 
     @property
     def running(self) -> int: ...
@@ -43,16 +43,16 @@ class PoolFigures:
 
     def watch(self, pool: _Measured) -> None:
         """Read the gauges of this pool whenever somebody scrapes."""
-        for lane in Lane:
+        for lane in JobLane:
             self._queued.labels(lane.value).set_function(partial(pool.waiting, lane))
         self._processes.set_function(lambda: pool.running)
         self._resident.set_function(lambda: pool.resident_bytes)
 
-    def began(self, lane: Lane, waited_s: float) -> None:
+    def began(self, lane: JobLane, waited_s: float) -> None:
         """A call's first run begins."""
         self._wait.labels(lane.value).observe(waited_s)
 
-    def ran(self, lane: Lane, seconds: float) -> None:
+    def ran(self, lane: JobLane, seconds: float) -> None:
         """A run ended, however."""
         self._run.labels(lane.value).observe(seconds)
 

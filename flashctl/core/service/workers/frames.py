@@ -22,7 +22,7 @@ __all__ = [
     "FromWorker",
     "Lacks",
     "Ready",
-    "Refused",
+    "Rejected",
     "TookLong",
     "pack",
 ]
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
     value: Any
 
 
-class Refused(NamedTuple):
+class Rejected(NamedTuple):
     """A JSON-RPC error: the outcome of a job, or of a question."""
 
     code: int
@@ -99,8 +99,8 @@ class Broke(NamedTuple):
     leaves: bool = False
 
 
-FromParent: TypeAlias = Begin | Answer | Refused
-FromWorker: TypeAlias = Ready | Asked | Done | TookLong | Lacks | Refused | Broke
+FromParent: TypeAlias = Begin | Answer | Rejected
+FromWorker: TypeAlias = Ready | Asked | Done | TookLong | Lacks | Rejected | Broke
 
 
 def pack(message: FromParent | FromWorker) -> bytes:

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from flashctl.core.jsonrpc.caller import caller
-from flashctl.core.jsonrpc.errors import Code, RpcError, rpc_error_for
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError, rpc_error_for
 from flashctl.core.service import defects
 from flashctl.core.service.workers.figures import PoolFigures
 from flashctl.core.service.workers.frames import (
@@ -34,17 +34,17 @@ from flashctl.core.service.workers.frames import (
     FromWorker,
     Lacks,
     Ready,
-    Refused,
+    Rejected,
     TookLong,
 )
 from flashctl.core.service.workers.process import WorkerLimits, WorkerProcess, spawn_worker
 from flashctl.core.service.workers.schedule import (
     DEFAULT_QUEUE,
-    Lane,
+    JobLane,
+    JobSchedule,
+    JobTicket,
     QueueFull,
     QueueLimits,
-    Schedule,
-    Ticket,
 )
 
 __all__ = ["Job", "JobBroke", "WorkerPool", "waited_too_long"]
@@ -108,7 +108,7 @@ class JobBroke(Exception):
     """A job failed in its worker with something that nobody foresaw; the text is the worker's traceback."""
 
 
-_Ticket: TypeAlias = "Ticket[_Submitted]"
+_Ticket: TypeAlias = "JobTicket[_Submitted]"
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +169,7 @@ class WorkerPool:
         """
         self._entry = entry
         self._limits = limits or WorkerLimits()
-        self._schedule: Schedule[_Submitted] = Schedule(count, queue)
+        self._schedule: JobSchedule[_Submitted] = JobSchedule(count, queue)
         self._slots = [_Slot(number) for number in range(count)]
         self._answer_rate = ANSWER_SHARE / count
         self._figures = figures
@@ -194,14 +194,14 @@ class WorkerPool:
         """Memory of all of them."""
         return sum(slot.process.resident_bytes for slot in self._slots if slot.process is not None)
 
-    def waiting(self, lane: Lane) -> int:
+    def waiting(self, lane: JobLane) -> int:
         """Jobs in line in a lane."""
         return self._schedule.waiting(lane)
 
     @property
     def waiting_in_all(self) -> int:
         """Jobs in line in both."""
-        return sum(map(self._schedule.waiting, Lane))
+        return sum(map(self._schedule.waiting, JobLane))
 
     async def run(self, job: Job) -> Any:
         """The result of a job.
@@ -211,15 +211,15 @@ class WorkerPool:
             JobBroke: If it fails with something that nobody foresaw.
         """
         if self._is_closed:
-            raise RpcError(Code.RESOURCE_UNAVAILABLE, "shutting down")
+            raise RpcError(ErrorCode.RESOURCE_UNAVAILABLE, "shutting down")
         now = time.monotonic()
         submitted = _Submitted(job, asyncio.get_running_loop().create_future())
-        ticket: _Ticket = Ticket(submitted, caller.get(), job.likeness, now, now + job.seconds)
+        ticket: _Ticket = JobTicket(submitted, caller.get(), job.likeness, now, now + job.seconds)
         try:
             self._schedule.submit(ticket)
         except QueueFull as error:
             self._count("full")
-            raise RpcError(Code.LIMIT_EXCEEDED, str(error)) from None
+            raise RpcError(ErrorCode.LIMIT_EXCEEDED, str(error)) from None
         self._feed()
         if self._ticking is None:
             self._ticking = self._spawn(self._tick())
@@ -232,7 +232,7 @@ class WorkerPool:
         """Refuse what waits and end all processes."""
         self._is_closed = True
         for ticket in self._schedule.tickets():
-            self._fail(ticket, RpcError(Code.RESOURCE_UNAVAILABLE, "shutting down"), "refused")
+            self._fail(ticket, RpcError(ErrorCode.RESOURCE_UNAVAILABLE, "shutting down"), "refused")
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -332,15 +332,15 @@ class WorkerPool:
         if ticket is None:
             return
         started = time.thread_time()  # by the clock it would count what other threads and processes take
-        reply: Answer | Refused
+        reply: Answer | Rejected
         try:
             reply = Answer(ticket.job.job.answer(question))
         except Exception as error:
             told = rpc_error_for(error)
             if told is None:
                 defects.caught("workers.answer", error)
-                told = RpcError(Code.INTERNAL_ERROR, "internal error")
-            reply = Refused(told.code, told.message, told.data)
+                told = RpcError(ErrorCode.INTERNAL_ERROR, "internal error")
+            reply = Rejected(told.code, told.message, told.data)
         spent = time.thread_time() - started + ANSWER_OVERHEAD_S
         debt = self._charge(slot, spent)
         if debt > 0:
@@ -357,11 +357,11 @@ class WorkerPool:
         return -slot.credit_s / self._answer_rate
 
     @staticmethod
-    def _send_answer(slot: _Slot, process: WorkerProcess | None, reply: Answer | Refused) -> None:
+    def _send_answer(slot: _Slot, process: WorkerProcess | None, reply: Answer | Rejected) -> None:
         if process is not None and slot.process is process:
             process.send(reply)
 
-    def _outcome(self, slot: _Slot, message: Done | TookLong | Lacks | Refused | Broke) -> None:
+    def _outcome(self, slot: _Slot, message: Done | TookLong | Lacks | Rejected | Broke) -> None:
         ticket, slot.ticket = slot.ticket, None
         slot.failures = 0
         slot.is_leaving = message.leaves
@@ -373,7 +373,7 @@ class WorkerPool:
         self._feed()
 
     def _settle(
-        self, ticket: _Ticket, message: Done | TookLong | Lacks | Refused | Broke, now: float
+        self, ticket: _Ticket, message: Done | TookLong | Lacks | Rejected | Broke, now: float
     ) -> None:
         submitted = ticket.job
         if submitted.result.done():  # nobody waits any more
@@ -389,7 +389,7 @@ class WorkerPool:
             case Lacks(what):
                 self._schedule.needs(ticket)
                 submitted.obtaining = self._spawn(self._obtain(ticket, what))
-            case Refused(code, text, data):
+            case Rejected(code, text, data):
                 self._fail(ticket, RpcError(code, text, data), "refused")
             case Broke(text):
                 self._fail(ticket, JobBroke(text), "broke")
@@ -423,7 +423,7 @@ class WorkerPool:
             text = (
                 "the process that ran this call ended before it was done; its other calls are not concerned"
             )
-            self._fail(ticket, RpcError(Code.RESOURCE_UNAVAILABLE, text), "died")
+            self._fail(ticket, RpcError(ErrorCode.RESOURCE_UNAVAILABLE, text), "died")
         self._feed()
 
     async def _bury(self, process: WorkerProcess, *, is_expected: bool) -> None:
@@ -449,7 +449,7 @@ class WorkerPool:
         for ticket in self._schedule.overdue(now):
             slot = self._slots[ticket.worker]
             text = f"execution aborted (timeout = {ticket.job.job.seconds:g}s)"
-            self._fail(ticket, RpcError(Code.SERVER_ERROR, text), "killed")
+            self._fail(ticket, RpcError(ErrorCode.SERVER_ERROR, text), "killed")
             if slot.process is not None and slot.ticket is ticket:
                 slot.process.kill()
         self._feed()
@@ -482,5 +482,5 @@ class WorkerPool:
 def waited_too_long(seconds: float) -> RpcError:
     """Why a job was given up before it ran to its end."""
     return RpcError(
-        Code.LIMIT_EXCEEDED, f"too many calls in line: no turn within the time-out of {seconds:g}s"
+        ErrorCode.LIMIT_EXCEEDED, f"too many calls in line: no turn within the time-out of {seconds:g}s"
     )

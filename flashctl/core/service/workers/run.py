@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Needs", "OverSlice", "Run"]
+__all__ = ["JobRun", "Needs", "OverSlice"]
 
 
 class OverSlice(Exception):
@@ -24,7 +24,7 @@ class Needs(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class JobRun:
     """One run of a job."""
 
     ask: Callable[[Any], Any]

@@ -22,7 +22,16 @@ from flashctl.core.service.workers.queue import FairQueue
 from flashctl.errors import Failed
 from flashctl.lru import Lru
 
-__all__ = ["DEFAULT_QUEUE", "GRACE_S", "Lane", "QueueFull", "QueueLimits", "Schedule", "State", "Ticket"]
+__all__ = [
+    "DEFAULT_QUEUE",
+    "GRACE_S",
+    "JobLane",
+    "JobSchedule",
+    "JobState",
+    "JobTicket",
+    "QueueFull",
+    "QueueLimits",
+]
 
 _T = TypeVar("_T")
 
@@ -52,14 +61,14 @@ class QueueLimits:
 DEFAULT_QUEUE: Final = QueueLimits()
 
 
-class Lane(enum.Enum):
+class JobLane(enum.Enum):
     """Where a job waits and runs."""
 
     FAST = "fast"
     SLOW = "slow"
 
 
-class State(enum.Enum):
+class JobState(enum.Enum):
     """What a ticket is doing."""
 
     WAITING = enum.auto()
@@ -70,7 +79,7 @@ class State(enum.Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Ticket(Generic[_T]):
+class JobTicket(Generic[_T]):
     """A job in the schedule."""
 
     job: _T
@@ -79,22 +88,22 @@ class Ticket(Generic[_T]):
     """Equal for jobs of a client that will probably cost the same."""
     submitted: float
     deadline: float
-    lane: Lane = Lane.FAST
-    state: State = State.WAITING
+    lane: JobLane = JobLane.FAST
+    state: JobState = JobState.WAITING
     worker: int = -1
     """That runs it."""
     begun: float = 0.0
     """When this run began."""
 
 
-class Schedule(Generic[_T]):
+class JobSchedule(Generic[_T]):
     """See the module docstring. Times are seconds of one monotonic clock."""
 
     def __init__(self, workers: int, limits: QueueLimits = DEFAULT_QUEUE) -> None:
         self._orders = [_order(worker, workers) for worker in range(workers)]
         self._limits = limits
-        self._lanes: dict[Lane, FairQueue[Ticket[_T]]] = {lane: FairQueue() for lane in Lane}
-        self._live: dict[Ticket[_T], None] = {}
+        self._lanes: dict[JobLane, FairQueue[JobTicket[_T]]] = {lane: FairQueue() for lane in JobLane}
+        self._live: dict[JobTicket[_T], None] = {}
         self._by_address: Counter[str] = Counter()
         self._slow = Lru[tuple[str, Hashable], Literal[True]](REMEMBERED_SLOW)
 
@@ -103,28 +112,28 @@ class Schedule(Generic[_T]):
         """Jobs submitted and not over."""
         return len(self._live)
 
-    def tickets(self) -> list[Ticket[_T]]:
+    def tickets(self) -> list[JobTicket[_T]]:
         """All of them."""
         return list(self._live)
 
-    def waiting(self, lane: Lane) -> int:
+    def waiting(self, lane: JobLane) -> int:
         """Jobs that wait in a lane."""
         return len(self._lanes[lane])
 
     @property
     def is_waiting(self) -> bool:
         """Whether any job waits."""
-        return bool(self._lanes[Lane.FAST] or self._lanes[Lane.SLOW])
+        return bool(self._lanes[JobLane.FAST] or self._lanes[JobLane.SLOW])
 
     def waiting_for(self, worker: int) -> int:
         """Jobs that wait and that this worker may run."""
         return sum(len(self._lanes[lane]) for lane in self._orders[worker])
 
-    def slice_of(self, ticket: Ticket[_T]) -> float | None:
+    def slice_of(self, ticket: JobTicket[_T]) -> float | None:
         """The time of a run before it is a slow one; None for all the job has left."""
-        return self._limits.slice_s if ticket.lane is Lane.FAST else None
+        return self._limits.slice_s if ticket.lane is JobLane.FAST else None
 
-    def submit(self, ticket: Ticket[_T]) -> None:
+    def submit(self, ticket: JobTicket[_T]) -> None:
         """Take in a new job.
 
         Raises:
@@ -136,74 +145,74 @@ class Schedule(Generic[_T]):
         self._live[ticket] = None
         self._by_address[address] += 1
         if self._likeness(ticket) in self._slow:
-            ticket.lane = Lane.SLOW
+            ticket.lane = JobLane.SLOW
         self._lanes[ticket.lane].push(ticket, ticket.client)
 
-    def next_for(self, worker: int, now: float) -> Ticket[_T] | None:
+    def next_for(self, worker: int, now: float) -> JobTicket[_T] | None:
         """The job that an idle worker is to begin; None if there is none for it."""
         for lane in self._orders[worker]:
             ticket = self._lanes[lane].pop()
             if ticket is not None:
-                ticket.state, ticket.worker, ticket.begun = State.RUNNING, worker, now
+                ticket.state, ticket.worker, ticket.begun = JobState.RUNNING, worker, now
                 return ticket
         return None
 
-    def went_over(self, ticket: Ticket[_T]) -> None:
+    def went_over(self, ticket: JobTicket[_T]) -> None:
         """A run used its slice up: it is begun anew in the slow lane, before the client's later ones."""
         key = self._likeness(ticket)
         self._slow.put(key, True)
-        ticket.lane = Lane.SLOW
+        ticket.lane = JobLane.SLOW
         self._put_back(ticket)
 
-    def needs(self, ticket: Ticket[_T]) -> None:
+    def needs(self, ticket: JobTicket[_T]) -> None:
         """A run ended for want of something that takes time to obtain."""
-        ticket.state, ticket.worker = State.AWAY, -1
+        ticket.state, ticket.worker = JobState.AWAY, -1
 
-    def obtained(self, ticket: Ticket[_T]) -> None:
+    def obtained(self, ticket: JobTicket[_T]) -> None:
         """What it needed is there."""
-        if ticket.state is State.AWAY:
+        if ticket.state is JobState.AWAY:
             self._put_back(ticket)
 
-    def finish(self, ticket: Ticket[_T], now: float) -> None:
+    def finish(self, ticket: JobTicket[_T], now: float) -> None:
         """A job is over: answered, failed, expired, or nobody wants it any more."""
-        if ticket.state is State.OVER:
+        if ticket.state is JobState.OVER:
             return
-        if ticket.state is State.WAITING:
+        if ticket.state is JobState.WAITING:
             self._lanes[ticket.lane].remove(ticket, ticket.client)
-        elif ticket.state is State.RUNNING and now - ticket.begun < self._limits.slice_s:
+        elif ticket.state is JobState.RUNNING and now - ticket.begun < self._limits.slice_s:
             self._slow.pop(self._likeness(ticket))
-        ticket.state = State.OVER
+        ticket.state = JobState.OVER
         del self._live[ticket]
         address = ticket.client.address
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
 
-    def expired(self, now: float) -> list[Ticket[_T]]:
+    def expired(self, now: float) -> list[JobTicket[_T]]:
         """Jobs whose time is over and that no worker has; `finish` them."""
         return [
-            ticket for ticket in self._live if ticket.deadline <= now and ticket.state is not State.RUNNING
+            ticket for ticket in self._live if ticket.deadline <= now and ticket.state is not JobState.RUNNING
         ]
 
-    def overdue(self, now: float) -> list[Ticket[_T]]:
+    def overdue(self, now: float) -> list[JobTicket[_T]]:
         """Jobs that run on although their time is over; kill their workers."""
         return [
             ticket
             for ticket in self._live
-            if ticket.deadline + GRACE_S <= now and ticket.state is State.RUNNING
+            if ticket.deadline + GRACE_S <= now and ticket.state is JobState.RUNNING
         ]
 
-    def _put_back(self, ticket: Ticket[_T]) -> None:
-        ticket.state, ticket.worker = State.WAITING, -1
+    def _put_back(self, ticket: JobTicket[_T]) -> None:
+        ticket.state, ticket.worker = JobState.WAITING, -1
         self._lanes[ticket.lane].push(ticket, ticket.client, front=True)
 
-    def _likeness(self, ticket: Ticket[_T]) -> tuple[str, Hashable]:
+    def _likeness(self, ticket: JobTicket[_T]) -> tuple[str, Hashable]:
         return ticket.client.address, ticket.likeness
 
 
-def _order(worker: int, workers: int) -> tuple[Lane, ...]:
+def _order(worker: int, workers: int) -> tuple[JobLane, ...]:
     """The lanes that a worker looks after, first the one it prefers."""
     if workers == 1:
-        return (Lane.FAST, Lane.SLOW)
+        return (JobLane.FAST, JobLane.SLOW)
     # The last worker is reserved for the fast lane, so the others need not prefer it.
-    return (Lane.FAST,) if worker == workers - 1 else (Lane.SLOW, Lane.FAST)
+    return (JobLane.FAST,) if worker == workers - 1 else (JobLane.SLOW, JobLane.FAST)

@@ -18,7 +18,7 @@ from support.toy_worker import ENTRY, ToyJob
 from support.waiting import until, wait_until
 
 from flashctl.core.jsonrpc.caller import Caller, caller
-from flashctl.core.jsonrpc.errors import Code, RpcError
+from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.service import defects
 from flashctl.core.service.metrics import Metrics
 from flashctl.core.service.workers import pool as worker_pool
@@ -98,7 +98,7 @@ def test_answers_questions_errors_and_defects() -> None:
             assert pid in made.pids and nice == min(19, os.nice(0) + NICE)
             assert await made.run(ToyJob("ask", "x")) == "xx"
             assert (await error_of(made, ToyJob("ask", "unknown"))).message == "nobody knows"
-            assert (await error_of(made, ToyJob("ask", "defect"))).code == Code.INTERNAL_ERROR
+            assert (await error_of(made, ToyJob("ask", "defect"))).code == ErrorCode.INTERNAL_ERROR
             refused = await error_of(made, ToyJob("refuse", "0x08c379a0"))
             assert (refused.code, refused.message, refused.data) == (3, "execution reverted", "0x08c379a0")
             with pytest.raises(JobBroke, match="ZeroDivisionError: oops"):
@@ -160,10 +160,10 @@ def test_a_killed_worker_costs_the_call_that_it_ran() -> None:
             os.kill(job.asked[0], signal.SIGKILL)
             with pytest.raises(RpcError, match="the process that ran this call ended") as caught:
                 await hanging
-            assert caught.value.code == Code.RESOURCE_UNAVAILABLE
+            assert caught.value.code == ErrorCode.RESOURCE_UNAVAILABLE
             assert await asyncio.gather(*others) == [0.05] * 5
             for _ in range(3):  # and again: each is replaced
-                assert (await error_of(made, ToyJob("die"))).code == Code.RESOURCE_UNAVAILABLE
+                assert (await error_of(made, ToyJob("die"))).code == ErrorCode.RESOURCE_UNAVAILABLE
             assert await made.run(ToyJob("echo", 1)) == 1
             shown = metrics.render().decode()
             assert "test_worker_deaths_total 4.0" in shown
@@ -222,7 +222,7 @@ def test_time_in_line_counts_against_the_time_out() -> None:
             waiting = await asyncio.gather(
                 *(error_of(made, ToyJob("echo", seconds=0.1)) for _ in range(20)),
             )
-            assert {error.code for error in waiting} == {Code.LIMIT_EXCEEDED}
+            assert {error.code for error in waiting} == {ErrorCode.LIMIT_EXCEEDED}
             assert "no turn within the time-out of 0.1s" in waiting[0].message
             hanging.cancel()  # whoever asked has left
             assert made.waiting_in_all == 0
@@ -274,7 +274,7 @@ def test_a_worker_that_cannot_start_is_tried_again_with_pauses() -> None:
     async def body() -> None:
         metrics = Metrics("test")
         broken = WorkerPool("support.no_such_module:make", 1, figures=PoolFigures(metrics))
-        assert (await error_of(broken, ToyJob("echo", seconds=2.0))).code == Code.LIMIT_EXCEEDED
+        assert (await error_of(broken, ToyJob("echo", seconds=2.0))).code == ErrorCode.LIMIT_EXCEEDED
         (deaths,) = (
             family.samples[0].value
             for family in metrics.families()

@@ -13,12 +13,12 @@ from flashctl.core.jsonrpc.caller import Caller
 from flashctl.core.service.workers.queue import FairQueue
 from flashctl.core.service.workers.schedule import (
     GRACE_S,
-    Lane,
+    JobLane,
+    JobSchedule,
+    JobState,
+    JobTicket,
     QueueFull,
     QueueLimits,
-    Schedule,
-    State,
-    Ticket,
 )
 
 CLIENTS = st.builds(Caller, st.sampled_from("abc"), st.integers(1, 3))
@@ -75,13 +75,13 @@ ANYBODY = Caller("a", 1)
 
 def ticket(
     client: Caller = ANYBODY, *, at: float = 0.0, seconds: float = 5.0, likeness: Any = None
-) -> Ticket[int]:
-    return Ticket(0, client, likeness, at, at + seconds)
+) -> JobTicket[int]:
+    return JobTicket(0, client, likeness, at, at + seconds)
 
 
 class TestLanes:
     def test_what_goes_over_its_slice_is_begun_anew_with_all_its_time(self) -> None:
-        schedule: Schedule[int] = Schedule(2)
+        schedule: JobSchedule[int] = JobSchedule(2)
         job = ticket()
         schedule.submit(job)
         assert schedule.next_for(0, 0.0) is job and schedule.slice_of(job) is not None
@@ -91,7 +91,7 @@ class TestLanes:
 
     def test_slow_ones_never_hold_all_workers(self) -> None:
         for workers in (2, 3, 5):
-            schedule: Schedule[int] = Schedule(workers)
+            schedule: JobSchedule[int] = JobSchedule(workers)
             for number in range(20):
                 job = ticket(Caller(str(number), 1))
                 schedule.submit(job)
@@ -104,7 +104,7 @@ class TestLanes:
             assert schedule.next_for(workers - 1, 0.0) is light
 
     def test_one_worker_runs_both_the_fast_lane_first(self) -> None:
-        schedule: Schedule[int] = Schedule(1)
+        schedule: JobSchedule[int] = JobSchedule(1)
         slow = ticket()
         schedule.submit(slow)
         assert schedule.next_for(0, 0.0) is slow
@@ -114,7 +114,7 @@ class TestLanes:
         assert [schedule.next_for(0, 0.0), schedule.next_for(0, 0.0)] == [fast, slow]
 
     def test_the_like_of_what_was_slow_goes_to_the_slow_lane_of_that_client_alone(self) -> None:
-        schedule: Schedule[int] = Schedule(2)
+        schedule: JobSchedule[int] = JobSchedule(2)
         first = ticket(likeness="spin")
         schedule.submit(first)
         schedule.next_for(0, 0.0)
@@ -122,16 +122,16 @@ class TestLanes:
         again, other = ticket(likeness="spin"), ticket(Caller("b", 1), likeness="spin")
         schedule.submit(again)
         schedule.submit(other)
-        assert (again.lane, other.lane) == (Lane.SLOW, Lane.FAST)
+        assert (again.lane, other.lane) == (JobLane.SLOW, JobLane.FAST)
         # It is forgotten when such a job turns out quick.
         assert schedule.next_for(0, 1.0) in (first, again)
-        schedule.finish(again if again.state is State.RUNNING else first, 1.001)
+        schedule.finish(again if again.state is JobState.RUNNING else first, 1.001)
         later = ticket(likeness="spin")
         schedule.submit(later)
-        assert later.lane is Lane.FAST
+        assert later.lane is JobLane.FAST
 
     def test_what_lacks_something_holds_no_worker(self) -> None:
-        schedule: Schedule[int] = Schedule(1)
+        schedule: JobSchedule[int] = JobSchedule(1)
         job, other = ticket(), ticket(Caller("b", 1))
         schedule.submit(job)
         schedule.submit(other)
@@ -144,7 +144,7 @@ class TestLanes:
 
 class TestBounds:
     def test_an_address_has_its_share_of_the_line(self) -> None:
-        schedule: Schedule[int] = Schedule(1, QueueLimits(per_address=3, in_all=5))
+        schedule: JobSchedule[int] = JobSchedule(1, QueueLimits(per_address=3, in_all=5))
         kept = [ticket(Caller("a", number)) for number in range(3)]
         for job in kept:
             schedule.submit(job)
@@ -159,7 +159,7 @@ class TestBounds:
         schedule.submit(ticket(Caller("a", 9)))
 
     def test_time_in_line_counts(self) -> None:
-        schedule: Schedule[int] = Schedule(1)
+        schedule: JobSchedule[int] = JobSchedule(1)
         runs, waits, lacks = ticket(seconds=1.0), ticket(seconds=1.0), ticket(seconds=1.0)
         for job in (lacks, runs, waits):
             schedule.submit(job)
@@ -175,9 +175,9 @@ class TestBounds:
 @given(st.integers(1, 4), st.data())
 def test_every_job_ends_and_no_worker_runs_two(workers: int, data: st.DataObject) -> None:
     """Jobs are submitted, run, go over, lack, are obtained, withdrawn and expire in any order."""
-    schedule: Schedule[int] = Schedule(workers, QueueLimits(per_address=10, in_all=20))
-    running: dict[int, Ticket[int]] = {}
-    jobs: list[Ticket[int]] = []
+    schedule: JobSchedule[int] = JobSchedule(workers, QueueLimits(per_address=10, in_all=20))
+    running: dict[int, JobTicket[int]] = {}
+    jobs: list[JobTicket[int]] = []
     now = 0.0
     for _ in range(data.draw(st.integers(1, 40))):
         now += data.draw(st.floats(0, 0.5))
@@ -192,8 +192,8 @@ def test_every_job_ends_and_no_worker_runs_two(workers: int, data: st.DataObject
             case "run":
                 worker = data.draw(st.integers(0, workers - 1))
                 if worker not in running and (next_job := schedule.next_for(worker, now)) is not None:
-                    assert next_job.state is State.RUNNING and next_job not in running.values()
-                    assert workers == 1 or worker < workers - 1 or next_job.lane is Lane.FAST
+                    assert next_job.state is JobState.RUNNING and next_job not in running.values()
+                    assert workers == 1 or worker < workers - 1 or next_job.lane is JobLane.FAST
                     running[worker] = next_job
             case "over" if running:
                 schedule.went_over(running.pop(data.draw(st.sampled_from(sorted(running)))))
@@ -220,4 +220,4 @@ def test_every_job_ends_and_no_worker_runs_two(workers: int, data: st.DataObject
             if (next_job := schedule.next_for(worker, now)) is not None:
                 schedule.finish(next_job, now)
     assert schedule.live == 0 and not schedule.is_waiting
-    assert all(job.state is State.OVER for job in jobs)
+    assert all(job.state is JobState.OVER for job in jobs)
