@@ -306,7 +306,7 @@ class BuilderService:
                 is_under_way = await asyncio.to_thread(self.chain.prune, FORGET_FOR_S)
             except StoreError as error:
                 # Whatever it is, the import of blocks meets it too, and decides what it is worth.
-                _LOG.warning("old states stay: %s", error)
+                _LOG.warning("pruning aborted: %s", error)
                 is_under_way = False
             await asyncio.sleep(FORGET_EVERY_S if is_under_way else FORGET_LOOK_S)
 
