@@ -9,7 +9,7 @@ it except getPayload, up to the builder's time-out:
     getPayload          the builder's block if the fallback finds it valid, else the fallback's own
     anything else       the fallback; transactions that it takes and miner settings are copied to the
                         builder, which is asked about those that cannot be paid at the head; bundles and
-                        conditional transactions are the builder's alone
+                        conditional transactions are the builder's alone (`boost.forwarding`)
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
-
-import orjson
 
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.builder_link import BuilderLink
@@ -38,44 +36,16 @@ from flashctl.core.engine.payloads import (
     attributes_from_json,
     payload_id_from_json,
 )
-from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import reading_params
 from flashctl.core.jsonrpc.methods import Handler, Methods, required
 from flashctl.core.service import defects
-from flashctl.errors import DataError, FlashctlError, TimedOut
+from flashctl.errors import DataError, FlashctlError
 from flashctl.eth.hexdata import to_hex
 from flashctl.op.attributes import PayloadAttributes, payload_id
 
-__all__ = ["BUILDER_METHODS", "COPIED_SETTINGS", "COPIED_TRANSACTIONS", "Multiplexer"]
+__all__ = ["Multiplexer"]
 
 _LOG = logging.getLogger(__name__)
-
-COPIED_SETTINGS = frozenset(
-    {"miner_setExtra", "miner_setGasPrice", "miner_setGasLimit", "miner_setMaxDASize"}
-)
-"""Not engine calls, yet the builder needs them as much as the fallback: in every mode, so that it is right
-when it is switched on."""
-
-COPIED_TRANSACTIONS = frozenset({"eth_sendRawTransaction"})
-"""The builder's pool is to hold what the fallback's does, no more: its caller may have been told that the
-transaction is refused."""
-
-BUILDER_METHODS = frozenset(
-    {
-        "eth_sendRawTransactionConditional",
-        "eth_sendBundle",
-        "eth_sendBackrunBundle",
-        "eth_cancelBundle",
-    }
-)
-"""Which a fallback does not know, or cannot keep: the builder's alone, as long as it takes part."""
-
-ENGINE_NAMESPACES = ("engine_", "miner_")
-"""What consensus client and batcher ask, which must not wait behind what everybody asks."""
-
-MAX_ASKED_BUILDER = 16
-"""Transactions that the builder is asked about at a time: anybody may send what cannot be paid, and a quarter
-of the connections is left to them at most."""
 
 PAYLOAD_VERSIONS = (3, 4, 5)
 """getPayload versions a builder can answer: Ecotone on. Older ones are the fallback's alone."""
@@ -87,7 +57,6 @@ class Multiplexer:
     def __init__(
         self,
         l2: EngineClient,
-        forwards: JsonRpcClient,
         builder: BuilderLink,
         rounds: Rounds,
         health: BoostHealth,
@@ -99,16 +68,12 @@ class Multiplexer:
         *,
         ignore_unhealthy_builders: bool = False,
         released: Callable[[Incoming, Verdict], None] = lambda incoming, verdict: None,
-        doubt: Callable[[], None] = lambda: None,
     ) -> None:
         """Args:
-        forwards: to the fallback as well, with connections of its own, for what is not the engine's business.
         ignore_unhealthy_builders: make no engine calls to a builder that is stale or failed last time.
         released: told of flashblocks that waited for the builder's payload id.
-        doubt: told when the fallback did not answer what was passed on to it.
         """
         self._l2 = l2
-        self._forwards = forwards
         self._builder = builder
         self._rounds = rounds
         self._health = health
@@ -119,14 +84,9 @@ class Multiplexer:
         self._exclusions = exclusions
         self._ignore_unhealthy = ignore_unhealthy_builders
         self._released = released
-        self._doubt = doubt
-        self._is_failing = False
-        """Whether the last request passed on was not answered."""
-        self._asked_builder = 0
-        """Questions about transactions that the builder has not answered yet."""
 
     def methods(self) -> Methods:
-        """The table to serve; what it lacks is for `forward`."""
+        """The calls that concern both engines; everything else is `Forwarding`'s."""
         table = Methods()
         for version in (1, 2, 3):
             table.register(*self._timed(f"engine_forkchoiceUpdatedV{version}", self._forkchoice(version)))
@@ -135,67 +95,6 @@ class Multiplexer:
         for version in PAYLOAD_VERSIONS:
             table.register(*self._timed(f"engine_getPayloadV{version}", self._get_payload(version)))
         return table
-
-    async def forward(self, method: str, request: bytes) -> bytes:
-        """Pass a request to the fallback as it is, and what the builder needs also to the builder."""
-        started = time.monotonic()
-        ok = False
-        try:
-            if method in BUILDER_METHODS and self._switch.mode is not ExecutionMode.DISABLED:
-                reply = await self._builder.client.relay(method, request)
-            else:
-                reply = await self._pass_on(method, request)
-            ok = True
-        finally:
-            span = "exchange_capabilities" if method == "engine_exchangeCapabilities" else "forward"
-            self._metrics.answered(span, time.monotonic() - started, ok=ok)
-        return reply
-
-    async def _pass_on(self, method: str, request: bytes) -> bytes:
-        if method in COPIED_SETTINGS:
-            self._copy(request)
-        client = self._l2 if method.startswith(ENGINE_NAMESPACES) else self._forwards
-        try:
-            reply = await client.relay(method, request)
-        except FlashctlError as error:
-            # One slow call says little; whether the fallback is ill is for a probe to find out, now.
-            level = logging.DEBUG if self._is_failing else logging.WARNING
-            _LOG.log(level, "fallback: %s: %s", method[:60], error)
-            self._is_failing = True
-            self._doubt()
-            if method in COPIED_TRANSACTIONS and isinstance(error, TimedOut):
-                # It may be in the pool all the same, and no later one of its sender could be mined without.
-                self._copy(request)
-            raise
-        self._is_failing = False
-        if method in COPIED_TRANSACTIONS:
-            if _is_in_the_pool(reply):
-                self._copy(request)
-            elif _lacks_funds(reply) and self._builder_takes_part:
-                return await self._ask_who_knows_more(method, request, reply)
-        return reply
-
-    async def _ask_who_knows_more(self, method: str, request: bytes, refusal: bytes) -> bytes:
-        """The builder's answer to a transaction, if it takes it; the fallback's if not.
-
-        What the block being built has paid to an account is known to the builder alone, and whoever was told
-        of the payment may spend it.
-        """
-        if self._asked_builder >= MAX_ASKED_BUILDER:
-            return refusal
-        self._asked_builder += 1
-        try:
-            reply = await self._builder.client.relay(method, request)
-        except FlashctlError as error:
-            _LOG.debug("builder: %s: %s", method, error)
-            return refusal
-        finally:
-            self._asked_builder -= 1
-        return reply if _is_in_the_pool(reply) else refusal
-
-    def _copy(self, request: bytes) -> None:
-        with defects.contained("boost.copies"):
-            self._builder.copy(request)
 
     @property
     def status(self) -> HealthStatus:
@@ -218,7 +117,8 @@ class Multiplexer:
         return method, timed
 
     @property
-    def _builder_takes_part(self) -> bool:
+    def builder_takes_part(self) -> bool:
+        """Whether the builder is asked at all."""
         if self._switch.mode is ExecutionMode.DISABLED:
             return False
         return not self._ignore_unhealthy or self._health.builder_ok
@@ -253,7 +153,7 @@ class Multiplexer:
         """
         try:
             round_ = self._begin(state, attributes)
-            if self._builder_takes_part:
+            if self.builder_takes_part:
                 future = self._builder.send(method, [state, attributes if round_ is not None else None])
                 if round_ is not None:
                     self._blocks.expect_builder(round_, self._confirm(round_, future))
@@ -274,7 +174,7 @@ class Multiplexer:
             # Malformed or newer than this program: the fallback's to judge, and it builds alone.
             self._rounds.supersede()
             return None
-        if wanted.no_tx_pool or not self._builder_takes_part:
+        if wanted.no_tx_pool or not self.builder_takes_part:
             self._rounds.supersede()
             return None
         if self._leaves_out(head, wanted):
@@ -321,7 +221,7 @@ class Multiplexer:
         method = f"engine_newPayloadV{version}"
 
         async def new_payload(params: list[Any]) -> Any:
-            if self._builder_takes_part:
+            if self.builder_takes_part:
                 with defects.contained("boost.newPayload"):
                     self._builder.send(method, params)
             answer = await self._ask_l2(method, params)
@@ -375,31 +275,3 @@ def _payload_id(answer: Any) -> bytes | None:
         return ForkchoiceResult.from_json(answer).payload_id
     except DataError:
         return None
-
-
-def _is_in_the_pool(reply: bytes) -> bool:
-    """Whether an engine took a transaction, or has it already."""
-    message = _refusal(reply)
-    # geth, reth and Erigon; Nethermind.
-    return message == "" or any(word in message for word in ("already known", "alreadyknown"))
-
-
-def _lacks_funds(reply: bytes) -> bool:
-    """Whether the sender of a transaction cannot pay for it, as far as the fallback knows: at the head."""
-    # geth, reth and Erigon; Nethermind.
-    return any(word in _refusal(reply) for word in ("insufficient funds", "insufficientfunds"))
-
-
-def _refusal(reply: bytes) -> str:
-    """Why a transaction is refused, in lower case; nothing if it is taken, `?` if that cannot be told."""
-    try:
-        answer = orjson.loads(reply)
-    except orjson.JSONDecodeError:
-        return "?"
-    if not isinstance(answer, dict):
-        return "?"
-    error = answer.get("error")
-    if error is None:
-        return "" if "result" in answer else "?"
-    message = error.get("message") if isinstance(error, dict) else None
-    return message.lower() if isinstance(message, str) and message else "?"

@@ -13,6 +13,7 @@ from flashctl.boost.config import BoostConfig, EngineUpstream, FlashblocksConfig
 from flashctl.boost.debug_api import debug_methods
 from flashctl.boost.decisions import DecisionLog
 from flashctl.boost.exclusions import Exclusions
+from flashctl.boost.forwarding import SEND_TRANSACTION, Forwarding
 from flashctl.boost.health import BoostHealth
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ModeSwitch
@@ -93,7 +94,6 @@ class Boost:
         )
         self.multiplexer = Multiplexer(
             self.l2,
-            self.forwards,
             self.builder,
             self.rounds,
             self.health,
@@ -104,6 +104,14 @@ class Boost:
             self.exclusions,
             ignore_unhealthy_builders=config.ignore_unhealthy_builders,
             released=self.follower.released,
+        )
+        self.forwarding = Forwarding(
+            self.l2,
+            self.forwards,
+            self.builder,
+            self.switch,
+            self.metrics,
+            builder_takes_part=lambda: self.multiplexer.builder_takes_part,
             doubt=self.doubt.set,
         )
         self.health.tell = self._health_told
@@ -138,12 +146,14 @@ class Boost:
         self.debug_url = debug.url
         if config.flashblocks is not None:
             await self._start_flashblocks(life, config.flashblocks)
+        table = self.multiplexer.methods()
+        table.register(SEND_TRANSACTION, self.forwarding.send_transaction)
         rpc = await serve(
-            self.multiplexer.methods(),
+            table,
             config.rpc.host,
             config.rpc.port,
             jwt_secret=config.rpc_jwt_secret,
-            fallback=self.multiplexer.forward,
+            fallback=self.forwarding.forward,
             pages=pages,
             limits=ENGINE_LIMITS,
         )
@@ -201,6 +211,7 @@ class Boost:
 
     async def _close_clients(self) -> None:
         await self.payloads.close()
+        await self.forwarding.close()
         await self.builder.close()
         await self.forwards.close()
         await self.l2.close()

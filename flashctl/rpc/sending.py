@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.core.jsonrpc.gathered_calls import GatheredCalls
 from flashctl.errors import FlashctlError
 from flashctl.eth.hexdata import to_hex
 from flashctl.eth.signatures import InvalidSignature
@@ -76,10 +76,10 @@ class SequencerTarget:
     recheck_s: Final = RECHECK_S
 
     def __init__(
-        self, sequencer: JsonRpcClient, sent: SentNonces, receipt: Receipts, pending_nonce: Nonces
+        self, sequencer: GatheredCalls, sent: SentNonces, receipt: Receipts, pending_nonce: Nonces
     ) -> None:
-        """`receipt` tells the receipt of a transaction, `pending_nonce` what the next one of an account has
-        to carry, with those that wait."""
+        """`sequencer` takes transactions, `receipt` tells the receipt of one, `pending_nonce` what the next
+        one of an account has to carry, with those that wait."""
         self._sequencer = sequencer
         self._sent = sent
         self._receipt = receipt
@@ -87,7 +87,7 @@ class SequencerTarget:
 
     async def send(self, raw: bytes) -> Any:
         """See `SendTarget`."""
-        answer = await self._sequencer.call("eth_sendRawTransaction", [to_hex(raw)])
+        answer = await self._sequencer.call([to_hex(raw)])
         self._sent.add(raw)
         return answer
 

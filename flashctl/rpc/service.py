@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from flashctl.core.jsonrpc.client import FORWARD_LIMITS, JsonRpcClient
+from flashctl.core.jsonrpc.gathered_calls import GatheredCalls
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 from flashctl.core.net.urls import mask_url
@@ -69,6 +70,7 @@ class RpcNode:
         url, timeout_s = config.upstream_url, config.upstream_timeout_s
         self.node = UpstreamClient(url, timeout_s=timeout_s, limits=FORWARD_LIMITS)
         self.sequencer = JsonRpcClient(config.sequencer_url or url, timeout_s=timeout_s)
+        self.transactions = GatheredCalls(self.sequencer, "eth_sendRawTransaction")
         rules = ChainRules(config.chain)
         self.overlay = Overlay(rules, max_depth=config.max_depth)
         # With connections and turns of its own: what users ask must not keep the head or the state waiting.
@@ -101,7 +103,7 @@ class RpcNode:
             )
             SharedApi(provider, limits, self.runner).register(table)
             table.register_all(provider.other_handlers())
-            target = SequencerTarget(self.sequencer, sent, provider.receipt, provider.pending_nonce)
+            target = SequencerTarget(self.transactions, sent, provider.receipt, provider.pending_nonce)
             sending = SendApi(target, waiters, timeout_ms=config.sync_timeout_ms)
             table.register_all(sending.handlers())
             subscriptions = Subscriptions(self.node, self.overlay, self.others, shown)
@@ -129,6 +131,7 @@ class RpcNode:
         life.on_stop(self.chain.close, "canonical head")
         life.on_stop(self.runner.close, "workers")
         life.on_stop(self.sequencer.close, "sequencer")
+        life.on_stop(self.transactions.close, "transactions to the sequencer")
         life.on_stop(self.others.close, "subscriptions at the node")
         self.url = await self._listen(life, self.methods, config.port, config.latest.value)
         if self._sealed_methods is not None and config.sealed_port is not None:

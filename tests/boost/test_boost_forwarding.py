@@ -26,6 +26,19 @@ def refuse(message: str) -> Any:
     return fault
 
 
+def _counted(client: JsonRpcClient) -> list[bytes]:
+    """What a client posts from now on."""
+    posted: list[bytes] = []
+    post_raw = client.post_raw
+
+    async def counted(body: bytes, **options: Any) -> bytes:
+        posted.append(body)
+        return await post_raw(body, **options)
+
+    client.post_raw = counted  # type: ignore[method-assign]
+    return posted
+
+
 class TestTransactions:
     @pytest.mark.parametrize(
         ("message", "copied"), [("nonce too low", False), ("already known", True), ("AlreadyKnown", True)]
@@ -157,5 +170,22 @@ class TestOneAnswer:
             )
             assert (await s.driver.finish(await s.driver.begin())).transactions == (DEPOSIT,)
             assert s.last_decision()["source"] == "l2"
+
+        play(tmp_path, scenario)
+
+
+class TestBatches:
+    def test_a_batch_of_transactions_is_a_batch_at_both_engines(self, tmp_path: Path) -> None:
+        async def scenario(s: Setup) -> None:
+            client = JsonRpcClient(s.boost.rpc_url)
+            raws = [f"0x02c1{number:02x}" for number in range(100)]
+            posts = [_counted(upstream) for upstream in (s.boost.forwards, s.boost.builder.client)]
+            answers = await client.batch([(SEND, [raw]) for raw in raws])
+            assert len(answers) == 100 and len(set(answers)) == 100
+            await s.until(lambda: len(s.builder.pool) == 100)
+            assert s.builder.pool == s.l2.pool == [bytes.fromhex(raw[2:]) for raw in raws]
+            # Sixteen requests of a batch are worked on at a time.
+            assert all(1 <= len(posted) <= 20 for posted in posts)
+            await client.close()
 
         play(tmp_path, scenario)

@@ -16,6 +16,7 @@ from flashctl.builder.mempool.admission import Mempool
 from flashctl.builder.mempool.pool import PoolRefusal
 from flashctl.builder.sync import CatchUp
 from flashctl.chain.chain import Chain, ChainBlock
+from flashctl.core.jsonrpc.caller import Caller, caller
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.methods import Methods
@@ -134,6 +135,34 @@ def test_the_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         await queue.submit(transfer(9, 0).raw)
 
     asyncio.run(scenario())
+
+
+def test_a_single_transaction_waits_for_no_batch_of_another_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "BATCH", 4)
+    monkeypatch.setattr(door, "MAX_WAITING_PER_ADDRESS", 12)
+    queue = Mempool(memory_chain())
+    answered: list[int] = []
+    refused: list[str] = []
+
+    async def send(who: Caller, envelope: TxEnvelope) -> None:
+        caller.set(who)
+        try:
+            await queue.submit(envelope.raw)
+        except PoolRefusal as refusal:
+            refused.append(str(refusal))
+        else:
+            answered.append(envelope.tx.nonce if who.address == "attacker" else -1)
+
+    async def scenario() -> None:
+        attack = [send(Caller("attacker", 1), transfer(0, nonce)) for nonce in range(20)]
+        await asyncio.gather(*attack, send(Caller("honest", 2), transfer(1, 0)))
+
+    asyncio.run(scenario())
+    # The first of the attacker's was alone in line, or the first four were; the honest one is in the next go.
+    assert answered.index(-1) <= 8
+    answered.remove(-1)
+    assert answered == list(range(12))
+    assert len(refused) == 8 and all("too many transactions wait" in text for text in refused)
 
 
 def test_a_refusal_leaves_no_cycle_behind() -> None:

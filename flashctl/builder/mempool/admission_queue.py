@@ -1,19 +1,23 @@
 """Where transactions wait to be looked at: decoding, sender and checks take 100 us each, and a batch of a
 thousand of them is not the event loop's business.
 
-They are looked at in one thread, in the order they came and so many at a time that the loop, which then takes
-them into the pool, is not held for long either. Answers come in the same order.
+They are looked at in one thread, each client's in the order they came, clients in turn (`FairQueue`), and so
+many at a time that the loop, which then takes them into the pool, is not held for long either. Answers come
+in the same order. So what one client sends at once delays another's transaction by what is being looked at,
+not by all that waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
 from flashctl.builder.mempool.pool import PoolRefusal
+from flashctl.core.jsonrpc.caller import Caller, caller
+from flashctl.core.jsonrpc.fair_queue import FairQueue
 from flashctl.errors import FlashctlError
 
 __all__ = ["AdmissionQueue"]
@@ -25,15 +29,20 @@ MAX_WAITING: Final = 20_000
 MAX_WAITING_BYTES: Final = 64 * 2**20
 """Of transactions that wait to be looked at: two seconds of work. More are refused."""
 
+MAX_WAITING_PER_ADDRESS: Final = MAX_WAITING // 2
+MAX_WAITING_BYTES_PER_ADDRESS: Final = MAX_WAITING_BYTES // 2
+"""The same of one address, so that others have room. Half: behind a node that passes transactions on, all
+users have its address."""
+
 Checked = TypeVar("Checked")
 Taken = TypeVar("Taken")
 
 
 class AdmissionQueue(Generic[Checked, Taken]):
-    """A line of encoded transactions. Lives on the event loop."""
+    """Lines of encoded transactions, one of each client. Lives on the event loop."""
 
     def __init__(self, look_at: Callable[[bytes], Checked], take: Callable[[Checked], Taken]) -> None:
-        """Nobody waits.
+        """Nothing waits.
 
         Args:
             look_at: Called in a thread; what it raises is the answer.
@@ -41,8 +50,11 @@ class AdmissionQueue(Generic[Checked, Taken]):
         """
         self._look_at = look_at
         self._take = take
-        self._line: deque[tuple[bytes, asyncio.Future[Taken]]] = deque()
+        self._line: FairQueue[tuple[bytes, Caller, asyncio.Future[Taken]]] = FairQueue()
         self._waiting_bytes = 0
+        self._count: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        """Of what waits, by address."""
         self._working: asyncio.Task[None] | None = None
         self._thread: Final = ThreadPoolExecutor(1, "admission")
 
@@ -50,14 +62,17 @@ class AdmissionQueue(Generic[Checked, Taken]):
         """Wait until the transaction was looked at and taken in.
 
         Raises:
-            PoolRefusal: Too many wait already.
+            PoolRefusal: Too many wait already, of its client's address or of all.
         """
-        if len(self._line) >= MAX_WAITING or self._waiting_bytes + len(raw) > MAX_WAITING_BYTES:
+        client = caller.get()
+        if not self._has_room(client.address, len(raw)):
             raise PoolRefusal("txpool is busy: too many transactions wait to be checked")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Taken] = loop.create_future()
-        self._line.append((raw, future))
+        self._line.push((raw, client, future), client)
         self._waiting_bytes += len(raw)
+        self._count[client.address] += 1
+        self._bytes[client.address] += len(raw)
         if self._working is None or self._working.done():
             self._working = loop.create_task(self._work(), name="admission")
         try:
@@ -66,14 +81,20 @@ class AdmissionQueue(Generic[Checked, Taken]):
             # A refusal's traceback holds this frame, and the future the refusal.
             del future
 
+    def _has_room(self, address: str, size: int) -> bool:
+        return (
+            len(self._line) < MAX_WAITING
+            and self._waiting_bytes + size <= MAX_WAITING_BYTES
+            and self._count[address] < MAX_WAITING_PER_ADDRESS
+            and self._bytes[address] + size <= MAX_WAITING_BYTES_PER_ADDRESS
+        )
+
     async def _work(self) -> None:
-        """Until nobody waits any more."""
+        """Until nothing waits any more."""
         loop = asyncio.get_running_loop()
-        while self._line:
-            batch = [self._line.popleft() for _ in range(min(BATCH, len(self._line)))]
-            raws = [raw for raw, _ in batch]
-            self._waiting_bytes -= sum(map(len, raws))
+        while batch := self._next():
             try:
+                raws = [raw for raw, _ in batch]
                 outcomes = await loop.run_in_executor(self._thread, self._look_at_all, raws)
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     self._answer(future, outcome)
@@ -81,6 +102,19 @@ class AdmissionQueue(Generic[Checked, Taken]):
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
+
+    def _next(self) -> list[tuple[bytes, asyncio.Future[Taken]]]:
+        """Those whose turn it is, as many as are looked at in one go."""
+        batch: list[tuple[bytes, asyncio.Future[Taken]]] = []
+        while len(batch) < BATCH and (entry := self._line.pop()) is not None:
+            raw, client, future = entry
+            self._waiting_bytes -= len(raw)
+            self._bytes[client.address] -= len(raw)
+            self._count[client.address] -= 1
+            if not self._count[client.address]:
+                del self._count[client.address], self._bytes[client.address]
+            batch.append((raw, future))
+        return batch
 
     def _look_at_all(self, raws: Sequence[bytes]) -> list[Checked | Exception]:
         return [self._looked_at(raw) for raw in raws]

@@ -4,6 +4,7 @@
     methods.py    `Methods`: names to async functions, plus subscriptions
     namespaces.py which of them a port answers
     caller.py     who asks, for whoever shares something out fairly
+    fair_queue.py a line for every caller, served in turn
     slices.py     how long batches may hold the loop
     dispatch.py   bytes of a request in, bytes of the answer out; batches and their limits; no sockets
     session.py    one WebSocket connection: its queue, its subscriptions
@@ -13,6 +14,7 @@
     protocols.py  what uvicorn leaves open: sizes, counts and times of heads, connections, readers
     outbound.py   how much may wait for clients that read slowly
     client.py     `JsonRpcClient`
+    gathered_calls.py  calls of one method that leave as batches, each client's by itself
     exact.py      numbers that keep their text
     repeatable.py which methods may be sent again
 

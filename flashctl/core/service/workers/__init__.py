@@ -1,6 +1,5 @@
 """Worker processes: what anybody may ask runs outside the process that has to be on time.
 
-    queue.py      lines of clients, served in turn; no clock, no I/O
     schedule.py   which job runs next on which worker, and which has waited too long; a clock is passed in
     pool.py       `WorkerPool`: processes, started when needed, replaced when they die
     process.py    the parent's end of one process

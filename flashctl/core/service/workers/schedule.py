@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
 from flashctl.core.jsonrpc.caller import Caller
-from flashctl.core.service.workers.queue import FairQueue
+from flashctl.core.jsonrpc.fair_queue import FairQueue
 from flashctl.errors import Failed
 from flashctl.lru import Lru
 

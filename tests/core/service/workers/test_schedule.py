@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 
 from flashctl.core.jsonrpc.caller import Caller
-from flashctl.core.service.workers.queue import FairQueue
+from flashctl.core.jsonrpc.fair_queue import FairQueue
 from flashctl.core.service.workers.schedule import (
     GRACE_S,
     JobLane,

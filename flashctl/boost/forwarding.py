@@ -1,0 +1,207 @@
+"""What is not the Engine API's: passed on to the fallback, some of it to the builder as well or instead.
+
+Transactions go to the fallback in batches (`GatheredCalls`) and from there, if it takes them, to the builder
+(`TransactionMirror`): a batch of a thousand that a client sends costs neither of them a thousand exchanges.
+Everything else goes as it came, byte for byte.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from flashctl.boost.builder_link import BuilderLink
+from flashctl.boost.metrics import BoostMetrics
+from flashctl.boost.modes import ExecutionMode, ModeSwitch
+from flashctl.core.engine.client import EngineClient
+from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.core.jsonrpc.gathered_calls import GatheredCalls
+from flashctl.core.service import defects
+from flashctl.errors import FlashctlError, TimedOut
+
+__all__ = ["BUILDER_METHODS", "COPIED_SETTINGS", "SEND_TRANSACTION", "Forwarding"]
+
+_LOG = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+COPIED_SETTINGS: Final = frozenset(
+    {"miner_setExtra", "miner_setGasPrice", "miner_setGasLimit", "miner_setMaxDASize"}
+)
+"""Not engine calls, yet the builder needs them as much as the fallback: in every mode, so that it is right
+when it is switched on."""
+
+SEND_TRANSACTION: Final = "eth_sendRawTransaction"
+"""Copied once the fallback has taken it: the builder's pool is to hold what the fallback's does, no more, for
+the caller may be answered that the transaction is refused."""
+
+BUILDER_METHODS: Final = frozenset(
+    {
+        "eth_sendRawTransactionConditional",
+        "eth_sendBundle",
+        "eth_sendBackrunBundle",
+        "eth_cancelBundle",
+    }
+)
+"""Which a fallback does not know, or cannot keep: the builder's alone, as long as it takes part."""
+
+ENGINE_NAMESPACES: Final = ("engine_", "miner_")
+"""What consensus client and batcher ask, which must not wait behind what everybody asks."""
+
+MAX_ASKED_BUILDER: Final = 16
+"""Transactions that the builder is asked about at a time: anybody may send what cannot be paid."""
+
+
+class Forwarding:
+    """See the module docstring."""
+
+    def __init__(
+        self,
+        l2: EngineClient,
+        forwards: JsonRpcClient,
+        builder: BuilderLink,
+        switch: ModeSwitch,
+        metrics: BoostMetrics,
+        *,
+        builder_takes_part: Callable[[], bool] = lambda: True,
+        doubt: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Args:
+        l2: to the fallback, for engine and miner calls.
+        forwards: to the fallback as well, with connections of its own, for everything else.
+        builder: where copies go, and what is the builder's alone.
+        switch: the execution mode.
+        metrics: time what is passed on.
+        builder_takes_part: whether the builder is asked about transactions.
+        doubt: called when the fallback did not answer.
+        """
+        self._l2 = l2
+        self._forwards = forwards
+        self._builder = builder
+        self._switch = switch
+        self._metrics = metrics
+        self._builder_takes_part = builder_takes_part
+        self._doubt = doubt
+        self._transactions = GatheredCalls(forwards, SEND_TRANSACTION)
+        self._questions = GatheredCalls(builder.client, SEND_TRANSACTION)
+        """Transactions that the builder is asked about."""
+        self._asked_builder = 0
+        """Those that it has not answered yet."""
+        self._is_failing = False
+        """Whether the last request passed on was not answered."""
+
+    async def forward(self, method: str, request: bytes) -> bytes:
+        """Pass a request to the fallback as it is, and what the builder needs also to the builder."""
+        span = "exchange_capabilities" if method == "engine_exchangeCapabilities" else "forward"
+        return await self._timed(span, lambda: self._relay(method, request))
+
+    async def send_transaction(self, params: list[Any]) -> Any:
+        """eth_sendRawTransaction: the fallback's answer, or the builder's if that knows of more funds."""
+        return await self._timed("forward", lambda: self._send(params))
+
+    async def close(self) -> None:
+        """Give up on transactions that wait."""
+        await self._transactions.close()
+        await self._questions.close()
+
+    async def _timed(self, span: str, ask: Callable[[], Awaitable[_T]]) -> _T:
+        started = time.monotonic()
+        ok = False
+        try:
+            answer = await ask()
+            ok = True
+        except RpcError:
+            # an answer, too
+            ok = True
+            raise
+        finally:
+            self._metrics.answered(span, time.monotonic() - started, ok=ok)
+        return answer
+
+    async def _relay(self, method: str, request: bytes) -> bytes:
+        if method in BUILDER_METHODS and self._switch.mode is not ExecutionMode.DISABLED:
+            return await self._builder.client.relay(method, request)
+        if method in COPIED_SETTINGS:
+            self._copy(request)
+        client = self._l2 if method.startswith(ENGINE_NAMESPACES) else self._forwards
+        try:
+            reply = await client.relay(method, request)
+        except FlashctlError as error:
+            self._not_answered(method, error)
+            raise
+        self._is_failing = False
+        return reply
+
+    async def _send(self, params: list[Any]) -> Any:
+        try:
+            answer = await self._transactions.call(params)
+        except RpcError as refusal:
+            self._is_failing = False
+            if _is_known(refusal.message):
+                self._copy(_sending(params))
+            elif _lacks_funds(refusal.message) and self._builder_takes_part():
+                return await self._ask_builder(params, refusal)
+            raise
+        except FlashctlError as error:
+            self._not_answered(SEND_TRANSACTION, error)
+            if isinstance(error, TimedOut):
+                # It may be in the pool all the same, and no later one of its sender could be mined without.
+                self._copy(_sending(params))
+            raise
+        self._is_failing = False
+        self._copy(_sending(params))
+        return answer
+
+    def _not_answered(self, method: str, error: FlashctlError) -> None:
+        # One slow call says little; whether the fallback is ill is for a probe to find out, now.
+        level = logging.DEBUG if self._is_failing else logging.WARNING
+        _LOG.log(level, "fallback: %s: %s", method[:60], error)
+        self._is_failing = True
+        self._doubt()
+
+    async def _ask_builder(self, params: list[Any], refusal: RpcError) -> Any:
+        """The builder's answer to a transaction, if it takes it.
+
+        What the block being built has paid to an account is known to the builder alone, and whoever received
+        the preconfirmation of the payment may spend it.
+
+        Raises:
+            RpcError: The fallback's refusal, if not.
+        """
+        if self._asked_builder >= MAX_ASKED_BUILDER:
+            raise refusal
+        self._asked_builder += 1
+        try:
+            return await self._questions.call(params)
+        except FlashctlError as error:
+            _LOG.debug("builder: %s: %s", SEND_TRANSACTION, error)
+            if isinstance(error, RpcError) and _is_known(error.message):
+                raise
+        finally:
+            self._asked_builder -= 1
+        raise refusal
+
+    def _copy(self, request: bytes) -> None:
+        with defects.contained("boost.copies"):
+            self._builder.copy(request)
+
+
+def _sending(params: list[Any]) -> bytes:
+    return orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": SEND_TRANSACTION, "params": params})
+
+
+def _is_known(refusal: str) -> bool:
+    """Whether an engine refused a transaction because it has it already."""
+    # geth, reth and Erigon; Nethermind.
+    return any(words in refusal.lower() for words in ("already known", "alreadyknown"))
+
+
+def _lacks_funds(refusal: str) -> bool:
+    """Whether the sender of a transaction cannot pay for it, as far as the fallback knows: at the head."""
+    # geth, reth and Erigon; Nethermind.
+    return any(words in refusal.lower() for words in ("insufficient funds", "insufficientfunds"))
