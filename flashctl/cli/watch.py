@@ -410,46 +410,54 @@ def watch(
             "--confirm auto needs a node", hint="name it: --confirm URL, or use a profile that has one"
         )
     names = tuple(name.strip() for part in shown.fields or () for name in part.split(",") if name.strip())
-    settings: dict[str, Any] = {"output": "json" if shown.json else "raw" if shown.raw else shown.output}
     return run(
         WatchConfig(
             stream=stream.config,
             filters=_filters(only),
-            fields=names,
-            template=None if shown.format is None else shown.format.replace("\\n", "\n").replace("\\t", "\t"),
-            count=ending.count,
-            blocks=ending.blocks,
-            duration_s=seconds(ending.duration),
-            until=ending.until or (),
-            timeout_s=seconds(ending.timeout),
-            fail_on=ending.fail_on or (),
-            strict=ending.strict,
-            stats=shown.stats,
-            stats_every_s=seconds(shown.stats_every),
-            interval_ms=parse_duration(shown.interval) * 1000,
-            wait=endpoint.wait,
-            record=recording.record,
-            record_raw=recording.record_raw,
-            replay=recording.replay,
-            speed=None if recording.speed is None else parse_speed(recording.speed),
-            serve=recording.serve,
-            confirm=node if against.confirm == "auto" else against.confirm,
-            compare=against.compare or (),
-            tx=following.tx,
-            send=following.send,
-            rpc=node,
-            send_rpc=against.rpc or stream.send_url,
-            stage=following.stage,
-            submitted_at=following.submitted_at,
-            execute=reactions.execute,
-            on=reactions.on or (),
-            bell=reactions.bell,
-            plot=shown.plot,
-            color=shown.color,
-            quiet=common.verbosity < 0,
-            **settings,
+            output=OutputConfig(
+                form="json" if shown.json else "raw" if shown.raw else shown.output,
+                fields=names,
+                template=_template(shown.format),
+                color=shown.color,
+                quiet=common.verbosity < 0,
+                stats=shown.stats,
+                stats_every_s=seconds(shown.stats_every),
+                interval_ms=parse_duration(shown.interval) * 1000,
+                plot=shown.plot,
+            ),
+            ending=EndingConfig(
+                count=ending.count,
+                blocks=ending.blocks,
+                duration_s=seconds(ending.duration),
+                until=ending.until or (),
+                timeout_s=seconds(ending.timeout),
+                fail_on=ending.fail_on or (),
+                strict=ending.strict,
+                wait=endpoint.wait,
+            ),
+            recording=RecordingConfig(
+                recording.record,
+                recording.record_raw,
+                recording.replay,
+                None if recording.speed is None else parse_speed(recording.speed),
+            ),
+            peers=PeerConfig(
+                serve=recording.serve,
+                confirm=node if against.confirm == "auto" else against.confirm,
+                compare=against.compare or (),
+                rpc=node,
+                send_rpc=against.rpc or stream.send_url,
+            ),
+            transaction=TransactionConfig(
+                following.tx, following.send, following.stage, following.submitted_at
+            ),
+            hooks=HookConfig(reactions.execute, reactions.on or (), reactions.bell),
         )
     )
+
+
+def _template(text: str | None) -> str | None:
+    return None if text is None else text.replace("\\n", "\n").replace("\\t", "\t")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["ConnectionConfig", "FilterConfig", "WatchConfig"]
+__all__ = [
+    "ConnectionConfig",
+    "EndingConfig",
+    "FilterConfig",
+    "HookConfig",
+    "OutputConfig",
+    "PeerConfig",
+    "RecordingConfig",
+    "TransactionConfig",
+    "WatchConfig",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +53,26 @@ class FilterConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchConfig:
-    """Every setting of one run."""
+class OutputConfig:
+    """What is printed."""
 
-    stream: ConnectionConfig = ConnectionConfig()
-    filters: FilterConfig = FilterConfig()
-    output: str = "auto"
+    form: str = "auto"
     """`auto`, `table`, `line`, `json`, `raw`, `stats`, or what `fields` and `template` imply."""
     fields: Sequence[str] = ()
     template: str | None = None
     color: str = "auto"
+    quiet: bool = False
+    stats: bool = False
+    stats_every_s: float | None = None
+    interval_ms: float = 200.0
+    """The builder's interval; jitter is measured against it."""
+    plot: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndingConfig:
+    """When a run ends, and with which exit code."""
+
     count: int | None = None
     blocks: int | None = None
     duration_s: float | None = None
@@ -61,34 +81,70 @@ class WatchConfig:
     fail_on: Sequence[str] = ()
     """Events that make the exit code 1."""
     strict: bool = False
-    stats: bool = False
-    stats_every_s: float | None = None
-    interval_ms: float = 200.0
-    """The builder's interval; jitter is measured against it."""
     wait: bool = False
     """Keep trying although no connection has worked yet; --timeout implies it."""
-    record: Path | None = None
-    record_raw: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingConfig:
+    """A recording to write, and one to read instead of a stream."""
+
+    path: Path | None = None
+    """Where to write; `-` is standard output."""
+    raw: bool = False
     replay: Path | None = None
     """`-` is standard input."""
     speed: float | None = None
     """Times real time; 0 is as fast as possible, None chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """What else takes part: subscribers, nodes, other streams."""
+
     serve: str | None = None
     """HOST:PORT to publish the stream on again."""
     confirm: str | None = None
     """RPC URL to compare payloads with sealed blocks."""
     compare: Sequence[str] = ()
-    tx: str | None = None
-    send: str | None = None
+    """URLs of streams to compare arrival times with."""
     rpc: str | None = None
-    """RPC URL for `tx`, `send` and `confirm`."""
+    """RPC URL where receipts of a followed transaction are read, and whence a raw one is sent."""
     send_rpc: str | None = None
     """RPC URL that takes transactions; None is `rpc`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionConfig:
+    """One transaction to follow; None of `tx` and `send`: all."""
+
+    tx: str | None = None
+    send: str | None = None
+    """A raw transaction, sent once the stream is up."""
     stage: str | None = None
     """`preconfirmed` or `sealed`; None is sealed where a node is known."""
     submitted_at: float | None = None
+    """Unix time in seconds, from which delays are measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookConfig:
+    """What events start."""
+
     execute: str | None = None
     on: Sequence[str] = ()
     bell: bool = False
-    plot: Path | None = None
-    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchConfig:
+    """Every setting of one run."""
+
+    stream: ConnectionConfig = ConnectionConfig()
+    filters: FilterConfig = FilterConfig()
+    output: OutputConfig = OutputConfig()
+    ending: EndingConfig = EndingConfig()
+    recording: RecordingConfig = RecordingConfig()
+    peers: PeerConfig = PeerConfig()
+    transaction: TransactionConfig = TransactionConfig()
+    hooks: HookConfig = HookConfig()

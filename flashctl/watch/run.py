@@ -101,7 +101,7 @@ class _Runner:
         follow."""
         if self.session.follows_one:
             return not self._enough.is_set()
-        return bool(self.config.until) and not self.session.stop.met
+        return bool(self.config.ending.until) and not self.session.stop.met
 
     async def _close(self, life: Lifecycle) -> None:
         """Complete the recording, then print what is left; a reader that takes nothing holds up the end of an
@@ -124,7 +124,7 @@ class _Runner:
 
     def _limit(self) -> tuple[float | None, bool]:
         """Seconds until the end, and whether reaching them is a failure."""
-        duration, timeout = self.config.duration_s, self.config.timeout_s
+        duration, timeout = self.config.ending.duration_s, self.config.ending.timeout_s
         if timeout is not None and (duration is None or timeout < duration):
             return timeout, True
         return duration, False
@@ -132,7 +132,7 @@ class _Runner:
     async def _follow(self) -> None:
         session = self.session
         failure = None
-        has_worked = self.config.wait or self.config.timeout_s is not None
+        has_worked = self.config.ending.wait or self.config.ending.timeout_s is not None
         async with contextlib.aclosing(self._source()) as source:
             while True:
                 try:
@@ -140,7 +140,7 @@ class _Runner:
                 except StopAsyncIteration:
                     break
                 except (DataError, IoError) as error:
-                    if self.config.replay is None:
+                    if self.config.recording.replay is None:
                         raise
                     failure = error  # of a recording, after everything in it that can be read
                     break
@@ -154,28 +154,28 @@ class _Runner:
                     )
                 if session.take(item):
                     return
-                if self.config.replay is not None:
+                if self.config.recording.replay is not None:
                     await session.room()
         session.end_of_source()
         if failure is not None:
             raise failure
-        if self.config.replay is None and not session.stats.flashblocks:
+        if self.config.recording.replay is None and not session.stats.flashblocks:
             reason = session.last_disconnect or "the connection ended before a flashblock came"
             raise UnavailableError(f"{session.title}: {reason}", hint="flashctl watch --check finds out why")
         if session.follows_one:
             await asyncio.sleep(1.0)  # the node may still know
             raise Failed("the stream ended before the transaction was found")
-        if self.config.until and not session.stop.met:
+        if self.config.ending.until and not session.stop.met:
             raise Failed("the stream ended before the condition was met")
 
     def _source(self) -> AsyncGenerator[SourceItem, None]:
         config = self.config
-        if config.replay is None:
+        if config.recording.replay is None:
             return live(config.stream, self.session.messages.say)
-        speed = config.speed
+        speed = config.recording.speed
         if speed is None:
-            speed = 1.0 if self.session.view is not None or config.serve is not None else 0.0
-        path = None if str(config.replay) == "-" else Path(config.replay)
+            speed = 1.0 if self.session.view is not None or config.peers.serve is not None else 0.0
+        path = None if str(config.recording.replay) == "-" else Path(config.recording.replay)
         return replayed(path, speed, self.session.messages.say)
 
     def _reader_left(self, life: Lifecycle) -> None:
@@ -186,32 +186,32 @@ class _Runner:
 
     async def _start_helpers(self) -> None:
         config, session = self.config, self.session
-        if config.plot is not None:
-            self._plot(config.plot)
-        if config.execute is not None or config.bell:
+        if config.output.plot is not None:
+            self._plot(config.output.plot)
+        if config.hooks.execute is not None or config.hooks.bell:
             from flashctl.watch.event_hooks import EventHook
 
             hook = EventHook(
-                config.execute,
-                config.on,
-                say=_silent if config.quiet else session.messages.say,
-                ring=session.messages.bell if config.bell else None,
+                config.hooks.execute,
+                config.hooks.on,
+                say=_silent if config.output.quiet else session.messages.say,
+                ring=session.messages.bell if config.hooks.bell else None,
             )
             session.observers.append(hook)
             self._finishers.append(hook.finish)
-        if config.confirm is not None:
-            self._confirm(config.confirm)
-        if config.compare:
+        if config.peers.confirm is not None:
+            self._confirm(config.peers.confirm)
+        if config.peers.compare:
             self._compare()
         if session.follows_one:
             await self._follow_transaction()
-        if config.serve is not None:
-            await self._serve(config.serve)
+        if config.peers.serve is not None:
+            await self._serve(config.peers.serve)
 
     def _plot(self, path: Path) -> None:
         from flashctl.watch.plot import Plotter
 
-        plotter = Plotter(path, self.config.interval_ms)
+        plotter = Plotter(path, self.config.output.interval_ms)
         self.session.observers.append(plotter)
 
         async def draw() -> None:
@@ -243,9 +243,9 @@ class _Runner:
         from flashctl.watch.endpoint_comparison import Comparison, render_comparison
 
         config = self.config
-        if config.stream.url is None or config.replay is not None:
+        if config.stream.url is None or config.recording.replay is not None:
             raise UsageError("--compare needs a live stream to compare with")
-        names = [mask_url(config.stream.url), *map(mask_url, config.compare)]
+        names = [mask_url(config.stream.url), *map(mask_url, config.peers.compare)]
         comparison = Comparison(names)
 
         class Primary:
@@ -253,7 +253,7 @@ class _Runner:
                 comparison.see(0, event)
 
         self.session.observers.append(Primary())
-        for number, url in enumerate(config.compare, 1):
+        for number, url in enumerate(config.peers.compare, 1):
             self._side_tasks.append(asyncio.ensure_future(self._follow_other(comparison, number, url)))
 
         def summary() -> tuple[str, dict[str, Any], Iterator[str]]:
@@ -280,7 +280,7 @@ class _Runner:
         from flashctl.watch.transaction_follower import TransactionFollower, TransactionOutcome
 
         config, session = self.config, self.session
-        submitted = None if config.submitted_at is None else int(config.submitted_at * 1e9)
+        submitted = None if config.transaction.submitted_at is None else int(config.transaction.submitted_at * 1e9)
         follower = TransactionFollower(config, submitted, session.emit)
         session.observers.append(follower)
         self._finishers.append(follower.close)
@@ -294,7 +294,7 @@ class _Runner:
         async def send_and_poll() -> None:
             await follower.poll()
 
-        if config.send is None:
+        if config.transaction.send is None:
             await follower.start()
         else:
             # Sent only once the stream is open: the flashblock that holds it may come within 200 ms.
@@ -320,7 +320,7 @@ class _Runner:
         self.session.observers.append(republisher)
         self._finishers.append(republisher.finish)
         self.session.messages.say(f"serving {url}")
-        if self.config.replay is not None:
+        if self.config.recording.replay is not None:
             # A recording can wait: its first listener should hear it from the start.
             await republisher.first_client()
 
@@ -343,7 +343,7 @@ class _Runner:
 
     async def _tick(self) -> None:
         """Redraw, and print periodic statistics."""
-        session, every = self.session, self.config.stats_every_s
+        session, every = self.session, self.config.output.stats_every_s
         due = time.monotonic() + (every or 0)
         while True:
             await asyncio.sleep(1 / REDRAWS_PER_S)

@@ -98,14 +98,14 @@ class WatchSession:
         self.output = live_output()
         self.messages = Messages()
         self.tracker = Tracker()
-        self.stats = StreamStats(config.interval_ms)
+        self.stats = StreamStats(config.output.interval_ms)
         self.filter = make_filter(config.filters)
-        self.stop = StopRule(config.count, config.blocks, [parse_condition(text) for text in config.until])
-        self.fail_on = expand_events(config.fail_on, "--fail-on")
+        self.stop = StopRule(config.ending.count, config.ending.blocks, [parse_condition(text) for text in config.ending.until])
+        self.fail_on = expand_events(config.ending.fail_on, "--fail-on")
         self.observers: list[Observer] = []
         self.summaries: list[Callable[[], tuple[str, dict[str, Any], Iterator[str]]]] = []
         """Further parts of the summary: name, figures, lines of text."""
-        self.follows_one = config.tx is not None or config.send is not None
+        self.follows_one = config.transaction.tx is not None or config.transaction.send is not None
         self.mode = self._mode()
         self.view: LiveView | None = None
         self.renderer = self._renderer()
@@ -118,23 +118,23 @@ class WatchSession:
     @property
     def records_to_stdout(self) -> bool:
         """Whether stdout is the recording, so that nothing else may be printed there."""
-        return str(self.config.record) == "-"
+        return str(self.config.recording.path) == "-"
 
     @property
     def _has_other_result(self) -> bool:
         """Whether a run without a form of output named has its result elsewhere than in lines: -q then leaves
         the lines out."""
         config = self.config
-        if config.stats or config.compare:
+        if config.output.stats or config.peers.compare:
             return True
-        elsewhere = (config.record, config.serve, config.plot, config.execute)
-        return config.output == "auto" and any(setting is not None for setting in elsewhere)
+        elsewhere = (config.recording.path, config.peers.serve, config.output.plot, config.hooks.execute)
+        return config.output.form == "auto" and any(setting is not None for setting in elsewhere)
 
     @property
     def title(self) -> str:
         """What is being watched, without secrets."""
-        if self.config.replay is not None:
-            return f"replay of {self.config.replay}"
+        if self.config.recording.replay is not None:
+            return f"replay of {self.config.recording.replay}"
         return mask_url(self.config.stream.url or "")
 
     # -- set-up ---------------------------------------------------------------------------------
@@ -142,23 +142,23 @@ class WatchSession:
     def _mode(self) -> str:
         config = self.config
         if self.records_to_stdout:
-            if config.fields or config.template is not None or config.output != "auto":
+            if config.output.fields or config.output.template is not None or config.output.form != "auto":
                 raise UsageError("--record - and --output both want stdout", hint="record to a file")
             return "none"
-        if config.fields or config.template is not None:
-            unknown = [name for name in config.fields if name not in FIELDS]
+        if config.output.fields or config.output.template is not None:
+            unknown = [name for name in config.output.fields if name not in FIELDS]
             if unknown:
                 raise UsageError(f"unknown field {unknown[0]!r}", hint=f"fields: {', '.join(FIELDS)}")
-            if config.template is not None:
-                parse_template(config.template)
+            if config.output.template is not None:
+                parse_template(config.output.template)
             return "template"
-        if config.output not in _FORMS:
-            raise UsageError(f"--output {config.output!r}: not a form", hint=f"forms: {', '.join(_FORMS)}")
-        if config.output == "table" and not can_live():
+        if config.output.form not in _FORMS:
+            raise UsageError(f"--output {config.output.form!r}: not a form", hint=f"forms: {', '.join(_FORMS)}")
+        if config.output.form == "table" and not can_live():
             raise UsageError("the live table needs a terminal", hint="-o line prints plain lines")
-        if config.output != "auto":
-            return config.output
-        return "table" if can_live() and not self.follows_one and not config.quiet else "line"
+        if config.output.form != "auto":
+            return config.output.form
+        return "table" if can_live() and not self.follows_one and not config.output.quiet else "line"
 
     def _renderer(self) -> Renderer | None:
         config = self.config
@@ -168,26 +168,26 @@ class WatchSession:
             case "raw":
                 return RawMessages(self.output)
             case "template":
-                return TemplateLines(self.output, config.fields, config.template)
+                return TemplateLines(self.output, config.output.fields, config.output.template)
             case "line":
-                if config.quiet and self._has_other_result:
+                if config.output.quiet and self._has_other_result:
                     return None
-                return TextLines(self.output, color=wants_color(sys.stdout, config.color))
+                return TextLines(self.output, color=wants_color(sys.stdout, config.output.color))
             case "table":
                 width, height = terminal_size()
-                color = wants_color(sys.stdout, config.color)
+                color = wants_color(sys.stdout, config.output.color)
                 self.view = LiveView(self.title, self.stats, Screen(width, height, color, has_unicode()))
         return None
 
     def _recorder(self) -> Recorder | None:
         config = self.config
-        if config.record is None:
+        if config.recording.path is None:
             return None
         if self.records_to_stdout:
-            return Recorder(config.record, self.title, raw=config.record_raw, file=_OnStdout(self.output))
-        if config.replay is not None and _is_same(config.record, Path(config.replay)):
+            return Recorder(config.recording.path, self.title, raw=config.recording.raw, file=_OnStdout(self.output))
+        if config.recording.replay is not None and _is_same(config.recording.path, Path(config.recording.replay)):
             raise UsageError("--record and --replay name the same file", hint="record to another one")
-        return Recorder(config.record, self.title, raw=config.record_raw)
+        return Recorder(config.recording.path, self.title, raw=config.recording.raw)
 
     # -- events ---------------------------------------------------------------------------------
 
@@ -255,13 +255,13 @@ class WatchSession:
         elif self.renderer is not None:
             self.renderer.show(event)
         silent = self.renderer is None or self.mode in ("raw", "template")
-        if silent and event.name == "disconnected" and self.view is None and not self.config.quiet:
+        if silent and event.name == "disconnected" and self.view is None and not self.config.output.quiet:
             self.messages.say(describe_event(event))
 
     def _complain(self, event: WatchEvent) -> None:
         """Say the first of each kind of bad frame on stderr; `--strict` makes it fatal."""
         reason = str(event.details["reason"])
-        if self.config.strict:
+        if self.config.ending.strict:
             raise DataError(reason)
         if reason in self._complaints or len(self._complaints) >= _MAX_COMPLAINTS:
             return
@@ -303,12 +303,12 @@ class WatchSession:
 
     def print_summaries(self) -> None:
         """Print the summaries, on stdout where they are the result."""
-        if self.recorder is not None and not self.config.quiet:
+        if self.recorder is not None and not self.config.output.quiet:
             messages = counted(self.recorder.lines, "message")
             self.messages.say(f"recorded {messages} to {self.recorder.path}")
-        if self.config.stats or self.mode == "stats":
+        if self.config.output.stats or self.mode == "stats":
             self.print_stats()
-        elif self.view is not None and not self.config.quiet and self.stats.flashblocks:
+        elif self.view is not None and not self.config.output.quiet and self.stats.flashblocks:
             self.messages.say(next(iter(render_stats(self.stats.report()))))
         for summary in self.summaries:
             name, report, lines = summary()
@@ -345,5 +345,5 @@ class WatchSession:
         text = "\n".join(lines)
         if self.mode == "stats" or (self.renderer is None and self.view is None and self.mode != "none"):
             self.output.line(text)
-        elif not self.config.quiet or name != "confirm":
+        elif not self.config.output.quiet or name != "confirm":
             self.messages.text(text)
