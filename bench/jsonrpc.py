@@ -24,7 +24,7 @@ import orjson
 import uvicorn
 import uvloop
 
-from flashctl.boost.config import BoostConfig, EngineUpstream
+from flashctl.boost.config import BoostConfig, EngineUpstream, ServerConfig
 from flashctl.boost.service import Boost
 from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -88,7 +88,7 @@ def boost_before(upstream: int) -> Callable[[Connection], Awaitable[None]]:
 
     async def run(port: Connection) -> None:
         side, any_port = EngineUpstream(f"http://127.0.0.1:{upstream}", SECRET), ListenAddress("127.0.0.1", 0)
-        boost = Boost(BoostConfig(side, side, None, rpc=any_port, debug=any_port))
+        boost = Boost(BoostConfig(side, side, None, server=ServerConfig(rpc=any_port, debug=any_port)))
         await boost.start(Lifecycle())
         port.send(int(boost.rpc_url.rsplit(":", 1)[1]))
         await asyncio.Event().wait()

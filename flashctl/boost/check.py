@@ -17,14 +17,14 @@ def check(config: BoostConfig) -> ExitCode:
     """
     stream = config.flashblocks
     ports = (
-        config.rpc,
-        config.debug,
-        config.metrics,
+        config.server.rpc,
+        config.server.debug,
+        config.server.metrics,
         stream.listen if stream else None,
     )
     chains = Chains()
     probes = [probe_engine("fallback", "--l2-url", config.l2.url, config.l2.jwt_secret, chains)]
-    if config.execution_mode is not ExecutionMode.DISABLED:
+    if config.selection.execution_mode is not ExecutionMode.DISABLED:
         builder = config.builder
         probes.append(probe_engine("builder", "--builder-url", builder.url, builder.jwt_secret, chains))
         if stream:

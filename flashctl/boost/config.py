@@ -1,4 +1,4 @@
-"""What boost is told: the effective settings, checked."""
+"""Settings of `flashctl boost`, checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.net.endpoint import Endpoint
 from flashctl.errors import UsageError
 
-__all__ = ["BoostConfig", "EngineUpstream", "FlashblocksConfig"]
+__all__ = [
+    "BoostConfig",
+    "EngineUpstream",
+    "FlashblocksConfig",
+    "HealthConfig",
+    "SelectionConfig",
+    "ServerConfig",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +100,8 @@ class FlashblocksConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class BoostConfig:
-    """Everything `flashctl boost` runs on."""
-
-    builder: EngineUpstream
-    l2: EngineUpstream
-    flashblocks: FlashblocksConfig | None = field(default_factory=FlashblocksConfig)
-    """None: neither subscribed to nor published."""
+class SelectionConfig:
+    """Whose payload becomes the block."""
 
     execution_mode: ExecutionMode = ExecutionMode.ENABLED
     policy: SelectionPolicy = SelectionPolicy.BUILDER
@@ -108,14 +110,39 @@ class BoostConfig:
     max_exclusion_blocks: int | None = None
     """Blocks in a row that may lack a transaction of the fallback's before it builds one alone; None: any."""
 
-    health_check_interval_s: float = 60.0
+
+@dataclass(frozen=True, slots=True)
+class HealthConfig:
+    """When a side counts as ill."""
+
+    check_interval_s: float = 60.0
     max_unsafe_interval_s: float = 10.0
+    """Age of the unsafe head after which a side is behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The ports besides the stream's."""
+
     rpc: ListenAddress = ListenAddress("127.0.0.1", 8081)
     """Where the consensus client connects."""
-    rpc_jwt_secret: jwt.JwtSecret | None = None
+    jwt_secret: jwt.JwtSecret | None = None
     """Asked of the consensus client; None asks nothing, as the reference does."""
-
     debug: ListenAddress = ListenAddress("127.0.0.1", 5555)
     metrics: ListenAddress | None = None
     """A port for the status pages alone; they are on the port of `rpc` in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoostConfig:
+    """Everything `flashctl boost` runs on."""
+
+    builder: EngineUpstream
+    l2: EngineUpstream
+    flashblocks: FlashblocksConfig | None = field(default_factory=FlashblocksConfig)
+    """None: neither subscribed to nor published."""
+    selection: SelectionConfig = SelectionConfig()
+    health: HealthConfig = HealthConfig()
+    server: ServerConfig = ServerConfig()
     decisions: Path | None = None
+    """Where the record of every payload's choice is written."""

@@ -57,14 +57,14 @@ class Boost:
 
     def __init__(self, config: BoostConfig) -> None:
         self.config = config
-        self.switch = ModeSwitch(config.execution_mode)
-        self.health = BoostHealth(config.max_unsafe_interval_s)
+        self.switch = ModeSwitch(config.selection.execution_mode)
+        self.health = BoostHealth(config.health.max_unsafe_interval_s)
         self._shown = self.health.status(self.switch.mode)
         self.doubt = asyncio.Event()
         """Somebody met a side that did not answer."""
         self.rounds = Rounds()
         self.metrics = BoostMetrics()
-        self.metrics.set_mode(config.execution_mode)
+        self.metrics.set_mode(config.selection.execution_mode)
         self.hub = Hub()
         self.decisions = DecisionLog(config.decisions)
         self.follower = BuilderStream(self.rounds, self.switch, self.metrics, self.hub)
@@ -78,9 +78,9 @@ class Boost:
             self.metrics,
             builder_timeout_s=config.builder.timeout_s,
             l2_timeout_s=config.l2.timeout_s,
-            external_state_root=config.external_state_root,
+            external_state_root=config.selection.external_state_root,
         )
-        self.exclusions = Exclusions(config.max_exclusion_blocks)
+        self.exclusions = Exclusions(config.selection.max_exclusion_blocks)
         self.payloads = PayloadService(
             self.l2,
             self.blocks,
@@ -90,7 +90,7 @@ class Boost:
             self.metrics,
             self.decisions,
             Resender(self.exclusions, self.builder, self.metrics, self.switch),
-            policy=config.policy,
+            policy=config.selection.policy,
         )
         self.multiplexer = Multiplexer(
             self.l2,
@@ -102,7 +102,7 @@ class Boost:
             self.blocks,
             self.metrics,
             self.exclusions,
-            ignore_unhealthy_builders=config.ignore_unhealthy_builders,
+            ignore_unhealthy_builders=config.selection.ignore_unhealthy_builders,
             released=self.follower.released,
         )
         self.forwarding = Forwarding(
@@ -129,18 +129,18 @@ class Boost:
         """
         config = self.config
         life.on_stop(self._close_clients, "clients")
-        for secret in {config.l2.jwt_secret, config.builder.jwt_secret, config.rpc_jwt_secret}:
+        for secret in {config.l2.jwt_secret, config.builder.jwt_secret, config.server.jwt_secret}:
             if isinstance(secret, JwtSecret) and secret.path is not None:
                 life.on_reload(secret.reload, str(secret.path))
         pages = status_pages(self.metrics.registry, self._reported_health, lambda: life.stopping)
-        if config.metrics is not None:
-            status = await serve_status(config.metrics.host, config.metrics.port, pages)
+        if config.server.metrics is not None:
+            status = await serve_status(config.server.metrics.host, config.server.metrics.port, pages)
             life.on_stop(status.close, "metrics")
             _LOG.info("metrics on %s/metrics", status.url)
         debug = await serve(
             debug_methods(self.switch, self.health, self.rounds, self.metrics),
-            config.debug.host,
-            config.debug.port,
+            config.server.debug.host,
+            config.server.debug.port,
         )
         life.on_stop(debug.close, "debug API")
         self.debug_url = debug.url
@@ -150,9 +150,9 @@ class Boost:
         table.register(SEND_TRANSACTION, self.forwarding.send_transaction)
         rpc = await serve(
             table,
-            config.rpc.host,
-            config.rpc.port,
-            jwt_secret=config.rpc_jwt_secret,
+            config.server.rpc.host,
+            config.server.rpc.port,
+            jwt_secret=config.server.jwt_secret,
             fallback=self.forwarding.forward,
             pages=pages,
             limits=ENGINE_LIMITS,
@@ -165,7 +165,7 @@ class Boost:
                 self.builder.client,
                 self.health,
                 self.switch,
-                config.health_check_interval_s,
+                config.health.check_interval_s,
                 self.doubt,
             ),
             "health probe",

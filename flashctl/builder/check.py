@@ -17,24 +17,34 @@ def check(config: BuilderConfig) -> ExitCode:
     Raises:
         FlashctlError: What would keep the builder from starting.
     """
-    genesis = config.genesis
-    if genesis is None and config.datadir is not None and (config.datadir / "genesis.json").exists():
-        genesis = config.datadir / "genesis.json"
+    genesis = config.chain.genesis
+    if (
+        genesis is None
+        and config.chain.datadir is not None
+        and (config.chain.datadir / "genesis.json").exists()
+    ):
+        genesis = config.chain.datadir / "genesis.json"
     chain_id = DEVNET_CHAIN_ID
     if genesis is not None:
         chain_id = require_executable(load_genesis(genesis)).config.chain_id
     chains = Chains({"this builder": chain_id})
-    if config.jwt_secret is not None and config.jwt_secret.exists():
-        load_secret(config.jwt_secret)
-    ports = (config.http, config.engine, config.metrics, config.stream.endpoint if config.stream else None)
+    if config.server.jwt_secret is not None and config.server.jwt_secret.exists():
+        load_secret(config.server.jwt_secret)
+    ports = (
+        config.server.http,
+        config.server.engine,
+        config.server.metrics,
+        config.stream.endpoint if config.stream else None,
+    )
+    peers = config.peers
     probes = [
         probe_peer(name, flag, url, chains)
         for name, flag, url in (
-            ("node", "--sync-rpc", config.sync_rpc),
-            ("sequencer", "--rollup.sequencer", config.sequencer),
+            ("node", "--sync-rpc", peers.sync_rpc),
+            ("sequencer", "--rollup.sequencer", peers.sequencer),
         )
         if url is not None
     ]
-    if config.flashblocks_url is not None:
-        probes.append(probe_stream("stream", "--flashblocks-url", config.flashblocks_url, is_driven=False))
+    if peers.flashblocks_url is not None:
+        probes.append(probe_stream("stream", "--flashblocks-url", peers.flashblocks_url, is_driven=False))
     return run_probes(*probes, chains=chains, ports=ports)

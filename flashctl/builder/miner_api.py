@@ -11,7 +11,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from flashctl.builder.config import BuilderConfig
+from flashctl.builder.config import BuildConfig
 from flashctl.builder.payload.job import JobLimits
 from flashctl.core.jsonrpc.errors import invalid_params, reading_params
 from flashctl.core.jsonrpc.methods import Methods, required
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 class MinerApi:
     """The limits of payload jobs, and the methods that change them."""
 
-    def __init__(self, config: BuilderConfig) -> None:
+    def __init__(self, config: BuildConfig) -> None:
         self._limits = JobLimits(block_bytes=config.max_block_bytes, tx_time_s=config.max_tx_time_s)
 
     def limits(self) -> JobLimits:

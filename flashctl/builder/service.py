@@ -98,10 +98,13 @@ class BuilderService:
         self.config = config
         self._secret = _jwt_secret(config)
         genesis = require_executable(_genesis(config))
-        self.chain = Chain.open(genesis, config.datadir, keep_states=config.keep_states)
+        self.chain = Chain.open(genesis, config.chain.datadir, keep_states=config.chain.keep_states)
         self.metrics = Metrics("flashctl_builder")
         self.queue = Mempool(
-            self.chain, config.pool, min_tip=config.min_tip, being_built=self._state_being_built
+            self.chain,
+            config.mempool.limits,
+            min_tip=config.mempool.min_tip,
+            being_built=self._state_being_built,
         )
         self.hub = Hub()
         publisher = Publisher(self.hub, config.stream.dialect) if config.stream is not None else None
@@ -114,15 +117,15 @@ class BuilderService:
         self.metrics.gauge("head_block", "Number of the newest block.").set_function(
             lambda: self.chain.head.number
         )
-        self.miner = MinerApi(config)
+        self.miner = MinerApi(config.build)
         self.payloads = PayloadJobs(
             EmbeddedBackend(self.chain),
             self.queue,
-            config.schedule,
+            config.build.schedule,
             self.miner.limits,
             self.observer,
             self._run_job,
-            id_version=config.payload_version,
+            id_version=config.build.payload_version,
         )
         self.catch_up: CatchUp | None = None
         self.peer_pool: PeerTransactions | None = None
@@ -130,7 +133,7 @@ class BuilderService:
         self.metrics.gauge(
             "executed_ahead", "Transactions of imported blocks that were executed while they were streamed."
         ).set_function(lambda: self.ahead.taken)
-        self.stream_ahead = StreamAhead(self.ahead) if config.flashblocks_url is not None else None
+        self.stream_ahead = StreamAhead(self.ahead) if config.peers.flashblocks_url is not None else None
         self.node = ExecutionEngine(self.chain, self.payloads, self._on_gap, self.ahead)
         self.health = BuilderHealth(self.node, self.observer)
         self.follower = MempoolUpdater(self.queue)
@@ -169,14 +172,16 @@ class BuilderService:
         self.chain.subscribe(carry)
         life.keep(self.follower.run, "builder.following")
         life.on_stop(self.node.close, "chain threads")
-        if config.sync_rpc is not None:
-            self._follow_peer(life, config.sync_rpc)
-        if self.stream_ahead is not None and config.flashblocks_url is not None:
-            self._execute_ahead(life, self.stream_ahead, config.flashblocks_url)
+        if config.peers.sync_rpc is not None:
+            self._follow_peer(life, config.peers.sync_rpc)
+        if self.stream_ahead is not None and config.peers.flashblocks_url is not None:
+            self._execute_ahead(life, self.stream_ahead, config.peers.flashblocks_url)
         await self._serve_stream(life)
         await self._serve_rpc(life)
-        if config.metrics is not None:
-            status = await serve_status(config.metrics.host, config.metrics.port, self._pages(life))
+        if config.server.metrics is not None:
+            status = await serve_status(
+                config.server.metrics.host, config.server.metrics.port, self._pages(life)
+            )
             life.on_stop(status.close, "metrics")
             self.ports["metrics"] = status.port
         head = self.chain.head
@@ -191,7 +196,7 @@ class BuilderService:
         life.on_stop(peer.close, "sync")
         self.catch_up = CatchUp(self.chain, peer, self.node.import_block, self.node.choose, self._caught_up)
         life.keep(self.catch_up.run, "builder.catch_up")
-        if self.config.reads_peer_pool:
+        if self.config.peers.reads_peer_pool:
             peer_pool = self.peer_pool = PeerTransactions(peer, self.queue)
             life.keep(peer_pool.run, "builder.peer_pool")
             self.metrics.gauge(
@@ -219,11 +224,12 @@ class BuilderService:
 
     async def _serve_rpc(self, life: Lifecycle) -> None:
         config = self.config
+        ports = config.server
         user, engine = Methods(), Methods()
         # A plain engine builds only in case it is asked to seal: what it promised nobody is no pending state,
         # and its receipts would be taken for those of a block.
         pending = self._pending if config.stream is not None else None
-        runner = call_runner(config.workers, CallLimits().at_once, PoolFigures(self.metrics))
+        runner = call_runner(config.server.workers, CallLimits().at_once, PoolFigures(self.metrics))
         life.on_stop(runner.close, "workers")
         api = EthApi(self.chain, self.queue, pending, runner=runner, waiters=self.arrivals)
         for methods in (user, engine):
@@ -232,17 +238,21 @@ class BuilderService:
             self._forward_transactions(methods, life)
         EngineApi(self.node).register(engine)
         engine_server = await serve_rpc(
-            engine, config.engine.host, config.engine.port, jwt_secret=self._secret, limits=ENGINE_LIMITS
+            engine,
+            config.server.engine.host,
+            config.server.engine.port,
+            jwt_secret=self._secret,
+            limits=ENGINE_LIMITS,
         )
         life.on_stop(engine_server.close, "engine API")
         if self._secret is not None:
             life.on_reload(self._secret.reload, "the engine port's secret")
         user_server = await serve_rpc(
             user,
-            config.http.host,
-            config.http.port,
-            cors=config.cors,
-            namespaces=config.namespaces,
+            ports.http.host,
+            ports.http.port,
+            cors=ports.cors,
+            namespaces=ports.namespaces,
             pages=self._pages(life),
         )
         life.on_stop(user_server.close, "JSON-RPC")
@@ -251,9 +261,9 @@ class BuilderService:
     def _forward_transactions(self, methods: Methods, life: Lifecycle) -> None:
         """With a sequencer, its answer to a raw transaction is ours, and the pool here takes a copy."""
         local = methods.find("eth_sendRawTransaction")
-        if self.config.sequencer is None or local is None:
+        if self.config.peers.sequencer is None or local is None:
             return
-        sequencer = JsonRpcClient(self.config.sequencer, timeout_s=10.0)
+        sequencer = JsonRpcClient(self.config.peers.sequencer, timeout_s=10.0)
         life.on_stop(sequencer.close, "sequencer")
 
         async def forward(params: list[Any]) -> Any:
@@ -317,14 +327,14 @@ class BuilderService:
 
 def _genesis(config: BuilderConfig) -> Genesis:
     """The chain's beginning. That of a devnet holds the time it was made, so it is kept beside the chain."""
-    if config.genesis is not None:
-        return load_genesis(config.genesis)
-    if config.datadir is None:
+    if config.chain.genesis is not None:
+        return load_genesis(config.chain.genesis)
+    if config.chain.datadir is None:
         return build_genesis(devnet_genesis(timestamp=int(time.time())))
-    kept = config.datadir / "genesis.json"
+    kept = config.chain.datadir / "genesis.json"
     if not kept.exists():
         try:
-            config.datadir.mkdir(parents=True, exist_ok=True)
+            config.chain.datadir.mkdir(parents=True, exist_ok=True)
             kept.write_bytes(orjson.dumps(devnet_genesis(timestamp=int(time.time()))))
         except OSError as error:
             raise IoError(f"cannot write {kept}: {error.strerror}") from None
@@ -332,7 +342,7 @@ def _genesis(config: BuilderConfig) -> Genesis:
 
 
 def _jwt_secret(config: BuilderConfig) -> JwtSecret | None:
-    path = config.jwt_secret
+    path = config.server.jwt_secret
     if path is None:
         _LOG.warning("no --authrpc.jwtsecret: whoever reaches the engine port can drive this engine")
         return None

@@ -186,7 +186,14 @@ def boost(
     builder: Builder, fallback: Fallback, choice: Choice, stream: Stream, listen: Listeners, *, common: Common
 ) -> ExitCode:
     """Sit between consensus client, builder and fallback engine."""
-    from flashctl.boost.config import BoostConfig, EngineUpstream, FlashblocksConfig
+    from flashctl.boost.config import (
+        BoostConfig,
+        EngineUpstream,
+        FlashblocksConfig,
+        HealthConfig,
+        SelectionConfig,
+        ServerConfig,
+    )
     from flashctl.boost.modes import ExecutionMode, SelectionPolicy
     from flashctl.boost.service import run
     from flashctl.core.engine.jwt import JwtSecret
@@ -209,17 +216,23 @@ def boost(
         )
         if stream.flashblocks
         else None,
-        execution_mode=ExecutionMode.parse(choice.execution_mode),
-        policy=SelectionPolicy.GAS_USED if choice.block_selection_policy else SelectionPolicy.BUILDER,
-        external_state_root=choice.external_state_root,
-        ignore_unhealthy_builders=choice.ignore_unhealthy_builders,
-        max_exclusion_blocks=choice.max_exclusion_blocks,
-        health_check_interval_s=_positive("--health-check-interval", choice.health_check_interval),
-        max_unsafe_interval_s=_positive("--max-unsafe-interval", choice.max_unsafe_interval),
-        rpc=ListenAddress(listen.rpc_host, listen.rpc_port),
-        rpc_jwt_secret=None if listen.rpc_jwt_path is None else JwtSecret.load(listen.rpc_jwt_path),
-        debug=ListenAddress(listen.debug_host, listen.debug_server_port),
-        metrics=ListenAddress(listen.metrics_host, listen.metrics_port) if listen.metrics else None,
+        selection=SelectionConfig(
+            ExecutionMode.parse(choice.execution_mode),
+            SelectionPolicy.GAS_USED if choice.block_selection_policy else SelectionPolicy.BUILDER,
+            choice.external_state_root,
+            choice.ignore_unhealthy_builders,
+            choice.max_exclusion_blocks,
+        ),
+        health=HealthConfig(
+            _positive("--health-check-interval", choice.health_check_interval),
+            _positive("--max-unsafe-interval", choice.max_unsafe_interval),
+        ),
+        server=ServerConfig(
+            ListenAddress(listen.rpc_host, listen.rpc_port),
+            None if listen.rpc_jwt_path is None else JwtSecret.load(listen.rpc_jwt_path),
+            ListenAddress(listen.debug_host, listen.debug_server_port),
+            ListenAddress(listen.metrics_host, listen.metrics_port) if listen.metrics else None,
+        ),
         decisions=choice.decisions,
     )
     if common.check_only:

@@ -304,7 +304,15 @@ def builder(
     An execution engine with an embedded chain: Engine API for the consensus client, JSON-RPC for users, and a
     WebSocket stream with a new part of the block every few hundred milliseconds.
     """
-    from flashctl.builder.config import BuilderConfig, StreamConfig
+    from flashctl.builder.config import (
+        BuildConfig,
+        BuilderConfig,
+        ChainDataConfig,
+        MempoolConfig,
+        PeerConfig,
+        ServerConfig,
+        StreamConfig,
+    )
     from flashctl.builder.mempool.pool import PoolLimits
     from flashctl.builder.payload.schedule import FlashblockSchedule
     from flashctl.builder.service import run
@@ -325,39 +333,42 @@ def builder(
         # blocks that come. Through a devnet's rpc, 937 transactions a second were sealed instead of 662.
         interval, end_buffer = chain.chain_block_time, chain.chain_block_time // 4
     config = BuilderConfig(
-        genesis=chain.genesis,
-        datadir=chain.datadir,
-        keep_states=chain.keep_states,
-        workers=limits.workers,
-        http=ListenAddress(listen.http_addr, listen.http_port),
-        engine=ListenAddress(listen.authrpc_addr, listen.authrpc_port),
-        jwt_secret=secret,
-        namespaces=parse_namespaces(listen.http_api),
-        cors=parse_origins(listen.http_corsdomain),
-        schedule=FlashblockSchedule(
-            chain.chain_block_time,
-            interval,
-            parts.flashblocks_send_offset_ms,
-            end_buffer,
+        ServerConfig(
+            http=ListenAddress(listen.http_addr, listen.http_port),
+            engine=ListenAddress(listen.authrpc_addr, listen.authrpc_port),
+            jwt_secret=secret,
+            namespaces=parse_namespaces(listen.http_api),
+            cors=parse_origins(listen.http_corsdomain),
+            metrics=_endpoint(listen.metrics),
+            workers=limits.workers,
         ),
-        stream=stream if parts.flashblocks else None,
-        metrics=_endpoint(listen.metrics),
-        pool=PoolLimits(
-            limits.max_transactions,
-            limits.max_account_slots,
-            queued=limits.global_queue,
-            queued_per_sender=limits.account_queue,
-            queued_lifetime_s=parse_duration(limits.queue_lifetime),
-            price_bump_percent=limits.price_bump,
+        BuildConfig(
+            FlashblockSchedule(
+                chain.chain_block_time, interval, parts.flashblocks_send_offset_ms, end_buffer
+            ),
+            payload_version=chain.payload_version,
+            max_tx_time_s=limits.max_tx_time,
+            max_block_bytes=limits.max_uncompressed_block_size,
         ),
-        sync_rpc=chain.sync_rpc,
-        flashblocks_url=chain.flashblocks_url,
-        reads_peer_pool=not chain.disable_tx_pool_gossip,
-        sequencer=chain.sequencer,
-        payload_version=chain.payload_version,
-        max_tx_time_s=limits.max_tx_time,
-        max_block_bytes=limits.max_uncompressed_block_size,
-        min_tip=limits.min_tip,
+        stream if parts.flashblocks else None,
+        ChainDataConfig(chain.genesis, chain.datadir, chain.keep_states),
+        MempoolConfig(
+            PoolLimits(
+                limits.max_transactions,
+                limits.max_account_slots,
+                queued=limits.global_queue,
+                queued_per_sender=limits.account_queue,
+                queued_lifetime_s=parse_duration(limits.queue_lifetime),
+                price_bump_percent=limits.price_bump,
+            ),
+            limits.min_tip,
+        ),
+        PeerConfig(
+            sync_rpc=chain.sync_rpc,
+            reads_peer_pool=not chain.disable_tx_pool_gossip,
+            flashblocks_url=chain.flashblocks_url,
+            sequencer=chain.sequencer,
+        ),
     )
     if common.check_only:
         from flashctl.builder.check import check

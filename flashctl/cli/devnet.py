@@ -90,7 +90,7 @@ def devnet(
     """
     import logging
 
-    from flashctl.devnet.config import DevnetConfig, Ports
+    from flashctl.devnet.config import ChainSettings, DevnetConfig, Ports
     from flashctl.devnet.service import run
 
     numbers = listen._asdict().items()
@@ -100,14 +100,12 @@ def devnet(
     config = DevnetConfig(
         block_time=chain.block_time,
         flashblock_ms=chain.flashblock_time,
-        gas_limit=chain.gas_limit,
-        min_base_fee=chain.min_base_fee,
+        chain=ChainSettings(
+            chain.genesis, chain.gas_limit, chain.min_base_fee, chain.datadir, chain.keep_states
+        ),
         host=listen.host,
         ports=ports,
-        datadir=chain.datadir,
-        keep_states=chain.keep_states,
         workers=running.workers,
-        genesis=chain.genesis,
         tx_rate=running.tx_rate,
         blocks=running.blocks,
         json=running.json,

@@ -237,35 +237,46 @@ def rpc(
         )
     from flashctl.core.jsonrpc.namespaces import parse_namespaces, parse_origins
     from flashctl.core.net.addresses import ListenAddress
-    from flashctl.rpc.config import RpcConfig, chain_config
+    from flashctl.rpc.config import (
+        AnswerConfig,
+        CallConfig,
+        RpcConfig,
+        ServerConfig,
+        StreamConfig,
+        UpstreamConfig,
+        chain_config,
+    )
     from flashctl.rpc.service import run
     from flashctl.rpc.showing import Latest
 
     metrics = ListenAddress.parse(listen.metrics_addr, "--metrics-addr") if listen.metrics_addr else None
     config = RpcConfig(
-        flashblocks_urls=tuple(sources.flashblocks_url),
-        upstream_url=sources.upstream_rpc,
-        upstream_ws_url=sources.upstream_ws,
-        sequencer_url=sources.sequencer,
-        host=listen.http_addr,
-        port=listen.http_port,
-        namespaces=parse_namespaces(listen.http_api),
-        cors=parse_origins(listen.http_corsdomain),
-        latest=Latest(listen.latest),
-        sealed_port=listen.sealed_port,
-        chain=chain_config(sources.chain, sources.genesis),
-        max_depth=overlay.max_pending_blocks_depth,
-        stale_after_s=overlay.stale_after_ms / 1000,
-        poll_interval_s=overlay.poll_interval_ms / 1000,
-        upstream_timeout_s=overlay.upstream_timeout_ms / 1000,
-        sync_timeout_ms=sending.sync_timeout_max_ms,
-        call_gas=calls.rpc_gascap,
-        call_timeout_s=calls.rpc_evmtimeout_ms / 1000,
-        workers=calls.workers,
-        calls_at_once=calls.calls_at_once,
-        nonce_includes_pool=sending.pending_nonce_includes_pool,
-        pool_wait_s=sending.pool_wait_ms / 1000,
-        metrics=metrics,
+        StreamConfig(
+            tuple(sources.flashblocks_url), overlay.max_pending_blocks_depth, overlay.stale_after_ms / 1000
+        ),
+        UpstreamConfig(
+            sources.upstream_rpc,
+            sources.upstream_ws,
+            sources.sequencer,
+            overlay.poll_interval_ms / 1000,
+            overlay.upstream_timeout_ms / 1000,
+        ),
+        ServerConfig(
+            listen.http_addr,
+            listen.http_port,
+            listen.sealed_port,
+            parse_namespaces(listen.http_api),
+            parse_origins(listen.http_corsdomain),
+            metrics,
+        ),
+        CallConfig(calls.rpc_gascap, calls.rpc_evmtimeout_ms / 1000, calls.workers, calls.calls_at_once),
+        AnswerConfig(
+            Latest(listen.latest),
+            sending.pending_nonce_includes_pool,
+            sending.pool_wait_ms / 1000,
+            sending.sync_timeout_max_ms,
+        ),
+        chain_config(sources.chain, sources.genesis),
     )
     if common.check_only:
         from flashctl.rpc.check import check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 import typer
 
@@ -367,7 +367,15 @@ def watch(
     Exit codes: 0 ended as asked; 1 --fail-on happened, or the answer is no; 2 usage; 65 --strict; 69
     unreachable; 74 file; 76 not a stream; 77 refused; 124 --timeout; 130 and 143 a signal before the answer.
     """
-    from flashctl.watch.config import WatchConfig
+    from flashctl.watch.config import (
+        EndingConfig,
+        HookConfig,
+        OutputConfig,
+        PeerConfig,
+        RecordingConfig,
+        TransactionConfig,
+        WatchConfig,
+    )
     from flashctl.watch.run import run
     from flashctl.watch.stop_conditions import parse_duration, parse_speed
     from flashctl.watch.stream_target import parse_headers, resolve_stream

@@ -19,6 +19,6 @@ def check(config: DevnetConfig) -> ExitCode:
     Raises:
         FlashctlError: The genesis is unusable.
     """
-    if config.genesis is not None:
-        require_executable(load_genesis(config.genesis))
+    if config.chain.genesis is not None:
+        require_executable(load_genesis(config.chain.genesis))
     return run_probes(ports=[ListenAddress(config.host, port) for port in astuple(config.ports)])

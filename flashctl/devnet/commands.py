@@ -158,7 +158,7 @@ def _engine(config: DevnetConfig, layout: Layout, name: str, rpc_port: int, engi
         "builder",
         "--genesis", str(layout.genesis),
         "--datadir", str(layout.chain(name)),
-        "--keep-states", str(config.keep_states),
+        "--keep-states", str(config.chain.keep_states),
         "--workers", str(config.workers),
         "--http.addr", config.host,
         "--http.port", str(rpc_port),

@@ -1,4 +1,4 @@
-"""What a devnet run is told: timing, chain, ports and output."""
+"""Settings of `flashctl devnet`: timing, chain, ports and output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.errors import UsageError
 from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
 
-__all__ = ["DevnetConfig", "Ports"]
+__all__ = ["ChainSettings", "DevnetConfig", "Ports"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,44 +51,48 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainSettings:
+    """The chain that is run, and where it is kept."""
+
+    genesis: Path | None = None
+    """An op-geth style genesis to use instead of the built-in one."""
+    gas_limit: int = 60_000_000
+    min_base_fee: int = 0
+    """Wei; the Jovian floor under the base fee."""
+    datadir: Path | None = None
+    """Where the chain is kept; None keeps it in a temporary folder that ends with the run."""
+    keep_states: int = KEEP_STATES
+    """Of how many blocks builder and fallback keep the state at least; 0 for all."""
+
+    def __post_init__(self) -> None:
+        check_keep_states(self.keep_states)
+        if self.gas_limit < 5_000_000:
+            raise UsageError(
+                f"--gas-limit {self.gas_limit} leaves no room beside the deposits; at least 5000000"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class DevnetConfig:
     """The effective settings of `flashctl devnet`."""
 
     block_time: int = 2
     """Seconds between sealed blocks."""
-
     flashblock_ms: int = 200
     """Milliseconds between flashblocks of one block."""
-
-    gas_limit: int = 60_000_000
-    min_base_fee: int = 0
-    """Wei; the Jovian floor under the base fee."""
-
+    chain: ChainSettings = ChainSettings()
     host: str = "127.0.0.1"
     ports: Ports = field(default_factory=Ports)
-    datadir: Path | None = None
-    """Where the chain is kept; None keeps it in a temporary folder that ends with the run."""
-
-    keep_states: int = KEEP_STATES
-    """Of how many blocks builder and fallback keep the state at least; 0 for all."""
-
     workers: int = DEFAULT_WORKERS
     """Processes that execute calls, at most, of each of builder, fallback and rpc; 0 for none."""
-
-    genesis: Path | None = None
-    """An op-geth style genesis to use instead of the built-in one."""
-
     tx_rate: float = 0.0
     """Background transactions per second."""
-
     blocks: int | None = None
     """Sealed blocks to run for; None runs until stopped."""
-
     json: bool = False
     log_level: str = "warning"
 
     def __post_init__(self) -> None:
-        check_keep_states(self.keep_states)
         if not 1 <= self.block_time <= 60:
             raise UsageError(f"--block-time {self.block_time} is outside 1..60 seconds")
         if not 20 <= self.flashblock_ms <= self.block_time * 1000:
@@ -98,7 +102,3 @@ class DevnetConfig:
             )
         if not 0 <= self.tx_rate <= 5_000:
             raise UsageError(f"--tx-rate {self.tx_rate} is outside 0..5000 transactions per second")
-        if self.gas_limit < 5_000_000:
-            raise UsageError(
-                f"--gas-limit {self.gas_limit} leaves no room beside the deposits; at least 5000000"
-            )

@@ -64,8 +64,8 @@ def run(config: DevnetConfig, ready_fd: int | None = None) -> ExitCode:
         Failed: If a child died, after its last log lines were shown.
     """
     with ExitStack() as stack:
-        if config.datadir is not None:
-            folder = config.datadir.absolute()
+        if config.chain.datadir is not None:
+            folder = config.chain.datadir.absolute()
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flashctl-devnet-")))
         devnet = _Devnet(config, Layout(folder))
@@ -128,7 +128,7 @@ class _Devnet:
     def _prepare(self) -> Genesis:
         """Write what the children share, or find what an earlier run on this datadir wrote."""
         layout = self._layout
-        given = None if self._config.genesis is None else read_genesis(self._config.genesis)
+        given = None if self._config.chain.genesis is None else read_genesis(self._config.chain.genesis)
         try:
             layout.logs.mkdir(parents=True, exist_ok=True)
             if not layout.jwt_secret.exists():
@@ -146,13 +146,13 @@ class _Devnet:
         kept = read_genesis(self._layout.genesis)
         if given is not None and given != kept:
             raise UsageError(
-                f"{self._layout.folder} holds a chain of another genesis than {self._config.genesis}",
+                f"{self._layout.folder} holds a chain of another genesis than {self._config.chain.genesis}",
                 hint="choose another --datadir, or leave --genesis out to go on with that chain",
             )
         return require_executable(build_genesis(kept))
 
     def _own_genesis(self) -> dict[str, Any]:
-        genesis = devnet_genesis(timestamp=int(time.time()), gas_limit=self._config.gas_limit)
+        genesis = devnet_genesis(timestamp=int(time.time()), gas_limit=self._config.chain.gas_limit)
         for account in traffic_accounts():
             genesis["alloc"][to_hex(account.address)] = {"balance": quantity(TRAFFIC_BALANCE)}
         return genesis
@@ -163,7 +163,9 @@ class _Devnet:
             self._url("http", self._ports.boost_engine), jwt_secret=load_secret(self._layout.jwt_secret)
         )
         settings = SequencerSettings(
-            block_time=config.block_time, gas_limit=config.gas_limit, min_base_fee=config.min_base_fee
+            block_time=config.block_time,
+            gas_limit=config.chain.gas_limit,
+            min_base_fee=config.chain.min_base_fee,
         )
 
         def on_sealed(slot: SealedSlot) -> None:
@@ -222,7 +224,7 @@ class _Devnet:
                 ready_event(endpoints, family.pids(), chain_id, str(layout.jwt_secret), str(layout.folder))
             )
             return
-        folder = f"{self._layout.folder}{'' if self._config.datadir else ' (temporary)'}"
+        folder = f"{self._layout.folder}{'' if self._config.chain.datadir else ' (temporary)'}"
         self._out.line(
             f"flashctl devnet: chain {genesis.config.chain_id}, a block every {self._config.block_time} s,"
             f" a flashblock every {self._config.flashblock_ms} ms\n"
@@ -270,7 +272,9 @@ class _Devnet:
         for line in death.last_lines:
             print(f"  {death.name}| {escape(line)}", file=sys.stderr)
         log = self._layout.logs / f"{death.name}.log"
-        return Failed(str(death), hint=None if self._config.datadir is None else f"all of its log: {log}")
+        return Failed(
+            str(death), hint=None if self._config.chain.datadir is None else f"all of its log: {log}"
+        )
 
     def _url(self, scheme: str, port: int, path: str = "") -> str:
         host = self._config.host

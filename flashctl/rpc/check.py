@@ -12,14 +12,18 @@ __all__ = ["check"]
 
 def check(config: RpcConfig) -> ExitCode:
     """Try the ports, ask node, sequencer and streams, and print what is wrong."""
-    sealed = None if config.sealed_port is None else ListenAddress(config.host, config.sealed_port)
-    ports = (ListenAddress(config.host, config.port), sealed, config.metrics)
+    sealed = (
+        None
+        if config.server.sealed_port is None
+        else ListenAddress(config.server.host, config.server.sealed_port)
+    )
+    ports = (ListenAddress(config.server.host, config.server.port), sealed, config.server.metrics)
     chains = Chains() if config.chain is None else Chains({"--chain or --genesis": config.chain.chain_id})
-    probes = [probe_node("node", "--upstream-rpc", config.upstream_url, chains)]
-    probes += [probe_stream("stream", "--flashblocks-url", url) for url in config.flashblocks_urls]
-    if config.upstream_ws_url is not None:
-        url = config.upstream_ws_url
+    probes = [probe_node("node", "--upstream-rpc", config.upstream.url, chains)]
+    probes += [probe_stream("stream", "--flashblocks-url", url) for url in config.stream.urls]
+    if config.upstream.ws_url is not None:
+        url = config.upstream.ws_url
         probes.append(probe_stream("node's WebSocket", "--upstream-ws", url, is_driven=False))
-    if config.sequencer_url is not None:
-        probes.append(probe_peer("sequencer", "--sequencer", config.sequencer_url, chains))
+    if config.upstream.sequencer_url is not None:
+        probes.append(probe_peer("sequencer", "--sequencer", config.upstream.sequencer_url, chains))
     return run_probes(*probes, chains=chains, ports=ports)

@@ -17,60 +17,106 @@ from flashctl.op.registry import chain_by_name
 from flashctl.op.rules import rules_for
 from flashctl.rpc.showing import Latest
 
-__all__ = ["RpcConfig", "chain_config"]
+__all__ = [
+    "AnswerConfig",
+    "CallConfig",
+    "RpcConfig",
+    "ServerConfig",
+    "StreamConfig",
+    "UpstreamConfig",
+    "chain_config",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """The flashblocks that are executed on the sealed state."""
+
+    urls: tuple[str, ...]
+    max_depth: int = 3
+    """Blocks above the node's head that are kept."""
+    stale_after_s: float = 6.0
+    """Silence of the stream after which nothing is pending."""
+
+    def __post_init__(self) -> None:
+        for url in self.urls:
+            check_stream_url(url, "--flashblocks-url")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """The node that answers for everything sealed."""
+
+    url: str
+    ws_url: str | None = None
+    """The same node's WebSocket, whose newHeads are followed; None: its head is polled."""
+    sequencer_url: str | None = None
+    """Where transactions go; None: to `url`."""
+    poll_interval_s: float = 0.2
+    """Between looks at the node's head."""
+    timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.ws_url is not None:
+            check_stream_url(self.ws_url, "--upstream-ws")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The ports, and what they answer to whom."""
+
+    host: str = "127.0.0.1"
+    port: int = 8545
+    sealed_port: int | None = None
+    """A second port, which shows nothing before it is sealed; None for none, 0 for any."""
+    namespaces: frozenset[str] = USER_NAMESPACES
+    """What is answered, be it here or by the node."""
+    cors: tuple[str, ...] = ()
+    """Origins whose web pages may call; `*` for all."""
+    metrics: ListenAddress | None = None
+    """None: no separate status page; /readyz, /healthz and /metrics are on the JSON-RPC port in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallConfig:
+    """How eth_call and its relatives are executed."""
+
+    gas: int = 50_000_000
+    timeout_s: float = 5.0
+    workers: int = DEFAULT_WORKERS
+    """Processes that execute calls, besides this one; 0 for threads in this one."""
+    at_once: int = 4
+    """Threads that do, where there are no processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerConfig:
+    """What answers about preconfirmed and waiting transactions say."""
+
+    latest: Latest = Latest.SEALED
+    """What `latest` means. Tools that take a receipt for a block go on at `latest` as soon as they have one:
+    with a nonce that is used up, from a state without what they sent, if that is the sealed block."""
+    nonce_includes_pool: bool = True
+    """Whether the pending nonce counts what waits in the node's mempool and what was sent through us."""
+    pool_wait_s: float = 0.5
+    """How long eth_getTransactionByHash holds its answer about a transaction that only waits in a mempool, in
+    case a flashblock brings it. viem asks once, and on "in the mempool" looks again only after the next
+    block: without the wait its users get preconfirmations after 1.6 to 2 s."""
+    sync_timeout_ms: int = 6000
+    """Longest wait of eth_sendRawTransactionSync; three blocks, as on Base."""
 
 
 @dataclass(frozen=True, slots=True)
 class RpcConfig:
     """Everything one overlay node needs to know."""
 
-    flashblocks_urls: tuple[str, ...]
-    upstream_url: str
-    upstream_ws_url: str | None = None
-    """The same node's WebSocket, whose newHeads are followed; None: its head is polled."""
-    sequencer_url: str | None = None
-    """Where transactions go; None: to the upstream."""
-    host: str = "127.0.0.1"
-    port: int = 8545
-    namespaces: frozenset[str] = USER_NAMESPACES
-    """What is answered, be it here or by the node."""
-    cors: tuple[str, ...] = ()
-    """Origins whose web pages may call; `*` for all."""
+    stream: StreamConfig
+    upstream: UpstreamConfig
+    server: ServerConfig = ServerConfig()
+    calls: CallConfig = CallConfig()
+    answers: AnswerConfig = AnswerConfig()
     chain: ChainConfig | None = None
     """None: known by the upstream's chain id, else inferred from the stream."""
-    max_depth: int = 3
-    stale_after_s: float = 6.0
-    """Silence of the stream after which nothing is pending."""
-    poll_interval_s: float = 0.2
-    """Between looks at the upstream's head."""
-    upstream_timeout_s: float = 10.0
-    sync_timeout_ms: int = 6000
-    """Longest wait of eth_sendRawTransactionSync; three blocks, as on Base."""
-    call_gas: int = 50_000_000
-    call_timeout_s: float = 5.0
-    workers: int = DEFAULT_WORKERS
-    """Processes that execute calls, besides this one; 0 for threads in this one."""
-    calls_at_once: int = 4
-    """Threads that do, where there are no processes."""
-    nonce_includes_pool: bool = True
-    """Whether the pending nonce counts what waits in the upstream's pool and what was sent through us."""
-    latest: Latest = Latest.SEALED
-    """What `latest` means. Tools that take a receipt for a block go on at `latest` as soon as they have one:
-    with a nonce that is used up, from a state without what they sent, if that is the sealed block."""
-    sealed_port: int | None = None
-    """A second port, which shows nothing before it is sealed; None for none, 0 for any."""
-    pool_wait_s: float = 0.5
-    """How long eth_getTransactionByHash holds its answer about a transaction that only waits in a pool, in
-    case a flashblock brings it. viem asks once, and told "in the pool" looks again only after the next block:
-    without the wait its users get preconfirmations after 1.6 to 2 s."""
-    metrics: ListenAddress | None = None
-    """None: no separate status page; /readyz, /healthz and /metrics are on the JSON-RPC port in any case."""
-
-    def __post_init__(self) -> None:
-        for url in self.flashblocks_urls:
-            check_stream_url(url, "--flashblocks-url")
-        if self.upstream_ws_url is not None:
-            check_stream_url(self.upstream_ws_url, "--upstream-ws")
 
 
 def chain_config(name: str | None, genesis: Path | None) -> ChainConfig | None:

@@ -12,6 +12,7 @@ blocks that were pending a moment ago.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from flashctl.core.jsonrpc.errors import RpcError, invalid_params
@@ -27,7 +28,7 @@ from flashctl.ethrpc.interfaces import BlockAnswer, BlockView, NamedBlock, Origi
 from flashctl.ethrpc.tx_waiters import TxWaiters, wait_for
 from flashctl.evm.state import EMPTY_ACCOUNT
 from flashctl.remote.upstream_client import UpstreamClient
-from flashctl.rpc.config import RpcConfig
+from flashctl.rpc.config import AnswerConfig
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.fee_history import joined_histories
 from flashctl.rpc.latest import LatestCalls
@@ -36,7 +37,17 @@ from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.pending_states import PendingBlockState, PendingStates
 from flashctl.rpc.showing import Showing
 
-__all__ = ["OverlayProvider"]
+__all__ = ["AnswerSources", "OverlayProvider"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSources:
+    """What the listeners of one overlay share and answer from."""
+
+    overlay: Overlay
+    node: UpstreamClient
+    latest: LatestCalls
+    states: PendingStates
 
 
 class OverlayProvider:
@@ -44,25 +55,22 @@ class OverlayProvider:
 
     def __init__(
         self,
-        overlay: Overlay,
-        node: UpstreamClient,
-        latest: LatestCalls,
-        states: PendingStates,
+        sources: AnswerSources,
         waiters: TxWaiters,
         next_nonce: Callable[[bytes, int], int],
-        options: RpcConfig,
+        options: AnswerConfig,
         showing: Showing,
     ) -> None:
         """`next_nonce` tells the nonce of an account after what it has sent, given the one it has."""
-        self._overlay = overlay
-        self._node = node
-        self._latest = latest
-        self._states = states
+        self._overlay = sources.overlay
+        self._node = sources.node
+        self._latest = sources.latest
+        self._states = sources.states
         self._waiters = waiters
         self._next_nonce = next_nonce
         self._options = options
         self._showing = showing
-        self._naming = Naming(overlay, showing)
+        self._naming = Naming(sources.overlay, showing)
 
     # --- methods that take a block ---
 

@@ -32,7 +32,7 @@ from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.node_subscriptions import NodeSubscriptions
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.pending_states import PendingStates
-from flashctl.rpc.provider import OverlayProvider
+from flashctl.rpc.provider import AnswerSources, OverlayProvider
 from flashctl.rpc.sending import SentNonces, SequencerTarget, is_sent
 from flashctl.rpc.showing import SEALED_ONLY, Showing, showing
 from flashctl.rpc.subscriptions import Subscriptions
@@ -67,44 +67,43 @@ class RpcNode:
         """Where it listens, once it does."""
         self.sealed_url: str | None = None
         """Where it shows nothing before it is sealed."""
-        url, timeout_s = config.upstream_url, config.upstream_timeout_s
+        url, timeout_s = config.upstream.url, config.upstream.timeout_s
         self.node = UpstreamClient(url, timeout_s=timeout_s, limits=FORWARD_LIMITS)
-        self.sequencer = JsonRpcClient(config.sequencer_url or url, timeout_s=timeout_s)
+        self.sequencer = JsonRpcClient(config.upstream.sequencer_url or url, timeout_s=timeout_s)
         self.transactions = GatheredCalls(self.sequencer, "eth_sendRawTransaction")
         rules = ChainRules(config.chain)
-        self.overlay = Overlay(rules, max_depth=config.max_depth)
+        self.overlay = Overlay(rules, max_depth=config.stream.max_depth)
         # With connections and turns of its own: what users ask must not keep the head or the state waiting.
         self.followed = UpstreamClient(url, timeout_s=min(FOLLOW_TIMEOUT_S, timeout_s))
-        self.follower = Follower(self.overlay, self.followed, stale_after_s=config.stale_after_s)
+        self.follower = Follower(self.overlay, self.followed, stale_after_s=config.stream.stale_after_s)
         self.chain = ChainFollower(
             self.followed,
             rules,
             self.follower.take_heads,
-            poll_interval_s=config.poll_interval_s,
-            stale_after_s=config.stale_after_s,
-            news_url=config.upstream_ws_url,
+            poll_interval_s=config.upstream.poll_interval_s,
+            stale_after_s=config.stream.stale_after_s,
+            news_url=config.upstream.ws_url,
         )
         self._rules = rules
         self.metrics = Metrics(PREFIX)
-        self.runner = call_runner(config.workers, config.calls_at_once, PoolFigures(self.metrics))
-        states = PendingStates(self.node, timeout_s=config.call_timeout_s)
-        limits = CallLimits(config.call_gas, config.call_timeout_s)
+        self.runner = call_runner(config.calls.workers, config.calls.at_once, PoolFigures(self.metrics))
+        states = PendingStates(self.node, timeout_s=config.calls.timeout_s)
+        limits = CallLimits(config.calls.gas, config.calls.timeout_s)
         waiters = TxWaiters()
         sent = SentNonces()
         latest = LatestCalls(self.node, self.overlay, lambda: self.chain.lags)
+        sources = AnswerSources(self.overlay, self.node, latest, states)
         self.follower.on_update(lambda update: waiters.arrived(update.hashes))
-        self.others = NodeSubscriptions(config.upstream_ws_url)
+        self.others = NodeSubscriptions(config.upstream.ws_url)
 
         def methods(shown: Showing) -> Methods:
             """What a listener answers."""
             table = Methods()
-            provider = OverlayProvider(
-                self.overlay, self.node, latest, states, waiters, sent.next_nonce, config, shown
-            )
+            provider = OverlayProvider(sources, waiters, sent.next_nonce, config.answers, shown)
             SharedApi(provider, limits, self.runner).register(table)
             table.register_all(provider.other_handlers())
             target = SequencerTarget(self.transactions, sent, provider.receipt, provider.pending_nonce)
-            sending = SendApi(target, waiters, timeout_ms=config.sync_timeout_ms)
+            sending = SendApi(target, waiters, timeout_ms=config.answers.sync_timeout_ms)
             table.register_all(sending.handlers())
             subscriptions = Subscriptions(self.node, self.overlay, self.others, shown)
             subscriptions.register(table)
@@ -112,8 +111,8 @@ class RpcNode:
             self.chain.on_heads(subscriptions.on_heads)
             return table
 
-        self.methods = methods(showing(config.latest))
-        self._sealed_methods = None if config.sealed_port is None else methods(SEALED_ONLY)
+        self.methods = methods(showing(config.answers.latest))
+        self._sealed_methods = None if config.server.sealed_port is None else methods(SEALED_ONLY)
         self.metrics.register(Figures(PREFIX, self.overlay, self.follower, self.chain))
 
     async def start(self, life: Lifecycle) -> None:
@@ -133,29 +132,31 @@ class RpcNode:
         life.on_stop(self.sequencer.close, "sequencer")
         life.on_stop(self.transactions.close, "transactions to the sequencer")
         life.on_stop(self.others.close, "subscriptions at the node")
-        self.url = await self._listen(life, self.methods, config.port, config.latest.value)
-        if self._sealed_methods is not None and config.sealed_port is not None:
+        self.url = await self._listen(life, self.methods, config.server.port, config.answers.latest.value)
+        if self._sealed_methods is not None and config.server.sealed_port is not None:
             self.sealed_url = await self._listen(
-                life, self._sealed_methods, config.sealed_port, "sealed only"
+                life, self._sealed_methods, config.server.sealed_port, "sealed only"
             )
-        if config.metrics is not None:
-            status = await serve_status(config.metrics.host, config.metrics.port, self._pages(life))
+        if config.server.metrics is not None:
+            status = await serve_status(
+                config.server.metrics.host, config.server.metrics.port, self._pages(life)
+            )
             life.on_stop(status.close, "status page")
             _LOG.info("listening", extra={"metrics": status.url})
         life.keep(self.follower.work, "rpc.work")
         life.keep(self.chain.follow, "rpc.chain")
-        for url in config.flashblocks_urls:
+        for url in config.stream.urls:
             life.keep(partial(self.follower.follow_stream, url), f"stream {mask_url(url)}")
 
     async def _listen(self, life: Lifecycle, methods: Methods, port: int, latest: str) -> str:
         config = self._config
         server = await serve(
             methods,
-            config.host,
+            config.server.host,
             port,
             fallback=self._pass_on,
-            cors=config.cors,
-            namespaces=config.namespaces,
+            cors=config.server.cors,
+            namespaces=config.server.namespaces,
             pages=self._pages(life),
         )
         life.on_stop(server.close, "JSON-RPC server")

@@ -280,8 +280,9 @@ class _Runner:
         from flashctl.watch.transaction_follower import TransactionFollower, TransactionOutcome
 
         config, session = self.config, self.session
-        submitted = None if config.transaction.submitted_at is None else int(config.transaction.submitted_at * 1e9)
-        follower = TransactionFollower(config, submitted, session.emit)
+        wanted = config.transaction
+        submitted = None if wanted.submitted_at is None else int(wanted.submitted_at * 1e9)
+        follower = TransactionFollower(wanted, config.peers, submitted, session.emit)
         session.observers.append(follower)
         self._finishers.append(follower.close)
 
@@ -294,7 +295,7 @@ class _Runner:
         async def send_and_poll() -> None:
             await follower.poll()
 
-        if config.transaction.send is None:
+        if wanted.send is None:
             await follower.start()
         else:
             # Sent only once the stream is open: the flashblock that holds it may come within 200 ms.

@@ -100,7 +100,9 @@ class WatchSession:
         self.tracker = Tracker()
         self.stats = StreamStats(config.output.interval_ms)
         self.filter = make_filter(config.filters)
-        self.stop = StopRule(config.ending.count, config.ending.blocks, [parse_condition(text) for text in config.ending.until])
+        ending = config.ending
+        conditions = [parse_condition(text) for text in ending.until]
+        self.stop = StopRule(ending.count, ending.blocks, conditions)
         self.fail_on = expand_events(config.ending.fail_on, "--fail-on")
         self.observers: list[Observer] = []
         self.summaries: list[Callable[[], tuple[str, dict[str, Any], Iterator[str]]]] = []
@@ -153,7 +155,9 @@ class WatchSession:
                 parse_template(config.output.template)
             return "template"
         if config.output.form not in _FORMS:
-            raise UsageError(f"--output {config.output.form!r}: not a form", hint=f"forms: {', '.join(_FORMS)}")
+            raise UsageError(
+                f"--output {config.output.form!r}: not a form", hint=f"forms: {', '.join(_FORMS)}"
+            )
         if config.output.form == "table" and not can_live():
             raise UsageError("the live table needs a terminal", hint="-o line prints plain lines")
         if config.output.form != "auto":
@@ -180,14 +184,14 @@ class WatchSession:
         return None
 
     def _recorder(self) -> Recorder | None:
-        config = self.config
-        if config.recording.path is None:
+        recording = self.config.recording
+        if recording.path is None:
             return None
         if self.records_to_stdout:
-            return Recorder(config.recording.path, self.title, raw=config.recording.raw, file=_OnStdout(self.output))
-        if config.recording.replay is not None and _is_same(config.recording.path, Path(config.recording.replay)):
+            return Recorder(recording.path, self.title, raw=recording.raw, file=_OnStdout(self.output))
+        if recording.replay is not None and _is_same(recording.path, Path(recording.replay)):
             raise UsageError("--record and --replay name the same file", hint="record to another one")
-        return Recorder(config.recording.path, self.title, raw=config.recording.raw)
+        return Recorder(recording.path, self.title, raw=recording.raw)
 
     # -- events ---------------------------------------------------------------------------------
 

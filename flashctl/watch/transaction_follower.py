@@ -17,7 +17,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.errors import DataError, FlashctlError, UsageError
 from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.eth.keccak import keccak256
-from flashctl.watch.config import WatchConfig
+from flashctl.watch.config import PeerConfig, TransactionConfig
 from flashctl.watch.events import WatchEvent
 
 __all__ = ["TransactionFollower", "TransactionOutcome"]
@@ -34,7 +34,7 @@ class TransactionOutcome(Enum):
 
 
 class TransactionFollower:
-    """Follows the transaction of `config.transaction.tx` or `config.transaction.send`.
+    """Follows the transaction of `wanted.tx` or `wanted.send`.
 
     Args:
         submitted_ns: When it was sent, wall clock; None is the moment of `start`.
@@ -45,23 +45,27 @@ class TransactionFollower:
     """
 
     def __init__(
-        self, config: WatchConfig, submitted_ns: int | None, emit: Callable[[WatchEvent], None]
+        self,
+        wanted: TransactionConfig,
+        peers: PeerConfig,
+        submitted_ns: int | None,
+        emit: Callable[[WatchEvent], None],
     ) -> None:
-        self._raw = config.transaction.send
-        self.hash = _hash_of(config.transaction.tx, config.transaction.send)
+        self._raw = wanted.send
+        self.hash = _hash_of(wanted.tx, wanted.send)
         hint = "name one with --rpc, or use a profile that has one"
-        if config.transaction.stage not in (None, "preconfirmed", "sealed"):
-            raise UsageError(f"--stage {config.transaction.stage!r}: not a stage", hint="stages: preconfirmed, sealed")
-        if config.transaction.stage == "sealed" and config.peers.rpc is None:
+        if wanted.stage not in (None, "preconfirmed", "sealed"):
+            raise UsageError(f"--stage {wanted.stage!r}: not a stage", hint="stages: preconfirmed, sealed")
+        if wanted.stage == "sealed" and peers.rpc is None:
             raise UsageError("--stage sealed needs a node", hint=hint)
-        send_url = config.peers.send_rpc or config.peers.rpc
-        if config.transaction.send is not None and send_url is None:
+        send_url = peers.send_rpc or peers.rpc
+        if wanted.send is not None and send_url is None:
             raise UsageError("--send needs a node", hint=hint)
-        self._until_sealed = config.peers.rpc is not None and config.transaction.stage != "preconfirmed"
-        self._client = None if config.peers.rpc is None else JsonRpcClient(config.peers.rpc, timeout_s=5.0)
+        self._until_sealed = peers.rpc is not None and wanted.stage != "preconfirmed"
+        self._client = None if peers.rpc is None else JsonRpcClient(peers.rpc, timeout_s=5.0)
         self._send_url = send_url
         self._submitted_ns = submitted_ns
-        self._is_timed = submitted_ns is not None or config.transaction.send is not None
+        self._is_timed = submitted_ns is not None or wanted.send is not None
         """Whether a latency can be stated: the time of submission is given, or the transaction was seen to be
         preconfirmed while this was looking for it."""
         self._emit = emit

@@ -247,7 +247,7 @@ class TestMinerSettings:
 
         from flashctl.core.engine.jwt import JwtSecret
 
-        play(tmp_path, scenario, rpc_jwt_secret=JwtSecret(bytes(32)))
+        play(tmp_path, scenario, server_jwt_secret=JwtSecret(bytes(32)))
 
 
 def test_an_envelope_of_the_wrong_shape_is_answered_with_the_fallbacks(tmp_path: Path) -> None:

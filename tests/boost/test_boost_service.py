@@ -377,7 +377,7 @@ class TestL2Decides:
     def test_token_of_the_consensus_client(self, tmp_path: Path) -> None:
         async def main() -> None:
             start = genesis()
-            async with running(tmp_path, rpc_jwt_secret=bytes(32)) as s:
+            async with running(tmp_path, server_jwt_secret=bytes(32)) as s:
                 async with httpx.AsyncClient() as http:
                     reply = await http.post(s.boost.rpc_url, json={"id": 1, "method": "eth_chainId"})
                     assert reply.status_code == 401

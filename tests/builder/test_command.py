@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.builders import builder_config
 
-from flashctl.builder.config import BuilderConfig
+from flashctl.builder.config import BuilderConfig, ChainDataConfig
 from flashctl.builder.mempool.pool import PoolLimits
 from flashctl.builder.service import BuilderService
 from flashctl.chain.genesis import devnet_genesis
@@ -73,13 +72,13 @@ def test_the_pools_limits_have_the_names_of_geth_and_reth(monkeypatch: pytest.Mo
     reth = ["--txpool.pending-max-count", "500", "--txpool.queued-max-count", "50"]
     assert main(["builder", *reth, "--txpool.lifetime", "10800", "--rollup.disable-tx-pool-gossip"]) == 0
     assert main(["builder"]) == ExitCode.OK
-    first, second, default = (config.pool for config in configs)
+    first, second, default = (config.mempool.limits for config in configs)
     assert first == PoolLimits(
         500, queued=50, queued_per_sender=5, queued_lifetime_s=10_800, price_bump_percent=20
     )
     assert second == PoolLimits(500, queued=50, queued_lifetime_s=10_800)
     assert default == PoolLimits()
-    assert [config.reads_peer_pool for config in configs] == [True, False, True]
+    assert [config.peers.reads_peer_pool for config in configs] == [True, False, True]
 
 
 def keep_chain_of_another_genesis(folder: Path) -> None:
@@ -90,7 +89,9 @@ def keep_chain_of_another_genesis(folder: Path) -> None:
 
 
 def test_the_devnet_genesis_is_kept_beside_the_chain(tmp_path: Path) -> None:
-    config: BuilderConfig = replace(builder_config(tmp_path, "chain"), genesis=None)
+    config: BuilderConfig = builder_config(
+        tmp_path, "chain", chain=ChainDataConfig(datadir=tmp_path / "chain")
+    )
     first = BuilderService(config)
     first.chain.close()
     again = BuilderService(config)

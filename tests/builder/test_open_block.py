@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.builders import builder_config, rpc_client, running, scenario
 from support.chains import CHAIN_ID, transfer
+from support.settings import with_settings
 
 from flashctl.builder.mempool.pool import Pool, PoolRefusal, SenderState
 from flashctl.builder.payload.schedule import FlashblockSchedule
@@ -41,7 +41,7 @@ def test_a_fresh_account_spends_in_the_block_that_funds_it(tmp_path: Path) -> No
         # A block that is as long as the test needs, so that a busy machine does not seal it between.
         slot_s = 40
         config = builder_config(tmp_path, genesis_time=int(time.time()))
-        async with running(replace(config, schedule=FlashblockSchedule(slot_s * 1000, 200))) as service:
+        async with running(with_settings(config, schedule=FlashblockSchedule(slot_s * 1000, 200))) as service:
             client = rpc_client(service)
             head = service.chain.head
             attributes = attributes_after(

@@ -15,7 +15,7 @@ from support.devnet import Devnet, devnet, rpc
 from support.waiting import wait_until
 
 from flashctl.devnet.commands import Layout, role_commands
-from flashctl.devnet.config import DevnetConfig, Ports
+from flashctl.devnet.config import ChainSettings, DevnetConfig, Ports
 
 ROLES = {"builder", "fallback", "boost", "proxy", "rpc"}
 
@@ -114,7 +114,7 @@ def test_datadir_keeps_the_chain(tmp_path: Path) -> None:
 
 
 def test_both_nodes_keep_as_many_states_as_asked(tmp_path: Path) -> None:
-    commands = role_commands(DevnetConfig(keep_states=65), Layout(tmp_path), Ports())
+    commands = role_commands(DevnetConfig(chain=ChainSettings(keep_states=65)), Layout(tmp_path), Ports())
     for name in ("builder", "fallback"):
         arguments = commands[name]
         assert arguments[arguments.index("--keep-states") + 1] == "65"

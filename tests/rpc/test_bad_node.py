@@ -10,6 +10,7 @@ import orjson
 import pytest
 from support.cycles import no_cycles
 from support.rpc_node import bench
+from support.settings import with_settings
 from support.stream_lab import StreamLab, signed
 from support.waiting import until
 
@@ -27,7 +28,7 @@ from flashctl.ethrpc.fill_api import FillApi
 from flashctl.evm.missing_state import Missing
 from flashctl.remote.state import CanonicalBlock, CanonicalState
 from flashctl.remote.upstream_client import UpstreamClient
-from flashctl.rpc.config import RpcConfig
+from flashctl.rpc.config import RpcConfig, ServerConfig, StreamConfig, UpstreamConfig
 from flashctl.rpc.service import RpcNode
 
 NONSENSE: list[Any] = [
@@ -47,6 +48,14 @@ NONSENSE: list[Any] = [
 ]
 
 
+NO_STREAM = "ws://127.0.0.1:1"
+
+
+def overlay_config(stream_url: str, upstream_url: str, **settings: Any) -> RpcConfig:
+    config = RpcConfig(StreamConfig((stream_url,)), UpstreamConfig(upstream_url), ServerConfig(port=0))
+    return with_settings(config, **settings)
+
+
 @pytest.mark.parametrize("answer", NONSENSE, ids=repr)
 def test_an_overlay_before_a_node_that_makes_no_sense(answer: Any) -> None:
     async def scenario() -> None:
@@ -64,7 +73,7 @@ def test_an_overlay_before_a_node_that_makes_no_sense(answer: Any) -> None:
             methods.register(name, whatever)
         upstream, hub, life = await serve(methods, "127.0.0.1", 0), Hub(), Lifecycle()
         stream = await serve_stream(hub, "127.0.0.1", 0)
-        node = RpcNode(RpcConfig((stream.url,), upstream.url, port=0, poll_interval_s=0.01))
+        node = RpcNode(overlay_config(stream.url, upstream.url, poll_interval_s=0.01))
         main = asyncio.ensure_future(serve_role(node, life))
         try:
             for flashblock in StreamLab().build([[signed(0, 0)]]).flashblocks:
@@ -109,9 +118,7 @@ def test_looking_at_the_head_waits_for_no_caller_and_a_hung_look_is_begun_again(
         methods.register("eth_slow", slow)
         methods.register("eth_chainId", chain_id)
         upstream, life = await serve(methods, "127.0.0.1", 0), Lifecycle()
-        config = RpcConfig(
-            ("ws://127.0.0.1:1",), upstream.url, port=0, poll_interval_s=0.02, upstream_timeout_s=1.2
-        )
+        config = overlay_config(NO_STREAM, upstream.url, poll_interval_s=0.02, upstream_timeout_s=1.2)
         node = RpcNode(config)
         main = asyncio.ensure_future(serve_role(node, life))
         await until(lambda: node.url is not None)
@@ -164,7 +171,7 @@ def test_nonsense_of_the_node_is_never_the_callers_fault(answer: Any) -> None:
             return orjson.dumps({"jsonrpc": "2.0", "id": orjson.loads(request)["id"], "result": answer})
 
         upstream, life = await serve(Methods(), "127.0.0.1", 0, fallback=whatever), Lifecycle()
-        node = RpcNode(RpcConfig(("ws://127.0.0.1:1",), upstream.url, port=0, poll_interval_s=5))
+        node = RpcNode(overlay_config(NO_STREAM, upstream.url, poll_interval_s=5))
         main = asyncio.ensure_future(serve_role(node, life))
         await until(lambda: node.url is not None)
         assert node.url is not None
@@ -263,9 +270,7 @@ def test_the_node_goes_away_and_comes_back() -> None:
         first = await serve(methods, "127.0.0.1", 0)
         port = first.port
         life = Lifecycle()
-        node = RpcNode(
-            RpcConfig(("ws://127.0.0.1:1",), first.url, port=0, poll_interval_s=0.01, stale_after_s=0.2)
-        )
+        node = RpcNode(overlay_config(NO_STREAM, first.url, poll_interval_s=0.01, stale_after_s=0.2))
         main = asyncio.ensure_future(serve_role(node, life))
         try:
             await until(lambda: node.url is not None)

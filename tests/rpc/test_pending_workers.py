@@ -212,4 +212,4 @@ def test_settings_reach_the_workers() -> None:
         error = await outcome(made.client, "eth_call", [spin | {"gas": hex(10**10)}, "pending"])
         assert error == (-32000, "execution aborted (timeout = 3s)", None)
 
-    run(scenario, call_timeout_s=3.0, call_gas=10**10)
+    run(scenario, calls_timeout_s=3.0, calls_gas=10**10)

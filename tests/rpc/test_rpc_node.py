@@ -145,7 +145,7 @@ def test_a_call_is_cut_off_at_its_wall_budget_and_the_stream_goes_on() -> None:
         with pytest.raises(RpcError, match="execution aborted|out of gas"):
             await call
 
-    run(scenario, call_gas=10**12, call_timeout_s=1.0)
+    run(scenario, calls_gas=10**12, calls_timeout_s=1.0)
 
 
 def test_receipts_before_and_after_the_seal() -> None:

@@ -124,4 +124,4 @@ def test_refusals_and_limits_are_the_overlays_own() -> None:
         assert parse_quantity(block["gasUsed"]) == 200_000
         assert block["calls"][0]["error"]["code"] == -32015
 
-    run(scenario, call_gas=200_000)
+    run(scenario, calls_gas=200_000)

@@ -12,9 +12,16 @@ from typing import Any
 
 import httpx
 from support.engines import SECRET, Driver, ToyBuilder, ToyEngine, genesis
+from support.settings import with_settings
 from support.waiting import until
 
-from flashctl.boost.config import BoostConfig, EngineUpstream, FlashblocksConfig
+from flashctl.boost.config import (
+    BoostConfig,
+    EngineUpstream,
+    FlashblocksConfig,
+    HealthConfig,
+    ServerConfig,
+)
 from flashctl.boost.service import Boost
 from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.service import defects
@@ -87,15 +94,13 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Setup]:
         builder=EngineUpstream(builder.url, SECRET, builder_timeout),
         l2=EngineUpstream(l2.url, SECRET, settings.pop("l2_timeout_s", 1.0)),
         flashblocks=FlashblocksConfig(builder.stream_url, listen=ANY_PORT, max_reconnect_ms=50),
-        rpc=ANY_PORT,
-        debug=ANY_PORT,
+        server=ServerConfig(rpc=ANY_PORT, debug=ANY_PORT),
         decisions=decisions,
         # The toy chain stands still, however long a test takes; those about an old head make one.
-        max_unsafe_interval_s=settings.pop("max_unsafe_interval_s", 3600.0),
-        **settings,
+        health=HealthConfig(max_unsafe_interval_s=3600.0),
     )
     life = Lifecycle()
-    boost = Boost(config)
+    boost = Boost(with_settings(config, **settings))
     await boost.start(life)
     setup = Setup(l2, builder, boost, Driver(boost.rpc_url, start), decisions)
     try:

@@ -7,14 +7,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 from support.chains import GENESIS_TIME
+from support.settings import with_settings
 
-from flashctl.builder.config import BuilderConfig, StreamConfig
+from flashctl.builder.config import BuildConfig, BuilderConfig, ChainDataConfig, ServerConfig, StreamConfig
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.builder.service import BuilderService
 from flashctl.chain.genesis import devnet_genesis
@@ -37,16 +37,17 @@ def builder_config(
     if not genesis.exists():
         genesis.write_bytes(orjson.dumps(devnet_genesis(timestamp=genesis_time)))
     config = BuilderConfig(
-        genesis=genesis,
-        datadir=folder / name,
-        http=ANY,
-        engine=ANY,
-        jwt_secret=folder / "jwt.hex",
-        schedule=FlashblockSchedule(1000, 100, end_buffer_ms=50),
-        stream=StreamConfig(ANY),
-        namespaces=USER_NAMESPACES | {"debug"},
+        ServerConfig(
+            http=ANY,
+            engine=ANY,
+            jwt_secret=folder / "jwt.hex",
+            namespaces=USER_NAMESPACES | {"debug"},
+        ),
+        BuildConfig(FlashblockSchedule(1000, 100, end_buffer_ms=50)),
+        StreamConfig(ANY),
+        ChainDataConfig(genesis, folder / name),
     )
-    return replace(config, **changes)
+    return with_settings(config, **changes)
 
 
 @asynccontextmanager

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from support.node_relay import NodeFaults, node_relay
+from support.settings import with_settings
 from support.stream_lab import StreamedBlock, StreamLab, contract, signed, word
 from support.waiting import until
 from websockets.asyncio.client import ClientConnection, connect
@@ -27,7 +28,7 @@ from flashctl.eth.hexdata import to_hex
 from flashctl.eth.keccak import keccak256
 from flashctl.ethrpc.eth_api import EthApi
 from flashctl.evm.calls import create_address
-from flashctl.rpc.config import RpcConfig
+from flashctl.rpc.config import CallConfig, RpcConfig, ServerConfig, StreamConfig, UpstreamConfig
 from flashctl.rpc.service import RpcNode
 
 PATIENCE_S = 60.0
@@ -107,7 +108,7 @@ async def notification(socket: ClientConnection) -> Any:
 async def bench(
     *, is_told: bool = False, faults: NodeFaults | None = None, **settings: Any
 ) -> AsyncIterator[Bench]:
-    """An overlay on port 0 with everything around it; `settings` go to RpcConfig.
+    """An overlay on port 0 with everything around it; `settings` go to its config, by name.
 
     Args:
         is_told: Whether the overlay follows the node's newHeads.
@@ -125,21 +126,18 @@ async def bench(
     upstream = await serve(methods, "127.0.0.1", 0)
     stream = await serve_stream(hub, "127.0.0.1", 0)
     config = RpcConfig(
-        (stream.url,),
-        upstream.url,
-        port=0,
-        poll_interval_s=0.02,
-        stale_after_s=3600.0,
-        workers=0,
-        namespaces=EVERYTHING,
+        StreamConfig((stream.url,), stale_after_s=3600.0),
+        UpstreamConfig(upstream.url, poll_interval_s=0.02),
+        ServerConfig(port=0, namespaces=EVERYTHING),
+        CallConfig(workers=0),
     )
     if is_told:
-        config = replace(config, upstream_ws_url=upstream.websocket_url)
+        config = with_settings(config, upstream_ws_url=upstream.websocket_url)
     relays = contextlib.AsyncExitStack()
     if faults is not None:
         _, url = await relays.enter_async_context(node_relay(upstream.url, faults=faults))
-        config = replace(config, upstream_url=url)
-    node = RpcNode(replace(config, **settings))
+        config = with_settings(config, upstream_url=url)
+    node = RpcNode(with_settings(config, **settings))
     main = asyncio.ensure_future(serve_role(node, life))
     try:
         async with asyncio.timeout(PATIENCE_S):
