@@ -19,9 +19,10 @@ from flashctl.ethrpc.call_runner import CallLimits, InProcess
 from flashctl.ethrpc.shared_api import SharedApi
 from flashctl.ethrpc.tx_waiters import TxWaiters
 from flashctl.rpc import pending_states
+from flashctl.rpc.config import AnswerConfig
 from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.pending_states import PendingStates
-from flashctl.rpc.provider import OverlayProvider
+from flashctl.rpc.provider import AnswerSources, OverlayProvider
 from flashctl.rpc.showing import Latest, showing
 
 COUNT = {"to": to_hex(PROBE_AT), "data": to_hex(selector("count()"))}
@@ -50,13 +51,10 @@ def test_answers_are_those_of_one_process() -> None:
         states = PendingStates(node.node, timeout_s=5.0)
         latest = LatestCalls(node.node, node.overlay, lambda: False)
         provider = OverlayProvider(
-            node.overlay,
-            node.node,
-            latest,
-            states,
+            AnswerSources(node.overlay, node.node, latest, states),
             TxWaiters(),
             lambda _, nonce: nonce,
-            node._config,
+            AnswerConfig(),
             showing(Latest.SEALED),
         )
         SharedApi(provider, CallLimits(seconds=5.0), InProcess()).register(methods := Methods())
