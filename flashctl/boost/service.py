@@ -40,7 +40,7 @@ __all__ = ["ENGINE_LIMITS", "Boost", "run"]
 
 _LOG = logging.getLogger(__name__)
 
-ENGINE_LIMITS = RpcLimits(request_bytes=128 * 1024 * 1024)
+ENGINE_LIMITS = RpcLimits(request_bytes=128 * 1024 * 1024, values=MAX_VALUES)
 """geth's limit on its engine port: a payload is hex, so twice the size of its block."""
 
 FORWARD_LIMITS = ClientLimits(connections=256)

@@ -42,6 +42,7 @@ from flashctl.core.hub import Hub
 from flashctl.core.hub import serve as serve_stream
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.dispatch import RpcLimits
+from flashctl.core.jsonrpc.json_bounds import MAX_VALUES
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.server import serve as serve_rpc
 from flashctl.core.service import defects
@@ -61,7 +62,7 @@ __all__ = ["BuilderService", "run"]
 
 _LOG = logging.getLogger(__name__)
 
-ENGINE_LIMITS: Final = RpcLimits(request_bytes=128 * 1024 * 1024)
+ENGINE_LIMITS: Final = RpcLimits(request_bytes=128 * 1024 * 1024, values=MAX_VALUES)
 """A payload with its transactions in hex; the figure of op-geth's engine port."""
 
 

@@ -1,18 +1,20 @@
-"""Threads for questions that read many blocks: logs of a range, what a filter missed.
+"""Threads for questions that read many blocks: logs of a range, what a filter missed, fees of the past.
 
-They have a few threads of their own, so that only queries of this kind wait for each other. Waiting counts
-against the time that a query may take, and the line is bounded.
+They have a few threads of their own, so that only queries of this kind wait for each other, and clients take
+turns (`FairQueue`). Waiting counts against the time that a query may take, and the line is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Any, Final, TypeVar, TypeVarTuple
 
+from flashctl.core.jsonrpc.caller import caller
 from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
+from flashctl.core.jsonrpc.fair_queue import FairQueue
 
 __all__ = ["MAX_SECONDS", "Readers"]
 
@@ -23,6 +25,8 @@ AT_ONCE: Final = 2
 """They share the interpreter with everything else."""
 
 MAX_WAITING: Final = 128
+MAX_WAITING_PER_ADDRESS: Final = MAX_WAITING // 2
+"""Questions in line, of all clients and of one address."""
 
 _Given = TypeVarTuple("_Given")
 _Result = TypeVar("_Result")
@@ -33,7 +37,11 @@ class Readers:
 
     def __init__(self) -> None:
         self._threads: Final = ThreadPoolExecutor(AT_ONCE, "reading")
-        self._asked = 0
+        self._running = 0
+        self._line: FairQueue[asyncio.Future[None]] = FairQueue()
+        """Those that wait for a thread."""
+        self._waiting: Counter[str] = Counter()
+        """How many of them, by address."""
 
     async def run(self, work: Callable[[*_Given], _Result], *args: *_Given) -> _Result:
         """The result of `work(*args)`, called in a thread.
@@ -41,20 +49,59 @@ class Readers:
         Raises:
             RpcError: Too many wait, or its turn came too late.
         """
-        if self._asked >= AT_ONCE + MAX_WAITING:
-            raise RpcError(ErrorCode.LIMIT_EXCEEDED, "too many queries of blocks at a time, try again later")
-        latest = time.monotonic() + MAX_SECONDS
-
-        def in_turn() -> _Result:
-            if time.monotonic() > latest:
-                raise RpcError(ErrorCode.LIMIT_EXCEEDED, f"query waited for more than {MAX_SECONDS:g} s")
-            return work(*args)
-
-        self._asked += 1
+        loop = asyncio.get_running_loop()
+        if self._running >= AT_ONCE:
+            await self._turn(loop)
+        else:
+            self._running += 1
+        # From here on one of the threads is this question's.
+        reading = loop.run_in_executor(self._threads, work, *args)
+        reading.add_done_callback(self._done)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, in_turn)
+            # A thread goes on when its client has gone, and is taken until then.
+            return await asyncio.shield(reading)
         finally:
-            self._asked -= 1
+            # The traceback of a refusal holds this frame, and the future the refusal.
+            del reading
+
+    async def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for a thread; the one that comes free is not free in between."""
+        client = caller.get()
+        if len(self._line) >= MAX_WAITING or self._waiting[client.address] >= MAX_WAITING_PER_ADDRESS:
+            raise RpcError(ErrorCode.LIMIT_EXCEEDED, "too many queries of blocks at a time, try again later")
+        place = loop.create_future()
+        self._line.push(place, client)
+        self._waiting[client.address] += 1
+        try:
+            async with asyncio.timeout(MAX_SECONDS):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self._next()  # it was given a thread that it has no use for any more
+            else:
+                self._line.remove(place, client)
+            if isinstance(error, TimeoutError):
+                raise RpcError(
+                    ErrorCode.LIMIT_EXCEEDED, f"query waited for more than {MAX_SECONDS:g} s"
+                ) from None
+            raise
+        finally:
+            self._waiting[client.address] -= 1
+            if not self._waiting[client.address]:
+                del self._waiting[client.address]
+
+    def _done(self, reading: asyncio.Future[Any]) -> None:
+        if not reading.cancelled():
+            reading.exception()  # looked at by who asked, if anybody still does
+        self._next()
+
+    def _next(self) -> None:
+        """A thread came free: it is the next question's."""
+        while (place := self._line.pop()) is not None:
+            if not place.done():
+                place.set_result(None)
+                return
+        self._running -= 1
 
     def close(self) -> None:
         """Begin nothing more."""

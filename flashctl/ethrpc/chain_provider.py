@@ -252,11 +252,15 @@ class ChainProvider:
         count = min(count, head.number - self.chain.genesis.number + 1)
         if count == 0:
             return no_history()
+        # A thousand blocks are read and decoded.
+        return await self.readers.run(self._history, newest.ref, head.number, count, percentiles)
+
+    def _history(self, newest: BlockRef, number: int, count: int, percentiles: list[float]) -> dict[str, Any]:
         views: list[ChainBlockView] = []
-        view = self.view(newest.ref)
+        view = self.view(newest)
         for _ in range(count):
             if view is None:
-                raise RpcError(ErrorCode.SERVER_ERROR, f"block {head.number - len(views)} not found")
+                raise RpcError(ErrorCode.SERVER_ERROR, f"block {number - len(views)} not found")
             views.append(view)
             view = self.stored_view(view.header.parent_hash)
         return history_json(self.chain.config, views[::-1], percentiles)

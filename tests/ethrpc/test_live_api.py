@@ -11,6 +11,7 @@ from support.node_lab import PROBE, PROBE_AT, start
 from support.rpc_lab import ListSubscription, running
 from support.waiting import until
 
+from flashctl.core.jsonrpc.caller import Caller, caller
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.service import defects
@@ -271,9 +272,40 @@ def test_queries_that_read_many_blocks_wait_in_a_short_line(monkeypatch: pytest.
         assert await asyncio.to_thread(lambda: True)
         go.set()
         assert await asyncio.gather(*waiting) == [True] * 3
+        go.clear()
+        waiting = [asyncio.create_task(readers.run(go.wait, 30)) for _ in range(2)]
+        await asyncio.sleep(0)
         monkeypatch.setattr("flashctl.ethrpc.block_readers.MAX_SECONDS", -1)
         with pytest.raises(RpcError, match="query waited for more than"):
             await readers.run(lambda: True)
+        go.set()
+        await asyncio.gather(*waiting)
+        # What was given up, whatever it was doing, holds no thread and no place.
+        assert await readers.run(lambda: "free") == "free"
+        readers.close()
+
+    asyncio.run(body())
+
+
+def test_queries_of_a_client_wait_for_no_more_than_one_of_another() -> None:
+    async def body() -> None:
+        readers, go = Readers(), threading.Event()
+        answered: list[str] = []
+
+        async def ask(who: Caller) -> None:
+            caller.set(who)
+            await readers.run(go.wait, 30)
+            answered.append(who.address)
+
+        attack = [asyncio.create_task(ask(Caller("attacker", 1))) for _ in range(50)]
+        await asyncio.sleep(0)
+        honest = asyncio.create_task(ask(Caller("honest", 2)))
+        await asyncio.sleep(0)
+        for task in attack[10:20]:
+            task.cancel()
+        go.set()
+        await asyncio.gather(honest, *attack, return_exceptions=True)
+        assert answered.index("honest") <= 5 and len(answered) == 41
         readers.close()
 
     asyncio.run(body())

@@ -25,6 +25,7 @@ from flashctl.core.jsonrpc.errors import (
     rpc_error_for,
 )
 from flashctl.core.jsonrpc.exact import exact
+from flashctl.core.jsonrpc.json_bounds import count_values
 from flashctl.core.jsonrpc.methods import Fallback, Methods, PassOn, SubscribeHandler, Subscription
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, allows
 from flashctl.core.jsonrpc.slices import LoopSlices
@@ -51,6 +52,10 @@ class RpcLimits:
 
     request_bytes: int = 10 * 1024 * 1024
     """Longest HTTP body or WebSocket message. An engine port takes more: a block alone may reach 10 MB."""
+
+    values: int = 100_000
+    """JSON values in one HTTP body or WebSocket message (`json_bounds`): 3 MB of empty lists hold the event
+    loop for 0.4 s, and whoever is asked next as well. State overrides of 50,000 slots fit."""
 
     batch_items: int = 1000
     """Requests in one batch; geth's limit."""
@@ -132,6 +137,9 @@ class Dispatcher:
         """The response to one message, single or batch; None if it holds notifications only."""
         if body.startswith(_BYTE_ORDER_MARK):
             body = body[len(_BYTE_ORDER_MARK) :]
+        most = self._limits.values
+        if len(body) > most and count_values(body, most) > most:
+            return _failure(None, invalid_request(f"request has too many values (limit {most})"))
         try:
             message = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -162,7 +170,16 @@ class Dispatcher:
                 if place < 0:
                     return
                 item, sent, text = items[place], as_sent[place], None
-                if sent is not item and isinstance(item, dict):
+                if not isinstance(item, dict):
+                    # A thousand of these are 2 kB.
+                    replies[place] = _NOT_AN_OBJECT
+                    size += len(_NOT_AN_OBJECT)
+                    continue
+                if size > self._limits.batch_response_bytes:
+                    # Not begun: nobody would see what a thousand dear requests are answered.
+                    replies[place] = _too_large(item) if "id" in item else None
+                    continue
+                if sent is not item:
                     # What is given back, and what is passed on.
                     if "id" in item:
                         item["id"] = sent["id"]
@@ -314,6 +331,14 @@ def _failure(identity: Any, error: RpcError) -> bytes:
     except orjson.JSONEncodeError:
         body["error"] = error_object(error.code, error.message)
         return orjson.dumps(body)
+
+
+_NOT_AN_OBJECT: Final = _failure(None, invalid_request("not a request object"))
+
+
+def _too_large(item: Any) -> bytes:
+    """The answer to a request of a batch whose answers are longer than they may be."""
+    return _failure(_id_of(item), RpcError(ErrorCode.TRANSACTION_REJECTED, "response too large"))
 
 
 def _explain(error: Exception, method: str) -> RpcError:

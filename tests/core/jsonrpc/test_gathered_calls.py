@@ -12,7 +12,7 @@ import pytest
 from flashctl.core.jsonrpc import gathered_calls
 from flashctl.core.jsonrpc.caller import Caller, caller
 from flashctl.core.jsonrpc.client import JsonRpcClient
-from flashctl.core.jsonrpc.dispatch import ServerLimits
+from flashctl.core.jsonrpc.dispatch import RpcLimits
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.gathered_calls import GatheredCalls
 from flashctl.core.jsonrpc.methods import Methods
@@ -63,7 +63,7 @@ class Lab:
         """Calls of each exchange."""
         return [len(post) if isinstance(post, list) else 1 for post in self.client.posts]
 
-    async def run(self, scenario: Callable[[Lab], Awaitable[None]], limits: ServerLimits) -> None:
+    async def run(self, scenario: Callable[[Lab], Awaitable[None]], limits: RpcLimits) -> None:
         table = Methods()
         table.register("x_send", self.answer)
         server = await serve(table, "127.0.0.1", 0, limits=limits)
@@ -79,10 +79,10 @@ class Lab:
             await server.close()
 
 
-IN_ORDER = ServerLimits(batch_at_once=1)
+IN_ORDER = RpcLimits(batch_at_once=1)
 
 
-def run(scenario: Callable[[Lab], Awaitable[None]], limits: ServerLimits = IN_ORDER) -> None:
+def run(scenario: Callable[[Lab], Awaitable[None]], limits: RpcLimits = IN_ORDER) -> None:
     async def main() -> None:
         await Lab().run(scenario, limits)
 
@@ -144,7 +144,7 @@ def test_an_upstream_that_refuses_batches_is_asked_one_by_one() -> None:
             assert outcomes == [f"took {value}" for value in range(40)]
         assert lab.sizes == [40] + [1] * 80
 
-    run(scenario, ServerLimits(batch_items=10))
+    run(scenario, RpcLimits(batch_items=10))
 
 
 def test_a_failed_exchange_costs_its_calls_only() -> None:
