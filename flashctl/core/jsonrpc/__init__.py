@@ -5,7 +5,7 @@
     namespaces.py which of them a port answers
     caller.py     who asks, for whoever shares something out fairly
     fair_queue.py a line for every caller, served in turn
-    slices.py     how long batches may hold the loop
+    slices.py     how long requests and batches may hold the loop
     dispatch.py   bytes of a request in, bytes of the answer out; batches and their limits; no sockets
     session.py    one WebSocket connection: its queue, its subscriptions
     server.py     `serve`: HTTP and WebSocket on one port

@@ -135,6 +135,8 @@ class Dispatcher:
 
     async def handle(self, body: bytes, owner: SubscriptionOwner | None = None) -> bytes | None:
         """The response to one message, single or batch; None if it holds notifications only."""
+        if not self._slices.may_begin():
+            await self._slices.message_turn()
         if body.startswith(_BYTE_ORDER_MARK):
             body = body[len(_BYTE_ORDER_MARK) :]
         most = self._limits.values

@@ -17,6 +17,7 @@ import orjson
 import pytest
 
 from flashctl.core.engine import jwt
+from flashctl.core.jsonrpc.caller import Caller, caller
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.dispatch import Dispatcher, RpcLimits
 from flashctl.core.jsonrpc.errors import RpcError, invalid_params
@@ -24,7 +25,7 @@ from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, USER_NAMESPACES, parse_namespaces
 from flashctl.core.jsonrpc.repeatable import is_repeatable
 from flashctl.core.jsonrpc.server import RunningServer, serve
-from flashctl.core.jsonrpc.slices import SLICE_S
+from flashctl.core.jsonrpc.slices import MESSAGES, SLICE_S
 from flashctl.core.net.listening import ListenFailed
 from flashctl.core.net.upstream_errors import Unreachable, UpstreamRefused
 from flashctl.core.service.status import PageAnswer
@@ -318,6 +319,68 @@ class TestBatch:
         assert turns >= 1020 / 10
         last = len(worked) - 1 - worked[::-1].index("short")
         assert last < 200
+
+
+class TestTurns:
+    """What one client has under way delays another's request by little, however much it is."""
+
+    def test_a_crowd_of_requests_is_spread_over_turns_and_clients(self) -> None:
+        begun: list[str] = []
+        turns: list[int] = []
+
+        async def echo(params: list[Any]) -> Any:
+            begun.append(params[0])
+
+        async def ask(dispatcher: Dispatcher, address: str, connection: int) -> None:
+            caller.set(Caller(address, connection))
+            await dispatcher.handle(orjson.dumps({"id": 1, "method": "echo", "params": [address]}))
+
+        async def main() -> None:
+            table = Methods()
+            table.register("echo", echo)
+            dispatcher = Dispatcher(table)
+            crowd = [ask(dispatcher, "attacker", connection) for connection in range(1000)]
+            tasks = [asyncio.create_task(each) for each in (*crowd, ask(dispatcher, "honest", 1))]
+            gone = tasks[500]
+            while not all(task.done() for task in tasks):
+                before = len(begun)
+                await asyncio.sleep(0)
+                turns.append(len(begun) - before)
+                gone.cancel()
+            # Nothing is left over: the next one begins at once.
+            before = len(begun)
+            await asyncio.wait_for(ask(dispatcher, "attacker", 1), 5)
+            assert len(begun) == before + 1
+
+        asyncio.run(main())
+        assert max(turns) <= MESSAGES
+        assert begun.index("honest") <= MESSAGES + 1
+        assert len(begun) == 1001
+
+    def test_batches_of_a_client_take_its_turns_whatever_their_number(self) -> None:
+        begun: list[str] = []
+
+        async def works(params: list[Any]) -> Any:
+            end = time.perf_counter() + SLICE_S
+            while time.perf_counter() < end:
+                pass
+            begun.append(params[0])
+
+        async def ask(dispatcher: Dispatcher, address: str, connection: int) -> None:
+            caller.set(Caller(address, connection))
+            item = {"id": 1, "method": "works", "params": [address]}
+            await dispatcher.handle(orjson.dumps([item] * 4))
+
+        async def main() -> None:
+            table = Methods()
+            table.register("works", works)
+            dispatcher = Dispatcher(table)
+            crowd = [ask(dispatcher, "attacker", connection) for connection in range(25)]
+            await asyncio.gather(*crowd, ask(dispatcher, "honest", 1))
+
+        asyncio.run(main())
+        last = len(begun) - 1 - begun[::-1].index("honest")
+        assert last <= 12 and len(begun) == 104
 
 
 class TestNamespaces:
