@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import json
 import socket
+import termios
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,10 +15,17 @@ from typing import Any
 from support.proxy_lab import run
 from support.raw_websocket import RawClient, upgrade_request
 from support.waiting import until
+from websockets.asyncio.client import ClientConnection
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
 
 from flashctl.core.hub import Hub, HubLimits, HubServer, serve
+from flashctl.core.hub.connection import Connection
 
-__all__ = ["QUICK", "Stuck", "message", "publish", "run", "serving", "small_send_buffers", "until"]
+__all__ = [
+    "QUICK", "PingCounter", "Stuck", "message", "publish", "run", "serving", "small_send_buffers", "unread",
+    "unsent", "until",
+]  # fmt: skip
 
 QUICK = HubLimits(handshake_s=0.4, close_s=0.3, ping_interval_s=0)
 
@@ -70,6 +80,33 @@ class Stuck(RawClient):
     async def start_reading(self) -> None:
         """Become an ordinary client."""
         self.reader, self.writer = await asyncio.open_connection(sock=self.raw)
+
+
+class PingCounter(ClientConnection):
+    """A client of the library that counts the pings which it answers; for `create_connection`."""
+
+    pings = 0
+
+    def process_event(self, event: Event) -> None:
+        self.pings += isinstance(event, Frame) and event.opcode is Opcode.PING
+        super().process_event(event)
+
+
+def _queued(sock: socket.socket, request: int) -> int:
+    found = array.array("i", [0])
+    fcntl.ioctl(sock.fileno(), request, found)
+    return found[0]
+
+
+def unread(connection: Connection) -> int:
+    """Bytes that a client has sent and the server has not read yet; 0 for a connection that is closed."""
+    sock = connection.transport.get_extra_info("socket")
+    return 0 if sock is None or sock.fileno() < 0 else _queued(sock, termios.FIONREAD)
+
+
+def unsent(sock: socket.socket) -> int:
+    """Bytes that a socket has taken and the peer's kernel has not yet."""
+    return _queued(sock, termios.TIOCOUTQ)
 
 
 def small_send_buffers(server: HubServer) -> None:

@@ -9,10 +9,19 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-__all__ = ["PATIENCE_S", "until", "until_answered", "wait_until"]
+__all__ = ["PATIENCE_S", "turns", "until", "until_answered", "wait_until"]
 
 PATIENCE_S = 60.0
 """For anything that takes milliseconds; a busy machine may stand still for seconds."""
+
+
+async def turns(count: int = 3) -> None:
+    """Let the event loop run everything that is ready, `count` times.
+
+    What was written to a local socket is in the peer's by then, and read if the peer is on this loop.
+    """
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], T]) -> T:

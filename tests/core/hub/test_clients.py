@@ -13,9 +13,19 @@ import brotli
 import pytest
 import websockets
 import zstandard
-from support.hub_lab import Stuck, message, publish, run, serving, small_send_buffers
+from support.hub_lab import (
+    PingCounter,
+    Stuck,
+    message,
+    publish,
+    run,
+    serving,
+    small_send_buffers,
+    unread,
+    unsent,
+)
 from support.raw_websocket import RawClient, client_frame, upgrade_request
-from support.waiting import until
+from support.waiting import turns, until
 
 from flashctl.core.hub import (
     CloseCode,
@@ -41,7 +51,7 @@ class TestSlowClients:
                 while hub.stats.subscribers == 2:
                     sent.append(publish(hub, 1, len(sent), size=100_000))
                     await good.frames(1)
-                    await asyncio.sleep(0.02)
+                    hub.sweep()
                 assert len(sent) > 5
                 await slow.start_reading()
                 end = await slow.closed()
@@ -54,17 +64,20 @@ class TestSlowClients:
 
     def test_a_stalled_client_is_dropped_and_costs_no_copies(self) -> None:
         async def test() -> None:
-            hub = Hub(HubOptions(budget=LagBudget(stall_s=0.2, max_messages=10_000)))
+            now = 0.0
+            hub = Hub(HubOptions(budget=LagBudget(stall_s=60, max_messages=10_000)), clock=lambda: now)
             async with serving(hub) as server, await Stuck.connect(server.port):
                 await until(lambda: hub.stats.subscribers == 1)
                 small_send_buffers(server)
                 (connection,) = server.connections()
-                index = 0
-                while hub.stats.subscribers:
+                for index in range(50):
                     publish(hub, 1, index, size=50_000)
-                    index += 1
-                    await asyncio.sleep(0.01)
+                    await turns()
                     assert connection.buffered() <= 60_000, "one message at most is held for it"
+                hub.sweep()
+                assert hub.stats.subscribers == 1
+                now = 61.0
+                hub.sweep()
                 await until(lambda: hub.stats.ended["stalled"] == 1)
 
         run(test)
@@ -79,8 +92,9 @@ class TestSlowClients:
                 for block in range(1, 40):
                     for index in range(5):
                         publish(hub, block, index, size=20_000)
-                    await asyncio.sleep(0.02)
-                await until(lambda: hub.stats.skipped > 0)
+                    await turns()
+                    hub.sweep()
+                assert hub.stats.skipped > 0
                 await slow.start_reading()
                 last = publish(hub, 100, 0)
                 seen = []
@@ -109,7 +123,7 @@ class TestSlowClients:
                 sent = []
                 for index in range(100):
                     sent.append(publish(hub, 1, index, size=20_000))
-                    await asyncio.sleep(0.002)
+                    await turns()
                 assert hub.behind == 1
                 await slow.start_reading()
                 assert await slow.frames(100) == sent
@@ -142,8 +156,11 @@ class TestPings:
     def test_a_client_that_answers_stays(self) -> None:
         async def test() -> None:
             hub = Hub()
-            async with serving(hub, limits=self.LIMITS) as server, websockets.connect(server.url) as client:
-                await asyncio.sleep(1.2)
+            async with (
+                serving(hub, limits=self.LIMITS) as server,
+                websockets.connect(server.url, create_connection=PingCounter) as client,
+            ):
+                await until(lambda: client.pings >= 5)  # longer than pong_timeout_s
                 data = publish(hub, 1, 0)
                 assert await client.recv(decode=False) == data
 
@@ -297,7 +314,7 @@ class TestHostileClients:
                 async def drip() -> None:
                     for byte in upgrade_request():
                         slow.send(bytes([byte]))
-                        await asyncio.sleep(0.05)
+                        await asyncio.sleep(0.05)  # a client that is slow, but not silent
 
                 dripping = asyncio.create_task(drip())
                 await slow.gone()
@@ -376,7 +393,8 @@ class TestHostileClients:
                 before = connection.buffered()
                 client.raw.setblocking(True)
                 client.raw.sendall(client_frame(9, b"x" * 100) * 1000)
-                await asyncio.sleep(0.2)
+                await until(lambda: unread(connection) == unsent(client.raw) == 0)
+                await turns()
                 assert connection.buffered() <= before + 125, "a close frame at most"
 
         run(test)

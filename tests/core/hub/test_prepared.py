@@ -7,6 +7,7 @@ import asyncio
 import pytest
 import websockets
 from support.hub_lab import message, run, serving
+from support.waiting import turns
 
 from flashctl.core.hub import Hub
 from flashctl.core.hub import ring as ring_module
@@ -38,7 +39,7 @@ def test_clients_read_what_was_published_whoever_made_the_frames(overtaken_at: i
                             prepared=prepared,
                         )
                         published.append(data)
-                        await asyncio.sleep(0.01)
+                        await turns()
                 read = [str(await with_takeover.recv()).encode() for _ in published]
                 assert read == published
 

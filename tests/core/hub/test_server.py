@@ -10,7 +10,7 @@ import pytest
 import websockets
 from support.hub_lab import publish, run, serving
 from support.raw_websocket import Gone, RawClient, client_frame, http, upgrade_request
-from support.waiting import until
+from support.waiting import turns, until
 
 from flashctl.core.hub import (
     Admission,
@@ -255,9 +255,13 @@ class TestEnds:
     def test_what_admission_took_is_given_back_once(self) -> None:
         async def test() -> None:
             released: list[int] = []
+            asked: list[int] = []
+            decided = asyncio.Event()
+            decided.set()
 
             async def admit(request: UpgradeRequest) -> Admission:
-                await asyncio.sleep(0.01)
+                asked.append(1)
+                await decided.wait()
                 return Admission(release=lambda: released.append(1))
 
             hub = Hub()
@@ -268,8 +272,11 @@ class TestEnds:
                 # Gone before the decision.
                 client = await RawClient.open(server.port)
                 client.send(upgrade_request())
-                await client.writer.drain()
+                decided.clear()
+                await until(lambda: asked == [1, 1])
                 client.close()
+                await turns()
+                decided.set()
                 await until(lambda: released == [1, 1])
                 # Admitted, but not a handshake.
                 await http(server.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

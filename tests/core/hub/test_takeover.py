@@ -24,7 +24,7 @@ from support.examples import examples
 from support.hub_lab import Stuck, message, publish, run, serving, small_send_buffers
 from support.npm import node_modules, require_node
 from support.raw_websocket import RawClient, RawFrame, upgrade_request
-from support.waiting import until
+from support.waiting import turns, until
 
 from flashctl.core.hub import Hub, HubOptions, LagBudget, LagPolicy, Position, RingLimits, UpgradeRequest
 from flashctl.core.hub.encoding import WINDOW_BYTES, Encoding
@@ -209,7 +209,7 @@ class TestSharing:
                 sent = []
                 for index in range(60):
                     sent.append(_publish_noise(hub, 1 + index // 20, index % 20, fresh=20_000))
-                    await asyncio.sleep(0.001)
+                    await turns()
                 assert hub.behind == 1
                 await slow.client.start_reading()
                 assert await slow.read(60) == sent
@@ -229,8 +229,9 @@ class TestSharing:
                 sent = []
                 for block in range(1, 30):
                     sent += [_publish_noise(hub, block, index, fresh=10_000) for index in range(5)]
-                    await asyncio.sleep(0.02)
-                await until(lambda: hub.stats.skipped > 0)
+                    await turns()
+                    hub.sweep()
+                assert hub.stats.skipped > 0
                 await slow.client.start_reading()
                 last = _publish_noise(hub, 100, 0)
                 seen: list[bytes] = []
@@ -439,7 +440,7 @@ def test_node_ws_inflates_everything() -> None:
             resumed = await client("/?block_number=1&flashblock_index=1", 10)
             for number in range(3, 12):
                 sent.append(_publish_noise(hub, 1 + number // 6, number % 6))
-                await asyncio.sleep(0.01)
+                await turns()
             for process, messages in ((live, sent), (late, sent), (resumed, sent[2:])):
                 output, _ = await asyncio.wait_for(process.communicate(), 60)
                 expected = hashlib.sha256(b"".join(messages)).hexdigest()

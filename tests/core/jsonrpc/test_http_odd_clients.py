@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
+from support.waiting import turns
 from websockets.asyncio.client import connect
 
 from flashctl.core.hub import Hub
@@ -59,7 +60,7 @@ async def exchange(port: int, *pieces: bytes) -> bytes:
     try:
         for piece in pieces:
             writer.write(piece)
-            await asyncio.sleep(0.01)
+            await turns()
         return await reader.read()
     finally:
         writer.close()

@@ -13,7 +13,7 @@ import orjson
 import pytest
 import uvloop
 from support.raw_websocket import RawClient, client_frame, upgrade_request
-from support.waiting import until
+from support.waiting import until, until_answered
 from websockets.frames import CloseCode
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -23,6 +23,7 @@ from flashctl.core.jsonrpc.methods import Methods, Subscription
 from flashctl.core.jsonrpc.outbound import GRACE_S, Outbound, OutboundShare
 from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.core.net.http1 import ClientLimits
+from flashctl.errors import FlashctlError
 
 SIZE = 8 << 20
 READERS = 60
@@ -70,6 +71,14 @@ def deaf(port: int) -> socket.socket:
     return sock
 
 
+async def upgrade(sock: socket.socket) -> None:
+    """Make a WebSocket of a connection, and read nothing after the handshake."""
+    loop, head = asyncio.get_running_loop(), b""
+    sock.send(upgrade_request())
+    while not head.endswith(b"\r\n\r\n"):
+        head += await loop.sock_recv(sock, 1)
+
+
 def with_server(
     scenario: Callable[[Source, RunningServer, JsonRpcClient], Awaitable[None]], limits: RpcLimits
 ) -> None:
@@ -101,15 +110,13 @@ def test_answers_that_nobody_reads(transport: str) -> None:
             if transport == "http":
                 sock.send(REQUEST * 2)
             else:
-                sock.send(upgrade_request())
-                await asyncio.sleep(0.005)
+                await upgrade(sock)
                 sock.send(client_frame(1, LARGE) * 2)
             await asyncio.sleep(0)
         most = 0
         while source.asked < READERS or most == 0:
             assert await client.call("eth_chainId") == "0x1"
             most = max(most, resident() - before)
-            await asyncio.sleep(0.01)
         # What waits, the answers being made, and what the allocator has not given back of either.
         assert most < READERS * SIZE / 4
         await until(lambda: resident() - before <= 3 * SIZE)
@@ -123,8 +130,7 @@ def test_answers_that_nobody_reads(transport: str) -> None:
 def test_notifications_that_nobody_reads() -> None:
     async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
         sock = deaf(server.port)
-        sock.send(upgrade_request())
-        await asyncio.sleep(0.05)
+        await upgrade(sock)
         sock.send(client_frame(1, b'{"id":1,"method":"eth_subscribe","params":["ticks"]}'))
         await until(lambda: source.live)
         (subscription,) = source.live
@@ -140,11 +146,11 @@ def test_notifications_that_nobody_reads() -> None:
 def test_no_further_request_is_begun_for_a_client_that_does_not_read() -> None:
     async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
         sock = deaf(server.port)
-        sock.send(upgrade_request())
-        await asyncio.sleep(0.05)
+        await upgrade(sock)
         for _ in range(50):
             sock.send(client_frame(1, LARGE))
-            await asyncio.sleep(0.005)
+            # An answer on another connection: the loop has looked at this one in between.
+            assert await client.call("eth_chainId") == "0x1"
         assert source.asked <= 3
         sock.close()
 
@@ -159,7 +165,7 @@ def test_readers_that_are_merely_slow_get_all_of_it() -> None:
         got = 0
         while got < SIZE:
             got += len(await reader.read(1 << 18))
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # a slow reader
         writer.close()
 
     with_server(scenario, RpcLimits(write_s=0.2))
@@ -176,12 +182,18 @@ def test_connections_of_one_address() -> None:
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         other.close()
         # A WebSocket is a connection as any, and leaves its place behind.
-        _, third = held.pop()
+        upgraded, third = held.pop()
         third.write(upgrade_request())
-        await asyncio.sleep(0.05)
+        await upgraded.readuntil(b"\r\n\r\n")
         third.close()
-        await asyncio.sleep(0.05)
-        assert await client.call("eth_chainId") == "0x1"
+
+        async def served() -> bool:
+            try:
+                return bool(await client.call("eth_chainId") == "0x1")
+            except FlashctlError:  # the server has not seen yet that it left
+                return False
+
+        await until_answered(served)
         for _, each in held:
             each.close()
 
@@ -198,14 +210,15 @@ def test_bodies_half_sent() -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(half)
             held.append(writer)
-        await asyncio.sleep(0.1)
+        app = server._server.config.app
+        await until(lambda: app._inbound == 800_000)  # type: ignore[union-attr]
         reader, third = await asyncio.open_connection("127.0.0.1", server.port)
         third.write(half)
         assert b"503" in await reader.readline()
         third.close()
         for writer in held:
             writer.close()
-        await asyncio.sleep(0.1)
+        await until(lambda: app._inbound == 0)  # type: ignore[union-attr]
         assert await client.call("eth_chainId", ["x" * 900_000]) == "0x1"
 
     with_server(scenario, RpcLimits(inbound_total_bytes=1_000_000))
@@ -222,11 +235,13 @@ def test_websocket_messages_half_sent(fin: bool) -> None:
         held = [await RawClient.connect(server.port) for _ in range(2)]
         for each in held:
             each.send(half)
-        await asyncio.sleep(0.1)
+        inbound = server._server.config.ws_protocol_class.inbound  # type: ignore[union-attr]
+        await until(lambda: inbound.used >= 799_900)  # without heads of frames
         third = await RawClient.connect(server.port)
         third.send(half)
         assert (await third.closed()).close_code == CloseCode.TRY_AGAIN_LATER
-        await asyncio.sleep(GRACE_S)
+        for share in inbound._shares:
+            share.moved_at -= GRACE_S
         # Who sends the whole of a message is answered.
         async with await RawClient.connect(server.port) as live:
             live.send(client_frame(1, b'{"id":1,"method":"eth_chainId","params":["%b"]}' % (b"x" * 900_000)))
@@ -244,7 +259,8 @@ def test_a_server_full_of_readers_refuses_and_says_so() -> None:
         assert len(await large) > SIZE, "always room for one"
         sock = deaf(server.port)
         sock.send(REQUEST)
-        await asyncio.sleep(0.1)
+        await until(lambda: source.asked == 2)
+        assert await client.call("eth_chainId") == "0x1"
         with pytest.raises(RpcError, match="too many large answers are being read"):
             await client.call("eth_large")
         assert await client.call("eth_chainId") == "0x1"

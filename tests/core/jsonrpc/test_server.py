@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from support.waiting import turns, until
 
 from flashctl.core.engine import jwt
 from flashctl.core.jsonrpc.caller import Caller, caller
@@ -23,6 +24,7 @@ from flashctl.core.jsonrpc.dispatch import Dispatcher, RpcLimits
 from flashctl.core.jsonrpc.errors import RpcError, invalid_params
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.core.jsonrpc.namespaces import EVERYTHING, USER_NAMESPACES, parse_namespaces
+from flashctl.core.jsonrpc.protocols import HttpConnection
 from flashctl.core.jsonrpc.repeatable import is_repeatable
 from flashctl.core.jsonrpc.server import RunningServer, serve
 from flashctl.core.jsonrpc.slices import MESSAGES, SLICE_S
@@ -77,22 +79,23 @@ def methods() -> Methods:
     async def encoded(params: list[Any]) -> Any:
         return orjson.Fragment(b'{"already":"json"}')
 
-    async def sleeps(params: list[Any]) -> Any:
-        await asyncio.sleep(params[0])
-        return "slept"
+    async def later(params: list[Any]) -> Any:
+        await turns(params[0])
+        return "later"
 
     table = Methods()
-    table.register_all(
-        [("add", add), ("echo", echo), ("fails", fails), ("encoded", encoded), ("sleeps", sleeps)]
-    )
+    for method in (add, echo, fails, encoded, later):
+        table.register(method.__name__, method)
     return table
 
 
 def with_server(
-    scenario: Callable[[RunningServer, httpx.AsyncClient], Awaitable[None]], **options: Any
+    scenario: Callable[[RunningServer, httpx.AsyncClient], Awaitable[None]],
+    table: Methods | None = None,
+    **options: Any,
 ) -> None:
     async def main() -> None:
-        server = await serve(methods(), "127.0.0.1", 0, **options)
+        server = await serve(table or methods(), "127.0.0.1", 0, **options)
         try:
             async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
                 await scenario(server, client)
@@ -186,7 +189,7 @@ class TestBatch:
     def test_answers_keep_the_order_and_notifications_have_none(self) -> None:
         async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
             batch = [
-                {"id": 1, "method": "sleeps", "params": [0.02]},
+                {"id": 1, "method": "later", "params": [20]},
                 {"method": "add", "params": [1]},
                 {"id": 2, "method": "add", "params": [1]},
                 7,
@@ -277,7 +280,7 @@ class TestBatch:
             begun.append(params[0])
             running += 1
             most = max(most, running)
-            await asyncio.sleep(0.001)
+            await turns()
             running -= 1
             return params[0]
 
@@ -527,22 +530,44 @@ class TestHttp:
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
             body = b'{"id":1,"method":"fails","params":["bug"]}'
             writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n" + body)
-            await asyncio.sleep(0.02)
+            await until(lambda: server._server.config.app._inbound == len(body))  # type: ignore[union-attr]
             writer.close()
             assert (await client.post("/", json={"id": 1, "method": "add"})).json()["result"] == 0
 
         with_server(scenario)
         assert not caplog.records
 
-    def test_slow_client_that_keeps_its_connection_is_served_again(self) -> None:
-        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
-            for _ in range(3):
-                assert (await client.post("/", json={"id": 1, "method": "add"})).json()["result"] == 0
-                await asyncio.sleep(0.15)
-            reply = await client.post("/", json={"id": 1, "method": "sleeps", "params": [0.3]})
-            assert reply.json()["result"] == "slept"
+    def test_slow_client_that_keeps_its_connection_is_served_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither the time between two requests nor that of an answer counts as a request's."""
+        looks = 0
+        look = HttpConnection._check_progress
 
-        with_server(scenario, limits=RpcLimits(request_s=0.1))
+        def count(self: HttpConnection) -> None:
+            nonlocal looks
+            look(self)
+            looks += 1
+
+        async def due(times: int) -> None:
+            seen = looks
+            await until(lambda: looks >= seen + times)
+
+        async def slow(params: list[Any]) -> Any:
+            await due(2)
+            return "late"
+
+        async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
+            for _ in range(2):
+                assert (await client.post("/", json={"id": 1, "method": "add"})).json()["result"] == 0
+                await due(2)
+            reply = await client.post("/", json={"id": 1, "method": "slow"})
+            assert reply.json()["result"] == "late"
+
+        monkeypatch.setattr(HttpConnection, "_check_progress", count)
+        table = methods()
+        table.register("slow", slow)
+        with_server(scenario, table, limits=RpcLimits(request_s=0.1))
 
     def test_too_many_connections(self) -> None:
         async def scenario(server: RunningServer, client: httpx.AsyncClient) -> None:
@@ -654,12 +679,25 @@ class TestLife:
 
     def test_close_lets_answers_finish_and_frees_the_port(self) -> None:
         async def main() -> None:
-            server = await serve(methods(), "127.0.0.1", 0)
+            begun, finish = asyncio.Event(), asyncio.Event()
+
+            async def waits(params: list[Any]) -> Any:
+                begun.set()
+                await finish.wait()
+                return "finished"
+
+            table = methods()
+            table.register("waits", waits)
+            server = await serve(table, "127.0.0.1", 0)
             client = JsonRpcClient(server.url)
-            pending = asyncio.create_task(client.call("sleeps", [0.3]))
-            await asyncio.sleep(0.05)
-            await server.close()
-            assert await pending == "slept"
+            pending = asyncio.create_task(client.call("waits"))
+            await begun.wait()
+            closing = asyncio.create_task(server.close())
+            await turns(10)
+            assert not closing.done()
+            finish.set()
+            await closing
+            assert await pending == "finished"
             with pytest.raises(UnavailableError, match="Connection refused"):
                 await client.call("add")
             await client.close()
@@ -688,11 +726,17 @@ class TestClient:
             with pytest.raises(RpcError, match="execution reverted"):
                 await client.call("fails", ["rpc"])
             with pytest.raises(TimedOut):
-                await client.call("sleeps", [0.2], timeout_s=0.05)
+                await client.call("waits", timeout_s=0.05)
+            answered.set()
             assert await client.call("add", [4]) == 4
             await client.close()
 
-        with_server(scenario)
+        async def waits(params: list[Any]) -> Any:
+            await answered.wait()
+
+        answered, table = asyncio.Event(), methods()
+        table.register("waits", waits)
+        with_server(scenario, table)
 
     @pytest.mark.parametrize(
         ("answer", "failure"),

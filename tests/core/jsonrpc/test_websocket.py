@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import websockets
+from support.waiting import turns
 from websockets.asyncio.client import ClientConnection, connect
 
 from flashctl.core.engine import jwt
@@ -40,7 +41,7 @@ class Ticker:
     async def waits(self, params: list[Any]) -> Any:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
-        await asyncio.sleep(params[0])
+        await turns(params[0])
         self.running -= 1
         return params[0]
 
@@ -73,7 +74,7 @@ def test_calls_overlap_up_to_the_limit() -> None:
     async def scenario(ticker: Ticker, server: RunningServer) -> None:
         async with connect(server.websocket_url) as client:
             for number in range(6):
-                call = {"id": number, "method": "waits", "params": [0.05 - number / 1000]}
+                call = {"id": number, "method": "waits", "params": [50 - number]}
                 await client.send(json.dumps(call))
             replies = [json.loads(await client.recv()) for _ in range(6)]
             assert sorted(reply["id"] for reply in replies) == [0, 1, 2, 3, 4, 5]

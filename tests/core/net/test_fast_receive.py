@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from support.proxy_lab import run
-from support.waiting import until
+from support.waiting import turns, until
 from websockets.utils import accept_key
 
+from flashctl.core.flashblocks import client
 from flashctl.core.flashblocks.client import Connected, Disconnected, StreamFrame, StreamOptions, subscribe
 from flashctl.core.hub.framing import data_frame
 from flashctl.core.net.fast_receive import DirectConnection
-from flashctl.core.net.keepalive import LinkStats
+from flashctl.core.net.keepalive import KeepAlive, LinkStats
 
 
 class Script:
@@ -59,7 +62,7 @@ class Script:
         for size in sizes or [len(data)]:
             self.writer.write(data[:size])
             data = data[size:]
-            await asyncio.sleep(0.001)
+            await turns()
         if data:
             self.writer.write(data)
 
@@ -107,7 +110,7 @@ async def reading(script: Script, **settings: object) -> AsyncIterator[Reader]:
     async with script.serving():
         task = asyncio.create_task(reader.follow(script.port, **settings))
         await reader.connected.wait()
-        await asyncio.sleep(0.01)
+        await turns()
         yield reader
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -179,9 +182,9 @@ class TestKeepAlive:
                     await until(lambda number=number: len(script.received) == 10 * (number + 1))
                     ping = bytes(script.received[-10:])
                     assert ping[:2] == b"\x89\x84"
-                    await asyncio.sleep(0.02)
+                    assert link.round_trip_s == 0.0, "not answered yet"
                     await self._answer(script, ping)
-                    await until(lambda: link.round_trip_s >= 0.02)
+                    await until(lambda: link.round_trip_s > 0.0)
                     link.round_trip_s = 0.0
                 assert link.pings == 3
                 assert reader.reasons == []
@@ -191,12 +194,25 @@ class TestKeepAlive:
     def test_a_message_takes_the_ping_along(self) -> None:
         async def test() -> None:
             script, link = Script(), LinkStats()
-            async with reading(script, ping_interval_s=1.0, pong_timeout_s=5.0, link=link):
-                await asyncio.sleep(0.92)
-                assert link.pings == 0
-                await script.write(server_frame(TEXT, b"x"))
-                await until(lambda: link.pings == 1)
-                await until(lambda: len(script.received) == 10)
+            made = []
+            keep = KeepAlive.__init__
+
+            def note(self: KeepAlive, *arguments: object, **settings: object) -> None:
+                keep(self, *arguments, **settings)  # type: ignore[arg-type]
+                made.append(self)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(KeepAlive, "__init__", note)
+                async with reading(
+                    script, ping_interval_s=3600.0, pong_timeout_s=3600.0, link=link
+                ) as reader:
+                    await script.write(server_frame(TEXT, b"x"))
+                    await until(lambda: len(reader.messages) == 1)
+                    assert link.pings == 0, "not due"
+                    made[0].due = time.monotonic()
+                    await script.write(server_frame(TEXT, b"x"))
+                    await until(lambda: link.pings == 1)
+                    await until(lambda: len(script.received) == 10)
 
         run(test)
 
@@ -204,9 +220,14 @@ class TestKeepAlive:
         async def test() -> None:
             script = Script()
             async with reading(script, ping_interval_s=0.1, pong_timeout_s=0.2) as reader:
-                while not reader.reasons:
-                    await script.write(server_frame(TEXT, b"x"))
-                    await asyncio.sleep(0.02)
+
+                def data_until_the_end() -> list[str]:
+                    assert script.writer is not None
+                    if not script.writer.is_closing():
+                        script.writer.write(server_frame(TEXT, b"x"))
+                    return reader.reasons
+
+                await until(data_until_the_end)
                 assert "ping timeout" in reader.reasons[0]
 
         run(test)
@@ -272,13 +293,26 @@ def test_any_mixture_in_any_pieces_arrives_in_order(seed: int) -> None:
 def test_silence_is_counted_from_the_last_direct_message() -> None:
     async def test() -> None:
         script = Script()
-        async with reading(script, silence_timeout_s=1.5) as reader:
-            for _ in range(6):
-                await asyncio.sleep(0.3)
-                await script.write(server_frame(TEXT, b"x"))
-            assert reader.reasons == []
-            await until(lambda: bool(reader.reasons))
-            assert reader.reasons == ["no frame for 1.5 s"]
+        left: list[float] = []
+        measure = client._patience_left
+
+        def note(*arguments: Any) -> float:
+            left.append(measure(*arguments))
+            return left[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client, "_patience_left", note)
+            async with reading(script, silence_timeout_s=1.0) as reader:
+
+                def data_until_the_limit() -> bool:
+                    assert script.writer is not None
+                    script.writer.write(server_frame(TEXT, b"x"))
+                    return bool(left)
+
+                await until(data_until_the_limit)
+                assert left[0] > 0 and reader.reasons == []
+                await until(lambda: bool(reader.reasons))
+                assert reader.reasons == ["no frame for 1 s"]
 
     run(test)
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import examples
+from support.waiting import until
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.net.endpoint import Endpoint
@@ -152,6 +153,12 @@ class Peer:
             pass
         finally:
             writer.close()
+
+
+def age(client: HttpClient, seconds: float) -> None:
+    """Let the idle connections of a client be idle for so much longer."""
+    for connection in client._idle:
+        connection.idle_since -= seconds
 
 
 def with_peer(
@@ -300,13 +307,13 @@ class TestClient:
     def test_what_may_not_be_sent_twice_does_not_trust_an_old_connection(self) -> None:
         async def scenario(peer: Peer, client: HttpClient) -> None:
             await client.post(b"")
-            await asyncio.sleep(0.05)
+            age(client, 10.0)
             assert (await client.post(b"")).body == b"hello"
             assert peer.connections == 2
             await client.post(b"", repeatable=True)
             assert peer.connections == 2
 
-        with_peer(lambda c, n: OK, scenario, limits=ClientLimits(fresh_s=0.01))
+        with_peer(lambda c, n: OK, scenario, limits=ClientLimits(fresh_s=5.0, idle_s=100.0))
 
     def test_fresh_connection_is_not_retried(self) -> None:
         async def scenario(peer: Peer, client: HttpClient) -> None:
@@ -344,7 +351,7 @@ class TestClient:
         async def scenario(peer: Peer, client: HttpClient) -> None:
             await client.post(b"")
             peer.writers[0].write(OK)
-            await asyncio.sleep(0.02)
+            await until(lambda: not client._idle[0].reusable)
             assert (await client.post(b"")).body == b"hello"
             assert peer.connections == 2
 
@@ -352,12 +359,12 @@ class TestClient:
 
     def test_old_idle_connections_are_not_trusted(self) -> None:
         async def scenario(peer: Peer, client: HttpClient) -> None:
-            await client.post(b"")
-            await asyncio.sleep(0.05)
-            await client.post(b"")
+            await client.post(b"", repeatable=True)
+            age(client, 10.0)
+            await client.post(b"", repeatable=True)
             assert peer.connections == 2
 
-        with_peer(lambda c, n: OK, scenario, limits=ClientLimits(idle_s=0.01))
+        with_peer(lambda c, n: OK, scenario, limits=ClientLimits(idle_s=5.0))
 
     def test_time_out_then_a_clean_connection(self) -> None:
         async def scenario(peer: Peer, client: HttpClient) -> None:
@@ -410,7 +417,7 @@ class TestClient:
     def test_cancelled_request_leaves_nothing_behind(self) -> None:
         async def scenario(peer: Peer, client: HttpClient) -> None:
             task = asyncio.create_task(client.post(b""))
-            await asyncio.sleep(0.02)
+            await until(lambda: peer.requests)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
