@@ -4,8 +4,9 @@ A client that sends a thousand transactions in one request costs every service b
 HTTP exchanges, some 200 us each, if they are passed on one by one. Here what one client has waiting leaves as
 one batch, in its order, and one exchange of a client is under way at a time, so that transactions of a sender
 arrive in the order of their nonces. No batch holds calls of two clients: one would wait for the other's.
-Exchanges go round over addresses and connections (`FairQueue`). A call that is alone leaves alone, in the
-same turn of the event loop.
+Exchanges go round over addresses and connections (`FairQueue`). A client's calls leave when none was added in
+a turn of the event loop, for a server begins the requests of a batch in consecutive turns (`LoopSlices`); a
+call that is alone waits for that one turn.
 
 An upstream that refuses batches gets single requests for a while.
 """
@@ -68,6 +69,8 @@ class _Line:
 
     client: Caller
     calls: deque[_Call] = field(default_factory=deque)
+    seen: int = 0
+    """How many there were a turn of the loop ago."""
     is_under_way: bool = False
     """Whether an exchange of this client is; it is in the queue only without."""
 
@@ -152,20 +155,29 @@ class GatheredCalls:
             del self._count[address], self._bytes[address]
 
     def _come_back(self) -> None:
-        """Begin exchanges at the end of this turn: what else arrives in it may go along."""
+        """Begin exchanges in the next turn: what else arrives until then goes along."""
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         self._is_due = False
+        growing = []
         while len(self._exchanges) < EXCHANGES and (line := self._queue.pop()) is not None:
-            line.is_under_way = True
+            if line.seen < len(line.calls) < MAX_CALLS:
+                line.seen = len(line.calls)
+                growing.append(line)
+                continue
+            line.seen, line.is_under_way = 0, True
             task = asyncio.get_running_loop().create_task(
                 self._exchange(line, self._take(line)), name=f"{self._method} of a client"
             )
             self._exchanges.add(task)
             task.add_done_callback(self._ended)
+        for line in growing:
+            self._queue.push(line, line.client)
+        if growing:
+            self._come_back()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)

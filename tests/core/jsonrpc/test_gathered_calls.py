@@ -103,6 +103,21 @@ def test_a_thousand_are_ten_exchanges_in_their_order_and_each_has_its_own_answer
     run(scenario)
 
 
+def test_a_batch_that_a_server_begins_turn_by_turn_leaves_as_one() -> None:
+    async def scenario(lab: Lab) -> None:
+        table = Methods()
+        table.register("x_send", lab.calls.call)
+        before = await serve(table, "127.0.0.1", 0, limits=RpcLimits(batch_at_once=16))
+        client = JsonRpcClient(before.url)
+        outcomes = await client.batch([("x_send", [value]) for value in range(64)])
+        assert outcomes == [f"took {value}" for value in range(64)] and lab.seen == list(range(64))
+        assert len(lab.sizes) <= 16, lab.sizes
+        await client.close()
+        await before.close()
+
+    run(scenario)
+
+
 def test_a_single_call_waits_for_no_batch_of_another_client() -> None:
     async def scenario(lab: Lab) -> None:
         lab.held.clear()
