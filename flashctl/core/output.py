@@ -1,9 +1,9 @@
 """stdout: data and nothing else.
 
-Everything a command prints as its result goes through one `Output`, which flushes line by line (somebody is
-tailing), writes JSON as one object per line, and escapes text that came from the network before it can
-reach a terminal. A reader that goes away (`| head`) surfaces as BrokenPipeError, which the command line
-turns into exit code 141.
+Everything a command prints as its result goes through one `Output`, which flushes line by line (for `tail`),
+writes JSON as one object per line, and escapes text that came from the network before it can reach a
+terminal. A reader that goes away (`| head`) surfaces as BrokenPipeError, which the command line turns into
+exit code 141.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 __all__ = ["Output", "counted", "escape", "wants_color", "when_reader_leaves"]
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""C0, DEL and C1 drive terminals; line separators and direction marks fake what a line says."""
+"""C0, DEL and C1 drive terminals; line separators and direction marks falsify how a line reads."""
 
 
 def escape(text: str) -> str:
@@ -75,8 +75,8 @@ class Output:
     def raw(self, data: bytes) -> None:
         """Bytes as they are, at once and whole.
 
-        An unbuffered stream (PYTHONUNBUFFERED) may take less than it is given, or nothing when whoever
-        shares the pipe made it non-blocking; neither may lose output.
+        An unbuffered stream (PYTHONUNBUFFERED) may take less than it is given, or nothing when another
+        process made the shared pipe non-blocking; neither may lose output.
 
         Raises:
             BrokenPipeError: If the reader has gone away.
@@ -111,10 +111,11 @@ def _hex(value: object) -> str:
 
 
 def when_reader_leaves(callback: Callable[[], None]) -> Callable[[], None]:
-    """Call `callback` once when whoever reads stdout through a pipe goes away; returns what ends the watch.
+    """Call `callback` once when the reader of stdout, a pipe, goes away; returns a function that ends the
+    watch.
 
     Without it a tail that waits for the network would outlive `| head` until the next message. Only a pipe
-    can tell: on a file or a terminal this does nothing. Needs a running event loop.
+    reports it: on a file or a terminal this does nothing. Needs a running event loop.
     """
     # Here, because asyncio is 40 ms of the start of every command that only prints.
     import asyncio

@@ -43,7 +43,7 @@ ISSUED_AT_WINDOW_S = 60
 """How far `iat` may lie from the server's clock, either way."""
 
 MAX_TOKEN_SIZE = 4096
-"""A token longer than this is refused unread; ours have 105 characters."""
+"""A token longer than this is refused unread; those of flashctl have 105 characters."""
 
 ALGORITHM: Final = "HS256"
 """The only one that the Engine API knows; a token's own header never chooses another."""
@@ -75,8 +75,8 @@ def parse_secret(text: str) -> bytes:
 
 
 class JwtSecret:
-    """A secret from a file, which `reload` reads again: whoever signs or checks with this object does so with
-    the new one from then on."""
+    """A secret from a file, which `reload` reads again: every signer and verifier that holds this object then
+    uses the new one."""
 
     __slots__ = ("_value", "path")
 
@@ -188,7 +188,7 @@ def _signed_times(secret: bytes, token: bytes) -> tuple[float, float | None]:
     """When a token with a good signature was issued and expires; the rest of the check depends on the clock.
 
     Cached because clients send one token for a second or longer, and only good ones are: what raises is not
-    remembered. Looking a token up tells nothing about others: Python hashes bytes with a secret key.
+    remembered. Looking a token up reveals nothing about others: Python hashes bytes with a secret key.
     """
     jwt = _library()
     try:

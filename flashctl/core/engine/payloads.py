@@ -79,7 +79,7 @@ class PayloadValidity(Enum):
     VALID = "VALID"
     INVALID = "INVALID"
     SYNCING = "SYNCING"
-    """It lacks ancestors and cannot tell yet."""
+    """Ancestors are missing, so that it could not be validated yet."""
     ACCEPTED = "ACCEPTED"
     """Kept, but on a side branch and not executed."""
     INVALID_BLOCK_HASH = "INVALID_BLOCK_HASH"
@@ -245,7 +245,8 @@ def attributes_to_json(attributes: PayloadAttributes) -> dict[str, Any]:
 
 
 def attributes_from_json(value: Any) -> PayloadAttributes:
-    """Read payload attributes; whether the fork wants those fields is for `op.attributes.check_attributes`.
+    """Read payload attributes; whether the fork has those fields is checked by
+    `op.attributes.check_attributes`.
 
     Raises:
         InvalidEngineObject: If a field is missing or malformed.

@@ -1,9 +1,8 @@
 """The block that a payload amounts to: base, all transactions in order, and the totals of the last diff.
 
-A flashblock does not say which fork it was built under. Of the header's fields only requests_hash (Isthmus,
+A flashblock does not state the fork it was built under. Of the header's fields only requests_hash (Isthmus,
 EIP-7685) depends on it without showing in the message, so both forms are tried against the block hash that
-the builder announced, and the newer one is assumed when it announced none (Base and subblocks leave it
-out).
+the builder announced, and the newer one is assumed when it announced none (Base and subblocks leave it out).
 """
 
 from __future__ import annotations

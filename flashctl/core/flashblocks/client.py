@@ -6,12 +6,12 @@
             case Connected(url): ...
             case Disconnected(url, reason, retry_in_s): ...
 
-The iterator never ends by itself and never raises for what the network does: it says Disconnected and tries
-again after a back-off with full jitter, doubling from 100 ms to 10 s and starting afresh once a connection
-held for a while; a server that is full says in `Retry-After` how long it wants to be left alone. Two failures
-raise as long as no connection has ever worked, since whoever started this has probably mistyped something:
-credentials that are refused, and a peer that is something else than a WebSocket stream. Once a stream has
-worked they are its ill health, like every other: a gateway before it answers 401 or 404 while it restarts.
+The iterator never ends by itself and never raises for network failures: it yields Disconnected and retries
+after a back-off with full jitter, doubling from 100 ms to 10 s and starting afresh once a connection held for
+a while; the `Retry-After` of a full server is obeyed. Two failures raise as long as no connection has ever
+worked, since the configuration is probably wrong: credentials that are refused, and a peer that is something
+else than a WebSocket stream. Once a stream has worked they are temporary failures like any other: a gateway
+before it answers 401 or 404 while it restarts.
 
 Alive means data: TCP and pings may be fine while the builder behind them is not (base/node#1129), so
 besides pings a silence limit counts as a disconnect.
@@ -126,7 +126,7 @@ class Backoff:
     def delay(self, attempt: int, random_unit: float) -> float:
         """Seconds before retry number `attempt` (0 first), for a random number in [0, 1).
 
-        Full jitter (a uniform draw from the whole window) because everybody loses the stream at the same
+        Full jitter (a uniform draw from the whole window) because all clients lose the stream at the same
         moment.
         """
         window = min(self.maximum_s, self.initial_s * 2.0 ** min(attempt, 30))
@@ -135,7 +135,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What `subscribe` may be told; the defaults suit a public stream."""
+    """Options of `subscribe`; the defaults suit a public stream."""
 
     headers: Mapping[str, str] | None = None
     backoff: Backoff = Backoff()
@@ -302,7 +302,7 @@ def _arguments(settings: StreamOptions, url: str) -> dict[str, Any]:
 
 
 def _refusal(error: BaseException, shown: str, url: str) -> FlashctlError | None:
-    """The error to give up with at the first attempt, if it says that the setting is wrong."""
+    """The error that ends the first attempt, if its cause is a wrong setting."""
     if isinstance(error, InvalidURI):
         return UsageError(f"{shown!r} is not a WebSocket URL")
     if isinstance(error, InvalidMessage):
@@ -328,7 +328,7 @@ def _refusal(error: BaseException, shown: str, url: str) -> FlashctlError | None
 
 
 def retry_after(error: BaseException, now: float) -> float:
-    """The seconds for which the server asks to be left alone, 0 if it does not say; `now` is wall clock."""
+    """The server's `Retry-After` in seconds, 0 without one; `now` is wall clock."""
     if not isinstance(error, InvalidStatus):
         return 0.0
     text = error.response.headers.get("Retry-After", "").strip()
@@ -389,6 +389,6 @@ def _closed(error: ConnectionClosed) -> str:
 
 
 def _body(error: InvalidStatus) -> str:
-    """The start of an error page, if it is short text: servers say there which limit was hit."""
+    """The start of an error page, if it is short text: servers name the limit that was hit there."""
     body = bytes(error.response.body or b"")[:200].decode(errors="replace").strip()
     return f" ({body})" if body and "<" not in body else ""

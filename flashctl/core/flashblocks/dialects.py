@@ -29,9 +29,9 @@ class Dialect:
     if_held: tuple[str, ...] = ()
     """Metadata that is written where the flashblock holds it."""
     keeps_unknown: bool = False
-    """Whether metadata that flashctl does not know is written."""
+    """Whether metadata that flashctl does not define is written."""
     has_roots: bool = True
-    """Whether state root, block hash, withdrawals and their root are told."""
+    """Whether state root, block hash, withdrawals and their root are included."""
 
     def carries(self, name: str) -> bool:
         """Whether messages may have this metadata: what no message has need not be computed."""

@@ -27,7 +27,7 @@ MAX_WAIT_NS: Final = 2_000_000_000
 """The first arrival after so long ends the waiting as well: a whole block of an OP chain."""
 
 REMEMBERED_PAYLOADS: Final = 8
-"""Payloads that are over, so that what a second stream says about them is not taken for a beginning."""
+"""Payloads that are over, so that a second stream's copy of them is not taken for a new payload."""
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class Reorder(Generic[T]):
         return ready if len(self._waiting) <= self._most else [*ready, *self._give_up()]
 
     def _begins(self, flashblock: Flashblock) -> bool:
-        """Whether this is the start of another payload; of two streams one repeats what the other said."""
+        """Whether this is the start of another payload; the second of two streams repeats the first."""
         assert flashblock.base is not None
         return flashblock.payload_id != self._payload_id and flashblock.base.block_number >= self._number
 

@@ -12,11 +12,11 @@ key:
     an index seen before, other content   Equivocation: dropped, the first one counts
     a later index                         Gap, Closed; then Ignored until the next index 0
     index > 0 of a payload never opened   Closed, JoinedMid; then Ignored until the next index 0
-    a contradiction of rule 1             Inconsistent, Closed; then Ignored until the next index 0
+    base missing, repeated or other block Inconsistent, Closed; then Ignored until the next index 0
 
-What never happens: an exception. A stream is somebody else's data, so its failures are events with the
-figures that a log line or a counter needs. There is no last index: a block ends when the next one begins,
-and only the chain knows whether it was sealed.
+It never raises. A stream is untrusted input, so its failures are events with the figures that a log line or a
+counter needs. There is no last index: a block ends when the next one begins, and only the chain shows whether
+it was sealed.
 """
 
 from __future__ import annotations
@@ -364,7 +364,7 @@ class Assembler:
         number, payload_id, index = flashblock.block_number, flashblock.payload_id, flashblock.index
         if payload_id == self._refused:
             return [Ignored(payload_id, number, index)]
-        # A payload other than the open one: whatever it is, the open one has been left behind (rule 3).
+        # A payload other than the open one: whatever it is, it ends the open one (see the module docstring).
         events = self._close(self._reason_for(number))
         self._refused = payload_id
         return [*events, JoinedMid(payload_id, number, index)]

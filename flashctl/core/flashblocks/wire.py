@@ -1,16 +1,17 @@
 """One flashblock message: decode every dialect seen on the wire, encode the ones flashctl publishes.
 
-A message is one WebSocket frame holding one JSON object. `decode` goes through three steps, each public
-because somebody needs only part of the way:
+A message is one WebSocket frame holding one JSON object. `decode` goes through three steps, each public for
+callers that need only some of them:
 
     frame bytes --unpack--> JSON text --parse_object--> dict --from_object--> Flashblock
 
 * `unpack` (core.frame) undoes brotli and zstd, with a limit on the output.
 * `parse_object` also takes the flashblock out of a JSON-RPC notification (bloXroute-style feeds).
 * `from_object` checks and converts what the rules of a sequence need and keeps the rest: fields that
-  flashctl does not know stay in `extra`, `metadata` is read leniently, for it changed six times in two years.
+  flashctl does not define stay in `extra`, `metadata` is read leniently, for it changed six times in two
+  years.
 
-Whoever forwards a message forwards the bytes it received; `encode` is for messages that start here.
+A relay forwards the bytes it received; `encode` is for messages that originate here.
 
 Sources: flashbots/rollup-boost specs/flashblocks.md, op-rbuilder's pinned messages, base/base, and
 ethereum-optimism/specs specs/protocol/subblocks.md.
@@ -114,7 +115,7 @@ class Diff:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a builder says about a flashblock beyond the block itself: hints, never needed to follow the
+    """What a builder adds to a flashblock beyond the block itself: hints, never needed to follow the
     chain."""
 
     block_number: int | None = None
@@ -141,8 +142,8 @@ class Flashblock:
 
     @property
     def block_number(self) -> int:
-        """The block this belongs to: what `base` says, else what `metadata` says (decoding made sure one
-        does)."""
+        """The block this belongs to: from `base`, else from `metadata` (decoding made sure that one has
+        it)."""
         if self.base is not None:
             return self.base.block_number
         assert self.metadata.block_number is not None
@@ -157,8 +158,7 @@ def decode(
 ) -> Flashblock:
     """The flashblock in one frame, whatever its dialect.
 
-    `binary` tells what kind of WebSocket frame it was: text frames are JSON, binary ones JSON, brotli or
-    zstd.
+    `binary` is the kind of WebSocket frame it was: text frames are JSON, binary ones JSON, brotli or zstd.
 
     Raises:
         InvalidFlashblock: If the frame is anything else; FrameTooLarge if it is over a limit.
@@ -174,7 +174,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
     one.
 
     Raises:
-        InvalidFlashblock: If the text is not JSON, or is JSON of something else; the hint then says of what.
+        InvalidFlashblock: If the text is not JSON, or is JSON of something else; the hint then names it.
     """
     try:
         value: Any = orjson.loads(text)
@@ -202,7 +202,7 @@ _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def _snake_case(message: dict[str, Any]) -> dict[str, Any]:
-    """The names of camelCase feeds as everybody else spells them.
+    """The names of camelCase feeds in the snake_case of the other feeds.
 
     Only the three levels whose keys are field names: below `metadata` keys may be hashes and addresses.
     """
@@ -292,7 +292,7 @@ def _metadata(value: object) -> Metadata:
 
 
 def _pop_if(rest: dict[str, Any], name: str, kind: type[T]) -> T | None:
-    """`rest[name]` if it is a `kind`; anything else stays in `rest`, for metadata promises nothing."""
+    """`rest[name]` if it is a `kind`; anything else stays in `rest`, since metadata has no schema."""
     value = rest.get(name)
     if isinstance(value, kind):
         del rest[name]
@@ -412,7 +412,7 @@ def _transactions(value: Any, where: str) -> tuple[bytes, ...]:
     if isinstance(value, list):
         try:
             raws = tuple([bytes.fromhex(item[2:]) for item in value if item[:2] == "0x"])
-            # Equal lengths: none was left out for want of a prefix, and none had white space in it.
+            # Equal lengths: none was left out for lack of a prefix, and none had white space in it.
             if sum(map(len, raws)) * 2 + len(value) * 2 == sum(map(len, value)):
                 return raws
         except (TypeError, ValueError):

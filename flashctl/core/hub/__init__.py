@@ -11,7 +11,7 @@
     connection  one socket
     server      the listener, deadlines, pings, drain
 
-Only connection and server know sockets; groups write to the descriptors they are told.
+Only connection and server own sockets; groups write to the descriptors of their members.
 """
 
 from __future__ import annotations

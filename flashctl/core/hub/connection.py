@@ -157,7 +157,8 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is ConnectionState.HEAD:
             self._read_head(data)
         elif self.state is ConnectionState.ADMITTING:
-            # A client that sends frames before the 101; what it may say then is bounded by one head.
+            # A client that sends frames before the 101; what it may send then is bounded by the size of a
+            # head.
             assert self._head is not None
             self._head.rest += data
             if len(self._head.rest) > self.server.limits.max_client_message:
@@ -182,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
             self.server.hub.resume(self.subscriber)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end, whoever wanted it."""
+        """The end of the connection, by either side."""
         if self.state is ConnectionState.OPEN:
             self.cause = "client_gone"
         self.state = ConnectionState.GONE
@@ -342,8 +343,8 @@ class Connection(asyncio.BufferedProtocol):
         """The accepted socket; -1 when TLS stands between."""
         if self.server.secure:
             return -1
-        # uvloop closes the socket after connection_lost, where the hub is told: it never writes to a number
-        # that has come to mean another client.
+        # uvloop closes the socket after connection_lost, where the hub drops this client: it never writes to
+        # a descriptor number that now belongs to another client.
         return int(self.transport.get_extra_info("socket").fileno())
 
     def write(self, data: bytes | memoryview) -> None:
@@ -362,7 +363,7 @@ class Connection(asyncio.BufferedProtocol):
         return self.transport.get_write_buffer_size()
 
     def end(self, code: int, reason: str, cause: str) -> None:
-        """Say goodbye and give the client a moment to answer; the server cuts off whoever does not."""
+        """Send a close frame; the server aborts the connection if the client does not answer in time."""
         if self.state is not ConnectionState.OPEN:
             return
         self.state = ConnectionState.CLOSING

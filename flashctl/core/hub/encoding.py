@@ -7,10 +7,10 @@ server that answers `server_no_context_takeover` may send every client the same 
 Nor does context takeover (section 7.2.3.2) need a compressor for each client. An inflater's window is the
 last 32 KiB of what it put out, however that was compressed, so clients that have had the same messages have
 the same window, and a frame that refers back to those messages fits all of them. The context begins anew with
-every block (ring.py), hence a client needs only the block from its index 0; whoever has not got that takes
-frames without references, which fit every window. Flashblocks of a block repeat keys, addresses and hashes:
-37 % fewer bytes of a recorded block of Base Sepolia (3.56 becomes 5.68 times smaller), 19 to 23 % of small
-blocks of OP Mainnet, 2 % where a single message is larger than the window.
+every block (ring.py), hence a client needs only the block from its index 0; a client without it takes frames
+without references, which fit every window. Flashblocks of a block repeat keys, addresses and hashes: 37 %
+fewer bytes of a recorded block of Base Sepolia (3.56 becomes 5.68 times smaller), 19 to 23 % of small blocks
+of OP Mainnet, 2 % where a single message is larger than the window.
 
 brotli and zstd are for clients of this stream in particular, which know to decompress a binary message;
 brotli at quality 5 and window 22 is what the public Flashblocks streams send.
@@ -40,7 +40,7 @@ _DEFLATE_TAIL = b"\x00\x00\xff\xff"
 
 
 class Encoding(Enum):
-    """How a client wants its messages."""
+    """How messages to a client are encoded."""
 
     RAW = "none"
     DEFLATE = "deflate"

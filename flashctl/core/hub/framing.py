@@ -39,7 +39,7 @@ MAX_CONTROL_PAYLOAD = 125
 """RFC 6455 section 5.5."""
 
 MAX_FRAMES_AT_ONCE = 64
-"""Frames of one read: 256 KiB of empty pings are 40,000 frames, and parsing them would hold up everybody."""
+"""Frames of one read: 256 KiB of empty pings are 40,000 frames, and parsing them would delay all clients."""
 
 MAX_REASON_BYTES = MAX_CONTROL_PAYLOAD - 2
 
@@ -251,7 +251,8 @@ class ClientFrames:
             self._opcode = opcode
             self._compressed = bool(first & RSV1)
         self._size += len(payload)
-        # A compressed text cannot be checked without inflating it, which input nobody reads is not worth.
+        # A compressed text cannot be checked without inflating it, which is not worth it for input that is
+        # not read.
         if self._opcode == FrameOpcode.TEXT and not self._compressed:
             self._decoder = self._decoder or codecs.getincrementaldecoder("utf-8")()
             try:

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 MAX_HEAD_BYTES = 16 << 10
-"""Request line and headers; 400 rather than 431 is what the field answers, but 431 says what is wrong."""
+"""Request line and headers; other servers answer 400, but 431 (RFC 6585) is specific."""
 
 MAX_QUERY_FIELDS = 64
 
@@ -51,7 +51,7 @@ _WINDOW_BITS = frozenset(str(bits) for bits in range(8, 16))
 
 
 class InvalidRequest(Exception):
-    """The request cannot be served; `response` says why."""
+    """The request cannot be served; `response` is the HTTP answer."""
 
     def __init__(self, response: HttpResponse) -> None:
         super().__init__(f"{response.status} {response.body.decode(errors='replace')}")
@@ -298,7 +298,8 @@ def _agree_on(parameters: Sequence[tuple[str, str | None]]) -> Negotiation | Non
     """The answer to one offer (RFC 7692 section 7.1), or None where it has to be declined.
 
     A client that insists on a smaller window gets uncompressed messages: frames of its own would cost what
-    all others together cost. The client is asked not to keep a context, since nobody inflates what it sends.
+    all others together cost. The client is asked not to keep a context, since what it sends is never
+    inflated.
     """
     offer = dict(parameters)
     if len(offer) != len(parameters):

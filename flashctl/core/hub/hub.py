@@ -10,9 +10,9 @@ A client whose socket takes no more leaves its group with its cursor and nothing
 is served from the ring when the socket drains, and judged every SWEEP_INTERVAL_S by its budget (budget.py).
 
 A client with a deflate context of its own that came in the middle of a block shares the group of those
-without one until the next index 0, where the context begins anew for everybody (encoding.py).
+without one until the next index 0, where the context begins anew for all (encoding.py).
 
-The hub knows no sockets: it writes to `Peer`s, and time comes from the clock it is given.
+The hub has no sockets: it writes to `Peer`s, and time comes from the clock it is given.
 """
 
 from __future__ import annotations
@@ -117,10 +117,10 @@ class Hub:
         """Send `data` to every client, as it is, in a text or a binary message.
 
         `payload_id`, `index` and `block_number` place the message in the stream for replay and resumption; a
-        message without them is forwarded to whoever is connected now. `frame` is what `data_frame` makes of
-        `data`, where the caller has it, and `packed` the same message as it came compressed, for clients that
-        want just that. `now` flushes at once, for a caller that knows of no further message.
-        `prepared` is what `prepare` made of it.
+        message without them is forwarded to the clients connected now. `frame` is what `data_frame` makes of
+        `data`, where the caller has it, and `packed` the same message as it came compressed, for clients with
+        that encoding. `now` flushes at once, for a caller that has no further message. `prepared` is what
+        `prepare` made of it.
         """
         message = HubMessage(
             data,
@@ -150,7 +150,7 @@ class Hub:
             asyncio.get_running_loop().call_soon(self._flush_in_turn)
 
     def prepare(self, data: bytes, index: int) -> Prepared:
-        """Text to be published next, with the frames that the clients of now want; from any thread.
+        """Text to be published next, with the frames for the present clients' encodings; from any thread.
 
         Compressing a message of a megabyte takes 15 ms, which the event loop is spared. If another message
         comes first after all, the frames are made anew.
@@ -172,7 +172,7 @@ class Hub:
         )
 
     def _flush_in_turn(self) -> None:
-        """What nobody foresaw is counted and told; the loop would only print it."""
+        """Flush; an unexpected exception is counted and logged, which the loop would not do."""
         try:
             self.flush()
         except Exception as error:
@@ -207,7 +207,7 @@ class Hub:
         return seq
 
     def _join_context(self, start: int) -> None:
-        """Message `start` begins a deflate context, which is the same for everybody."""
+        """Message `start` begins a deflate context, which all clients share."""
         apart, self._apart = self._apart, set()
         for subscriber in apart:
             if subscriber.group is not None:
@@ -298,7 +298,7 @@ class Hub:
 
     @property
     def subscribers(self) -> Iterable[Subscriber]:
-        """Everybody connected, in no order."""
+        """All connected clients, in no order."""
         return self._subscribers
 
     @property
@@ -394,7 +394,7 @@ class Hub:
         )
 
     def sweep(self) -> None:
-        """Judge everybody who is behind; cheap when nobody is."""
+        """Check every client that is behind; cheap when none is."""
         self.flush()  # or what is pending might be forgotten
         now = self._clock()
         self.ring.trim(now)

@@ -18,7 +18,7 @@ class HubLimits:
     max_handshakes: int = 4096
     """Connections at once that have not upgraded; the oldest goes when another comes."""
     max_handshakes_per_ip: int = 1024
-    """The same for one address, so that one host cannot use up everybody's."""
+    """The same for one address, so that one host cannot exhaust the total."""
     max_client_message: int = 64 << 10
     max_input_per_s: int = 256 << 10
     """Bytes a client may send a second; this stream has no use for any but pongs."""

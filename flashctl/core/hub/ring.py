@@ -2,7 +2,8 @@
 
 Messages carry ascending sequence numbers; a client is a number into the ring, not a queue. The ring forgets
 by age and by bytes but never drops part of the open block, the messages since the last index 0, because a
-client that joins now can use nothing that starts later (wire.md, sequence rule 2).
+client that joins now can use nothing that starts later (rollup-boost specs/flashblocks.md: a flashblock of
+index > 0 extends the ones before it).
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class Ring:
             if message.published_at >= oldest and self.size <= self._limits.max_bytes:
                 return
             self._forget_first(message)
-        # The open block alone exceeds the budget: a stream without an end is not replayed for ever.
+        # The open block alone exceeds the budget: an endless block is not replayed without limit.
         while self.size > self._limits.max_bytes and self.first < self.head - 1:
             self.open_block = None
             self._forget_first(self._messages[self.first])

@@ -1,8 +1,8 @@
 """The listening side of a hub: accepts, bounds what strangers may hold, keeps every deadline, drains.
 
 One sweep, every SWEEP_S while there is a deadline, looks after all connections: handshakes that take too
-long, close frames nobody answered, pings that are due. Pings are spread over the interval, so that 5,000
-clients are not pinged at once.
+long, unanswered close frames, pings that are due. Pings are spread over the interval, so that 5,000 clients
+are not pinged at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ NOISE_S = 1.0
 MAX_CUT_OFF = 64
 CUT_OFF_AGAIN_S = 0.01
 """Connections past their deadline are cut off so many at a time, with a pause: a thousand slow handshakes
-that came together also come due together, 12 to 28 ms in which nobody would be served (1.6 ms this way)."""
+that came together also come due together, 12 to 28 ms in which no client would be served (1.6 ms this
+way)."""
 
 PING_SLICES = 16
 """Connections are pinged in so many groups per interval."""
@@ -97,12 +98,13 @@ class HubServer:
         self.port = 0
         self.secure = False
         self.handshake_exempt: Callable[[str], bool] = lambda _address: False
-        """Addresses `max_handshakes_per_ip` does not apply to: load balancers bring everybody."""
+        """Addresses `max_handshakes_per_ip` does not apply to: a load balancer has all connections from one
+        address."""
         self.input_buffer = memoryview(bytearray(READ_BYTES))
         """What clients send arrives here, one at a time."""
         self.noisy: set[Connection] = set()
         """Connections that sent something since the last look."""
-        self._admit = admit or self._admit_everybody
+        self._admit = admit or self._admit_all
         self._pages = pages
         self._subscriber_limit = subscriber_limit
         self._handshakes: dict[Connection, float] = {}
@@ -146,7 +148,7 @@ class HubServer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self, reason: str = "server shutting down", *, timeout_s: float = 2.0) -> None:
-        """Accept no more, flush, send 1001 to everybody and wait for their answers, then drop the rest."""
+        """Accept no more, flush, send 1001 to all clients and wait for their answers, then drop the rest."""
         if self._server is None:
             return
         self._server.close()
@@ -209,7 +211,7 @@ class HubServer:
         return self._admit(request)
 
     @staticmethod
-    def _admit_everybody(request: UpgradeRequest) -> Admission | HttpResponse:
+    def _admit_all(request: UpgradeRequest) -> Admission | HttpResponse:
         return request.upgrade_problem() or Admission()
 
     def heard(self, connection: Connection) -> None:
@@ -312,7 +314,7 @@ class HubServer:
                 connection.ping(now)
             self._next_ping_slice = (self._next_ping_slice + 1) % PING_SLICES
             self._ping_due += slice_s
-        # Looking at everybody is 0.3 ms at 5,000 clients: not at every sweep.
+        # Checking every client takes 0.3 ms at 5,000 clients: not at every sweep.
         if now < self._pong_check_due:
             return
         self._pong_check_due = now + min(1.0, self.limits.pong_timeout_s / 8)

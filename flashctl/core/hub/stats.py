@@ -14,7 +14,7 @@ FANOUT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 
 @dataclass(slots=True)
 class LatencyHistogram:
-    """Cumulative buckets as Prometheus wants them, without its locks on the path."""
+    """Cumulative buckets, as in Prometheus' text format, without its locks on the path."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(FANOUT_BUCKETS_S) + 1))
     total_s: float = 0.0

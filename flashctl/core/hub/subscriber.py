@@ -1,4 +1,4 @@
-"""One client of a hub, and the groups that clients who are up to date share."""
+"""One client of a hub, and the groups of clients that are up to date."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Peer(Protocol):
     """The connection behind a subscriber, as far as the hub is concerned."""
 
     def fileno(self) -> int:
-        """The socket to write to while `buffered` is 0, open until the hub has been told of the end; -1 for a
+        """The socket to write to while `buffered` is 0, open until the hub has dropped the peer; -1 for a
         peer that has to encode what it sends."""
 
     def write(self, data: bytes | memoryview) -> None:
@@ -35,7 +35,7 @@ class Peer(Protocol):
 
 
 class Selector(Hashable, Protocol):
-    """What a client wants to see of the stream; equal selectors share their work."""
+    """The part of the stream that a client subscribed to; equal selectors share their work."""
 
     def accepts(self, message: HubMessage) -> bool:
         """Whether the client gets `message`; must not depend on anything but the message."""
@@ -87,7 +87,8 @@ class Subscriber:
     ) -> None:
         self.peer = peer
         if selector is not None and encoding is Encoding.DEFLATE_TAKEOVER:
-            # Nobody else misses the same messages. What was negotiated allows frames without references too.
+            # No other client skips the same messages. The negotiated extension allows frames without
+            # references too.
             encoding = Encoding.DEFLATE
         self.encoding = encoding
         self.selector = selector

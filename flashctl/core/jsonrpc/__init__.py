@@ -3,15 +3,15 @@
     errors.py     codes, `RpcError`, and what any other exception becomes on the wire
     methods.py    `Methods`: names to async functions, plus subscriptions
     namespaces.py which of them a port answers
-    caller.py     who asks, for whoever shares something out fairly
-    fair_queue.py a line for every caller, served in turn
+    caller.py     the client of the request under way, for fair queueing
+    fair_queue.py a queue for every caller, served in turn
     slices.py     how long requests and batches may hold the loop
     dispatch.py   bytes of a request in, bytes of the answer out; batches and their limits; no sockets
     session.py    one WebSocket connection: its queue, its subscriptions
     server.py     `serve`: HTTP and WebSocket on one port
-    app.py        who may ask, what is read, how answers leave
+    app.py        authorization, bounds on bodies, how answers are written
     listener.py   uvicorn as a guest
-    protocols.py  what uvicorn leaves open: sizes, counts and times of heads, connections, readers
+    protocols.py  limits that uvicorn lacks: size and time of heads, connections, slow readers
     outbound.py   how much may wait for clients that read slowly
     client.py     `JsonRpcClient`
     gathered_calls.py  calls of one method that leave as batches, each client's by itself

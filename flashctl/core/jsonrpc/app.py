@@ -1,4 +1,4 @@
-"""The ASGI application of a JSON-RPC server: who may ask, what is read, and how answers leave."""
+"""The ASGI application of a JSON-RPC server: authorization, bounds on bodies, and how answers are written."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class App:
             elif scope["type"] == "websocket":
                 await self._websocket(scope, receive, send)
         except OSError:
-            # uvicorn's ClientDisconnected among them: nobody is left to answer.
+            # uvicorn's ClientDisconnected among them: the client is gone.
             pass
 
     # --- HTTP ---
@@ -194,7 +194,7 @@ class App:
             return _gunzip(body, limit)
         return await asyncio.to_thread(_gunzip, body, limit)
 
-    # --- who may ask ---
+    # --- authorization ---
 
     def _unauthorized(self, headers: _Head) -> bytes | None:
         if self._jwt_secret is None:

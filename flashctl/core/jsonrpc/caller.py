@@ -1,7 +1,7 @@
-"""Who asks: the connection that the request being answered came over.
+"""The caller: the connection that the request under way came over.
 
-Handlers take parameters only; whoever shares something out fairly (`core.workers`) looks here. A server sets
-it in the task of each request, so everything that the request starts sees the same.
+Handlers take parameters only; fair queueing (`core.service.workers`) reads the caller here. A server sets it
+in the task of each request, so everything that the request starts has the same caller.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
-__all__ = ["NOBODY", "Caller", "caller", "caller_of"]
+__all__ = ["LOCAL", "Caller", "caller", "caller_of"]
 
 
 class Caller(NamedTuple):
@@ -19,15 +19,15 @@ class Caller(NamedTuple):
     """Of the peer, without its port: what one party has few of."""
 
     connection: int
-    """Its port: tells the connections of an address apart."""
+    """Its port, which distinguishes the connections of an address."""
 
 
-NOBODY: Final = Caller("", 0)
+LOCAL: Final = Caller("", 0)
 """The process itself."""
 
-caller: Final[ContextVar[Caller]] = ContextVar("caller", default=NOBODY)
+caller: Final[ContextVar[Caller]] = ContextVar("caller", default=LOCAL)
 
 
 def caller_of(client: Any) -> Caller:
     """The caller that ASGI names in `scope["client"]`, which may be None."""
-    return Caller(str(client[0]), int(client[1])) if client else NOBODY
+    return Caller(str(client[0]), int(client[1])) if client else LOCAL

@@ -225,8 +225,8 @@ class JsonRpcClient:
         raise InvalidAnswer(text)
 
     def _reason(self, reply: Reply) -> str:
-        """Why credentials are refused. An engine says what is wrong with a token; what a gateway says to a
-        key may quote the key."""
+        """Why credentials were refused. An engine states what is wrong with a token; a gateway's text about
+        an API key may quote the key."""
         reason = ""
         if self._jwt_secret is not None:
             reason = reply.body[:100].decode("utf-8", "replace").strip()

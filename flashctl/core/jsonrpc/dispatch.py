@@ -1,8 +1,8 @@
 """Request bytes in, response bytes out: the whole of JSON-RPC 2.0 between the table and the transport.
 
-Every kind of bad input has an answer: text that is not JSON (-32700), JSON that is not a request (-32600),
-an unknown method (-32601), parameters that do not fit (-32602), and a handler that fails in a way nobody
-foresaw (-32603, one line in the log). Batches are limited in length and in the size of their answer.
+Every kind of bad input has an answer: text that is not JSON (-32700), JSON that is not a request (-32600), an
+unknown method (-32601), parameters that do not fit (-32602), and an unexpected exception of a handler
+(-32603, one line in the log). Batches are limited in length and in the size of their answer.
 """
 
 from __future__ import annotations
@@ -346,17 +346,17 @@ def _too_large(item: Any) -> bytes:
 def _explain(error: Exception, method: str) -> RpcError:
     known = rpc_error_for(error)
     if known is not None:
-        _tell_operator(error, known, method)
+        _log_detail(error, known, method)
         return known
     if isinstance(error, orjson.JSONEncodeError) and "Recursion limit" in str(error):
         # Parameters are not that deep: it is what some upstream answered.
-        return RpcError(ErrorCode.SERVER_ERROR, InvalidAnswer.told)
+        return RpcError(ErrorCode.SERVER_ERROR, InvalidAnswer.public_text)
     defects.caught("jsonrpc.request", error, method)
     return RpcError(ErrorCode.INTERNAL_ERROR, "internal error")
 
 
-def _tell_operator(error: Exception, known: RpcError, method: str) -> None:
-    """What the caller is not told, whoever runs this must be able to find out."""
+def _log_detail(error: Exception, known: RpcError, method: str) -> None:
+    """Log what the caller does not get to see, for the operator."""
     if isinstance(error, RpcError) or known.message == str(error):
         return
     text = f"{type(error).__name__}: {error}"

@@ -114,12 +114,11 @@ def method_not_found(name: str) -> RpcError:
 
 
 def rpc_error_for(error: Exception) -> RpcError | None:
-    """What a handler's failure becomes on the wire; None if nobody foresaw it.
+    """The JSON-RPC error for a handler's failure; None for an unexpected exception, which is a defect.
 
-    A layer below raises its own errors and need not know of JSON-RPC. Only what parsed the caller's
-    parameters says that they are invalid; whatever else could not be decoded came from elsewhere. Callers may
-    be anybody: they are told no address, no path, and nothing of what an upstream sent but its own JSON-RPC
-    errors.
+    A layer below raises its own errors, independent of JSON-RPC. Only the code that parses the caller's
+    parameters reports them as invalid; other decoding failures concern data from elsewhere. Callers are
+    untrusted: an error contains no address, no path, and of an upstream's answer only its own JSON-RPC error.
     """
     match error:
         case RpcError():
@@ -127,18 +126,18 @@ def rpc_error_for(error: Exception) -> RpcError | None:
         case InvalidParams():
             return RpcError(ErrorCode.INVALID_PARAMS, str(error))
         case TooManyInLine():
-            return RpcError(ErrorCode.LIMIT_EXCEEDED, error.told)
+            return RpcError(ErrorCode.LIMIT_EXCEEDED, error.public_text)
         case UpstreamTimedOut():
-            return RpcError(ErrorCode.RESOURCE_UNAVAILABLE, error.told)
+            return RpcError(ErrorCode.RESOURCE_UNAVAILABLE, error.public_text)
         case Unreachable() | UpstreamRefused() | InvalidAnswer():
-            return RpcError(ErrorCode.SERVER_ERROR, error.told)
+            return RpcError(ErrorCode.SERVER_ERROR, error.public_text)
         case TimedOut():
             return RpcError(ErrorCode.RESOURCE_UNAVAILABLE, str(error))
         case AuthError():
-            # Ours towards an upstream, not the caller's: say that it failed and nothing about the secret.
-            return RpcError(ErrorCode.INTERNAL_ERROR, RefusedCredentials.told)
+            # Our credentials at an upstream, not the caller's: report the failure, nothing about the secret.
+            return RpcError(ErrorCode.INTERNAL_ERROR, RefusedCredentials.public_text)
         case ProtocolError():
-            return RpcError(ErrorCode.SERVER_ERROR, InvalidAnswer.told)
+            return RpcError(ErrorCode.SERVER_ERROR, InvalidAnswer.public_text)
         case DataError() | UsageError() | IoError():
             return RpcError(ErrorCode.INTERNAL_ERROR, "internal error")
         case FlashctlError():

@@ -1,4 +1,4 @@
-"""A line for every client, and all of them served in turn.
+"""A queue for every client, and all of them served in turn.
 
 Turns go round twice: over addresses, and within an address over its connections. So a party with a thousand
 connections waits beside the others like one with a single connection, and programs on one machine, or behind
@@ -40,7 +40,7 @@ class FairQueue(Generic[_T]):
         self._size += 1
 
     def pop(self) -> _T | None:
-        """The next item of the client whose turn it is; None if nobody waits."""
+        """The next item of the client whose turn it is; None if the queue is empty."""
         if not self._addresses:
             return None
         address, lines = self._addresses.popitem(last=False)

@@ -16,7 +16,7 @@ CLOSE_POLL_S = 0.005
 
 
 class EmbeddedServer(uvicorn.Server):
-    """uvicorn as a guest in a running loop: signals stay with whoever runs the loop.
+    """uvicorn inside a running loop: signal handlers stay with the owner of the loop.
 
     Its main loop, which polls ten times a second for a signal and refreshes a Date header we do not send,
     becomes the wait for `stop`.

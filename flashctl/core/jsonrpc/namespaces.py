@@ -1,8 +1,8 @@
 """Which methods a port answers, by namespace: the part of a method's name before its first underscore.
 
-On a port that anybody may reach, `eth`, `net`, `web3` and `txpool` (op-geth's and reth's defaults). `miner`,
-`admin` and `debug` change what a node does or make it work hard; they are answered only where they were asked
-for by name, with a warning, or behind a token.
+On a public port: `eth`, `net`, `web3` and `txpool` (op-geth's and reth's defaults). `miner`, `admin` and
+`debug` change what a node does or make it work hard; they are answered only where they are configured by
+name, with a warning, or behind a token.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ USER_NAMESPACES: Final = frozenset({"eth", "net", "web3", "txpool"})
 """What a user port answers by default."""
 
 EVERYTHING: Final = frozenset({"*"})
-"""Every namespace there is, on a port that trusts whoever reaches it."""
+"""All namespaces, for a port that trusts its callers."""
 
 _ALWAYS: Final = "rpc"
-"""`rpc_modules` tells what is there, on every port of geth."""
+"""`rpc_modules` lists the namespaces; geth answers it on every port."""
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@?#]+")
 
@@ -72,9 +72,9 @@ def allows(namespaces: Collection[str], method: str) -> bool:
 
 
 def warn_of_exposed(namespaces: Collection[str], where: str) -> None:
-    """Say which namespaces beyond the user's a port without a token answers."""
+    """Warn of privileged namespaces on a port without a token."""
     names = sorted(set(namespaces) - USER_NAMESPACES - {_ALWAYS})
     if not names:
         return
     what = "every namespace" if "*" in names else " and ".join(", ".join(names).rsplit(", ", 1))
-    _LOG.warning("%s answers %s without a token, to whoever reaches it", where, what)
+    _LOG.warning("%s exposes %s without a token", where, what)

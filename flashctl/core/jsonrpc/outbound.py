@@ -1,9 +1,9 @@
 """Answers on their way to clients: how many bytes of them may wait, and for how long.
 
-Whoever asks for much and reads nothing makes a server hold what it asked for. Each connection holds one
+A client that requests much and reads nothing makes a server hold its answers. Each connection holds one
 answer at a time (HTTP) or a bounded queue (WebSocket); all connections of a server together hold at most the
-limit of one `Outbound`. When that is reached, those go whose answers have not moved for GRACE_S, the largest
-first. If nobody stands still, no further large answer is taken on: it is refused while those under way are
+limit of one `Outbound`. When that is reached, connections whose answers have made no progress for GRACE_S are
+dropped, the largest first. If all make progress, a further large answer is refused while those under way are
 read.
 
 Messages that WebSocket clients have sent half of are counted in the same way: those begun more than GRACE_S
@@ -19,13 +19,13 @@ from typing import Final
 __all__ = ["GRACE_S", "SMALL_BYTES", "Outbound", "OutboundShare", "WriteWatch"]
 
 SMALL_BYTES: Final = 64 * 1024
-"""An answer up to this is written at once and refused to nobody."""
+"""An answer up to this is written at once and never refused."""
 
 GRACE_S: Final = 1.0
-"""How long an answer may stand still while others need its room."""
+"""How long an answer may make no progress while others need its room."""
 
 SLOWEST_BYTES_PER_S: Final = 4096
-"""Who reads more slowly than this, for as long as the write time-out, does not read."""
+"""A client slower than this for the whole write time-out counts as not reading."""
 
 
 class Outbound:
@@ -92,7 +92,7 @@ class OutboundShare:
         return self._outbound.add(self, size)
 
     def sub(self, size: int) -> None:
-        """Hold less, for the client took some; what was released is nobody's."""
+        """Hold less: the client took some. What was released already is not counted twice."""
         self._outbound.sub(self, min(size, self.size))
 
     def release(self) -> None:
@@ -104,8 +104,8 @@ class OutboundShare:
 class WriteWatch:
     """Ends a connection whose client does not take what was written to it.
 
-    A transport that is full says so (`paused`) and says when it is not (`resumed`); in between its client has
-    `limit_s` at a time to take SLOWEST_BYTES_PER_S of it.
+    A full transport calls `paused`, and `resumed` when it has drained; in between its client has `limit_s` at
+    a time to take SLOWEST_BYTES_PER_S of it.
     """
 
     __slots__ = ("_left", "_limit_s", "_loop", "_timer", "_transport", "stalled")

@@ -1,8 +1,11 @@
-"""What uvicorn leaves open, closed: in subclasses of its protocols, and nothing else of it is touched.
+"""Limits uvicorn does not enforce: header size, header time-out, connections, clients that stop reading.
 
-uvicorn reads a request head of any length, waits for it for ever, accepts without limit, takes requests with
-two hosts or none, waits for ever for a client to read, gives an application no way to drop a WebSocket whose
-client stopped reading, and forgets the body of a request that offers an upgrade it does not know.
+They stand in subclasses of its protocols; nothing else of it is changed.
+
+uvicorn reads a request head of any length, waits for it without limit, accepts any number of connections and
+requests with two Host headers or none, waits without limit for a client to read, gives an application no way
+to drop a WebSocket whose client stopped reading, and forgets the body of a request that offers an unknown
+upgrade.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ class HttpConnection(HttpToolsProtocol):
         self._watch: WriteWatch | None = None
         self._address = ""
         self._ignores_upgrade = False
-        """Whether the request now arriving offers an upgrade that nobody here takes."""
+        """Whether the request now arriving offers an upgrade that this server does not support."""
 
     # --- connecting ---
 
@@ -116,7 +119,7 @@ class HttpConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(head)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            # CONNECT is an upgrade without a header that says so: there is no request behind it.
+            # CONNECT is an upgrade without an Upgrade header: there is no request behind it.
             self.send_400_response("Invalid HTTP request received.")
             return False
         return True

@@ -1,7 +1,7 @@
-"""Which JSON-RPC methods change nothing where they are answered, so that a request may arrive twice.
+"""JSON-RPC methods without side effects, whose requests may be sent twice.
 
-A list of what may, for a method nobody has heard of may do anything. Filters are not on it: they are made,
-and polled once; neither are newPayload and forkchoiceUpdated, which move a node.
+An allow list, since an unknown method may have any effect. Filters are not on it: they are created, and each
+poll consumes; neither are newPayload and forkchoiceUpdated, which move a node.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["is_repeatable"]
 
 _NAMESPACES: Final = frozenset({"net", "web3", "txpool", "trace", "optimism", "rpc"})
-"""They only tell."""
+"""Read-only namespaces."""
 
 _PREFIXES: Final = ("eth_get", "debug_trace", "debug_get", "engine_getPayload", "engine_getBlobs")
 
@@ -44,7 +44,7 @@ _NAMES: Final = frozenset(
 
 
 def is_repeatable(method: str) -> bool:
-    """Whether a request for `method` may be answered twice without anybody noticing."""
+    """Whether a request for `method` may be answered twice without a side effect."""
     if method in _NAMES:
         return True
     return (method.startswith(_PREFIXES) or method.partition("_")[0] in _NAMESPACES) and method not in _EXCEPT

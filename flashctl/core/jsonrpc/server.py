@@ -35,8 +35,8 @@ from flashctl.errors import UnavailableError
 __all__ = ["RunningServer", "serve"]
 
 KEEP_ALIVE_S = 75
-"""How long an idle HTTP connection stays. Above the 25 s our own client trusts one, so that the client is
-the side that lets go and no request meets a closing connection."""
+"""How long an idle HTTP connection stays. Above the 25 s of our own client, so that the client is the side
+that closes it and no request meets a closing connection."""
 
 DRAIN_S = 3
 """What `close` waits for answers under way; the whole service has 5 s to stop."""

@@ -69,7 +69,7 @@ class RpcSession:
             self._in_flight.release()
 
     async def write_queued(self) -> None:
-        """Send what is queued, for ever."""
+        """Send what is queued, until cancelled."""
         while True:
             while self._queue:
                 frame = self._queue.popleft()
@@ -114,7 +114,7 @@ class RpcSession:
         return True
 
     def end(self) -> None:
-        """The connection is gone: stop what it asked for and tell its subscriptions."""
+        """The connection is gone: cancel its requests and close its subscriptions."""
         self.overflowed.set()
         self._queue.clear()
         self._share.release()

@@ -91,7 +91,7 @@ class LoopSlices:
         self._until = time.perf_counter() + SLICE_S
 
     def _let_next(self) -> None:
-        """Once a turn of the loop, as long as anybody waits."""
+        """Once a turn of the loop, as long as a batch waits."""
         self._holder = None
         while self._holder is None and (share := self._line.pop()) is not None:
             while share.waiting:
@@ -108,7 +108,7 @@ class LoopSlices:
 
 
 class BatchTurns:
-    """One batch's part in them."""
+    """The turns of one batch."""
 
     __slots__ = ("_slices", "client", "waiting")
 

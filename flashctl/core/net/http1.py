@@ -76,7 +76,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         parser = self._parser
         if parser is None:
-            # A byte nobody asked for: whatever it belongs to, it is not the answer to the next request.
+            # Data without a request: it must not be read as the response to the next one.
             self.close()
             return
         try:
@@ -348,7 +348,7 @@ class HttpClient:
         for connection in (*self._idle, *self._busy):
             connection.close()
         self._idle.clear()
-        # One turn of the loop, for the transports to tell their protocols.
+        # One turn of the loop, in which transports call connection_lost.
         await asyncio.sleep(0)
 
 

@@ -81,7 +81,7 @@ class Reply:
 class ReplyTooLarge(InvalidAnswer):
     """A response head or body passed its limit."""
 
-    told = "upstream's answer is too large"
+    public_text = "upstream's answer is too large"
     limit: Final[int]
 
     def __init__(self, part: str, limit: int) -> None:
@@ -185,7 +185,7 @@ class ResponseParser:
         return error
 
     def close(self) -> None:
-        """Let go of everything; bytes received from now on are nobody's."""
+        """Release everything; bytes received from now on are ignored."""
         self._parser = None
         self._error = None
         self._body = []
@@ -203,7 +203,7 @@ class ResponseParser:
 
     def on_message_begin(self) -> None:
         if self._complete:
-            # A second reply behind the first: nobody asked for it, nobody may take it for an answer.
+            # A second response behind the first must not be taken for the answer to a later request.
             raise self._fail(InvalidAnswer("more than one HTTP response to one request"))
         self._headers: list[tuple[bytes, bytes]] = []
         self._body = []

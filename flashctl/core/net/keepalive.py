@@ -71,7 +71,7 @@ class KeepAlive:
 
     def ping(self) -> None:
         """Send the ping of this interval."""
-        # RFC 6455 section 5.3: a mask nobody can predict. Mask and masked payload are drawn at once.
+        # RFC 6455 section 5.3: an unpredictable mask. Mask and masked payload are drawn at once.
         drawn = random.getrandbits(64)
         self._expected = ((drawn >> 32) ^ (drawn & 0xFFFFFFFF)).to_bytes(4, "big")
         self._sent_at = time.monotonic()

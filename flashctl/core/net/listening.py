@@ -1,4 +1,4 @@
-"""What every listener of flashctl listens on, and says when it may not: HTTP, WebSocket and status page."""
+"""Listening sockets of every port (HTTP, WebSocket, status page), and the error when one cannot be bound."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ BACKLOG: Final = 2048
 
 
 class ListenFailed(FlashctlError):
-    """An address to listen on is taken, or is not ours; a service then ends with 1 before it begins."""
+    """An address to listen on is in use, or not one of this machine; a service then ends with 1 before it
+    begins."""
 
     def __init__(self, host: str, port: int, error: Exception) -> None:
         self.host = host
@@ -40,7 +41,7 @@ class ListenFailed(FlashctlError):
 def refused_ports(addresses: Iterable[ListenAddress | None]) -> list[ListenFailed]:
     """On which of its addresses a role could not listen; None is one that is switched off.
 
-    That is one that is taken, by another process or by another of these, or is not ours.
+    Such an address is in use, by another process or by another of these, or is not one of this machine.
     """
     held: list[socket.socket] = []
     refused: list[ListenFailed] = []
@@ -63,7 +64,7 @@ def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG) -> list[s
     `::` is one socket for IPv6 and IPv4, as it is in Go's servers, whatever the system's own default.
 
     Raises:
-        ListenFailed: If one of the addresses is taken or not ours.
+        ListenFailed: If one of the addresses is in use or not one of this machine.
     """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -91,11 +92,11 @@ def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG) -> list[s
 
 
 def listen_arguments(host: str, port: int, *, backlog: int = BACKLOG) -> dict[str, Any]:
-    """What asyncio's `create_server` and `start_server` are told to listen on, so that `::` means both
-    families; alone, they make it IPv6 only.
+    """Arguments of asyncio's `create_server` and `start_server`, so that `::` means both families; by
+    themselves they make it IPv6 only.
 
     Raises:
-        ListenFailed: If `::` cannot be listened on; of other addresses they tell themselves.
+        ListenFailed: If `::` cannot be bound; for other addresses asyncio raises its own error.
     """
     if host != "::":
         return {"host": host, "port": port, "backlog": backlog}

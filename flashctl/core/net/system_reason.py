@@ -16,9 +16,9 @@ def system_reason(error: BaseException) -> str:
     """ "Connection refused", where Python says "[Errno 111] Connect call failed ('127.0.0.1', 1)".
 
     Event loops and HTTP libraries wrap the reason in addresses and words of theirs, or put several in one,
-    for a name with several addresses; those that are the same are told once.
+    for a name with several addresses; equal ones are given once.
     """
-    import ssl  # loaded by whoever has such an error; 10 ms for everybody else
+    import ssl  # 10 ms to import, so only when there is such an error
 
     if isinstance(error, socket.gaierror):
         return error.strerror or str(error)  # its numbers are not those of errno

@@ -1,8 +1,8 @@
-"""What can go wrong with an upstream: each failure has two texts.
+"""Failures of an upstream; each has two texts.
 
-`str(error)` is for the log and for whoever runs this program: it names the upstream, by a URL as `mask_url`
-shows it. `told` is for strangers, the callers of a public port: it names nothing, for an upstream's address,
-its path and what it answers may hold keys.
+`str(error)` is for the log and the operator: it names the upstream, by a URL as `mask_url` shows it.
+`public_text` is for the callers of a public port: it names nothing, because an upstream's address, its path
+and its answers may contain keys.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ __all__ = [
 class Unreachable(UnavailableError):
     """No connection, or it ended before the answer."""
 
-    told: ClassVar[str] = "upstream is not available"
+    public_text: ClassVar[str] = "upstream is not available"
 
 
 class UpstreamTimedOut(TimedOut):
     """Connected or not, no answer within the time that it had."""
 
-    told: ClassVar[str] = "upstream timed out"
+    public_text: ClassVar[str] = "upstream timed out"
 
 
 class TooManyInLine(UnavailableError):
-    """Our own connections to it are all in use, and as many as may wait for one wait already."""
+    """All connections to it are in use, and the queue of requests that wait for one is full."""
 
-    told: ClassVar[str] = "too many requests in line for the upstream"
+    public_text: ClassVar[str] = "too many requests in line for the upstream"
 
 
 class InvalidAnswer(ProtocolError):
-    """It answered with something else than what was asked for."""
+    """It answered with something else than the response to the request."""
 
-    told: ClassVar[str] = "upstream sent an invalid answer"
+    public_text: ClassVar[str] = "upstream sent an invalid answer"
 
 
 class RefusedCredentials(AuthError):
     """HTTP 401 or 403."""
 
-    told: ClassVar[str] = "upstream refused our credentials"
+    public_text: ClassVar[str] = "upstream refused our credentials"
 
 
 class UpstreamRefused(UnavailableError):
@@ -66,8 +66,8 @@ class UpstreamRefused(UnavailableError):
         self.retry_after_s = retry_after_s
 
     @property
-    def told(self) -> str:
-        """A status is harmless, and tells a caller whether to come back later."""
+    def public_text(self) -> str:
+        """A status reveals nothing, and shows a caller whether to retry."""
         return f"upstream refused: HTTP {self.status}"
 
 

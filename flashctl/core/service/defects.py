@@ -1,5 +1,5 @@
-"""What becomes of an exception that nobody foresaw: caught where one message, request, connection,
-transaction or payload ends, so that it costs that and nothing else.
+"""Unexpected exceptions: caught where one message, request, connection, transaction or payload ends, so that
+it costs that and nothing else.
 
     try:
         overlay.step()
@@ -7,7 +7,7 @@ transaction or payload ends, so that it costs that and nothing else.
         defects.caught("rpc.overlay", error)
 
 Logged once per cause with its traceback (later ones at debug level), counted in
-`flashctl_defects_total{where=…}` of every role's /metrics, and told in the text of its /healthz for
+`flashctl_defects_total{where=…}` of every role's /metrics, and named in the text of its /healthz for
 REMEMBERED_S; the status stays (`core.service.with_defects`). Errors that a boundary expects (`FlashctlError`,
 a closed connection) are not defects: it handles them before.
 
@@ -32,10 +32,10 @@ __all__ = ["REMEMBERED_S", "caught", "contained", "counts", "families", "forget"
 _LOG = logging.getLogger(__name__)
 
 REMEMBERED_S: Final = 300.0
-"""How long health tells of a defect; a collector that scrapes each minute sees it several times."""
+"""How long health names a defect; a collector that scrapes each minute sees it several times."""
 
 MAX_CAUSES: Final = 1000
-"""Causes remembered as told: places in this code, so only a bug of its own fills it."""
+"""Causes remembered as logged: places in this code, so only a bug of its own fills it."""
 
 _lock = threading.Lock()
 _counts: dict[str, int] = {}
@@ -82,8 +82,8 @@ def counts() -> dict[str, int]:
 def recent() -> str:
     """The newest defect of the last REMEMBERED_S, in a line for health; empty if there is none.
 
-    Names the boundary, the exception's class and the line of code, not its text: health pages are public,
-    and the text may quote what somebody sent.
+    Names the boundary, the exception's class and the line of code, not its text: health pages are public, and
+    the text may quote input from outside.
     """
     with _lock:
         if _last is None or time.monotonic() - _last[0] > REMEMBERED_S:

@@ -7,7 +7,7 @@ lives is set apart (`gc.freeze`) again and again: a collection then has only wha
 
     begin      once, when everything is loaded
     settle     in a moment of slack: cycles among what was made since the last time, then set the rest apart
-    keep       does that every few seconds where nobody else does
+    keep       settles every few seconds where no other code does
 
 A cycle that was set apart alive and let go of later would stay for good; once an hour everything is looked
 at, unless there is so much of it that a flashblock would be late for it.
@@ -61,7 +61,7 @@ class Garbage:
         self._settled_at = now
 
     async def keep(self) -> None:
-        """Settle when nobody else has for a while; until cancelled."""
+        """Settle when no other code has for a while; until cancelled."""
         while True:
             await asyncio.sleep(SETTLE_EVERY_S)
             if self._clock() - self._settled_at >= SETTLE_EVERY_S:

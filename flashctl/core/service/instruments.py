@@ -86,7 +86,7 @@ class Gauge:
         self.inc(-amount)
 
     def set_function(self, read: Callable[[], float]) -> None:
-        """Ask `read` whenever somebody scrapes."""
+        """Call `read` at every scrape."""
         self._read = read
 
     def samples(self, labels: Labels) -> list[Sample]:

@@ -67,12 +67,12 @@ KEEP_LAST_PAUSE_S: Final = 5.0
 """Between a kept task's failure and its next start: doubling, from the first again once it has run for the
 last."""
 
-_TOLD_BY_THE_COMMAND_LINE: Final = (FlashctlError, BrokenPipeError)
-"""What ends a service without a word in the log: the command line prints it, or knows that nobody reads."""
+_REPORTED_BY_THE_COMMAND_LINE: Final = (FlashctlError, BrokenPipeError)
+"""Exceptions that end a service without a log line: the command line prints them, or stdout has no reader."""
 
 
 class Lifecycle:
-    """What a running service tells its surroundings, and is told by them."""
+    """A running service's readiness, reloads, signals and orderly end."""
 
     def __init__(self, ready_fd: int | None = None) -> None:
         self._ready_fd = ready_fd
@@ -102,7 +102,7 @@ class Lifecycle:
         self._stop.set()
 
     def ready(self) -> None:
-        """Say that every port listens: once in the log, once on the `--ready-fd` of a supervisor."""
+        """Report that every port listens: once in the log, once on the `--ready-fd` of a supervisor."""
         if self.is_ready:
             return
         self.is_ready = True
@@ -157,18 +157,18 @@ class Lifecycle:
             return
         if self.failure is None:
             self.failure = error
-        if not isinstance(error, _TOLD_BY_THE_COMMAND_LINE):
+        if not isinstance(error, _REPORTED_BY_THE_COMMAND_LINE):
             _LOG.error(
                 "%s failed: %s: %s", task.get_name(), type(error).__name__, error, exc_info=_trace(error)
             )
         self._stop.set()
 
     def keep(self, work: Callable[[], Coroutine[Any, Any, object]], name: str) -> asyncio.Task[Any]:
-        """Run `work()` beside the service and start it again, after a pause, whenever it fails with something
-        that nobody foresaw: a defect behind one message must not take the role with it.
+        """Run `work()` beside the service and start it again, after a pause, whenever it fails with an
+        unexpected exception: a defect behind one message must not take the role with it.
 
-        Errors that are foreseen and final (a `FlashctlError`) end the service, as with `spawn`; `work` holds
-        no state of its own that a second start would lose.
+        Expected errors that are final (a `FlashctlError`) end the service, as with `spawn`; `work` holds no
+        state of its own that a second start would lose.
         """
 
         async def kept() -> None:
@@ -209,7 +209,7 @@ class Lifecycle:
 
 
 def _trace(error: BaseException) -> Any:
-    """A traceback is for whoever asked for debug output."""
+    """The traceback, at debug level only."""
     return error if _LOG.isEnabledFor(logging.DEBUG) else None
 
 
@@ -272,7 +272,7 @@ async def _supervise(main: Main, ready_fd: int | None, *, is_tool: bool) -> Exit
         failure = await _run_to_the_end(main, life, DRAIN_S if is_tool else NOTICE_S)
     finally:
         handlers.restore()
-    if isinstance(failure, _TOLD_BY_THE_COMMAND_LINE):
+    if isinstance(failure, _REPORTED_BY_THE_COMMAND_LINE):
         raise failure
     if failure is not None:
         if failure is not life.failure:
@@ -314,7 +314,7 @@ class _Interruptions:
         self._loop = asyncio.get_running_loop()
 
     def on_signal(self, number: signal.Signals) -> None:
-        """Between two steps of the main thread: the loop is told, and may be held by what does not end."""
+        """Between two steps of the main thread: passes the signal to the loop, which may be blocked."""
         if number is signal.SIGHUP and (self._is_tool or terminal_is_gone()):
             number = signal.SIGTERM
         if number in ENDINGS:

@@ -3,16 +3,16 @@
     text   12:00:01.204 info  boost.flashblocks: flashblock accepted block=123 index=4
     json   {"ts":"2026-11-21T12:00:01.204Z","level":"info","target":"boost","msg":"...","block":123}
 
-Modules use the standard library: `_LOG = logging.getLogger(__name__)` and
-`_LOG.info("flashblock accepted", extra={"block": 123, "index": 4})`; what `extra` carries becomes fields in
-both formats. Text that came from the network may be passed as it is: control characters are escaped here,
-so that nobody can forge a line or drive a terminal through a log.
+Modules use the standard library: `_LOG = logging.getLogger(__name__)` and `_LOG.info("flashblock accepted",
+extra={"block": 123, "index": 4})`; what `extra` carries becomes fields in both formats. Text that came from
+the network may be passed as it is: control characters are escaped here, so that input cannot forge a line or
+drive a terminal through a log.
 
 A message that repeats is worth one line with a counter, not a thousand lines (rollup-boost#375): after the
 first few of a kind within a window, the rest is counted and reported when the window ends.
 
-Whoever reads the lines (a collector that hangs, a terminal after Ctrl-S) cannot stop a service by not
-reading: what does not fit is left out and counted.
+A reader of stderr that stops (a collector that hangs, a terminal after Ctrl-S) cannot stop a service: lines
+that do not fit are dropped and counted.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ PIECE_CHARS: Final = 1024
 """At most 4,096 bytes: a pipe that is ready for writing takes PIPE_BUF at once (pipe(7))."""
 
 _level_again: Callable[[], LogLevel] | None = None
-"""Says which level is in force now, where that can change while the process runs."""
+"""Reads the configured level, where it can change while the process runs."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def configure_logging(
 ) -> None:
     """Send the logs of the process to stderr (or `stream`); call once, before anything logs.
 
-    `again` says for `reload_level` which level is in force by then, where it comes from a file.
+    `again` reads the level for `reload_level`, where it comes from a file.
     """
     global _level_again
     _level_again = again
@@ -105,7 +105,7 @@ def reload_level() -> None:
 
 
 def _set_level(level: LogLevel) -> None:
-    # Libraries say at info what flashctl says itself (connection made, server started) and at debug every
+    # Libraries log at info what flashctl logs itself (connection made, server started) and at debug every
     # byte.
     logging.getLogger().setLevel(max(_LEVELS[level], logging.WARNING) if level != "trace" else logging.DEBUG)
     logging.getLogger("flashctl").setLevel(_LEVELS[level])
@@ -144,7 +144,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         try:
             text = self.format(record) + self.terminator
             if self._lost:
-                text = f"({self._lost} log lines lost: nobody read them){self.terminator}{text}"
+                text = f"({self._lost} log lines lost: stderr was not read){self.terminator}{text}"
             if self._is_within:
                 text = self.terminator + text
             for start in range(0, len(text), PIECE_CHARS):
@@ -160,7 +160,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def _poll_of(stream: TextIO) -> select.poll | None:
-    """Tells whether PIECE_CHARS can be written at once; None where writing never waits for a reader."""
+    """Polls whether PIECE_CHARS can be written at once; None where writing never waits for a reader."""
     try:
         number = stream.fileno()
         if stat.S_ISREG(os.fstat(number).st_mode):
@@ -215,7 +215,7 @@ def _json_value(value: object) -> str:
 
 
 def _without_handshake_secrets(record: logging.LogRecord) -> bool:
-    """At trace level the WebSocket library tells every line of a handshake: keys in paths and headers."""
+    """At trace level the WebSocket library logs every line of a handshake: keys in paths and headers."""
     if record.name.startswith("websockets") and isinstance(record.args, tuple):
         match record.msg[1:] if isinstance(record.msg, str) else "":
             case " %s: %s":

@@ -1,4 +1,4 @@
-"""Log lines that anybody from outside can cause: each said once in a while, however often it happens."""
+"""Log lines that input from outside can cause: each is written once per interval, however often it occurs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_SUBJECTS: Final = 256
 
 
 class Seldom:
-    """Remembers what was said lately."""
+    """Remembers which lines were written lately."""
 
     __slots__ = ("_clock", "_interval_s", "_said")
 
@@ -27,7 +27,7 @@ class Seldom:
         self._said = Lru[str, tuple[float, int]](MAX_SUBJECTS)
 
     def due(self, subject: str) -> int:
-        """How often `subject` came up since it was said last, this time included; 0 if it should stay unsaid.
+        """How often `subject` occurred since its last line, this time included; 0 if no line is due.
 
         With more subjects than are kept, which are then a stranger's inventions, the one that came up longest
         ago is forgotten.

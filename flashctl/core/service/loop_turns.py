@@ -1,6 +1,6 @@
 """How long one turn of the event loop takes, and what made it long.
 
-Sockets are served and flashblocks timed by one loop, so whatever holds it makes everybody wait. Turns over
+Sockets are served and flashblocks timed by one loop, so whatever holds it delays every client. Turns over
 LONG_S are counted by cause in `flashctl_loop_turns_over_5ms_total{cause=…}` of every role:
 
     flashctl place    rpc/api.py:get_logs   the function of ours that ran when the turn was over its time
@@ -10,7 +10,7 @@ LONG_S are counted by cause in `flashctl_loop_turns_over_5ms_total{cause=…}` o
     not seen          the loop ran something that was over before the other thread looked
     interpreter lock  the loop had nothing to do and came too late all the same: other threads of the service
                       kept the interpreter
-    not running       one of "no processor" and "interpreter lock", where the system does not tell which
+    not running       one of "no processor" and "interpreter lock", where the system does not distinguish them
 
 The loop counts by a timer that is due every TICK_S: one that comes LONG_S late met a turn of at least that.
 A turn of LONG_S + TICK_S is always met, a shorter one in proportion to what it has over LONG_S. The cause is
@@ -135,7 +135,7 @@ class _ReadyClock:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def seconds(self) -> float:
-        """So far; nan where the system does not tell, and after `close`."""
+        """So far; nan where the system has no such figure, and after `close`."""
         if self._descriptor is None:
             return math.nan
         return int(os.pread(self._descriptor, 64, 0).split()[1]) / 1e9

@@ -1,4 +1,4 @@
-"""Metrics of one service: instruments that are written to, sources that are read when somebody scrapes.
+"""Metrics of one service: instruments that are written to, sources that are read at every scrape.
 
     metrics = Metrics("flashctl_builder")
     sent = metrics.counter("messages", "Messages sent.", ["kind"])         # flashctl_builder_messages_total
@@ -46,7 +46,7 @@ LATENCY_BUCKETS_S: Final = (
 """Fine below 200 ms: that is one flashblock, and the question is always which part of it a step took."""
 
 Source = Callable[[], Iterable[MetricFamily]]
-"""Gives families, with their whole names, whenever somebody scrapes."""
+"""Gives families, with their whole names, at every scrape."""
 
 T = TypeVar("T", bound=Instrument)
 

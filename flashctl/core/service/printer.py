@@ -97,7 +97,7 @@ class Printer(Output):
             self._size += len(data)
             self._changed.notify_all()
             if self._thread is None:
-                # A daemon: a pipe that is not read may hold it for ever.
+                # A daemon: a pipe that is not read may block it without end.
                 self._thread = threading.Thread(target=self._write_all, name="printer", daemon=True)
                 self._thread.start()
 

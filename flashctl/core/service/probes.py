@@ -69,14 +69,14 @@ class Chains:
     """Which chain each peer is of; they must agree."""
 
     ids: dict[str, int] = field(default_factory=dict)
-    """By the peer's name; also that of our own settings, where they say it."""
+    """By the peer's name; also that of the role's own settings, where they contain it."""
 
     def findings(self) -> list[Finding]:
         """One if they do not."""
         if len(set(self.ids.values())) <= 1:
             return []
-        told = ", ".join(f"{name} is of chain {number}" for name, number in self.ids.items())
-        return [Finding(told, "all must be of one chain: correct the URL or the genesis", ExitCode.PROTOCOL)]
+        text = ", ".join(f"{name} is of chain {number}" for name, number in self.ids.items())
+        return [Finding(text, "all must be of one chain: correct the URL or the genesis", ExitCode.PROTOCOL)]
 
 
 async def probe_engine(
@@ -85,9 +85,8 @@ async def probe_engine(
     """Whether an execution client's engine port is there, accepts the secret, and has today's methods.
 
     Args:
-        name: what the peer is to the role.
-        flag: names its URL, as `--l2-url`; the secret's is made from it.
-        chains: is told its chain.
+        name: what the peer is to the role. flag: names its URL, as `--l2-url`; the secret's is made from it.
+        chains: collects its chain id.
     """
     client = EngineClient(url, jwt_secret=secret, timeout_s=CALL_S)
     try:
@@ -150,7 +149,7 @@ async def probe_node(name: str, flag: str, url: str, chains: Chains) -> list[Fin
 async def probe_peer(name: str, flag: str, url: str, chains: Chains) -> list[Finding]:
     """Whether a JSON-RPC endpoint is there, and of which chain.
 
-    One that is only there for sending may answer nothing else: that it does not say its chain is no fault.
+    A send-only endpoint may answer nothing else: a missing chain id is no fault.
     """
     client = JsonRpcClient(url, timeout_s=CALL_S)
     try:
@@ -214,7 +213,7 @@ def _judge(name: str, flag: str, shown: str, frame: StreamFrame) -> list[Finding
 
 
 def _trouble(name: str, flag: str, shown: str, error: FlashctlError) -> Finding:
-    """A failure that says the same of every peer."""
+    """The finding for a failure that means the same for every peer."""
     what = _what(name, shown, error)
     match error:
         case RefusedCredentials():
@@ -245,7 +244,7 @@ def run_probes(
 ) -> ExitCode:
     """Try the ports and run all probes side by side; print a line for each finding on stderr.
 
-    The exit code of the first says whether all is well.
+    The exit code is that of the first finding, 0 without one.
 
     Args:
         ports: Where the role would listen; None is a port that is switched off.

@@ -147,7 +147,7 @@ class _SideChild:
         self._socket = ours
 
     def metered(self, check: Check) -> Check:
-        """The check, told what this process has spent since it was last called."""
+        """`check`, with the processor time of this process since its last call as `elsewhere_s`."""
         before = self._spent_s()
 
         def metered() -> None:
@@ -159,7 +159,7 @@ class _SideChild:
         return metered
 
     def _spent_s(self) -> float:
-        """Processor time of this process so far, seconds; the wall's time where the system does not tell."""
+        """Processor time of this process so far, seconds; wall time where the system has no such clock."""
         try:
             # The identifier that Linux gives the processor clock of a process (clock_getcpuclockid).
             return time.clock_gettime(~self._process.pid << 3 | 2)
@@ -172,7 +172,7 @@ class _SideChild:
         self._send(_HEAD.pack(len(request)) + request, check)
         (size,) = _HEAD.unpack(self._receive(_HEAD.size, check))
         reply: tuple[bool, Any] = pickle.loads(self._receive(size, check))
-        # Of a call that was over before anybody looked, too: a contract may make thousands of them.
+        # Also for a call that ended between two checks: a contract may make thousands of them.
         check()
         return reply
 

@@ -1,6 +1,6 @@
-"""What every service shows over HTTP, with one meaning on all of its ports:
+"""The health pages of every service, with one meaning on all of its ports:
 
-    /livez      200 while the event loop turns: for whoever restarts processes
+    /livez      200 while the event loop turns: for supervisors
     /readyz     200 while its users can be served, else 503: for load balancers
     /healthz    200; 206 where only a part of its work is done, 503 where none is: for op-conductor
     /metrics    what it counts
@@ -66,16 +66,16 @@ class Health:
 
 
 def with_defects(health: Health) -> Health:
-    """`health` with a recent defect in its text; the status stays what the role says of its work.
+    """`health` with a recent defect in its text; the status stays what the role reports.
 
     A leader election polls these pages: a defect that cost one message is to be read, not to move the chain
     to another machine. One that keeps a role from its work shows in that: payloads that fail, a builder
     without a block, a stream that is silent, pending state that is not followed.
     """
-    told = defects.recent()
-    if not told:
+    recent = defects.recent()
+    if not recent:
         return health
-    detail = f"{health.detail}; {told}" if health.detail else told
+    detail = f"{health.detail}; {recent}" if health.detail else recent
     return replace(health, detail=detail)
 
 
@@ -130,7 +130,7 @@ def _line(status: int, text: str) -> PageAnswer:
 
 
 def page_answer(page: Page) -> PageAnswer:
-    """What a page says; a defect in it costs that answer."""
+    """The content of a page; a defect in it costs that answer."""
     try:
         return page()
     except Exception as error:

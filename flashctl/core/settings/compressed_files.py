@@ -1,4 +1,4 @@
-"""Reading .gz, .zst and .br as a stream, without believing what a file promises.
+"""Reading .gz, .zst and .br as a stream, with bounds on what a hostile file unpacks to.
 
 Six kilobytes of brotli may unpack to two gigabytes. Output is made in pieces and is bounded by what came in:
 no recorded stream shrinks to less than a fiftieth, so a file that passes MAX_RATIO beyond a first FREE_BYTES

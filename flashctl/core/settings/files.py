@@ -1,7 +1,7 @@
 """Files that may be compressed, by the ending of their name: .gz, .zst, .br.
 
 What flashctl reads and writes in bulk (recorded streams, batches of transactions) is text that shrinks to a
-third; nobody should need a pipe for that.
+third; so they are compressed by their endings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["LineWriter", "open_for_reading", "open_for_writing", "write_private"
 _NOT_KNOWN = frozenset(
     {".xz", ".bz2", ".lz4", ".lzma", ".z", ".Z", ".zip", ".7z", ".zstd", ".gzip", ".brotli"}
 )
-"""Endings that promise a compression; under them a plain file would be a lie."""
+"""Endings of other compressions: a plain file must not be written under them."""
 
 
 class LineWriter(Protocol):
@@ -57,10 +57,10 @@ def open_for_reading(path: Path | None) -> BinaryIO:
 
 
 def open_for_writing(path: Path) -> LineWriter:
-    """A new file, compressed when its name says so; what exists and is empty or no regular file will do.
+    """A new file, compressed if its name asks for it; what exists and is empty or no regular file will do.
 
     Raises:
-        UsageError: If there is one with content, which is somebody's recording, or its name asks for a
+        UsageError: If there is one with content, which may be an earlier recording, or its name asks for a
             compression that is not known.
         IoError: If it cannot be created.
     """

@@ -2,7 +2,7 @@
 
     description = "Base Sepolia"
     extends = "base"                     # optional: another profile, whose tables this one refines
-    notice = "sends no flashblocks"      # optional: said to whoever uses it
+    notice = "sends no flashblocks"      # optional: logged when it is used
 
     [watch]
     url = "wss://sepolia.flashblocks.base.org/ws"
@@ -77,7 +77,7 @@ class Profile:
     tables: Mapping[str, Mapping[str, Any]]
     """Role to settings."""
     notice: str = ""
-    """What whoever uses it has to know: the chain behind it stopped streaming, for example."""
+    """A notice for users of the profile: the chain behind it stopped streaming, for example."""
 
 
 def load_profile(name_or_path: str) -> Profile:
@@ -130,7 +130,7 @@ def role_settings(
     for written, value in profile.tables.get(role, {}).items():
         key = written.replace("-", "_")
         if key in settings:
-            raise InvalidProfile(profile.path, f"[{role}] says {key!r} twice, with - and with _")
+            raise InvalidProfile(profile.path, f"[{role}] has {key!r} twice, with - and with _")
         settings[key] = value
         if key not in known_keys:
             raise InvalidProfile(
@@ -142,10 +142,10 @@ def role_settings(
 def save_profile(path: Path, role: str, settings: Mapping[str, Any]) -> None:
     """Write `settings` into the table of `role` in `path`; None takes a setting out.
 
-    What a profile already there says about other roles stays, and so does what it says about this one under
-    names that are not in `settings`: a client of a role has a few of its flags. The file is replaced as a
-    whole, and only its owner reads it: it names upstreams and where secrets are. `-` is standard output; it
-    and pipes get the one table.
+    An existing profile's settings of other roles stay, and so do those of this one under names that are not
+    in `settings`: a client of a role has a few of its flags. The file is replaced as a whole, and only its
+    owner reads it: it names upstreams and where secrets are. `-` is standard output; it and pipes get the one
+    table.
 
     Raises:
         InvalidProfile: If the file exists and is not a profile.

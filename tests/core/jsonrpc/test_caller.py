@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import connect
 
-from flashctl.core.jsonrpc.caller import NOBODY, caller
+from flashctl.core.jsonrpc.caller import LOCAL, caller
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
 
@@ -40,7 +40,7 @@ def test_the_caller_is_the_connection() -> None:
             await socket.send(json.dumps(request))
             named = json.loads(await socket.recv())["result"]
             assert named == ["127.0.0.1", socket.local_address[1]]
-        assert caller.get() == NOBODY
+        assert caller.get() == LOCAL
         await server.close()
 
     asyncio.run(body())

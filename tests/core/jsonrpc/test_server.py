@@ -440,10 +440,10 @@ class TestNamespaces:
                 await (await serve(self.table(), "127.0.0.1", 0, namespaces=namespaces)).close()
 
         asyncio.run(main())
-        texts = [record.getMessage().split(" answers ")[1] for record in caplog.records]
+        texts = [record.getMessage().split(" exposes ")[1] for record in caplog.records]
         assert texts == [
-            "admin, debug and miner without a token, to whoever reaches it",
-            "every namespace without a token, to whoever reaches it",
+            "admin, debug and miner without a token",
+            "every namespace without a token",
         ]
 
     def test_lists(self) -> None:

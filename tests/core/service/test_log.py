@@ -71,7 +71,7 @@ def test_a_reader_that_does_not_read_stops_nobody() -> None:
         log.info("sealed", extra={"block": 4})
         lines = [reader.readline().decode() for _ in range(4)]
     assert "sealed x" in lines[0] and "block" not in lines[0]
-    assert lines[1] == "(3 log lines lost: nobody read them)\n"
+    assert lines[1] == "(3 log lines lost: stderr was not read)\n"
     assert [line.split()[-1] for line in lines[2:]] == ["block=3", "block=4"]
 
 

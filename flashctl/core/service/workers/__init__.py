@@ -1,4 +1,4 @@
-"""Worker processes: what anybody may ask runs outside the process that has to be on time.
+"""Worker processes: what public callers request runs outside the process that has deadlines.
 
     schedule.py   which job runs next on which worker, and which has waited too long; a clock is passed in
     pool.py       `WorkerPool`: processes, started when needed, replaced when they die
@@ -10,6 +10,6 @@
     figures.py    metrics
 
 The parent decides what a job sees (an immutable view) when it is submitted, and answers the worker's
-questions about it; so whatever a client was told before it asks is part of what its job sees, on whichever
+questions about it; so a job's view includes everything that its client was answered before, on whichever
 worker it runs. Import from the modules: this package stays empty so that a worker loads no event loop.
 """

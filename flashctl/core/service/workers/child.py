@@ -3,8 +3,8 @@
     python -m flashctl.core.service.workers FD MODULE:FACTORY NICE MEMORY_BYTES [--load-first]
 
 The factory is called once and returns the function that runs jobs; so what it loads and caches is paid for
-once. The process is nicer than its parent, the first that a system without memory ends, and limited in
-memory itself: what an answer takes too much of costs that answer. With --load-first it becomes nicer only
+once. The process is nicer than its parent, the first that the system kills when it is out of memory, and
+limited in memory itself: an answer that takes too much fails alone. With --load-first it becomes nicer only
 when it is loaded: on a machine without a processor to spare that half second took half a minute.
 """
 
@@ -46,7 +46,7 @@ from flashctl.core.service.workers.run import JobRun, Needs, OverSlice
 __all__ = ["Perform", "main"]
 
 Perform = Callable[[Any, JobRun], Any]
-"""Runs one job: its arguments, and what it finds here."""
+"""Runs one job: its arguments, and the `JobRun`."""
 
 _OOM_SCORE: Final = "500"
 _RECEIVE_BYTES: Final = 256 * 1024
@@ -159,9 +159,9 @@ def _run(perform: Perform, begin: Begin, link: _Link) -> Done | TookLong | Lacks
     except MemoryError:
         return Rejected(ErrorCode.LIMIT_EXCEEDED, "the call takes too much memory", leaves=True)
     except Exception as error:
-        told = rpc_error_for(error)
-        if told is not None:
-            return Rejected(told.code, told.message, told.data)
+        known = rpc_error_for(error)
+        if known is not None:
+            return Rejected(known.code, known.message, known.data)
         return _broke(error)
 
 
@@ -187,7 +187,7 @@ def _settle(memory: int) -> None:
 
 
 def _resident_bytes() -> Callable[[], int]:
-    """A function for the memory that the process holds; it says 0 where the system does not tell."""
+    """A function for the memory that the process holds; 0 where the system does not report it."""
     try:
         descriptor = os.open("/proc/self/statm", os.O_RDONLY)
     except OSError:

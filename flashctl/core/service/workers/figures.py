@@ -42,7 +42,7 @@ class PoolFigures:
         self._resident = metrics.gauge("worker_resident_bytes", "Memory of all worker processes.")
 
     def watch(self, pool: _Measured) -> None:
-        """Read the gauges of this pool whenever somebody scrapes."""
+        """Read the gauges of this pool at every scrape."""
         for lane in JobLane:
             self._queued.labels(lane.value).set_function(partial(pool.waiting, lane))
         self._processes.set_function(lambda: pool.running)

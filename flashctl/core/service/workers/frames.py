@@ -1,7 +1,7 @@
 """Messages between a parent and its workers: four bytes of length, then a pickle.
 
-Pickle, because both ends are this program on this machine, over a socket pair that nobody else holds; nothing
-of it ever comes from outside.
+Pickle, because both ends are this program on this machine, over a private socket pair; nothing of it ever
+comes from outside.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Lacks(NamedTuple):
 
 
 class Broke(NamedTuple):
-    """The job failed with something that nobody foresaw."""
+    """The job failed with an unexpected exception."""
 
     text: str
     """Exception and traceback."""

@@ -52,7 +52,7 @@ __all__ = ["Job", "JobBroke", "WorkerPool", "waited_too_long"]
 _LOG = logging.getLogger(__name__)
 
 TICK_S: Final = 0.05
-"""Between looks at who has waited or run too long, while there are jobs."""
+"""Between checks for jobs that have waited or run too long, while there are jobs."""
 
 ANSWER_SHARE: Final = 0.3
 """Of the event loop's time, for the questions of all workers together. A call that walks cold storage asks
@@ -71,7 +71,7 @@ LAST_PAUSE_S: Final = 5.0
 
 LOAD_EVERY_S: Final = 5.0
 """Between two starts of a worker at the service's own priority, in which it loads half a second. One that is
-started sooner loads behind everything else, or whoever makes workers end would have that much processor."""
+started sooner loads at low priority, or a caller that makes workers die could take that much processor."""
 
 
 class Job(Protocol):
@@ -97,7 +97,7 @@ class Job(Protocol):
         """
 
     async def obtain(self, what: Any) -> None:
-        """Fetch what a run ended for the want of; the job is run again after.
+        """Fetch what a run ended for lack of; the job is run again after.
 
         Raises:
             FlashctlError: If it cannot be had.
@@ -105,7 +105,7 @@ class Job(Protocol):
 
 
 class JobBroke(Exception):
-    """A job failed in its worker with something that nobody foresaw; the text is the worker's traceback."""
+    """A job failed in its worker with an unexpected exception; the text is the worker's traceback."""
 
 
 _Ticket: TypeAlias = "JobTicket[_Submitted]"
@@ -113,7 +113,7 @@ _Ticket: TypeAlias = "JobTicket[_Submitted]"
 
 @dataclass(slots=True, eq=False)
 class _Submitted:
-    """A job and who waits for it."""
+    """A job and the future of its caller."""
 
     job: Job
     result: asyncio.Future[Any]
@@ -207,8 +207,8 @@ class WorkerPool:
         """The result of a job.
 
         Raises:
-            RpcError: If it fails, waits or runs too long, there are too many, or its worker dies.
-            JobBroke: If it fails with something that nobody foresaw.
+            RpcError: If it fails, waits or runs too long, there are too many, or its worker dies. JobBroke:
+            If it fails with an unexpected exception.
         """
         if self._is_closed:
             raise RpcError(ErrorCode.RESOURCE_UNAVAILABLE, "shutting down")
@@ -312,7 +312,7 @@ class WorkerPool:
         slot.failures = min(slot.failures + 1, 16)
         slot.not_before = time.monotonic() + pause_s
 
-    # --- what workers say ---
+    # --- messages of workers ---
 
     def _hear(self, slot: _Slot, process: WorkerProcess, message: FromWorker) -> None:
         match message:
@@ -336,11 +336,11 @@ class WorkerPool:
         try:
             reply = Answer(ticket.job.job.answer(question))
         except Exception as error:
-            told = rpc_error_for(error)
-            if told is None:
+            known = rpc_error_for(error)
+            if known is None:
                 defects.caught("workers.answer", error)
-                told = RpcError(ErrorCode.INTERNAL_ERROR, "internal error")
-            reply = Rejected(told.code, told.message, told.data)
+                known = RpcError(ErrorCode.INTERNAL_ERROR, "internal error")
+            reply = Rejected(known.code, known.message, known.data)
         spent = time.thread_time() - started + ANSWER_OVERHEAD_S
         debt = self._charge(slot, spent)
         if debt > 0:
@@ -376,7 +376,7 @@ class WorkerPool:
         self, ticket: _Ticket, message: Done | TookLong | Lacks | Rejected | Broke, now: float
     ) -> None:
         submitted = ticket.job
-        if submitted.result.done():  # nobody waits any more
+        if submitted.result.done():  # its caller has gone
             self._schedule.finish(ticket, now)
             return
         match message:
@@ -461,7 +461,7 @@ class WorkerPool:
         self._end_ticket(ticket)
 
     def _end_ticket(self, ticket: _Ticket) -> None:
-        """Nobody waits for it any more. A run under way goes on to its deadline; its answer is dropped."""
+        """Its caller has gone. A run under way goes on to its deadline; its answer is dropped."""
         obtaining = ticket.job.obtaining
         if obtaining is not None and obtaining is not asyncio.current_task():
             obtaining.cancel()

@@ -19,7 +19,7 @@ from flashctl.core.service.workers.frames import HEADER, MAX_FRAME_BYTES, FromPa
 __all__ = ["NICE", "WorkerLimits", "WorkerProcess", "spawn_worker"]
 
 NICE: Final = 10
-"""What anybody may ask runs behind everything that has a deadline."""
+"""Public calls run at a lower priority than everything that has a deadline."""
 
 EXIT_WAIT_S: Final = 1.0
 """For a process whose socket is closed to end by itself: at once when it is idle."""
@@ -36,7 +36,7 @@ class WorkerLimits:
 
 
 class WorkerProcess(asyncio.Protocol):
-    """One process and the socket to it. Tells what it hears, and its end, to two functions."""
+    """One process and the socket to it. Passes its messages, and its end, to two functions."""
 
     def __init__(
         self,
@@ -136,10 +136,9 @@ def spawn_worker(
     Takes a millisecond or two of the loop, once for each worker: the child is started with vfork.
 
     Args:
-        entry: `module:factory` of the function that runs jobs (see `child`).
-        hear: Told every message.
-        end: Told when the socket is closed, and that is when the process ends.
-        load_first: Whether it loads at this process's own niceness, which is not for those that are replaced
+        entry: `module:factory` of the function that runs jobs (see `child`). hear: Called with every message.
+        end: Called when the socket is closed, which is when the process ends. load_first: Whether it loads at
+        this process's own niceness, which is not for those that are replaced
             again and again.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a job finds in the worker process."""
+"""What a job is given in the worker process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class OverSlice(Exception):
 
 
 class Needs(Exception):
-    """The run is worth nothing without something that the parent has to obtain first."""
+    """The run cannot continue without something that the parent has to obtain first."""
 
     what: Final[Any]
 

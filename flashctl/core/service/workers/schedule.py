@@ -1,9 +1,9 @@
-"""Which job runs next on which worker. Sans-I/O: told what happened and when, it says what to do.
+"""Which job runs next on which worker. Sans-I/O: events and times in, decisions out.
 
 Two lanes. Every job begins in the fast one, with a slice of time; what does not end within it is begun anew
-in the slow lane, with all the time it has left. Nobody knows before what a call costs, so a short trial sorts
-them; what went over its slice lately goes straight to the slow lane when the same client asks for the like of
-it again. Of two workers and more, the last takes jobs of the fast lane only: slow ones never hold all.
+in the slow lane, with all the time it has left. The cost of a call is not known in advance, so a short trial
+sorts them; a call like one of the same client that went over its slice lately goes straight to the slow lane.
+Of two workers and more, the last takes jobs of the fast lane only: slow ones never hold all.
 
 A job's time runs from its submission. One that still waits when it is over is given up, and one that runs on
 `GRACE_S` longer is no longer under its own control: its worker is to be killed.
@@ -165,7 +165,7 @@ class JobSchedule(Generic[_T]):
         self._put_back(ticket)
 
     def needs(self, ticket: JobTicket[_T]) -> None:
-        """A run ended for want of something that takes time to obtain."""
+        """A run ended because it lacks something that takes time to obtain."""
         ticket.state, ticket.worker = JobState.AWAY, -1
 
     def obtained(self, ticket: JobTicket[_T]) -> None:
@@ -174,7 +174,7 @@ class JobSchedule(Generic[_T]):
             self._put_back(ticket)
 
     def finish(self, ticket: JobTicket[_T], now: float) -> None:
-        """A job is over: answered, failed, expired, or nobody wants it any more."""
+        """A job is over: answered, failed, expired, or abandoned by its caller."""
         if ticket.state is JobState.OVER:
             return
         if ticket.state is JobState.WAITING:
