@@ -74,6 +74,51 @@ def test_core_is_packages_and_output() -> None:
     assert modules == {"__init__", "output"}
 
 
+MAX_ARGUMENTS = 6
+MAX_FIELDS = 12
+
+WIDE = {
+    "Header": "RLP's order of fields: EIP-4844, EIP-4788, EIP-7685",
+    "BlobTx": "RLP's order of fields: EIP-4844",
+    "SetCodeTx": "RLP's order of fields: EIP-7702",
+    "L1Attributes": "the fields of L1Block.setL1BlockValues, packed in this order",
+    "Frame": "an EVM call frame, made for every call: no part of it is passed on alone",
+    "Round": "all state of one payload, which one object owns",
+    "Decision": "one line of the decision log, flat as it is written",
+    "PendingBlock": "a block of a fork of the overlay, replaced as a whole",
+    "StreamOptions": "independent options of one connection; callers set one to three, by name",
+    "RpcLimits": "independent bounds of one server; callers set one or two, by name",
+    "JsonRpcClient": "a URL and independent options of a transport, by name, as httpx.Client has them",
+    "HubMessage": "made for every message: a part of its own would be one more allocation",
+}
+"""Classes with more arguments or fields than others may have, and why."""
+
+
+def width(cls: ast.ClassDef) -> tuple[int, int]:
+    """The arguments of a class's own constructor, and its fields if it is a dataclass."""
+    arguments = 0
+    for node in cls.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            given = node.args
+            arguments = len(given.posonlyargs) + len(given.args) + len(given.kwonlyargs) - 1
+    is_data = any("dataclass" in ast.unparse(decorator) for decorator in cls.decorator_list)
+    lines = [node for node in cls.body if isinstance(node, ast.AnnAssign)]
+    stated = [node for node in lines if not ast.unparse(node.annotation).startswith("ClassVar")]
+    return arguments, len(stated) if is_data else 0
+
+
+def test_constructors_and_configs_are_a_few_named_parts() -> None:
+    found: dict[str, tuple[int, int]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                arguments, stated = width(node)
+                if arguments > MAX_ARGUMENTS or stated > MAX_FIELDS:
+                    found[node.name] = arguments, stated
+    assert found.keys() <= WIDE.keys(), found
+    assert WIDE.keys() <= found.keys(), "excepted without need"
+
+
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
     named = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}

@@ -14,11 +14,8 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from flashctl.boost.builder_link import BuilderLink
-from flashctl.boost.metrics import BoostMetrics
-from flashctl.boost.modes import ExecutionMode, ModeSwitch
-from flashctl.core.engine.client import EngineClient
-from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.boost.modes import ExecutionMode
+from flashctl.boost.state import BoostState, Engines
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.gathered_calls import GatheredCalls
 from flashctl.core.service import defects
@@ -62,33 +59,21 @@ class Forwarding:
 
     def __init__(
         self,
-        l2: EngineClient,
-        forwards: JsonRpcClient,
-        builder: BuilderLink,
-        switch: ModeSwitch,
-        metrics: BoostMetrics,
+        engines: Engines,
+        state: BoostState,
         *,
-        builder_takes_part: Callable[[], bool] = lambda: True,
         doubt: Callable[[], None] = lambda: None,
     ) -> None:
-        """Args:
-        l2: to the fallback, for engine and miner calls.
-        forwards: to the fallback as well, with connections of its own, for everything else.
-        builder: where copies go, and what is the builder's alone.
-        switch: the execution mode.
-        metrics: time what is passed on.
-        builder_takes_part: whether the builder is asked about transactions.
-        doubt: called when the fallback did not answer.
-        """
-        self._l2 = l2
-        self._forwards = forwards
-        self._builder = builder
-        self._switch = switch
-        self._metrics = metrics
-        self._builder_takes_part = builder_takes_part
+        """`doubt` is called when the fallback did not answer."""
+        self._l2 = engines.fallback
+        self._forwards = engines.forwards
+        self._builder = engines.builder
+        self._state = state
+        self._switch = state.switch
+        self._metrics = state.metrics
         self._doubt = doubt
-        self._transactions = GatheredCalls(forwards, SEND_TRANSACTION)
-        self._questions = GatheredCalls(builder.client, SEND_TRANSACTION)
+        self._transactions = GatheredCalls(engines.forwards, SEND_TRANSACTION)
+        self._questions = GatheredCalls(engines.builder.client, SEND_TRANSACTION)
         """Transactions that the builder is asked about."""
         self._asked_builder = 0
         """Those that it has not answered yet."""
@@ -144,7 +129,7 @@ class Forwarding:
             self._is_failing = False
             if _is_known(refusal.message):
                 self._copy(_sending(params))
-            elif _lacks_funds(refusal.message) and self._builder_takes_part():
+            elif _lacks_funds(refusal.message) and self._state.builder_takes_part:
                 return await self._ask_builder(params, refusal)
             raise
         except FlashctlError as error:

@@ -20,15 +20,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flashctl.boost.builder_block import BuilderBlocks
-from flashctl.boost.builder_link import BuilderLink
 from flashctl.boost.exclusions import Exclusions
-from flashctl.boost.health import BoostHealth, HealthStatus
-from flashctl.boost.metrics import BoostMetrics
-from flashctl.boost.modes import ExecutionMode, ModeSwitch
+from flashctl.boost.health import HealthStatus
+from flashctl.boost.modes import ExecutionMode
 from flashctl.boost.payloads import PayloadService
-from flashctl.boost.rounds import Incoming, Round, Rounds, Verdict
-from flashctl.core.engine.client import EngineClient
+from flashctl.boost.rounds import Incoming, Round, Verdict
+from flashctl.boost.state import BoostState, Engines
 from flashctl.core.engine.payloads import (
     ForkchoiceResult,
     ForkchoiceState,
@@ -56,33 +53,24 @@ class Multiplexer:
 
     def __init__(
         self,
-        l2: EngineClient,
-        builder: BuilderLink,
-        rounds: Rounds,
-        health: BoostHealth,
-        switch: ModeSwitch,
+        engines: Engines,
+        state: BoostState,
         payloads: PayloadService,
-        blocks: BuilderBlocks,
-        metrics: BoostMetrics,
         exclusions: Exclusions,
         *,
-        ignore_unhealthy_builders: bool = False,
         released: Callable[[Incoming, Verdict], None] = lambda incoming, verdict: None,
     ) -> None:
-        """Args:
-        ignore_unhealthy_builders: make no engine calls to a builder that is stale or failed last time.
-        released: told of flashblocks that waited for the builder's payload id.
-        """
-        self._l2 = l2
-        self._builder = builder
-        self._rounds = rounds
-        self._health = health
-        self._switch = switch
+        """`released` is called with flashblocks that waited for the builder's payload id."""
+        self._l2 = engines.fallback
+        self._builder = engines.builder
+        self._state = state
+        self._rounds = state.rounds
+        self._health = state.health
+        self._switch = state.switch
+        self._metrics = state.metrics
         self._payloads = payloads
-        self._blocks = blocks
-        self._metrics = metrics
+        self._blocks = payloads.blocks
         self._exclusions = exclusions
-        self._ignore_unhealthy = ignore_unhealthy_builders
         self._released = released
 
     def methods(self) -> Methods:
@@ -116,13 +104,6 @@ class Multiplexer:
 
         return method, timed
 
-    @property
-    def builder_takes_part(self) -> bool:
-        """Whether the builder is asked at all."""
-        if self._switch.mode is ExecutionMode.DISABLED:
-            return False
-        return not self._ignore_unhealthy or self._health.builder_ok
-
     # --- forkchoiceUpdated ---
 
     def _forkchoice(self, version: int) -> Handler:
@@ -153,7 +134,7 @@ class Multiplexer:
         """
         try:
             round_ = self._begin(state, attributes)
-            if self.builder_takes_part:
+            if self._state.builder_takes_part:
                 future = self._builder.send(method, [state, attributes if round_ is not None else None])
                 if round_ is not None:
                     self._blocks.expect_builder(round_, self._confirm(round_, future))
@@ -174,7 +155,7 @@ class Multiplexer:
             # Malformed or newer than this program: the fallback's to judge, and it builds alone.
             self._rounds.supersede()
             return None
-        if wanted.no_tx_pool or not self.builder_takes_part:
+        if wanted.no_tx_pool or not self._state.builder_takes_part:
             self._rounds.supersede()
             return None
         if self._leaves_out(head, wanted):
@@ -221,7 +202,7 @@ class Multiplexer:
         method = f"engine_newPayloadV{version}"
 
         async def new_payload(params: list[Any]) -> Any:
-            if self.builder_takes_part:
+            if self._state.builder_takes_part:
                 with defects.contained("boost.newPayload"):
                     self._builder.send(method, params)
             answer = await self._ask_l2(method, params)

@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 from flashctl.boost.builder_block import BuilderBlocks
 from flashctl.boost.candidate import Candidate, Request, Unusable, from_fallback, keeps_promises
 from flashctl.boost.decisions import Decision, DecisionLog
-from flashctl.boost.health import BoostHealth
-from flashctl.boost.metrics import BoostMetrics
-from flashctl.boost.modes import ExecutionMode, ModeSwitch, SelectionPolicy
+from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.boost.obligations import parameters_of
 from flashctl.boost.resender import Resender
-from flashctl.boost.rounds import Round, Rounds
+from flashctl.boost.rounds import Round
 from flashctl.boost.selection import Choice, Offer, Source, choose
+from flashctl.boost.state import BoostState
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.service import defects
@@ -40,26 +38,21 @@ class PayloadService:
         self,
         l2: EngineClient,
         blocks: BuilderBlocks,
-        rounds: Rounds,
-        health: BoostHealth,
-        switch: ModeSwitch,
-        metrics: BoostMetrics,
+        state: BoostState,
         decisions: DecisionLog,
         resender: Resender,
         *,
         policy: SelectionPolicy = SelectionPolicy.BUILDER,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._l2 = l2
-        self._blocks = blocks
-        self._rounds = rounds
-        self._health = health
-        self._switch = switch
-        self._metrics = metrics
+        self.blocks = blocks
+        self._rounds = state.rounds
+        self._health = state.health
+        self._switch = state.switch
+        self._metrics = state.metrics
         self._decisions = decisions
         self._resender = resender
         self._policy = policy
-        self._clock = clock
         self._answering: dict[tuple[bytes, int], asyncio.Task[dict[str, Any]]] = {}
 
     # --- getPayload ---
@@ -127,7 +120,7 @@ class PayloadService:
         """The builder's block, or why there is none. Whatever is wrong on the builder's side of the house,
         the chain needs a block now."""
         try:
-            return await self._blocks.best(round_, request), ""
+            return await self.blocks.best(round_, request), ""
         except Unusable as error:
             return None, str(error)
         except Exception as error:
@@ -153,13 +146,13 @@ class PayloadService:
         """What this getPayload says about both sides, and about the chain."""
         self._health.builder_delivered(builder is not None)
         if fallback is not None:
-            self._health.l2_probed(self._clock() - fallback.timestamp)
+            self._health.l2_probed(time.time() - fallback.timestamp)
             self._rounds.parents.compare(round_.child, fallback.payload)
             self._rounds.defaults = (
                 parameters_of(fallback.payload, round_.attributes) or self._rounds.defaults
             )
         if builder is not None:
-            self._health.builder_probed(self._clock() - builder.timestamp)
+            self._health.builder_probed(time.time() - builder.timestamp)
         if builder is not None and fallback is not None:
             self._metrics.gas_delta.observe(builder.offer.gas_used - fallback.offer.gas_used)
             self._metrics.transaction_delta.observe(builder.offer.transactions - fallback.offer.transactions)
@@ -252,7 +245,7 @@ class PayloadService:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._blocks.close()
+        await self.blocks.close()
 
 
 def _answer_again(round_: Round, version: int) -> dict[str, Any]:

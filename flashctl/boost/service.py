@@ -22,6 +22,7 @@ from flashctl.boost.payloads import PayloadService
 from flashctl.boost.probe import probe_forever
 from flashctl.boost.resender import Resender
 from flashctl.boost.rounds import Rounds
+from flashctl.boost.state import BoostState, Engines
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.engine.jwt import JwtSecret
 from flashctl.core.flashblocks.client import Backoff, StreamOptions
@@ -81,39 +82,26 @@ class Boost:
             external_state_root=config.selection.external_state_root,
         )
         self.exclusions = Exclusions(config.selection.max_exclusion_blocks)
-        self.payloads = PayloadService(
-            self.l2,
-            self.blocks,
+        engines = Engines(self.l2, self.forwards, self.builder)
+        state = BoostState(
             self.rounds,
             self.health,
             self.switch,
             self.metrics,
+            config.selection.ignore_unhealthy_builders,
+        )
+        self.payloads = PayloadService(
+            self.l2,
+            self.blocks,
+            state,
             self.decisions,
             Resender(self.exclusions, self.builder, self.metrics, self.switch),
             policy=config.selection.policy,
         )
         self.multiplexer = Multiplexer(
-            self.l2,
-            self.builder,
-            self.rounds,
-            self.health,
-            self.switch,
-            self.payloads,
-            self.blocks,
-            self.metrics,
-            self.exclusions,
-            ignore_unhealthy_builders=config.selection.ignore_unhealthy_builders,
-            released=self.follower.released,
+            engines, state, self.payloads, self.exclusions, released=self.follower.released
         )
-        self.forwarding = Forwarding(
-            self.l2,
-            self.forwards,
-            self.builder,
-            self.switch,
-            self.metrics,
-            builder_takes_part=lambda: self.multiplexer.builder_takes_part,
-            doubt=self.doubt.set,
-        )
+        self.forwarding = Forwarding(engines, state, doubt=self.doubt.set)
         self.health.tell = self._health_told
         self.metrics.copies_dropped.set_function(lambda: self.builder.copies.dropped)
         self.rpc_url = ""

@@ -27,6 +27,7 @@ from flashctl.builder.mempool.admission import Mempool
 from flashctl.builder.mempool.head_changes import MempoolUpdater
 from flashctl.builder.mempool.peer_transactions import PeerTransactions
 from flashctl.builder.miner_api import MinerApi
+from flashctl.builder.payload.block_work import JobTerms
 from flashctl.builder.payload.job import PayloadJob
 from flashctl.builder.payload.jobs import PayloadJobs
 from flashctl.builder.payload.publish import PublishingObserver
@@ -122,8 +123,7 @@ class BuilderService:
         self.payloads = PayloadJobs(
             EmbeddedBackend(self.chain),
             self.queue,
-            config.build.schedule,
-            self.miner.limits,
+            lambda: JobTerms(config.build.schedule, self.miner.limits()),
             self.observer,
             self._run_job,
             id_version=config.build.payload_version,

@@ -28,7 +28,7 @@ from flashctl.op.system_calls import begin_block
 from flashctl.op.transaction import Applied, TransactionProcessor, TransactionRejected
 from flashctl.remote.state import PendingState, StateView, merge_diffs
 
-__all__ = ["BlockSetting", "Diverged", "TransactionRun", "certain_needs", "look_ahead"]
+__all__ = ["BlockSetting", "BlockSoFar", "Diverged", "TransactionRun", "certain_needs", "look_ahead"]
 
 
 class Diverged(DataError):
@@ -55,6 +55,16 @@ class BlockSetting:
         return self.config.fork_at(self.context.timestamp)
 
 
+@dataclass(frozen=True, slots=True)
+class BlockSoFar:
+    """What of a block has been executed."""
+
+    has_begun: bool
+    """Whether the protocol's own calls, which open a block, have."""
+    transactions: int = 0
+    gas_used: int = 0
+
+
 class TransactionRun:
     """The execution of the next transactions of a block.
 
@@ -70,27 +80,23 @@ class TransactionRun:
         state: PendingState,
         envelopes: Sequence[TxEnvelope],
         *,
-        has_begun: bool,
-        first: int = 0,
-        gas_before: int = 0,
+        before: BlockSoFar,
         seconds: float,
     ) -> None:
         """Nothing is executed yet.
 
         Args:
             state: After the transactions before these.
-            has_begun: Whether the protocol's own calls, which open a block, are part of `state`.
-            first: Index of the first of them in the block.
-            gas_before: What those before them used.
+            before: What of the block is in `state`.
             seconds: Wall time of all rounds together.
         """
         self._setting = setting
         self._state = state
         self._envelopes = envelopes
-        self._first = first
-        self._gas_before = gas_before
+        self._first = before.transactions
+        self._gas_before = before.gas_used
         self._left_s = seconds
-        self._has_begun = has_begun
+        self._has_begun = before.has_begun
         self._is_announced = False
         self.receipts: list[Receipt] = []
         self.changes = NO_CHANGES

@@ -19,7 +19,7 @@ from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.forks import OpFork
 from flashctl.remote.state import PendingState, merge_diffs
-from flashctl.remote.transactions import BlockSetting, TransactionRun
+from flashctl.remote.transactions import BlockSetting, BlockSoFar, TransactionRun
 
 __all__ = ["FlashblockRun", "PendingBlock", "open_block"]
 
@@ -149,9 +149,7 @@ class FlashblockRun:
             block.setting,
             block.state,
             envelopes,
-            has_begun=block.index >= 0,
-            first=len(block.envelopes),
-            gas_before=block.gas_used,
+            before=BlockSoFar(block.index >= 0, len(block.envelopes), block.gas_used),
             seconds=MAX_EXECUTION_S,
         )
 

@@ -18,7 +18,8 @@ from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.engine_api import EngineApi
 from flashctl.builder.execution_engine import ExecutionEngine
 from flashctl.builder.mempool.admission import Mempool
-from flashctl.builder.payload.job import JobLimits, JobObserver, PayloadJob
+from flashctl.builder.payload.block_work import JobTerms
+from flashctl.builder.payload.job import JobObserver, PayloadJob
 from flashctl.builder.payload.jobs import KEPT_PAYLOADS, PayloadJobs
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.core.engine.payloads import attributes_to_json, payload_to_json
@@ -42,8 +43,7 @@ class Engine:
         payloads = PayloadJobs(
             EmbeddedBackend(self.chain),
             self.queue,
-            FlashblockSchedule(2000, 200),
-            JobLimits,
+            lambda: JobTerms(FlashblockSchedule(2000, 200)),
             JobObserver(),
             self._spawn,
         )

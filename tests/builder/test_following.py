@@ -13,7 +13,8 @@ from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.execution_engine import ExecutionEngine
 from flashctl.builder.mempool.admission import Mempool
 from flashctl.builder.mempool.head_changes import MAX_REINJECTED_BLOCKS, MempoolUpdater
-from flashctl.builder.payload.job import JobLimits, JobObserver
+from flashctl.builder.payload.block_work import JobTerms
+from flashctl.builder.payload.job import JobObserver
 from flashctl.builder.payload.jobs import PayloadJobs
 from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.chain.chain import Chain, HeadChange
@@ -38,8 +39,7 @@ class Lab:
         payloads = PayloadJobs(
             EmbeddedBackend(self.chain),
             self.queue,
-            FlashblockSchedule(2000, 200),
-            JobLimits,
+            lambda: JobTerms(FlashblockSchedule(2000, 200)),
             JobObserver(),
             lambda job: asyncio.create_task(job.run()),
         )

@@ -16,6 +16,7 @@ from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.mempool.admission import Mempool
 from flashctl.builder.mempool.pool import PoolRefusal, SenderState
 from flashctl.builder.payload import job
+from flashctl.builder.payload.block_work import JobRequest, JobRuntime, JobTerms
 from flashctl.builder.payload.budget import Refusal
 from flashctl.builder.payload.job import (
     BuiltFlashblock,
@@ -98,14 +99,11 @@ class Bench:
         # The chain's time stands still in 2023, so the clock is moved to the start of the slot.
         start, begun = attributes.timestamp - left_s, time.monotonic()
         return PayloadJob(
-            b"\x03" + bytes(7),
-            build,
-            attributes,
+            JobRequest(b"\x03" + bytes(7), build, attributes),
+            JobTerms(self.schedule, limits or JobLimits()),
             self.queue,
-            self.schedule,
-            limits or JobLimits(),
             self.recorder,
-            clock=lambda: start + (time.monotonic() - begun) * self.speed,
+            JobRuntime(clock=lambda: start + (time.monotonic() - begun) * self.speed),
         )
 
     def run(self, job: PayloadJob) -> None:

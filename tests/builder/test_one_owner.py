@@ -14,6 +14,7 @@ from support.waiting import until
 from flashctl.builder.backend import EmbeddedBackend
 from flashctl.builder.execution_engine import ExecutionEngine
 from flashctl.builder.mempool.admission import Mempool
+from flashctl.builder.payload.block_work import JobTerms
 from flashctl.builder.payload.job import BuiltFlashblock, JobLimits, JobObserver, JobOutcome, PayloadJob
 from flashctl.builder.payload.jobs import PayloadJobs
 from flashctl.builder.payload.schedule import FlashblockSchedule
@@ -48,8 +49,7 @@ class Lab(JobObserver):
         self.payloads = PayloadJobs(
             EmbeddedBackend(self.chain),
             self.queue,
-            FlashblockSchedule(400, 100),
-            lambda: self.limits,
+            lambda: JobTerms(FlashblockSchedule(400, 100), self.limits),
             self,
             self._spawn,
         )

@@ -15,14 +15,16 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from flashctl.builder.backend import BlockBuild
 from flashctl.builder.mempool.entries import nonce_of_envelope
 from flashctl.builder.payload.budget import BlockLimits, Budget, Refusal, TxCost
-from flashctl.builder.payload.late_transactions import NOBODY_IS_LATE, Cut, LatePlan
+from flashctl.builder.payload.late_transactions import Cut, LatePlan
+from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.core.hub import Prepared
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
@@ -30,6 +32,7 @@ from flashctl.eth.transactions import DepositTx
 from flashctl.evm.halts import ExecutionTimeout
 from flashctl.evm.message import Deadline, WorkDeadline
 from flashctl.evm.state import Account
+from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.op.execution import SealedBlock, TransactionRejected
 from flashctl.op.transaction import Rejection
@@ -40,6 +43,9 @@ __all__ = [
     "BuiltFlashblock",
     "ForcedTransactionFailed",
     "JobLimits",
+    "JobRequest",
+    "JobRuntime",
+    "JobTerms",
     "Offers",
     "SealPace",
     "Stopped",
@@ -142,6 +148,36 @@ class JobLimits:
     """Processor time of one transaction, after which it makes way for others in this block."""
 
 
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What the consensus client asked for."""
+
+    payload_id: bytes
+    build: BlockBuild
+    """The block, begun on its parent."""
+    attributes: PayloadAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class JobTerms:
+    """What the operator has set."""
+
+    schedule: FlashblockSchedule
+    limits: JobLimits = JobLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class JobRuntime:
+    """What jobs of one process share."""
+
+    pace: SealPace = field(default_factory=SealPace)
+    """Of the process's seals, which outlives a block."""
+    executor: Executor | None = None
+    """Threads for executions, of which a job uses one at a time; None for the event loop's."""
+    clock: Callable[[], float] = time.time
+    """Unix time, seconds."""
+
+
 class Offers(Protocol):
     """Transactions to try, best first."""
 
@@ -179,38 +215,28 @@ class BlockWork:
 
     def __init__(
         self,
-        payload_id: bytes,
-        build: BlockBuild,
-        forced: Sequence[bytes],
-        limits: JobLimits,
+        request: JobRequest,
+        terms: JobTerms,
+        runtime: JobRuntime,
+        plan: LatePlan,
         write: Callable[[BuiltFlashblock], Prepared | None],
-        *,
-        publishes: bool = True,
-        plan: LatePlan = NOBODY_IS_LATE,
-        block_time_s: float = 2.0,
-        interval_s: float = 0.2,
-        pace: SealPace | None = None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is executed yet.
 
         Args:
-            pace: Of the seals of this process, which outlives the block.
             plan: What to do about transactions that earlier blocks could not hold.
-            forced: Encoded transactions that the block begins with.
-            write: The message of a flashblock; called only if `publishes`.
-            clock: What `extend`'s `until` is told in, seconds.
+            write: The message of a flashblock; not called for a block without the pool.
         """
-        self._payload_id = payload_id
-        self._build = build
-        self._forced = forced
-        self._limits = limits
+        self._payload_id = request.payload_id
+        self._build = request.build
+        self._forced = request.attributes.transactions
+        self._publishes = not request.attributes.no_tx_pool
+        self._limits = terms.limits
+        self._block_time_s = terms.schedule.block_time_ms / 1000
+        self._interval_s = terms.schedule.interval_ms / 1000
         self._write = write
-        self._publishes = publishes
-        self._pace = pace or SealPace()
-        self._clock = clock
-        self._block_time_s = block_time_s
-        self._interval_s = interval_s
+        self._pace = runtime.pace
+        self._clock = runtime.clock
         self._needs_s = plan.needs_s
         self._first = plan.first
         """Whose turn it is, until it has been tried."""

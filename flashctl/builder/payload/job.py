@@ -19,16 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Final, TypeVar, TypeVarTuple
 
-from flashctl.builder.backend import BlockBuild
 from flashctl.builder.mempool.admission import Mempool
 from flashctl.builder.payload.block_work import (
     LEAST_FILL_S,
@@ -37,15 +34,15 @@ from flashctl.builder.payload.block_work import (
     BuiltFlashblock,
     ForcedTransactionFailed,
     JobLimits,
-    SealPace,
+    JobRequest,
+    JobRuntime,
+    JobTerms,
 )
 from flashctl.builder.payload.budget import Budget, Refusal
 from flashctl.builder.payload.late_transactions import NOBODY_IS_LATE
-from flashctl.builder.payload.schedule import FlashblockSchedule
 from flashctl.core.hub import Prepared
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
-from flashctl.op.attributes import PayloadAttributes
 from flashctl.op.execution import SealedBlock
 
 __all__ = [
@@ -155,45 +152,25 @@ class PayloadJob:
 
     def __init__(
         self,
-        payload_id: bytes,
-        build: BlockBuild,
-        attributes: PayloadAttributes,
+        request: JobRequest,
+        terms: JobTerms,
         queue: Mempool,
-        schedule: FlashblockSchedule,
-        limits: JobLimits,
         observer: JobObserver,
-        clock: Callable[[], float] = time.time,
-        executor: Executor | None = None,
-        pace: SealPace | None = None,
+        runtime: JobRuntime,
     ) -> None:
-        """Nothing is executed yet.
-
-        Args:
-            pace: Of the seals of this process; None for a job that is the only one.
-            executor: Threads for executions, of which a job uses one at a time; None for the event loop's.
-        """
-        self.payload_id = payload_id
+        """Nothing is executed yet."""
+        build, attributes = request.build, request.attributes
+        self.payload_id = request.payload_id
         self.attributes = attributes
         self.number: Final = build.number
         self._build = build
         self._queue = queue
-        self._schedule = schedule
+        self._schedule = terms.schedule
         self._observer = observer
-        self._clock = clock
-        self._executor = executor
-        self._work = BlockWork(
-            payload_id,
-            build,
-            attributes.transactions,
-            limits,
-            observer.message,
-            publishes=not attributes.no_tx_pool,
-            plan=NOBODY_IS_LATE if attributes.no_tx_pool else queue.late_plan(build.number),
-            block_time_s=schedule.block_time_ms / 1000,
-            interval_s=schedule.interval_ms / 1000,
-            pace=pace,
-            clock=clock,
-        )
+        self._clock = runtime.clock
+        self._executor = runtime.executor
+        plan = NOBODY_IS_LATE if attributes.no_tx_pool else queue.late_plan(build.number)
+        self._work = BlockWork(request, terms, runtime, plan, observer.message)
         self._sealed: SealedBlock | None = None
         self._failure: FlashctlError | None = None
         self._extension: asyncio.Future[BlockExtension] | None = None

@@ -13,9 +13,8 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from flashctl.builder.backend import ExecutionBackend
 from flashctl.builder.mempool.admission import Mempool
-from flashctl.builder.payload.block_work import SealPace
-from flashctl.builder.payload.job import JobLimits, JobObserver, PayloadJob
-from flashctl.builder.payload.schedule import FlashblockSchedule
+from flashctl.builder.payload.block_work import JobRequest, JobRuntime, JobTerms
+from flashctl.builder.payload.job import JobObserver, PayloadJob
 from flashctl.errors import FlashctlError
 from flashctl.eth.blocks import Header
 from flashctl.lru import Lru
@@ -42,8 +41,7 @@ class PayloadJobs:
         self,
         backend: ExecutionBackend,
         queue: Mempool,
-        schedule: FlashblockSchedule,
-        limits: Callable[[], JobLimits],
+        terms: Callable[[], JobTerms],
         observer: JobObserver,
         spawn: Callable[[PayloadJob], asyncio.Task[None]],
         *,
@@ -52,21 +50,20 @@ class PayloadJobs:
         """Nothing is built yet.
 
         Args:
-            limits: Asked at the start of every job; operators change them at run time.
+            terms: Asked at the start of every job; operators change the limits at run time.
             spawn: Runs a job beside the service.
             id_version: First byte of payload ids.
         """
         self._backend = backend
         self._queue = queue
-        self._schedule = schedule
-        self._limits = limits
+        self._terms = terms
         self._observer = observer
         self._spawn = spawn
         self._id_version = id_version
         self._jobs = Lru[bytes, PayloadJob](KEPT_PAYLOADS)
         self._current: PayloadJob | None = None
-        self._pace: Final = SealPace()
         self._threads: Final = ThreadPoolExecutor(THREADS, "building")
+        self._runtime: Final = JobRuntime(executor=self._threads)
 
     @property
     def current(self) -> PayloadJob | None:
@@ -102,15 +99,11 @@ class PayloadJobs:
         if self._current is not None:
             self._current.replace()
         job = PayloadJob(
-            identity,
-            build,
-            attributes,
+            JobRequest(identity, build, attributes),
+            self._terms(),
             self._queue,
-            self._schedule,
-            self._limits(),
             self._observer,
-            executor=self._threads,
-            pace=self._pace,
+            self._runtime,
         )
         self._current = job
         self._jobs.put(identity, job)

@@ -37,7 +37,6 @@ class _Way:
 
     def __init__(
         self,
-        indent: str,
         stack: list[Symbol],
         taken: int,
         owed: int,
@@ -45,7 +44,7 @@ class _Way:
         is_side: bool,
         writes: Sequence[str] = (),
     ) -> None:
-        self.indent = indent
+        self.indent = " " if is_side else ""
         self.writes = writes
         """Lines that complete the memory."""
         self.stack = stack
@@ -224,7 +223,7 @@ class SuperblockBuilder:
         self.look_at_gas()
         self.emit(f"if {self.text(pointer)}<{end}:")
         writes = self.memory.pending()
-        self.lines.append(_Way(" ", stack, len(self.inputs), owed, str(self.pc - 1), True, writes))
+        self.lines.append(_Way(stack, len(self.inputs), owed, str(self.pc - 1), True, writes))
         pointer.least = end
         return True
 
@@ -247,13 +246,13 @@ class SuperblockBuilder:
     def leave(self, target: str) -> None:
         """End the superblock: complete the memory, write the stack, pay, and return `target`."""
         self.memory.flush()
-        self.lines.append(_Way("", list(self.stack), len(self.inputs), self.owed, target, False))
+        self.lines.append(_Way(list(self.stack), len(self.inputs), self.owed, target, False))
         self.done = True
 
     def finish(self, exit_code: int) -> None:
         """End the frame: neither its stack nor its memory matter any more."""
         stack = list(reversed(self.inputs))
-        self.lines.append(_Way("", stack, len(self.inputs), self.owed, str(int(exit_code)), False))
+        self.lines.append(_Way(stack, len(self.inputs), self.owed, str(int(exit_code)), False))
         self.done = True
 
     def leave_if(self, test: str, target: str, check: str = "") -> None:
@@ -263,7 +262,7 @@ class SuperblockBuilder:
         if check:
             self.emit(" " + check)
         writes = self.memory.pending()
-        self.lines.append(_Way(" ", list(self.stack), len(self.inputs), self.owed, target, True, writes))
+        self.lines.append(_Way(list(self.stack), len(self.inputs), self.owed, target, True, writes))
 
     def fail(self, error: str) -> None:
         """End the superblock in an exceptional halt."""
@@ -412,7 +411,7 @@ class SuperblockBuilder:
             else:
                 out.append(indent + line)
         if self.loops:
-            end = _Way("", list(reversed(self.inputs)), len(self.inputs), 0, str(self.start), False)
+            end = _Way(list(reversed(self.inputs)), len(self.inputs), 0, str(self.start), False)
             out += [" " + text for text in self._render(end)]
         return "\n".join(out) + "\n"
 
