@@ -387,14 +387,17 @@ def watch(
     source = context.get_parameter_source("url")
     if is_url and source is not None and source.name == "COMMANDLINE":
         raise UsageError("the argument and --url both name the stream", hint="give one of them")
-    if is_url and recording.replay is not None:
+    if recording.replay is not None and (is_url or _is_given(context, "url")):
         raise UsageError("a URL and --replay name two streams", hint="give one of them")
     for flag, events in (("--on", reactions.on), ("--fail-on", ending.fail_on)):
         for event in events or ():
             one_of(flag, event, _events())
     if reactions.on and reactions.execute is None and not reactions.bell:
         raise UsageError("--on without --exec or --bell does nothing", hint="name what to do at the event")
-    forms = [f"--{name}" for name in ("json", "raw", "fields", "format") if _is_given(context, name)]
+    given = [name for name in ("json", "raw", "fields", "format", "output") if _is_given(context, name)]
+    if "output" in given and shown.output in given:
+        given.remove("output")  # --json -o json
+    forms = [f"--{name}" for name in given]
     if len(forms) > 1:
         raise UsageError(f"{' and '.join(forms)} are two forms of output", hint="give one of them")
     stream = resolve_stream(

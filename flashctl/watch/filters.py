@@ -211,6 +211,11 @@ def _hex_set(texts: Sequence[str], size: int, flag: str) -> frozenset[bytes]:
 
 _FUNCTION: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,127}\([a-z0-9,()\[\]]{0,512}\)")
 _AROUND: Final = re.compile(r"\s*([,()\[\]])\s*")
+_WORD: Final = re.compile(r"[a-z0-9]+")
+_TYPE: Final = re.compile(
+    r"address|bool|string|function|bytes([1-9]|[12][0-9]|3[0-2])?"
+    r"|u?int([1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-6])"
+)
 _ALIAS: Final = re.compile(r"\b(u?int)(?![0-9a-z])")
 
 
@@ -226,8 +231,16 @@ def _selectors(texts: Sequence[str]) -> frozenset[bytes]:
             raise UsageError(
                 f"--selector {text!r}: not a function", hint="write name(type,...) without names of arguments"
             )
+        for word in _WORD.findall(function, function.index("(")):
+            if not (word.isdigit() or _is_type(word)):
+                raise UsageError(f"--selector {text!r}: unknown type {word!r}")
         found.append(keccak256(function.encode())[:4])
     return frozenset(found)
+
+
+def _is_type(word: str) -> bool:
+    bits = word.removeprefix("u").removeprefix("int")
+    return _TYPE.fullmatch(word) is not None and (not bits.isdigit() or int(bits) % 8 == 0)
 
 
 def _type_byte(text: str) -> int:
@@ -253,4 +266,7 @@ def index_range(text: str) -> range:
     first = int(match.group(1) or 0)
     if match.group(2) is None:
         return range(first, first + 1)
-    return range(first, int(match.group(3)) + 1 if match.group(3) else 2**63)
+    found = range(first, int(match.group(3)) + 1 if match.group(3) else 2**63)
+    if not found:
+        raise UsageError(f"--index {text!r}: no index", hint="the smaller one comes first")
+    return found

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -22,12 +23,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from flashctl.core.flashblocks.wire import unpack
+from flashctl.core.output import Output
+from flashctl.core.service.printer import Printer
 from flashctl.core.settings.files import LineWriter, open_for_reading, open_for_writing
 from flashctl.errors import DataError, IoError
 from flashctl.eth.hexdata import MAX_TIMESTAMP, parse_quantity
 from flashctl.watch.events import ReceivedMessage
 
-__all__ = ["Recorder", "Replay", "line_of_arrival"]
+__all__ = ["QueuedFile", "Recorder", "Replay", "line_of_arrival"]
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """A message of 32 MB, the limit of the wire, as base64."""
@@ -76,14 +79,63 @@ def _encoding(arrival: ReceivedMessage) -> bytes:
     return b"zst" if arrival.data.startswith(_ZSTD_MAGIC) else b"br"
 
 
+class QueuedFile:
+    """A file whose reader may stop, such as a FIFO or a terminal: writes never wait for it.
+
+    A recording has no holes, so the one that cannot be kept is an error instead of a dropped line.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that the reader has not taken."""
+        return self._output.waiting_bytes if isinstance(self._output, Printer) else 0
+
+    async def room(self) -> None:
+        """Wait until the reader has come close."""
+        if isinstance(self._output, Printer) and self._output.is_full:
+            await self._output.room()
+
+    async def drained(self, patience_s: float | None) -> None:
+        """Wait until everything is written, or the reader takes nothing for `patience_s`.
+
+        Raises:
+            OSError: The reader has gone away.
+        """
+        if isinstance(self._output, Printer):
+            await self._output.drained(patience_s)
+
+    def write(self, data: bytes, /) -> None:
+        """Queue bytes.
+
+        Raises:
+            OSError: The reader has gone away, or is too far behind.
+        """
+        self._output.raw(data)
+        if isinstance(self._output, Printer) and self._output.skipped:
+            waiting = self._output.waiting_bytes // (1024 * 1024)
+            raise OSError(errno.ENOBUFS, f"its reader is {waiting} MiB behind")
+
+    def flush(self) -> None:
+        """Nothing: what is queued is written as soon as it can be."""
+
+    def close(self) -> None:
+        """Nothing: the descriptor is open until the queue is written."""
+
+
 class Recorder:
     """Writes arrivals to a file, flushed once per block so that a crash loses at most one."""
 
-    def __init__(self, path: Path, url: str, *, raw: bool = False, file: LineWriter | None = None) -> None:
-        """`file` is where to write instead of at `path`, which then only names it."""
+    def __init__(self, path: Path, url: str, *, raw: bool = False, stdout: Output | None = None) -> None:
+        """`stdout` is where to write instead of at `path`, which then only names it."""
         self.path = path
         self._raw = raw
-        self._file: LineWriter = open_for_writing(path) if file is None else file
+        self._is_stdout = stdout is not None
+        self._queue: QueuedFile | None = None if stdout is None else QueuedFile(stdout)
+        self._device: BinaryIO | None = None
+        self._file: LineWriter = self._queue or open_for_writing(path, self._queue_for)
         self._payload_id: str | None = None
         self._write(b'{"flashctl":1,"url":"%s","started":%d}\n' % (_quoted(url), time.time_ns()))
         self.lines = 0
@@ -104,19 +156,57 @@ class Recorder:
         self._payload_id = payload_id
         self.lines += 1
 
+    async def room(self) -> None:
+        """Wait for the reader of a recording that goes through a pipe, where the source can wait."""
+        if self._queue is not None:
+            await self._queue.room()
+
     def close(self) -> None:
-        """Finish the file."""
-        try:
+        """Finish the file; `drained` waits for its reader, if it has one.
+
+        Raises:
+            IoError: The disk refuses.
+        """
+        with self._refusals():
             self._file.close()
-        except OSError as error:
-            raise IoError(f"cannot write {self.path}: {error.strerror}") from None
+
+    async def drained(self, patience_s: float | None) -> None:
+        """Wait until everything is written, or a reader takes nothing for `patience_s`.
+
+        Raises:
+            IoError: The disk refuses, or the reader has gone away.
+        """
+        if self._queue is not None:
+            with self._refusals():
+                await self._queue.drained(patience_s)
+
+    def check_complete(self) -> None:
+        """After `drained`.
+
+        Raises:
+            IoError: The end of the recording is lost.
+        """
+        if self._queue is not None and (lost := self._queue.waiting_bytes):
+            raise IoError(f"the end of {self.path} is lost: its reader did not take {lost:,} bytes")
+
+    def _queue_for(self, file: BinaryIO) -> LineWriter:
+        self._device = file  # open for as long as its descriptor is written to
+        self._queue = QueuedFile(Printer(file.fileno()))
+        return self._queue
 
     def _write(self, line: bytes, *, flush: bool = True) -> None:
-        try:
+        with self._refusals():
             self._file.write(line)
             if flush:
                 self._file.flush()
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
+            if self._is_stdout and isinstance(error, BrokenPipeError):
+                raise  # ends the run as it does for all output
             raise IoError(f"cannot write {self.path}: {error.strerror}") from None
 
 

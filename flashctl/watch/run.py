@@ -80,7 +80,7 @@ class _Runner:
                 for finish in self._finishers:
                     await finish()
             finally:
-                await self._close(life)
+                await self._close(life, is_lost=follow.done() and _is_io_error(follow))
         if follow in done and (error := follow.exception()) is not None:
             if isinstance(error, BrokenPipeError):
                 session.code = ExitCode.PIPE
@@ -103,24 +103,30 @@ class _Runner:
             return not self._enough.is_set()
         return bool(self.config.ending.until) and not self.session.stop.met
 
-    async def _close(self, life: Lifecycle) -> None:
+    async def _close(self, life: Lifecycle, *, is_lost: bool) -> None:
         """Complete the recording, then print what is left; a reader that takes nothing holds up the end of an
-        interrupted run for a moment only."""
+        interrupted run, or of one whose recording is lost, for a moment only.
+
+        Raises:
+            IoError: The recording is not complete.
+        """
         session = self.session
-        patience = STALLED_READER_S if life.stopping else None
+        in_a_hurry = life.stopping or is_lost
+        patience = STALLED_READER_S if in_a_hurry else None
         try:
-            async with asyncio.timeout(INTERRUPTED_PATIENCE_S if life.stopping else None):
+            async with asyncio.timeout(INTERRUPTED_PATIENCE_S if in_a_hurry else None):
                 session.finish_recording()
                 if session.code is not ExitCode.PIPE:
                     session.close_view()
                     # On a terminal, messages on stderr come after what stands on stdout.
                     await session.drained(patience)
+                    session.check_recording()
                     session.print_summaries()
                     await session.drained(patience)
         except BrokenPipeError:
             session.code = ExitCode.PIPE
         except TimeoutError:
-            pass
+            session.check_recording()
 
     def _limit(self) -> tuple[float | None, bool]:
         """Seconds until the end, and whether reaching them is a failure."""
@@ -354,6 +360,10 @@ class _Runner:
                 due += every
                 session.print_stats()
             session.hint_receipts()
+
+
+def _is_io_error(task: asyncio.Future[None]) -> bool:
+    return not task.cancelled() and isinstance(task.exception(), IoError)
 
 
 def _silent(_text: str) -> None:

@@ -11,16 +11,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 from flashctl.core.flashblocks.client import Connected, Disconnected
 from flashctl.core.net.urls import mask_url
-from flashctl.core.output import Output, counted, wants_color
+from flashctl.core.output import counted, wants_color
 from flashctl.core.service import defects
 from flashctl.core.service.printer import Printer, live_output
 from flashctl.errors import DataError, ExitCode, FlashctlError, UsageError
 from flashctl.watch.config import WatchConfig
+from flashctl.watch.distinct_files import check_distinct
 from flashctl.watch.event_hooks import expand_events
 from flashctl.watch.events import ReceivedMessage, WatchEvent
 from flashctl.watch.filters import NO_RECEIPTS_HINT, make_filter
@@ -61,30 +61,6 @@ class Observer(Protocol):
         ...
 
 
-class _OnStdout:
-    """A recording that is the output."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-
-    def write(self, data: bytes, /) -> None:
-        self._output.raw(data)
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    """Whether two names are of one file, by whatever links."""
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
-
-
 class WatchSession:
     """The state of one run.
 
@@ -95,6 +71,7 @@ class WatchSession:
     def __init__(self, config: WatchConfig) -> None:
         self.config = config
         self.code = ExitCode.OK
+        check_distinct(config)
         self.output = live_output()
         self.messages = Messages()
         self.tracker = Tracker()
@@ -188,9 +165,7 @@ class WatchSession:
         if recording.path is None:
             return None
         if self.records_to_stdout:
-            return Recorder(recording.path, self.title, raw=recording.raw, file=_OnStdout(self.output))
-        if recording.replay is not None and _is_same(recording.path, Path(recording.replay)):
-            raise UsageError("--record and --replay name the same file", hint="record to another one")
+            return Recorder(recording.path, self.title, raw=recording.raw, stdout=self.output)
         return Recorder(recording.path, self.title, raw=recording.raw)
 
     # -- events ---------------------------------------------------------------------------------
@@ -300,6 +275,15 @@ class WatchSession:
         if self.recorder is not None:
             self.recorder.close()
 
+    def check_recording(self) -> None:
+        """After the last wait for its reader.
+
+        Raises:
+            IoError: The end of the recording is lost.
+        """
+        if self.recorder is not None:
+            self.recorder.check_complete()
+
     def close_view(self) -> None:
         """Leave what the live view shows as lasting output."""
         if self.view is not None:
@@ -322,7 +306,9 @@ class WatchSession:
             self.messages.say(f"stdout was read too slowly: {skipped} not printed")
 
     async def room(self) -> None:
-        """Wait for the reader of stdout, where the source can wait too."""
+        """Wait for the readers of stdout and of the recording, where the source can wait too."""
+        if self.recorder is not None:
+            await self.recorder.room()
         if isinstance(self.output, Printer) and self.output.is_full:
             await self.output.room()
 
@@ -332,6 +318,8 @@ class WatchSession:
         Raises:
             OSError: The reader of stdout has gone away.
         """
+        if self.recorder is not None:
+            await self.recorder.drained(patience_s)
         if isinstance(self.output, Printer):
             await self.output.drained(patience_s)
         await self.messages.drained(patience_s)

@@ -19,7 +19,7 @@ from support.watch_lab import HOLD, StreamServer, block, text_frames
 from websockets.asyncio.server import ServerConnection, serve
 
 from flashctl.core.service.printer import Printer
-from flashctl.watch.recording import Replay
+from flashctl.watch.recording import QueuedFile, Replay
 
 MESSAGES = [*block(1, 4), *block(2, 4)]
 
@@ -117,6 +117,94 @@ def test_a_blocked_reader_stops_no_recording(tmp_path: Path, flags: list[str], e
             process.stdout.close()
     arrivals = list(Replay(path, complain=lambda _: None))
     assert [arrival.data for arrival in arrivals if b"junk" not in arrival.data][: len(frames)] == frames
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("is_read_at_last", [True, False])
+def test_a_fifo_that_is_not_read_stops_nothing_and_is_whole_or_an_error(
+    tmp_path: Path, suffix: str, is_read_at_last: bool
+) -> None:
+    """1.6 MB of messages that do not compress, and a pipe that holds 64 KB."""
+    fifo, shown = tmp_path / f"fifo{suffix}", tmp_path / "shown"
+    os.mkfifo(fifo)
+    frames = [message for number in range(1, 101) for message in block(number, 4)]
+    frames = [frame[:-1] + b',"padding":"%s"}' % os.urandom(2000).hex().encode() for frame in frames]
+    with StreamServer([*text_frames(frames), HOLD]) as server, shown.open("wb") as stdout:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flashctl", "watch", server.url, "--json", "--record", str(fifo)],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+        )
+        reader = os.open(fifo, os.O_RDONLY)
+        taken = b""
+        try:
+            while shown.read_bytes().count(b'"event":"flashblock"') < len(frames):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            while is_read_at_last and (piece := os.read(reader, 1 << 16)):
+                taken += piece
+            assert process.wait(60) == (0 if is_read_at_last else 74)
+            assert process.stderr is not None
+            assert is_read_at_last or b"is lost: its reader did not take" in process.stderr.read()
+        finally:
+            os.close(reader)
+            process.kill()
+            process.communicate()
+    if is_read_at_last:
+        (copy := tmp_path / f"copy{suffix}").write_bytes(taken)
+        assert [arrival.data for arrival in Replay(copy)] == frames
+
+
+def test_a_recording_whose_reader_is_too_far_behind_ends_instead_of_having_a_hole(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    file = QueuedFile(Printer(writer, most=200_000))
+    with pytest.raises(OSError, match="behind"):
+        for _ in range(1000):
+            file.write(b"x" * 1000)
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize(("record", "code"), [("-", 141), ("fifo", 74)])
+def test_the_reader_of_a_recording_leaves(tmp_path: Path, record: str, code: int) -> None:
+    """stdout as any output; a file that cannot be written is an error."""
+    path, fifo = tmp_path / "cap.ndjson", tmp_path / "fifo"
+    frames = [message for number in range(1, 1000) for message in block(number, 1)]
+    path.write_bytes(b"".join(frame[:-1] + b',"padding":"' + b"x" * 4000 + b'"}\n' for frame in frames))
+    os.mkfifo(fifo)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flashctl", "watch", "-q", "--replay", str(path), "--record", record],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    with process.stdout if record == "-" else fifo.open("rb") as stream:
+        stream.read(10)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert (b"Broken pipe" in errors) == (record == "fifo")
+
+
+def test_the_files_of_a_run_are_distinct(recording: Path, tmp_path: Path) -> None:
+    """Whoever writes them: a flag or the shell."""
+    new = tmp_path / "new.svg"
+    cases = [
+        ["--replay", str(recording), "--record", str(new), "--json"],  # > new.svg
+        ["--replay", str(recording), "--record", str(new), "--plot", str(new)],
+        ["--replay", str(recording), "--plot", str(recording)],
+        ["--replay", str(recording), "--plot", str(new)],  # > new.svg
+    ]
+    before = recording.read_bytes()
+    for case in cases:
+        with new.open("wb") as stdout:
+            result = subprocess.run(
+                [sys.executable, "-m", "flashctl", "watch", *case],
+                stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False,
+            )  # fmt: skip
+        assert result.returncode == 2 and b"file" in result.stderr, case
+        assert new.read_bytes() == b"" and recording.read_bytes() == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

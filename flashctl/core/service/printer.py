@@ -77,6 +77,11 @@ class Printer(Output):
         return self._size > BUSY_BYTES
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes that are not written yet."""
+        return self._size
+
+    @property
     def is_full(self) -> bool:
         """Whether a source that can wait should: see `room`."""
         return self._size > AHEAD_BYTES

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -56,8 +57,11 @@ def open_for_reading(path: Path | None) -> BinaryIO:
         raise IoError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def open_for_writing(path: Path) -> LineWriter:
+def open_for_writing(path: Path, queue: Callable[[BinaryIO], LineWriter] | None = None) -> LineWriter:
     """A new file, compressed if its name asks for it; what exists and is empty or no regular file will do.
+
+    Args:
+        queue: What writes to a file whose reader may stop (a FIFO, a terminal), given its unbuffered file.
 
     Raises:
         UsageError: If there is one with content, which may be an earlier recording, or its name asks for a
@@ -72,7 +76,9 @@ def open_for_writing(path: Path) -> LineWriter:
     try:
         if path.is_file() and path.stat().st_size:
             raise UsageError(f"{path} exists and is not empty", hint="remove it, or name another file")
-        return _writer(path)
+        if queue is not None and path.exists() and not path.is_file():
+            return _compressing(path, queue(path.open("wb", buffering=0)))
+        return _compressing(path, path.open("wb"))
     except OSError as error:
         raise IoError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -95,30 +101,46 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
-def _writer(path: Path) -> LineWriter:
+def _compressing(path: Path, file: LineWriter) -> LineWriter:
+    """What compresses into `file` as the name of `path` says."""
     match path.suffix:
         case ".gz":
-            import gzip
-
-            return cast(LineWriter, gzip.open(path, "wb", compresslevel=6))
+            return _GzipFile(file)
         case ".zst":
-            import zstandard
-
-            return _ZstdFile(zstandard.ZstdCompressor(level=3), path)
+            return _ZstdFile(file)
         case ".br":
-            return _BrotliFile(path)
-    return cast(LineWriter, path.open("wb"))
+            return _BrotliFile(file)
+    return file
+
+
+class _GzipFile:
+    """Gzip, with what was written readable after each flush."""
+
+    def __init__(self, file: LineWriter) -> None:
+        import gzip
+
+        self._file = file
+        self._gzip = gzip.GzipFile("", "wb", 6, cast(BinaryIO, file))
+
+    def write(self, data: bytes, /) -> None:
+        self._gzip.write(data)
+
+    def flush(self) -> None:
+        self._gzip.flush()
+
+    def close(self) -> None:
+        self._gzip.close()
+        self._file.close()
 
 
 class _ZstdFile:
     """Zstandard with a block per flush, so that `tail -f | zstdcat` works and a crash loses little."""
 
-    def __init__(self, compressor: object, path: Path) -> None:
+    def __init__(self, file: LineWriter) -> None:
         import zstandard
 
-        assert isinstance(compressor, zstandard.ZstdCompressor)
-        self._file = path.open("wb")
-        self._chunker = compressor.compressobj()
+        self._file = file
+        self._chunker = zstandard.ZstdCompressor(level=3).compressobj()
         self._block = zstandard.COMPRESSOBJ_FLUSH_BLOCK
 
     def write(self, data: bytes, /) -> None:
@@ -136,10 +158,10 @@ class _ZstdFile:
 class _BrotliFile:
     """Brotli, flushed the same way."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: LineWriter) -> None:
         import brotli
 
-        self._file = path.open("wb")
+        self._file = file
         self._compressor = brotli.Compressor(quality=5)
 
     def write(self, data: bytes, /) -> None:
