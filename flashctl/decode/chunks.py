@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import io
 from binascii import unhexlify
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain
 from typing import BinaryIO, Final, NamedTuple
 
 from flashctl.decode.config import DecodeConfig
 from flashctl.decode.engine import Engine, Outcome, outcome_of
 from flashctl.decode.inputs import MAX_DOCUMENT_BYTES, Source, is_made_of_lines, open_source, read_pieces
-from flashctl.decode.present import Presenter, complaints_about
+from flashctl.decode.order import stands_alone
+from flashctl.decode.present import Presenter, complaints_about, unshown_problems
 from flashctl.errors import DataError, IoError
 
 __all__ = ["Chunk", "ChunkDecoder", "Decoded", "chunks_of"]
@@ -61,6 +62,8 @@ class Decoded(NamedTuple):
     worst: Outcome
     seen: bool = True
     """Whether there was more than blank lines in it."""
+    unused: Collection[bytes] = ()
+    """Keys of `--sig` that nothing has had yet in any chunk of the same process."""
 
 
 class ChunkDecoder:
@@ -95,6 +98,8 @@ class ChunkDecoder:
                 worst = max(worst, outcome, key=lambda one: one.value)
                 if outcome is Outcome.FAILED and not self._config.json:
                     complaints += complaints_about(report)
+                if outcome is Outcome.PROBLEM and self._config.verify:
+                    complaints += unshown_problems(report, self._presenter, number)
                 lines += self._presenter.show(report)
         lines.append("")  # the last line ends too
         return Decoded(
@@ -102,7 +107,12 @@ class ChunkDecoder:
             tuple(complaints),
             worst,
             bool(chunk.data.strip()),
+            () if (book := self._engine.options.book) is None else frozenset(book.unused),
         )
+
+    def needs_order(self, chunk: Chunk) -> bool:
+        """Whether the chunk must be decoded where all such before it were."""
+        return chunk.whole or not stands_alone(chunk.data, self._engine.forced)
 
     def _left_over(self, chunk: Chunk, lines: list[str]) -> Iterator[tuple[int | None, str | bytes]]:
         """The pieces that need a report; what columns can do is appended to `lines` on the way."""

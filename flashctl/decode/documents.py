@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 from flashctl.errors import DataError
 from flashctl.eth.rlp import RlpError, decode
 
-__all__ = ["Document", "Kind", "UnknownDocument", "classify_bytes", "documents_of", "parse_hex_text"]
+__all__ = [
+    "BLOOM_WITHIN",
+    "Document",
+    "Kind",
+    "UnknownDocument",
+    "classify_bytes",
+    "documents_of",
+    "parse_hex_text",
+]
 
 MAX_UNWRAP_DEPTH = 6
 """Wrappers inside wrappers; a JSON-RPC batch of answers that hold engine envelopes has three."""
@@ -67,7 +75,7 @@ def parse_hex_text(text: str) -> bytes:
 
 
 _BLOOM_HEADER = b"\xb9\x01\x00"
-_BLOOM_WITHIN = 1 + 4 + 33 + 9 + 3
+BLOOM_WITHIN = 1 + 4 + 33 + 9 + 3
 """Where a receipt has its bloom: behind the type, the list's header, status or root, and the gas. Asking for
 it spares a transaction of a batch a decode of its own, 8 us of 75."""
 
@@ -81,7 +89,7 @@ def classify_bytes(raw: bytes) -> Kind:
     if 0x80 <= raw[0] < 0xC0:
         return Kind.RLP
     start = 0 if raw[0] >= 0xC0 else 1
-    if start and _BLOOM_HEADER not in raw[:_BLOOM_WITHIN]:
+    if start and _BLOOM_HEADER not in raw[:BLOOM_WITHIN]:
         return Kind.TX  # of what begins with a type, only a receipt is something else
     try:
         item = decode(raw[start:])

@@ -66,6 +66,11 @@ class Engine:
         self._memory: PriceMemory | None = None
         self._blocks: BlockMemory | None = None
 
+    @property
+    def remembers(self) -> bool:
+        """Whether anything decoded so far matters to what comes later."""
+        return self._memory is not None or self._blocks is not None
+
     def line(self, text: str, number: int | None = None) -> Iterator[Report]:
         """The reports of one line of text; `number` names it in errors."""
         where = {} if number is None else {"line": number}

@@ -1,8 +1,9 @@
 """A large batch over several processes, in order.
 
 Sender recovery and report building hold the interpreter's lock, so threads gain nothing here; processes do.
-They are forked when everything is imported and share nothing afterwards: the base fee of a payload is known
-only to later flashblocks of the same chunk.
+They are forked when everything is imported and share nothing afterwards. Flashblocks, blocks and receipts
+are held against those before them; so one process, the same for all of them, decodes each chunk that may
+have one.
 
 A process gets its next chunk when its last result has been received. So neither side ever waits to write
 while the other does, and the input is read as fast as it is decoded. `concurrent.futures` would do it too,
@@ -14,7 +15,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Final, cast
 
@@ -39,7 +40,7 @@ def decode_in_parallel(decoder: ChunkDecoder, chunks: Iterator[Chunk], jobs: int
     for _ in range(jobs):
         _start(decoder, workers)
     try:
-        yield from _in_order(workers, chunks)
+        yield from _in_order(workers, chunks, decoder.needs_order)
     except (EOFError, ConnectionError):
         raise FlashctlError("a decoding process died", hint="-j 1 decodes in this one") from None
     finally:
@@ -56,25 +57,35 @@ def _start(decoder: ChunkDecoder, workers: list[Connection]) -> None:
     theirs.close()
 
 
-def _in_order(workers: Sequence[Connection], chunks: Iterator[Chunk]) -> Iterator[Decoded]:
-    idle = list(workers)
+def _in_order(
+    workers: Sequence[Connection], chunks: Iterator[Chunk], needs_order: Callable[[Chunk], bool]
+) -> Iterator[Decoded]:
+    keeper = workers[0]
+    idle = [*workers]
+    """The keeper of order first: the others are taken from the end."""
     busy: dict[Connection, int] = {}
     done: dict[int, Decoded] = {}
     """Results by the number of their chunk, until all before them are printed."""
     printed = 0
     for number, chunk in enumerate(chunks):
-        while not idle or number - printed >= _AHEAD * len(workers):
-            idle += _collect(busy, done)
+        is_ordered = needs_order(chunk)
+        while not _has_one(idle, keeper if is_ordered else None) or number - printed >= _AHEAD * len(workers):
+            for freed in _collect(busy, done):
+                idle.insert(0 if freed is keeper else len(idle), freed)
             while printed in done:
                 yield done.pop(printed)
                 printed += 1
-        worker = idle.pop()
+        worker = idle.pop(0 if is_ordered else -1)
         busy[worker] = number
         worker.send(chunk)
     while busy:
         _collect(busy, done)
     for number in sorted(done):
         yield done[number]
+
+
+def _has_one(idle: Sequence[Connection], wanted: Connection | None) -> bool:
+    return bool(idle) and (wanted is None or idle[0] is wanted)
 
 
 def _collect(busy: dict[Connection, int], done: dict[int, Decoded]) -> list[Connection]:

@@ -14,7 +14,14 @@ from flashctl.core.output import escape
 from flashctl.decode.fields import decimal, pick, text_of
 from flashctl.decode.tx_report import Report
 
-__all__ = ["FieldsPresenter", "JsonPresenter", "Presenter", "complaints_about", "transactions_in"]
+__all__ = [
+    "FieldsPresenter",
+    "JsonPresenter",
+    "Presenter",
+    "complaints_about",
+    "transactions_in",
+    "unshown_problems",
+]
 
 
 class Presenter(Protocol):
@@ -75,6 +82,22 @@ class FieldsPresenter(NamedTuple):
 
     def finish(self) -> Iterator[str]:
         return iter(())
+
+
+def unshown_problems(report: Report, presenter: Presenter, line: int | None = None) -> Iterator[str]:
+    """A line for stderr for everything that `--verify` found and the presenter leaves out: a container's
+    own problems where its transactions are printed, all of them where fields are."""
+    match presenter:
+        case JsonPresenter(whole=False):
+            parts = [report] if transactions_in(report) != [report] else []
+        case FieldsPresenter():
+            parts = [report, *(one for one in transactions_in(report) if one is not report)]
+        case _:
+            return
+    where = "" if line is None else f"line {line}: "
+    for part in parts:
+        for problem in (part.get("flashctl") or {}).get("problems", ()):
+            yield f"flashctl: problem: {where}{escape(str(problem))}"
 
 
 def complaints_about(report: Report) -> Iterator[str]:

@@ -20,7 +20,13 @@ from flashctl.decode.documents import Kind, parse_hex_text
 from flashctl.decode.engine import Engine, Outcome, outcome_of
 from flashctl.decode.fields import check_fields
 from flashctl.decode.inputs import Source, open_source, read_pieces, split_arguments
-from flashctl.decode.present import FieldsPresenter, JsonPresenter, Presenter, complaints_about
+from flashctl.decode.present import (
+    FieldsPresenter,
+    JsonPresenter,
+    Presenter,
+    complaints_about,
+    unshown_problems,
+)
 from flashctl.decode.tx_report import Options, Report
 from flashctl.errors import DataError, ExitCode, Failed, IoError, UsageError
 
@@ -69,7 +75,7 @@ def run(config: DecodeConfig, output: Output | None = None) -> ExitCode:
 
 def _tell_unused(config: DecodeConfig, options: Options) -> None:
     """Say which `--sig` nothing in the input had; with --abi most of a contract is unused."""
-    if options.book is None or config.abi or (config.jobs or 1) > 1:
+    if options.book is None or config.abi:
         return
     for key, signature in options.book.unused.items():
         print(f"flashctl: --sig {signature}: nothing has 0x{key.hex()}", file=sys.stderr)
@@ -98,6 +104,8 @@ def _run_batch(
     worst, size, seen = Outcome.FINE, 0, False
     for decoded in results:
         output.raw(decoded.text)
+        if (book := engine.options.book) is not None:
+            book.keep_unused(decoded.unused)
         size += len(decoded.text)
         seen |= decoded.seen
         for complaint in decoded.complaints:
@@ -134,18 +142,21 @@ class _Session:
         self.seen = True
         reports = self.engine.blob(piece) if isinstance(piece, bytes) else self.engine.line(piece, number)
         for report in reports:
-            self._show(report)
+            self._show(report, number)
         if self.config.blobs is not None and self.worst is not Outcome.FAILED:
             raw = piece if isinstance(piece, bytes) else parse_hex_text(piece)
             self.blobs = write_blobs(raw, self.config.blobs, self.blobs)
 
-    def _show(self, report: Report) -> None:
+    def _show(self, report: Report, number: int | None) -> None:
         outcome = outcome_of(report)
         if outcome.value > self.worst.value:
             self.worst = outcome
         if outcome is Outcome.FAILED and not self.config.json:
             for complaint in complaints_about(report):
                 print(complaint, file=sys.stderr)
+        if outcome is Outcome.PROBLEM and self.config.verify:
+            for problem in unshown_problems(report, self.presenter, number):
+                print(problem, file=sys.stderr)
         self._print(self.presenter.show(report))
 
     def _print(self, lines: Iterator[str]) -> None:

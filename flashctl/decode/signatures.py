@@ -8,7 +8,7 @@ take 13 ms of a start-up budget of 150. A test keeps the two in step. What is no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -65,6 +65,10 @@ class SignatureBook:
                 self._topics.setdefault(digest, []).append(entry)
             else:
                 self._selectors.setdefault(digest[:4], []).append(entry)
+
+    def keep_unused(self, keys: Collection[bytes]) -> None:
+        """Count as unused only what another book, which has seen other lines, has not used either."""
+        self.unused = {key: text for key, text in self.unused.items() if key in keys}
 
     def by_selector(self, selector: bytes) -> Sequence[Entry]:
         """Functions and errors with this 4-byte selector, most trusted first."""

@@ -152,6 +152,9 @@ class Scripted(ChunkDecoder):
     def __init__(self) -> None:
         pass
 
+    def needs_order(self, chunk: Chunk) -> bool:
+        return chunk.data.startswith(b"7")
+
     def decode(self, chunk: Chunk) -> Decoded:
         if chunk.data == b"die":
             os._exit(9)

@@ -106,8 +106,8 @@ def test_conditions_hold_for_what_they_say() -> None:
         "0x12"], ["--topic", "zz"], ["--type", "cat"], ["--index", "a..b"], ["-H", "no colon"], ["--exec",
         "no-such-program-x"], ["--serve", "nowhere"], ["--tx", "0x12"], ["--stage", "mined", "--tx", "0x" +
         "11" * 32], ["--send", "0x00"], ["--confirm", "auto"], ["--plot", "out.bmp"], ["-o", "table"],
-        ["--index", "3..1"], ["--selector", "f(addres)"], ["--selector", "f(uint7)"], ["--json", "-o", "line"],
-        ["--url", "ws://127.0.0.1:1"],
+        ["--index", "3..1"], ["--selector", "f(addres)"], ["--selector", "f(uint7)"], ["--json", "-o",
+        "line"], ["--url", "ws://127.0.0.1:1"],
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_one_line_and_exit_2(
