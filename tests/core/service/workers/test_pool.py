@@ -114,10 +114,10 @@ def test_a_worker_yields_to_processes_of_other_sessions() -> None:
 
     async def body() -> None:
         async with pool(1, limits=WorkerLimits(nice=NICE)) as made:
-            (pid, nice), (session, group) = await made.run(ToyJob("pid")), await made.run(ToyJob("group"))
+            (pid, _), (session, group) = await made.run(ToyJob("pid")), await made.run(ToyJob("group"))
             assert session == pid != os.getsid(0)
             if is_grouping_sessions():
-                assert group.split()[-2:] == ["nice", str(nice // GROUP_PART)]
+                assert group.split()[-2:] == ["nice", str(NICE // GROUP_PART)]
 
     run(body)
 
