@@ -150,6 +150,75 @@ def test_no_import_cycles() -> None:
     assert not graph, {name: below & graph.keys() for name, below in graph.items()}
 
 
+MAY_SLEEP = {
+    "boost/test_boost_service.py": "a fallback that takes longer to validate than other calls may",
+    "cli/test_secrets.py": "a few attempts at an upstream that is not there, which shows in nothing",
+    "core/hub/test_clients.py": "a client that sends its handshake a byte at a time",
+    "core/jsonrpc/test_http_slow_readers.py": "a client that reads slowly",
+    "core/service/test_loop_turns.py": "what holds up the loop, and the quiet before and after it",
+    "core/service/test_side_process.py": "others have the processor for longer than a budget of work",
+    "ethrpc/test_live_api.py": "time in which a timer would look, and there is none",
+    "interop/stories/steps.py": "runs with other interpreters, and waits as support/waiting.py does",
+    "proxy/test_soak.py": "the pace of a soak",
+    "proxy/test_weaknesses.py": "the kernel begins to stamp packets some moments after it is asked",
+    "rpc/test_bad_node.py": "a node that answers slowly",
+    "soak/test_damaged_upstreams.py": "the length of a soak",
+    "soak/test_hostile_clients.py": "the pace of a soak",
+    "support/hand_started.py": "waits for blocks, with a limit of its own",
+    "support/hostile_clients.py": "the pace of hostile clients",
+    "support/node_relay.py": "latency and hanging are its faults",
+    "support/onlooker.py": "the pace of its calls",
+    "support/relay_command.py": "runs until it is ended",
+    "support/soak_lab.py": "the pace of an observer",
+    "support/stream_relay.py": "latency is its fault",
+    "support/toy_worker.py": "a job that hangs",
+    "support/waiting.py": "where waiting is done",
+    "support/watch_lab.py": "pauses of a scripted stream",
+    "watch/test_recordings_are_kept.py": "nothing tells when a writer has come to wait for its pipe",
+}
+"""Files of tests that pause for a time, and why each does; elsewhere tests wait for what they need."""
+
+MAY_READ_A_CLOCK = {
+    "builder/test_job.py": "a job's clock, made to run faster",
+    "core/hub/test_clients.py": "the time of a sweep is an argument",
+    "core/jsonrpc/test_server.py": "holds the loop for a part of a slice",
+    "core/net/test_fast_receive.py": "sets when a ping is due",
+    "interop/stories/steps.py": "the limit of its waiting",
+    "rpc/test_bad_streams.py": "sets when the node was behind",
+    "support/onlooker.py": "prints how long calls took",
+    "support/soak_lab.py": "prints how long getPayload took",
+    "support/stream_injector.py": "the pace of what it injects",
+    "support/waiting.py": "the limit of its waiting",
+}
+"""Files of tests that read a steady clock; how long something takes is for `bench/` to measure."""
+
+
+def has_call(path: Path, names: set[str]) -> bool:
+    """Whether a file calls a function of such a name; `sleep(0)`, a turn of the loop, does not count."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            if name in names and [ast.unparse(argument) for argument in node.args] != ["0"]:
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("names", "listed"),
+    [
+        ({"sleep"}, MAY_SLEEP),
+        ({"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"}, MAY_READ_A_CLOCK),
+    ],
+    ids=["pauses", "clocks"],
+)
+def test_tests_wait_for_things_and_not_for_times(names: set[str], listed: dict[str, str]) -> None:
+    """A pause that is long enough on one machine is too short on another, and too long on all others."""
+    folder = ROOT / "tests"
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*.py") if has_call(path, names)}
+    assert found == listed.keys(), "use tests/support/waiting.py, or say here why not"
+
+
 def test_readme_starts_with_two_commands() -> None:
     """One runs the devnet, one passes the tests; both stand before the first section."""
     first_screen = README.split("\n## ")[0]

@@ -57,9 +57,18 @@ def test_what_was_sent_while_the_builder_was_away_arrives_later(monkeypatch: pyt
         queue.add(request(0))
         await until(lambda: builder.pool)
         await builder.stop()
+        put_back = queue._put_back
+        tries: list[int] = []
+
+        def note(batch: list[tuple[float, bytes]]) -> None:
+            tries.append(len(batch))
+            put_back(batch)
+
+        monkeypatch.setattr(queue, "_put_back", note)
         for number in range(1, 250):
             queue.add(request(number))
-        await asyncio.sleep(0.12)
+        # Refused at least twice.
+        await until(lambda: len(tries) >= 2)
         queue.add(request(250))
         await builder.start()
         await until(lambda: len(builder.pool) == 251)

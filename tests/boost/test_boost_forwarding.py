@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.boost_lab import Setup, play
 from support.engines import DEPOSIT
+from support.waiting import until_answered
 
 from flashctl.boost.modes import ExecutionMode
 from flashctl.core.jsonrpc.client import JsonRpcClient
@@ -83,8 +84,10 @@ class TestTransactions:
 
     def test_no_answer_in_time_is_no_refusal(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
+            over = asyncio.Event()
+
             async def hang() -> Any:
-                await asyncio.sleep(1)
+                await over.wait()
 
             client = JsonRpcClient(s.boost.rpc_url)
             s.l2.faults[SEND] = hang
@@ -120,14 +123,18 @@ class TestHealth:
             await s.until(lambda: s.l2.called("eth_getBlockByNumber"))
             await client.call("eth_chainId")
             await s.l2.stop()
-            while await s.health() == 200:
+
+            async def ill() -> bool:
                 with pytest.raises(RpcError, match="upstream is not available"):
                     await client.call("eth_chainId")
-                await asyncio.sleep(0.05)
-            assert await s.health() == 503
+                return await s.health() == 503
+
+            async def well() -> bool:
+                return await s.health() == 200
+
+            await until_answered(ill)
             await s.l2.start()
-            while await s.health() != 200:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+            await until_answered(well)
             await client.close()
 
         with caplog.at_level("INFO", "flashctl"):

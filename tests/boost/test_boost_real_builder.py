@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.hand_started import HandStarted, hand_started
+from support.waiting import until
 
 from flashctl.boost.modes import ExecutionMode
 
@@ -28,7 +29,8 @@ def play(
 
 def test_builder_killed_in_the_middle_of_a_block_started_again_and_stopped(tmp_path: Path) -> None:
     async def scenario(setup: HandStarted) -> None:
-        await asyncio.sleep(0.5)
+        announced = len(setup.flashblocks)
+        await until(lambda: len(setup.flashblocks) > announced)
         builder = setup.family.child("builder")
         builder.signal(signal.SIGKILL)
         await builder.process.wait()

@@ -92,14 +92,17 @@ class TestBuilderBlocks:
         """rollup-boost#409: flashblocks flow although forkchoiceUpdated timed out."""
 
         async def scenario(s: Setup) -> None:
+            over = asyncio.Event()
+
             async def slow() -> Any:
                 await s.builder.forkchoice_updated(s.builder.calls[-1][1])
-                await asyncio.sleep(1)
+                await over.wait()
 
             s.builder.faults["engine_forkchoiceUpdatedV3"] = slow
             identity = await s.build([TX])
             block = await s.driver.finish(identity)
             assert block.transactions == (DEPOSIT, TX)
+            over.set()
 
         play(tmp_path, scenario, builder_timeout_s=0.1)
 
@@ -138,7 +141,7 @@ class TestSlowValidation:
 
         async def scenario(s: Setup) -> None:
             async def slow() -> Any:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.5)  # longer than l2_timeout_s
                 return await s.l2.new_payload(s.l2.calls[-1][1])
 
             identity = await s.build([TX])
@@ -182,9 +185,11 @@ class TestFallback:
     )
     def test_bad_get_payload(self, tmp_path: Path, fault: str, reason: str) -> None:
         async def scenario(s: Setup) -> None:
+            over = asyncio.Event()
+
             async def answer() -> Any:
                 if fault == "slow":
-                    await asyncio.sleep(2)
+                    await over.wait()
                 if fault == "nonsense":
                     return {"executionPayload": 5}
                 if fault == "error":
@@ -215,6 +220,7 @@ class TestFallback:
             assert decision["source"] == "l2"
             assert reason in decision["reason"]
             assert await s.health() == 206
+            over.set()
             del s.builder.faults["engine_getPayloadV4"]
             assert (await s.driver.finish(await s.driver.begin())).transactions == (DEPOSIT,)
             assert (s.last_decision()["source"], await s.health()) == ("builder", 200)
@@ -260,8 +266,10 @@ class TestFallback:
 
     def test_hung_builder_does_not_hold_anything_up(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
+            over = asyncio.Event()
+
             async def hang() -> Any:
-                await asyncio.sleep(1)
+                await over.wait()
 
             for method in ("engine_forkchoiceUpdatedV3", "engine_newPayloadV4", "engine_getPayloadV4"):
                 s.builder.faults[method] = hang
@@ -271,6 +279,7 @@ class TestFallback:
                 assert not s.round.builder_answered
                 await s.driver.finish(identity)
                 assert s.last_decision()["source"] == "l2"
+            over.set()
             s.builder.faults.clear()
             s.builder.headers |= s.l2.headers
             for _ in range(4):

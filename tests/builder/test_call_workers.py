@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from support.builders import builder_config, rpc_client, running, scenario
+from support.waiting import until
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
@@ -40,9 +41,7 @@ def test_a_killed_worker_costs_its_calls_only(tmp_path: Path) -> None:
             assert await answered(client) == "0x"
             for _ in range(3):
                 heavy = asyncio.create_task(client.call("eth_call", HEAVY))
-                while not heavy.done() and not any(map(is_busy, workers())):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-                await asyncio.sleep(0.1)
+                await until(lambda heavy=heavy: heavy.done() or any(map(is_busy, workers())))
                 for pid in workers():
                     os.kill(pid, signal.SIGKILL)
                 try:

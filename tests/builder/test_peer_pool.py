@@ -86,10 +86,14 @@ def test_two_nodes_that_read_from_each_other_hand_nothing_back_and_forth(tmp_pat
                 await until(lambda: here.hash in fallback.queue and there.hash in builder.queue)
                 # What one of them gives up does not come back from the other as news.
                 builder.queue.pool.remove(there.hash)
-                await asyncio.sleep(1)
+                after = transfer(2), transfer(3)
+                await send(fallback, after[0].raw)
+                await send(builder, after[1].raw)
+                taking = builder.peer_pool, fallback.peer_pool
+                assert taking[0] is not None and taking[1] is not None
+                await until(lambda: [each.taken for each in taking if each is not None] == [2, 2])
+                assert after[0].hash in builder.queue and after[1].hash in fallback.queue
                 assert there.hash not in builder.queue
-                assert builder.peer_pool is not None and fallback.peer_pool is not None
-                assert (builder.peer_pool.taken, fallback.peer_pool.taken) == (1, 1)
 
     scenario(body)
 
@@ -100,7 +104,9 @@ def test_without_gossip_nothing_is_taken_over(tmp_path: Path) -> None:
             await send(fallback, transfer().raw)
             settings = builder_config(tmp_path, sync_rpc=url_of(fallback), reads_peer_pool=False)
             async with running(settings) as builder:
-                await asyncio.sleep(0.5)
+                reading = builder_config(tmp_path, "reading", sync_rpc=url_of(fallback))
+                async with running(reading) as another:
+                    await until(lambda: transfer().hash in another.queue)
                 assert len(builder.queue) == 0 and builder.peer_pool is None
 
     scenario(body)

@@ -13,7 +13,7 @@ import websockets
 from support.builders import ANY, builder_config, engine_client, rpc_client, running, scenario
 from support.chain_lab import COUNTER, grow
 from support.chains import transfer
-from support.waiting import until
+from support.waiting import until, until_answered
 from support.watch_lab import NodeServer
 
 from flashctl.builder import service as builder_service
@@ -76,7 +76,7 @@ def test_transactions_are_seen_on_the_stream_before_the_block_is_sealed(tmp_path
             client = rpc_client(service)
             sealing = asyncio.create_task(driver.seal(2))
             tx = transfer()
-            await asyncio.sleep(0.3)
+            await until(lambda: messages)
             assert await client.call("eth_sendRawTransaction", [to_hex(tx.raw)]) == to_hex(tx.hash)
             await sealing
             stream.cancel()
@@ -110,14 +110,14 @@ def test_pending_state_answers_from_the_block_under_construction(tmp_path: Path)
             tx = transfer()
             await client.call("eth_sendRawTransaction", [to_hex(tx.raw)])
             sealing = asyncio.create_task(driver.seal())
-            seen = 0
-            while not sealing.done():
+
+            async def pending_only() -> bool:
                 balance = await client.call("eth_getBalance", ["0x" + "77" * 20, "pending"])
                 latest = await client.call("eth_getBalance", ["0x" + "77" * 20, "latest"])
-                seen += (balance, latest) == ("0x1", "0x0")
-                await asyncio.sleep(0.05)
+                return bool((balance, latest) == ("0x1", "0x0"))
+
+            await until_answered(pending_only)
             await sealing
-            assert seen > 0
             assert await client.call("eth_blockNumber") == "0x1"
             await client.close()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from support.chains import transfer
 from support.devnet import devnet, rpc
+from support.waiting import wait_until
 
 from flashctl.eth.hexdata import to_hex
 
@@ -15,6 +14,12 @@ LOOP = b"\x5b\x5f\x56"
 
 WITHIN_BLOCKS = 100
 """Five on a machine with a core to spare; a machine that has none may take its time."""
+
+
+def next_block(url: str, last: int) -> int | None:
+    """The number of the head, once it is after `last`."""
+    number = int(rpc(url, "eth_blockNumber"), 16)
+    return number if number > last else None
 
 
 @pytest.mark.timeout(300)
@@ -29,8 +34,7 @@ def test_a_large_transaction_and_small_ones_both_get_in() -> None:
             rpc(url, "eth_sendRawTransaction", to_hex(envelope.raw))
         receipt, number = None, sent_at
         while receipt is None or int(receipt["blockNumber"], 16) > number:
-            time.sleep(0.5)
-            number = int(rpc(url, "eth_blockNumber"), 16)
+            number = wait_until(lambda last=number: next_block(url, last)) or 0
             assert number <= sent_at + WITHIN_BLOCKS
             receipt = rpc(url, "eth_getTransactionReceipt", to_hex(following.hash))
         mined = rpc(url, "eth_getTransactionReceipt", to_hex(large.hash))

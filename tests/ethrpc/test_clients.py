@@ -23,9 +23,12 @@ PROBE = contract("Probe")
 
 
 async def automine(chain: Chain, pool: ListPool) -> None:
-    """Put whatever waits into a block, ten times a second."""
+    """Put whatever waits into a block, as soon as something does."""
+    arrived = asyncio.Event()
+    pool.subscribe(lambda _: arrived.set())
     while True:
-        await asyncio.sleep(0.1)
+        await arrived.wait()
+        arrived.clear()
         raws = [envelope.raw for envelope in pool.waiting.values()]
         pool.waiting.clear()
         if raws:

@@ -77,12 +77,12 @@ def test_sending_and_waiting() -> None:
         node = start()
         raw = sign(0, 4, to=address(1), value=1)
         waiting = asyncio.create_task(node.rpc("eth_sendRawTransactionSync", to_hex(raw)))
-        await asyncio.sleep(0.01)
+        await until(lambda: node.api._target._waiters.is_awaited)
         mine(node.chain, [raw])
         assert (await waiting)["blockNumber"] == "0x4"
         preconfirmed = sign(0, 5, to=address(1), value=1)
         waiting = asyncio.create_task(node.rpc("eth_sendRawTransactionSync", to_hex(preconfirmed), 5000))
-        await asyncio.sleep(0.01)
+        await until(lambda: node.api._target._waiters.is_awaited)
         node.build_on(build(node.chain, [preconfirmed]))
         assert (await waiting)["blockNumber"] == "0x5"
         late = sign(0, 6, to=address(1), value=1)
@@ -91,7 +91,7 @@ def test_sending_and_waiting() -> None:
         assert "wasn't confirmed within 30 ms" in error.message
         # A client that lost its connection sends again: what waits is waited for, what is mined is answered.
         again = asyncio.create_task(node.rpc("eth_sendRawTransactionSync", to_hex(late), 0))
-        await asyncio.sleep(0.01)
+        await until(lambda: node.api._target._waiters.is_awaited)
         assert not again.done()
         mine(node.chain, [preconfirmed, late])
         assert (await again)["transactionIndex"] == "0x2"
@@ -112,7 +112,7 @@ def test_waiting_looks_only_when_there_is_something(monkeypatch: pytest.MonkeyPa
         )
         raw = sign(0, 4, to=address(1), value=1)
         waiting = asyncio.create_task(node.rpc("eth_sendRawTransactionSync", to_hex(raw)))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # five looks, if it were a timer's
         assert len(looked) == 1, "once when it is sent"
         node.build_on(build(node.chain, [raw]))
         assert (await waiting)["transactionIndex"] == "0x1"

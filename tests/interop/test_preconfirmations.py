@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from support.devnet import Devnet, rpc
@@ -65,24 +63,21 @@ def test_cast_deploys_and_calls_before_the_seal(running: Devnet) -> None:
     assert before_seal, "receipts came only with the sealed block"
 
 
-def test_preconfirmation_comes_well_before_the_seal(running: Devnet) -> None:
-    """From submission to a receipt, against submission to the sealed block."""
+def test_preconfirmation_comes_before_the_seal(running: Devnet) -> None:
+    """How much earlier is `bench/`'s to measure."""
     sender, key = running.fresh_account()
     nonce = int(rpc(running.url("rpc"), "eth_getTransactionCount", sender, "pending"), 16)
-    preconfirmed, sealed = [], []
+    before_seal = 0
     for offset in range(8):
         raw = cast(
             running, "mktx", STRANGER, "--value", "1", "--private-key", key, "--nonce", str(nonce + offset),
             "--gas-limit", "21000", "--gas-price", "10gwei", "--priority-gas-price", "1gwei",
         )  # fmt: skip
-        started = time.monotonic()
         tx_hash = rpc(running.url("rpc"), "eth_sendRawTransaction", raw)
         receipt = _preconfirmed_receipt(running, tx_hash)
-        preconfirmed.append(time.monotonic() - started)
+        before_seal += int(receipt["blockNumber"], 16) > sealed_head(running)
         _wait_for_block(running, int(receipt["blockNumber"], 16))
-        sealed.append(time.monotonic() - started)
-    print(f"preconfirmed {median(preconfirmed) * 1e3:.0f} ms, sealed {median(sealed) * 1e3:.0f} ms (medians)")
-    assert median(preconfirmed) < median(sealed)
+    assert before_seal, "receipts came only with the sealed block"
 
 
 def viem(running: Devnet, script: str) -> list[dict[str, Any]]:

@@ -300,7 +300,8 @@ class TestProcess:
                 assert shown.returncode == 0
                 assert "1 connected" in shown.stdout
                 proxy.child.send_signal(signal.SIGHUP)
-                await asyncio.sleep(0.1)
+                # Answered after it: it goes on.
+                await asyncio.to_thread(fetch_status, f"http://127.0.0.1:{proxy.status_port}")
                 proxy.child.send_signal(signal.SIGTERM)
                 end = await client.closed()
                 assert end.close_code == 1001

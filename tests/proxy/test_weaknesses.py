@@ -4,6 +4,7 @@ described behaviour."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 import ssl
@@ -16,6 +17,7 @@ import pytest
 import websockets
 from support.certificates import self_signed
 from support.flashblocks import base_sepolia_block
+from support.hub_lab import PingCounter
 from support.proxy_lab import UpstreamServer, flashblock, payload_id, port_of, run, running
 from support.raw_websocket import Gone, RawClient, http, upgrade_request
 from support.waiting import until
@@ -182,12 +184,14 @@ class Test05SlowConsumers:
             ):
                 stuck = await _stuck_client(proxy)
                 await until(lambda: proxy.hub.stats.subscribers == 2)
-                index = 0
-                while proxy.hub.stats.subscribers == 2:
+                for index in itertools.count():
+                    is_over = proxy.hub.stats.subscribers == 1
                     sent = source.publish(7, index, padding="x" * 100_000)
                     assert await good.frames(1) == [sent], "others do not notice"
-                    index += 1
-                    await asyncio.sleep(0.01)
+                    if is_over:
+                        break
+                    if proxy.hub.behind:
+                        await until(lambda: proxy.hub.stats.subscribers == 1)
                 await until(lambda: proxy.hub.stats.ended["stalled"] == 1)
                 assert proxy.hub.stats.ended["pong_timeout"] == 0
                 stuck.close()
@@ -205,7 +209,7 @@ class Test05SlowConsumers:
                 for block in range(30):
                     for index in range(3):
                         source.publish(block, index, padding="x" * 50_000)
-                    await asyncio.sleep(0.02)
+                    await until(lambda block=block: proxy.relay.stats.forwarded == 3 * (block + 1))
                 await until(lambda: proxy.hub.stats.skipped > 0)
                 assert proxy.hub.stats.subscribers == 1
                 stuck.close()
@@ -254,9 +258,11 @@ class Test06Filters:
             settings = {"clients_ping_interval_s": 0.1, "clients_pong_timeout_s": 0.4}
             async with (
                 running(source, **settings) as proxy,
-                websockets.connect(f"ws://127.0.0.1:{port_of(proxy)}{path}") as client,
+                websockets.connect(
+                    f"ws://127.0.0.1:{port_of(proxy)}{path}", create_connection=PingCounter
+                ) as client,
             ):
-                await asyncio.sleep(1.0)
+                await until(lambda: client.pings >= 8)  # longer than clients_pong_timeout_s
                 base = source.publish(7, 0)
                 assert await client.recv(decode=False) == base
 

@@ -60,8 +60,10 @@ def overlay_config(stream_url: str, upstream_url: str, **settings: Any) -> RpcCo
 def test_an_overlay_before_a_node_that_makes_no_sense(answer: Any) -> None:
     async def scenario() -> None:
         async def whatever(params: list[Any]) -> Any:
+            asked.append(1)
             return answer
 
+        asked: list[int] = []
         methods = Methods()
         for name in (
             "eth_chainId",
@@ -78,7 +80,8 @@ def test_an_overlay_before_a_node_that_makes_no_sense(answer: Any) -> None:
         try:
             for flashblock in StreamLab().build([[signed(0, 0)]]).flashblocks:
                 hub.publish(encode(flashblock), payload_id=flashblock.payload_id, index=flashblock.index)
-            await asyncio.sleep(0.1)
+            before = len(asked)
+            await until(lambda: main.done() or len(asked) >= before + 3)
             assert not main.done() and life.failure is None
             assert not node.health().ready
         finally:
@@ -107,7 +110,7 @@ def test_looking_at_the_head_waits_for_no_caller_and_a_hung_look_is_begun_again(
             }  # fmt: skip
 
         async def slow(params: list[Any]) -> Any:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # a slow node: four rounds are longer than upstream_timeout_s
             return looks
 
         async def chain_id(params: list[Any]) -> Any:

@@ -47,13 +47,23 @@ def test_news_of_a_head_that_the_node_does_not_show_yet(monkeypatch: pytest.Monk
         await connection.send('{"jsonrpc":"2.0","id":1,"result":"0x1"}')
         await connection.wait_closed()
 
+    looks, look = 0, chain_follower.ChainFollower._look
+
+    async def counted(self: chain_follower.ChainFollower) -> bool:
+        nonlocal looks
+        looks += 1
+        return await look(self)
+
+    monkeypatch.setattr(chain_follower.ChainFollower, "_look", counted)
+
     async def main() -> None:
         async with serve(tell_too_early, "127.0.0.1", 0) as server:
             url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             async with bench(upstream_ws_url=url, poll_interval_s=0.02) as made:
                 news = made.node.chain._news
                 await until(lambda: news is not None and news.is_live)
-                await asyncio.sleep(0.2)
+                seen = looks
+                await until(lambda: looks >= seen + 2)
                 number, overlay = seal(made), made.node.overlay
                 await made.until(lambda: overlay.head is not None and overlay.head.number == number)
 

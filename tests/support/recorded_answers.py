@@ -22,6 +22,7 @@ from support.node_lab import PROBE, PROBE_AT, TOKEN, TOKEN_AT, Node, start
 from support.rpc_lab import ListSubscription, plain
 from support.rpc_node import Bench, bench, notification, probe_block, selector
 from support.stream_lab import StreamedBlock, signed
+from support.waiting import until
 
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError, rpc_error_for
@@ -184,9 +185,7 @@ async def builder_answers() -> dict[str, Any]:
     for name, number in filters.items():
         answers[f"changes of {name}"] = orjson.loads(orjson.dumps(await ask("eth_getFilterChanges", number)))
     answers["filter logs"] = orjson.loads(orjson.dumps(await ask("eth_getFilterLogs", filters["logs"])))
-    async with asyncio.timeout(60):
-        while len(heard["logs"].heard) < 3:  # noqa: ASYNC110  the subscription is a list
-            await asyncio.sleep(0.005)
+    await until(lambda: len(heard["logs"].heard) >= 3)
     for kind, subscription in heard.items():
         answers[f"subscription {kind}"] = orjson.loads(orjson.dumps(subscription.heard))
     sealed_only = Answers(ask)

@@ -140,11 +140,13 @@ async def bench(
     node = RpcNode(with_settings(config, **settings))
     main = asyncio.ensure_future(serve_role(node, life))
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not (life.is_ready and node.overlay.head and node.follower.counts.connected):
-                if main.done():
-                    main.result()
-                await asyncio.sleep(0.005)
+
+        def is_up() -> bool:
+            if main.done():
+                main.result()
+            return bool(life.is_ready and node.overlay.head and node.follower.counts.connected)
+
+        await until(is_up)
         assert node.url is not None
         made = Bench(lab, hub, node, JsonRpcClient(node.url), node.url, JsonRpcClient(upstream.url), sent)
         try:

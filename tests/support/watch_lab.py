@@ -114,6 +114,8 @@ class StreamServer:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.connections = 0
+        self.sent = 0
+        """Messages, on all connections."""
         self.received: list[str | bytes] = []
         self.port = 0
 
@@ -172,6 +174,7 @@ class StreamServer:
                 await asyncio.sleep(step)
             else:
                 await connection.send(step)
+                self.sent += 1
 
     async def _read(self, connection: ServerConnection) -> None:
         try:

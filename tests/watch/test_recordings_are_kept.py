@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.decode_lab import run_command
+from support.waiting import wait_until
 from support.watch_lab import HOLD, StreamServer, block, text_frames
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -105,9 +106,12 @@ def test_a_blocked_reader_stops_no_recording(tmp_path: Path, flags: list[str], e
             stderr=errors,
         )
         try:
-            while not path.exists() or path.read_bytes().count(b'"n":') < len(frames) + 1:
+
+            def kept() -> bool:
                 assert process.poll() is None
-                time.sleep(0.05)
+                return path.exists() and path.read_bytes().count(b'"n":') >= len(frames) + 1
+
+            wait_until(kept)
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
         finally:
@@ -213,7 +217,7 @@ def test_a_replay_into_a_blocked_pipe_ends_at_the_first_signal(
     tmp_path: Path, number: signal.Signals, moment: str
 ) -> None:
     """Whether the blocked reader is met in the middle or after the last message."""
-    path, count = tmp_path / "cap.ndjson", 3000 if moment == "printing" else 40
+    path, count = tmp_path / "cap.ndjson", 1000 if moment == "printing" else 40
     frames = [message for number in range(1, count) for message in block(number, 1)]
     path.write_bytes(b"".join(frame[:-1] + b',"padding":"' + b"x" * 4000 + b'"}\n' for frame in frames))
     process = subprocess.Popen(
@@ -221,10 +225,14 @@ def test_a_replay_into_a_blocked_pipe_ends_at_the_first_signal(
     )
     try:
         assert process.stdout is not None
-        while _unread(process.stdout.fileno()) < 60_000:
+        pipe = process.stdout.fileno()
+
+        def full() -> bool:
             assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(0.2)
+            return _unread(pipe) >= 60_000
+
+        wait_until(full)
+        time.sleep(0.2)  # nothing tells when the writer has come to wait for the pipe
         process.send_signal(number)
         assert process.wait(60) == 0
     finally:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 from support.watch_lab import HOLD, StreamServer, block, text_frames
 
 from flashctl.watch.recording import Replay
@@ -45,15 +45,17 @@ class Terminal:
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
 
-    def until(self, condition: Callable[[str], bool], *, history: bool = False, seconds: float = 60.0) -> str:
+    def until(self, condition: Callable[[str], bool], *, history: bool = False) -> str:
         """The screen, once it looks as expected."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        screen = ""
+
+        def shown() -> bool:
+            nonlocal screen
             screen = self.screen(history=history)
-            if condition(screen):
-                return screen
-            time.sleep(0.05)
-        raise AssertionError(f"never came:\n{self.screen(history=True)}")
+            return condition(screen)
+
+        wait_until(shown, explain=lambda: f"never came:\n{self.screen(history=True)}")
+        return screen
 
     def close(self) -> None:
         self._tmux("kill-server")
@@ -102,7 +104,8 @@ def test_space_pauses_and_resumes(stream: StreamServer, start: Callable[..., Ter
     terminal.until(lambda text: "#2 " in text)
     terminal.keys("Space")
     frozen = terminal.until(lambda text: "PAUSED" in text)
-    time.sleep(0.6)
+    sent = stream.sent
+    wait_until(lambda: stream.sent >= sent + 15)
     assert terminal.screen() == frozen
     terminal.keys("Space")
     terminal.until(lambda text: "PAUSED" not in text and text != frozen)
@@ -178,7 +181,8 @@ def test_keys_work_again_after_a_stop_and_fg(stream: StreamServer, start: Callab
 def test_a_pane_of_five_lines_keeps_its_header(stream: StreamServer, start: Callable[..., Terminal]) -> None:
     terminal = start(stream.url, height=5)
     terminal.until(lambda text: "#3 " in text)
-    time.sleep(1.0)
+    sent = stream.sent
+    wait_until(lambda: stream.sent >= sent + 25)
     screen = terminal.screen(history=True)
     assert sum(line.startswith("   idx") for line in screen.splitlines()) == 1
     terminal.keys("q")
@@ -211,10 +215,10 @@ def test_ctrl_s_stops_the_output_and_not_the_recording(
     terminal.until(lambda text: "#2 " in text)
     terminal.keys("C-s")
     lines = path.read_bytes().count(b"\n")
-    deadline = time.monotonic() + 60
-    while path.read_bytes().count(b"\n") < lines + 100:
-        assert time.monotonic() < deadline, "it records while the terminal is stopped"
-        time.sleep(0.05)
+    wait_until(
+        lambda: path.read_bytes().count(b"\n") >= lines + 100,
+        explain=lambda: "it records while the terminal is stopped",
+    )
     if end == "q":
         terminal.keys("q")
     else:
