@@ -16,8 +16,8 @@ from flashctl.boost.health import BoostHealth
 from flashctl.boost.metrics import BoostMetrics
 from flashctl.boost.modes import ExecutionMode, ModeSwitch
 from flashctl.boost.rounds import Round, Rounds
-from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import invalid_params
+from flashctl.core.jsonrpc.low_rate import LowRateClient
 from flashctl.core.jsonrpc.methods import Methods, required
 from flashctl.errors import ProtocolError, UsageError
 from flashctl.eth.hexdata import to_hex
@@ -85,7 +85,7 @@ class DebugClient:
     """Talks to the debug API of a running boost."""
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
-        self._client = JsonRpcClient(url, timeout_s=timeout_s)
+        self._client = LowRateClient(url, timeout_s=timeout_s)
 
     async def get_mode(self) -> ExecutionMode:
         """The mode in force."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from flashctl.core.flashblocks.client import Connected, Disconnected, StreamOptions, subscribe
-from flashctl.core.jsonrpc.client import JsonRpcClient
+from flashctl.core.jsonrpc.low_rate import LowRateClient
 from flashctl.core.net.environment_proxy import EnvironmentProxy, proxy_for
 from flashctl.core.net.system_reason import system_reason
 from flashctl.core.net.urls import mask_url
@@ -289,7 +289,7 @@ def _clock(stats: StreamStats) -> CheckStep:
 
 
 async def _rpc(url: str) -> CheckStep:
-    client = JsonRpcClient(url, timeout_s=_CONNECT_S)
+    client = LowRateClient(url, timeout_s=_CONNECT_S)
     try:
         latest = await client.call("eth_getBlockByNumber", ["latest", False])
         pending = await client.call("eth_getBlockByNumber", ["pending", False])

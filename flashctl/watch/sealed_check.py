@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
+from flashctl.core.jsonrpc.low_rate import LowRateClient
 from flashctl.errors import FlashctlError
 from flashctl.eth.keccak import keccak256
 from flashctl.lru import Lru
@@ -82,7 +82,7 @@ class Confirmer:
     """Collects payloads and asks for their blocks, beside the stream."""
 
     def __init__(self, url: str, emit: Callable[[WatchEvent], None]) -> None:
-        self._client = JsonRpcClient(url, timeout_s=5.0)
+        self._client = LowRateClient(url, timeout_s=5.0)
         self._emit = emit
         self._open: dict[str, ShownPayload] = {}
         self._waiting = Lru[str, ShownPayload](MAX_WAITING)

@@ -29,6 +29,7 @@ from flashctl.core.jsonrpc.exact import loads_exact
 from flashctl.core.jsonrpc.json_bounds import LARGE_BYTES, count_values
 from flashctl.core.jsonrpc.repeatable import is_repeatable
 from flashctl.core.net.http1 import DEFAULT_LIMITS, ClientLimits, HttpClient, Reply
+from flashctl.core.net.httpx_client import HttpxClient
 from flashctl.core.net.upstream_errors import InvalidAnswer, RefusedCredentials, UpstreamRefused
 from flashctl.errors import ProtocolError, UsageError
 
@@ -75,7 +76,7 @@ class JsonRpcClient:
         Raises:
             UsageError: If the URL is not one, or there are two kinds of credentials.
         """
-        self._http = HttpClient(url, timeout_s=timeout_s, limits=limits, tls=tls)
+        self._http: HttpClient | HttpxClient = HttpClient(url, timeout_s=timeout_s, limits=limits, tls=tls)
         if jwt_secret is not None and self._http.endpoint.authorization is not None:
             raise UsageError(
                 f"{self.url}: a JWT secret and a user in the URL, where a request has room for one of them",

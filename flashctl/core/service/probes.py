@@ -25,8 +25,8 @@ from flashctl.core.engine.client import EngineClient
 from flashctl.core.engine.jwt import JwtSecret
 from flashctl.core.flashblocks.client import Connected, Disconnected, StreamFrame, StreamOptions, subscribe
 from flashctl.core.flashblocks.wire import InvalidFlashblock, decode
-from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
+from flashctl.core.jsonrpc.low_rate import LowRateClient
 from flashctl.core.net.addresses import ListenAddress
 from flashctl.core.net.listening import refused_ports
 from flashctl.core.net.upstream_errors import InvalidAnswer, RefusedCredentials
@@ -121,7 +121,7 @@ def _engine_trouble(name: str, flag: str, shown: str, error: FlashctlError) -> F
 
 async def probe_node(name: str, flag: str, url: str, chains: Chains) -> list[Finding]:
     """Whether a node answers what an overlay asks of it: batches, and state by block hash (EIP-1898)."""
-    client = JsonRpcClient(url, timeout_s=CALL_S)
+    client = LowRateClient(url, timeout_s=CALL_S)
     zero = "0x" + "00" * 20
     try:
         chains.ids[name] = parse_quantity(await client.call("eth_chainId"))
@@ -151,7 +151,7 @@ async def probe_peer(name: str, flag: str, url: str, chains: Chains) -> list[Fin
 
     A send-only endpoint may answer nothing else: a missing chain id is no fault.
     """
-    client = JsonRpcClient(url, timeout_s=CALL_S)
+    client = LowRateClient(url, timeout_s=CALL_S)
     try:
         chains.ids[name] = parse_quantity(await client.call("eth_chainId"))
     except RpcError:
