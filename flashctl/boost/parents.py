@@ -24,7 +24,7 @@ from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_TRIE_ROOT, Header
 from flashctl.eth.hexdata import parse_hex, parse_quantity
 from flashctl.lru import Lru
 from flashctl.op.base_fee import next_base_fee
-from flashctl.op.config import ChainConfig
+from flashctl.op.config import ChainConfig, schedule_up_to
 from flashctl.op.extra_data import HOLOCENE_SIZE, JOVIAN_SIZE
 from flashctl.op.forks import OpFork
 
@@ -78,9 +78,8 @@ class Parents:
         fork = _FORKS.get(len(parent.extra_data))
         if fork is None or not self._knows_base_fees:
             return None
-        schedule = tuple((each, 0) for each in OpFork if OpFork.BEDROCK < each <= fork)
         try:
-            return next_base_fee(ChainConfig(0, schedule), parent, timestamp)
+            return next_base_fee(ChainConfig(0, schedule_up_to(fork)), parent, timestamp)
         except DataError:
             return None
 

@@ -169,7 +169,7 @@ class EngineApi:
             )
         # V2 also builds what V1 does; before Canyon clients use either (op-node does).
         wanted = forkchoice_version(fork)
-        if version != wanted and not (fork < OpFork.CANYON and version == 2):
+        if version != wanted and not (version == 2 and not fork.has_withdrawals):
             raise _unsupported_fork()
 
     def _fork_of(self, payload: Any) -> OpFork:

@@ -44,7 +44,7 @@ from flashctl.eth.hexdata import InvalidHex, parse_hex, parse_number, to_hex
 from flashctl.eth.keccak import EMPTY_CODE_HASH, keccak256
 from flashctl.evm.state import Account, StateDiff
 from flashctl.evm.world import World
-from flashctl.op.config import ChainConfig, parse_schedule
+from flashctl.op.config import ChainConfig, schedule_up_to
 from flashctl.op.forks import OpFork
 from flashctl.op.rules import rules_for
 
@@ -274,8 +274,7 @@ def devnet_genesis(
     """
     if latest_fork < OpFork.CANYON:
         raise InvalidGenesis(f"a devnet starts at canyon or later, not at {latest_fork.label}")
-    times = {fork: 0 for fork in OpFork if OpFork.BEDROCK < fork <= latest_fork}
-    config = ChainConfig(chain_id, parse_schedule(times), eip1559_elasticity=DEVNET_ELASTICITY)
+    config = ChainConfig(chain_id, schedule_up_to(latest_fork), eip1559_elasticity=DEVNET_ELASTICITY)
     genesis: dict[str, Any] = {
         "config": config.to_genesis_config(),
         "nonce": "0x0",
@@ -326,7 +325,7 @@ def _devnet_alloc(fork: OpFork, balance: int) -> dict[str, Any]:
     }
     if fork.has_beacon_root:
         alloc[BEACON_ROOTS] = contract(BEACON_ROOTS_CODE)
-    if fork >= OpFork.ISTHMUS:
+    if fork.stores_block_hashes:
         alloc[HISTORY_STORAGE] = contract(HISTORY_STORAGE_CODE)
     for account in DEVNET_ACCOUNTS:
         alloc[account.address] = {"balance": hex(balance)}

@@ -103,16 +103,16 @@ def _attributes(layout: OpFork, a: L1Attributes) -> dict[str, Any]:
         "sequenceNumber": hex(a.sequence_number),
         "batcher": "0x" + a.batcher.hex(),
     }
-    if layout is OpFork.BEDROCK:
+    if not layout.prices_blobs:
         return report | {"l1FeeOverhead": hex(a.overhead), "l1FeeScalar": hex(a.scalar)}
     report |= {
         "baseFeeScalar": hex(a.base_fee_scalar),
         "blobBaseFeeScalar": hex(a.blob_base_fee_scalar),
         "blobBaseFee": hex(a.blob_base_fee),
     }
-    if layout >= OpFork.ISTHMUS:
+    if layout.has_operator_fee:
         report["operatorFeeScalar"] = hex(a.operator_fee_scalar)
         report["operatorFeeConstant"] = hex(a.operator_fee_constant)
-    if layout >= OpFork.JOVIAN:
+    if layout.has_da_footprint:
         report["daFootprintGasScalar"] = hex(a.da_footprint_gas_scalar)
     return report

@@ -320,10 +320,9 @@ def _pricing(config: DecodeConfig) -> L1Pricing | None:
         return None
     from flashctl.decode.l1 import L1Pricing
     from flashctl.op.fees import L1FeeParameters
-    from flashctl.op.forks import OpFork
 
     fork = _fork(config.fork)
-    if fork < OpFork.ECOTONE:
+    if not fork.prices_blobs:
         raise UsageError("--fork must be ecotone or later for an L1 fee from flags")
     parameters = L1FeeParameters(
         config.l1_base_fee,

@@ -19,7 +19,7 @@ from flashctl.errors import DataError
 from flashctl.eth.hexdata import MAX_U64, parse_hex, parse_number
 from flashctl.op.forks import OpFork
 
-__all__ = ["ChainConfig", "InvalidChainConfig", "parse_schedule"]
+__all__ = ["ChainConfig", "InvalidChainConfig", "parse_schedule", "schedule_up_to"]
 
 DEFAULT_ELASTICITY: Final = 6
 DEFAULT_DENOMINATOR: Final = 50
@@ -176,6 +176,11 @@ def parse_schedule(times: Mapping[OpFork, int | None]) -> tuple[tuple[OpFork, in
             raise InvalidChainConfig(f"{fork.label} at {time} is before {earlier.label} at {limit}")
         schedule.append((fork, time))
     return tuple(schedule)
+
+
+def schedule_up_to(latest: OpFork) -> tuple[tuple[OpFork, int], ...]:
+    """Every fork up to `latest`, active from genesis."""
+    return tuple((fork, 0) for fork in _SCHEDULED if fork <= latest)
 
 
 def _fee_constants(constants: Mapping[str, Any]) -> tuple[int, int, int]:

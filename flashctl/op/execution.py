@@ -329,7 +329,7 @@ def receipt_of(
     """
     outcome, nonce = applied.outcome, applied.deposit_nonce
     logs, bits = new_logs(outcome.logs)
-    version = _DEPOSIT_RECEIPT_VERSION if nonce is not None and fork >= OpFork.CANYON else None
+    version = _DEPOSIT_RECEIPT_VERSION if nonce is not None and fork.has_receipt_version else None
     receipt = new_receipt(
         envelope.tx.type_byte, outcome.succeeded, cumulative_gas_used, logs, bits, nonce, version
     )
@@ -412,7 +412,7 @@ def _check_shape(config: ChainConfig, parent: Header, block: Block, envelopes: l
     """From Jovian the DA footprint depends on the first transaction, so it must be the L1 attributes
     deposit.
     """
-    if not config.is_active(OpFork.JOVIAN, block.header.timestamp):
+    if not config.fork_at(block.header.timestamp).has_da_footprint:
         return
     first = envelopes[0].tx if envelopes else None
     if not isinstance(first, DepositTx):

@@ -19,6 +19,7 @@ from flashctl.op.forks import OpFork
 __all__ = [
     "FeeParameters",
     "InvalidFeeParameters",
+    "changes_form",
     "decode_extra_data",
     "decode_parameters",
     "encode_extra_data",
@@ -65,6 +66,14 @@ def decode_parameters(parameters: bytes) -> FeeParameters | None:
     if elasticity == 0:
         raise InvalidFeeParameters("holocene params cannot have a 0 elasticity unless denominator is also 0")
     return FeeParameters(denominator, elasticity)
+
+
+def changes_form(before: OpFork, fork: OpFork) -> bool:
+    """Whether extra data of a block under `fork` has another form than its parent's, which is under `before`."""
+    return (before.has_fee_parameters, before.has_min_base_fee) != (
+        fork.has_fee_parameters,
+        fork.has_min_base_fee,
+    )
 
 
 def encode_extra_data(

@@ -124,7 +124,7 @@ class L1FeeParameters:
             attributes.blob_base_fee_scalar,
             attributes.overhead,
             attributes.scalar,
-            bedrock_formula=layout is OpFork.BEDROCK,
+            bedrock_formula=not layout.prices_blobs,
             operator_fee_scalar=attributes.operator_fee_scalar,
             operator_fee_constant=attributes.operator_fee_constant,
             da_footprint_gas_scalar=attributes.da_footprint_gas_scalar,
@@ -134,7 +134,7 @@ class L1FeeParameters:
 def read_fee_parameters(state: FeeParameterSlots, fork: OpFork) -> L1FeeParameters:
     """Read what the block's L1 attributes deposit stored, as far as the fork uses it."""
     base_fee = state.storage(L1_BLOCK, _SLOT_L1_BASE_FEE)
-    if fork < OpFork.ECOTONE:
+    if not fork.prices_blobs:
         return _bedrock_parameters(state, base_fee)
     packed = state.storage(L1_BLOCK, _SLOT_SCALARS)
     base_fee_scalar, blob_scalar = packed >> 96 & _U32, packed >> 64 & _U32

@@ -55,6 +55,16 @@ class OpFork(IntEnum):
         return self >= OpFork.ECOTONE
 
     @property
+    def has_receipt_version(self) -> bool:
+        """Receipts of deposits carry their version (Canyon)."""
+        return self >= OpFork.CANYON
+
+    @property
+    def prices_blobs(self) -> bool:
+        """The L1 fee has one scalar for calldata and one for blobs, packed in the L1 attributes (Ecotone)."""
+        return self >= OpFork.ECOTONE
+
+    @property
     def prices_compressed_size(self) -> bool:
         """The L1 fee is for an estimate of the compressed size (Fjord)."""
         return self >= OpFork.FJORD
@@ -77,6 +87,11 @@ class OpFork(IntEnum):
     @property
     def has_set_code(self) -> bool:
         """Transactions of type 4 are valid (Isthmus, EIP-7702)."""
+        return self >= OpFork.ISTHMUS
+
+    @property
+    def stores_block_hashes(self) -> bool:
+        """Every block writes its parent's hash to the history contract (Isthmus, EIP-2935)."""
         return self >= OpFork.ISTHMUS
 
     @property

@@ -122,7 +122,7 @@ def attributes_layout(config: ChainConfig, timestamp: int, parent_timestamp: int
 def encode_l1_attributes(attributes: L1Attributes, layout: OpFork) -> bytes:
     """The calldata of the L1 attributes deposit in one of the four layouts."""
     a = attributes
-    if layout is OpFork.BEDROCK:
+    if not layout.prices_blobs:
         words = (
             a.number,
             a.timestamp,
@@ -143,9 +143,9 @@ def encode_l1_attributes(attributes: L1Attributes, layout: OpFork) -> bytes:
     )
     data += a.base_fee.to_bytes(32, "big") + a.blob_base_fee.to_bytes(32, "big")
     data += a.block_hash + a.batcher.rjust(32, b"\0")
-    if layout >= OpFork.ISTHMUS:
+    if layout.has_operator_fee:
         data += a.operator_fee_scalar.to_bytes(4, "big") + a.operator_fee_constant.to_bytes(8, "big")
-    if layout >= OpFork.JOVIAN:
+    if layout.has_da_footprint:
         data += a.da_footprint_gas_scalar.to_bytes(2, "big")
     return data
 
@@ -161,7 +161,7 @@ def decode_l1_attributes(data: bytes) -> tuple[OpFork, L1Attributes]:
         raise InvalidL1Attributes(f"selector 0x{data[:4].hex()} is no L1 attributes call")
     if len(data) != SIZES[layout]:
         raise InvalidL1Attributes(f"{layout.label} L1 attributes are {SIZES[layout]} bytes, got {len(data)}")
-    if layout is OpFork.BEDROCK:
+    if not layout.prices_blobs:
         return layout, _decode_bedrock(data)
 
     def uint(start: int, end: int) -> int:

@@ -46,7 +46,7 @@ from flashctl.op.config import ChainConfig
 from flashctl.op.context import AncestorHash, BlockContext
 from flashctl.op.envelope import TxEnvelope
 from flashctl.op.execution import withdrawals_root
-from flashctl.op.extra_data import encode_extra_data
+from flashctl.op.extra_data import changes_form, encode_extra_data
 from flashctl.op.fees import BASE_FEE_VAULT, da_footprint_scalar_or_default, read_fee_parameters
 from flashctl.op.forks import OpFork
 from flashctl.op.overrides import BlockOverrides, InvalidOverride, StateOverrides, apply_overrides
@@ -252,7 +252,7 @@ class _Simulation:
     def _extra_data(self, fork: OpFork, timestamp: int) -> bytes:
         """The parent's; the chain's constants where a fork gives the parameters another form."""
         before = self._config.fork_at(self._parent.timestamp)
-        if not any(before < changed <= fork for changed in (OpFork.HOLOCENE, OpFork.JOVIAN)):
+        if not changes_form(before, fork):
             return self._parent.extra_data
         return encode_extra_data(self._config, timestamp, bytes(8), 0 if fork.has_min_base_fee else None)
 

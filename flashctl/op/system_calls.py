@@ -44,7 +44,7 @@ def begin_block(
         state.finish_transaction()
     if context.parent_beacon_block_root is not None:
         _call(state, rules, env, BEACON_ROOTS, context.parent_beacon_block_root)
-    if config.is_active(OpFork.ISTHMUS, context.timestamp):
+    if config.fork_at(context.timestamp).stores_block_hashes:
         _call(state, rules, env, HISTORY_STORAGE, context.parent_hash)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from flashctl.core.flashblocks.sequence import Payload
 from flashctl.eth.transactions import InvalidTransaction, decode_transaction
-from flashctl.op.config import ChainConfig
+from flashctl.op.config import ChainConfig, schedule_up_to
 from flashctl.op.forks import OpFork
 from flashctl.op.l1_attributes import InvalidL1Attributes, decode_l1_attributes
 from flashctl.op.registry import chain_by_id
@@ -44,8 +44,7 @@ class ChainRules:
         if self._config is not None:
             return self._config
         fork = inferred_fork(payload)
-        schedule = tuple((each, 0) for each in OpFork if OpFork.BEDROCK < each <= fork)
-        return ChainConfig(self.chain_id or 0, schedule)
+        return ChainConfig(self.chain_id or 0, schedule_up_to(fork))
 
 
 def inferred_fork(payload: Payload) -> OpFork:

@@ -183,21 +183,21 @@ class ForkchoiceResult:
 
 def forkchoice_version(fork: OpFork) -> int:
     """Which forkchoiceUpdated starts a build under `fork`."""
-    return 3 if fork >= OpFork.ECOTONE else 2 if fork >= OpFork.CANYON else 1
+    return 3 if fork.has_beacon_root else 2 if fork.has_withdrawals else 1
 
 
 def get_payload_version(fork: OpFork) -> int:
     """Which getPayload fetches a payload of `fork`."""
     if fork >= OpFork.KARST:
         return 5
-    if fork >= OpFork.ISTHMUS:
+    if fork.has_requests:
         return 4
     return forkchoice_version(fork)
 
 
 def new_payload_version(fork: OpFork) -> int:
     """Which newPayload takes a payload of `fork`."""
-    return 4 if fork >= OpFork.ISTHMUS else forkchoice_version(fork)
+    return 4 if fork.has_requests else forkchoice_version(fork)
 
 
 def new_payload_version_for(get_payload: int) -> int:
