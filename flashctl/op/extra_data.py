@@ -69,7 +69,7 @@ def decode_parameters(parameters: bytes) -> FeeParameters | None:
 
 
 def changes_form(before: OpFork, fork: OpFork) -> bool:
-    """Whether extra data of a block under `fork` has another form than its parent's, which is under `before`."""
+    """Whether extra data has another form under `fork` than under `before`, the fork of the parent."""
     return (before.has_fee_parameters, before.has_min_base_fee) != (
         fork.has_fee_parameters,
         fork.has_min_base_fee,
