@@ -1,14 +1,15 @@
-"""The builder's block for one getPayload: gathered from its sources, judged, in time.
+"""The builder's block for one getPayload: collected from its sources and validated within the time-outs.
 
 Sources, in this order, the first usable one wins:
 
-1. its flashblocks, if they arrived without trouble: no call to the builder is on the way to the answer;
+1. its flashblocks, if the sequence is complete: the answer then needs no call to the builder;
 2. its own getPayload, called in any case so that it ends its build and keeps the block;
-3. its flashblocks up to the trouble: what was published is kept even if the builder died on it.
+3. its flashblocks up to the first fault: published flashblocks are kept even if the builder died after them.
 
-A usable block is what the consensus client asked for (`boost.obligations`), and the fallback's newPayload
-calls it VALID with the consensus client's beacon root. All that waits for the builder shares one time-out,
-counted from the call of getPayload; the fallback's judgement may take the fallback's time-out on top.
+A usable block matches the consensus client's attributes (`boost.obligations`), and the fallback's newPayload
+answers VALID for it with the consensus client's beacon root. Everything that waits for the builder shares one
+time-out, counted from the call of getPayload; validation by the fallback may take the fallback's time-out on
+top.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from flashctl.eth.hexdata import to_hex
 __all__ = ["BuilderBlocks"]
 
 FEW_TRANSACTIONS: Final = 200
-"""Put together and hashed on the loop: some 20 microseconds each."""
+"""Up to so many are assembled and hashed on the event loop: about 20 microseconds each."""
 
 T = TypeVar("T")
 
@@ -60,29 +61,29 @@ class BuilderBlocks:
 
     def __init__(
         self,
-        l2: EngineClient,
+        fallback: EngineClient,
         builder: BuilderLink,
         metrics: BoostMetrics,
         *,
         builder_timeout_s: float,
-        l2_timeout_s: float,
+        fallback_timeout_s: float,
         external_state_root: bool = False,
     ) -> None:
-        self._l2 = l2
+        self._fallback = fallback
         self._builder = builder
         self._metrics = metrics
         self._builder_timeout_s = builder_timeout_s
-        self._limit_s = builder_timeout_s + l2_timeout_s
+        self._limit_s = builder_timeout_s + fallback_timeout_s
         self._external_state_root = external_state_root
         self._builds: dict[Round, _Build] = {}
         self._background: set[asyncio.Task[Any]] = set()
         self._thread: ThreadPoolExecutor | None = None
-        """One: a builder's blocks are put together one after the other."""
+        """One thread: a builder's blocks are assembled one after the other."""
 
     # --- what forkchoiceUpdated leaves for later ---
 
     def expect_builder(self, round_: Round, confirmation: Coroutine[Any, Any, None]) -> None:
-        """The builder has been asked for this round; `confirmation` takes its answer."""
+        """The builder's forkchoiceUpdated for this round was sent; `confirmation` awaits its answer."""
         previous = self._builds.get(round_)
         build = _Build(self._in_background(confirmation))
         if previous is not None:
@@ -91,8 +92,8 @@ class BuilderBlocks:
         while len(self._builds) > MAX_ROUNDS:
             self._builds.pop(next(iter(self._builds)))
 
-    def remember_request(self, round_: Round, state: Any, attributes: Any) -> None:
-        """Keep what the consensus client asked for."""
+    def keep_request(self, round_: Round, state: Any, attributes: Any) -> None:
+        """Keep the forkchoice state and attributes, for a rebuild by the fallback."""
         build = self._builds.get(round_)
         if build is not None:
             build.request = (state, attributes)
@@ -100,10 +101,10 @@ class BuilderBlocks:
     # --- getPayload ---
 
     async def best(self, round_: Round, request: Request) -> Candidate:
-        """The builder's block, judged valid, within the builder's time-out and the fallback's.
+        """The builder's block, validated, within the builder's time-out and the fallback's.
 
         Raises:
-            Unusable: If there is none; the text says why.
+            Unusable: If there is none; the text gives the reason.
         """
         try:
             async with asyncio.timeout(self._limit_s):
@@ -149,8 +150,8 @@ class BuilderBlocks:
         return await self._validated(candidate, round_, request)
 
     async def _beside(self, transactions: int, work: Callable[[], T]) -> T:
-        """Do pure work on so many transactions: in the thread if there are many, for hashing 100,000 takes
-        seconds, and the fallback's answers are not to wait for it."""
+        """Do pure work on so many transactions: in the thread if there are many, since hashing 100,000 takes
+        seconds and must not delay the fallback's answers."""
         if transactions <= FEW_TRANSACTIONS:
             return work()
         if self._thread is None:
@@ -177,9 +178,9 @@ class BuilderBlocks:
                 await self._ends_by(build.confirmation, deadline)
             fetching = self._fetch_in_background(round_, version)
         if fetching is None:
-            raise Unusable(round_.builder_failure or "builder did not say what it builds")
+            raise Unusable(round_.builder_failure or "builder returned no payload id")
         if not await self._ends_by(fetching, deadline):
-            raise Unusable(f"builder's getPayload: it did not answer within {self._builder_timeout_s:g} s")
+            raise Unusable(f"builder's getPayload: no answer within {self._builder_timeout_s:g} s")
         try:
             return fetching.result()
         except FlashctlError as error:
@@ -190,16 +191,16 @@ class BuilderBlocks:
         return bool((await asyncio.wait([task], timeout=max(0.0, left)))[0])
 
     async def _validated(self, candidate: Candidate, round_: Round, request: Request) -> Candidate:
-        """The candidate, if the fallback finds it valid under what the consensus client asked for.
+        """The candidate, if the fallback's newPayload answers VALID with the consensus client's beacon root.
 
-        A validation under way is waited for as long as getPayload has time (`best`), longer than the fallback
-        has for other calls: giving up on it would drop what was preconfirmed.
+        A validation under way is awaited as long as getPayload has time (`best`), longer than the fallback's
+        time-out for other calls: abandoning it would drop what was preconfirmed.
         """
         build = self._builds.get(round_)
         unanswered = build.unanswered if build is not None else set()
         if candidate.block_hash in unanswered:
             raise Unusable(f"{candidate.via}: the same block, which the fallback has not validated yet")
-        call = self._l2.new_payload(
+        call = self._fallback.new_payload(
             candidate.payload,
             request.beacon_root,
             version=new_payload_version_for(request.version),
@@ -214,7 +215,7 @@ class BuilderBlocks:
             raise Unusable(f"{candidate.via}: fallback did not validate: {error}") from None
         if status.status is not PayloadValidity.VALID:
             detail = f": {status.validation_error}" if status.validation_error else ""
-            raise Unusable(f"{candidate.via}: fallback says {status.status.value}{detail}")
+            raise Unusable(f"{candidate.via}: fallback answers {status.status.value}{detail}")
         return candidate
 
     async def _rebuilt(
@@ -223,15 +224,15 @@ class BuilderBlocks:
         """The same transactions built into a block by the fallback, for builders without a state root."""
         build = self._builds.get(round_)
         if build is None or build.request is None:
-            raise Unusable("the request to rebuild is not known any more")
+            raise Unusable("the attributes to rebuild with are no longer kept")
         state, attributes = build.request
         wanted = {**attributes, "transactions": [to_hex(raw) for raw in transactions], "noTxPool": True}
-        call = self._l2.call("engine_forkchoiceUpdatedV3", [state, wanted])
+        call = self._fallback.call("engine_forkchoiceUpdatedV3", [state, wanted])
         try:
             answer = ForkchoiceResult.from_json(await self._timed("l2", "forkchoiceUpdated", call))
             if answer.payload_id is None:
                 raise Unusable(f"{via}: fallback does not rebuild: {answer.status.status.value}")
-            fetch = self._l2.get_payload(answer.payload_id, version=request.version)
+            fetch = self._fallback.get_payload(answer.payload_id, version=request.version)
             envelope = await self._timed("l2", "getPayload", fetch)
         except FlashctlError as error:
             raise Unusable(f"{via}: fallback did not rebuild: {error}") from None
@@ -262,13 +263,13 @@ class BuilderBlocks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._background.discard(task)
-        # Looked at, so that the loop does not complain about an outcome that nobody waits for.
+        # Retrieved, so that asyncio does not log "exception was never retrieved" for an unawaited task.
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception) and not isinstance(error, FlashctlError):
             defects.caught("boost.builder", error)
 
     async def close(self) -> None:
-        """Give up on everything under way."""
+        """Cancel everything under way."""
         tasks = list(self._background)
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""From a frame of the builder's stream to a flashblock, at a cost that no frame can raise.
+"""Decoding of the builder's frames to flashblocks, at a cost bounded whatever the frame holds.
 
 A builder may send 16 MB at a time, compressed to less. Such frames are decoded in a thread, one after the
 other, and those with more values or transactions than any block has are refused before they are parsed.
@@ -19,11 +19,11 @@ __all__ = ["FrameReader", "decode"]
 
 
 def decode(data: bytes, *, binary: bool) -> Flashblock:
-    """The flashblock in a frame, without what says nothing about its block: metadata and unknown fields stay
-    in the frame, which is what subscribers get.
+    """The flashblock in a frame, without metadata and unknown fields: they are no part of the block, and
+    subscribers get them in the original frame.
 
     Raises:
-        InvalidFlashblock: If it is none, or more than any block can hold.
+        InvalidFlashblock: If the frame is no flashblock, or exceeds what any block can hold.
     """
     text = wire.unpack(data, binary=binary)
     if count_values(text) > MAX_VALUES:
@@ -38,13 +38,13 @@ def decode(data: bytes, *, binary: bool) -> Flashblock:
 
 
 class FrameReader:
-    """Decodes frames in their order, the heavy ones beside the event loop."""
+    """Decodes frames in order, the heavy ones in a thread."""
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
 
     async def read(self, data: bytes, *, binary: bool) -> Flashblock:
-        """As `decode`; the loop goes on meanwhile."""
+        """As `decode`, without blocking the event loop for a heavy frame."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "flashblock frames")
         loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ class FrameReader:
 
     @staticmethod
     def is_heavy(data: bytes, *, binary: bool) -> bool:
-        """Whether a frame is large, or may become so."""
+        """Whether a frame is large, or may decompress to a large one."""
         return len(data) > LARGE_BYTES or (binary and data[:1] != b"{")
 
     def close(self) -> None:

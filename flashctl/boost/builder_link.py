@@ -1,10 +1,9 @@
-"""Engine calls to the builder, in order and out of the way of everything else.
+"""Engine calls to the builder: queued in order, so that they delay nothing else.
 
-A builder may be slow, hung or gone, and the chain must not notice. So its newPayload and forkchoiceUpdated
+A builder may be slow, hung or gone without any effect on the chain. So its newPayload and forkchoiceUpdated
 calls go through a queue of their own: one at a time, because a forkchoiceUpdated that overtakes the
-newPayload of its head is answered SYNCING and costs a block. The queue is short and forgets what has become
-pointless: a newer forkchoiceUpdated replaces one that waits, and a builder that missed blocks fetches them
-itself.
+newPayload of its head is answered SYNCING and costs a block. The queue is short and drops obsolete calls: a
+newer forkchoiceUpdated replaces one that waits, and a builder that missed blocks fetches them itself.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ __all__ = ["BuilderLink", "CallReplaced"]
 _LOG = logging.getLogger(__name__)
 
 MAX_WAITING = 16
-"""Calls that may wait: five 2 s blocks of a builder that answers nothing."""
+"""Calls that may wait: five 2 s blocks of a builder that does not answer."""
 
 
 class CallReplaced(UnavailableError):
-    """The call waited for a slow builder until a newer one made it pointless."""
+    """The call waited for a slow builder until a newer one made it obsolete."""
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
+class _EngineCall:
     method: str
     params: Sequence[Any]
     result: asyncio.Future[Any]
@@ -50,19 +49,19 @@ class _Call:
 
 
 class BuilderLink:
-    """The way to one builder."""
+    """The queue of engine calls to one builder."""
 
     def __init__(self, client: EngineClient) -> None:
         self.client = client
         self.copies = TransactionMirror(client)
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[_EngineCall] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._is_failing = False
 
     def send(self, method: str, params: Sequence[Any]) -> asyncio.Future[Any]:
         """Queue an engine call; the future ends with its result or error and need not be awaited."""
-        call = _Call(method, params, asyncio.get_running_loop().create_future())
-        # Nobody has to look at the outcome.
+        call = _EngineCall(method, params, asyncio.get_running_loop().create_future())
+        # The outcome may go unobserved: retrieve the exception, so that asyncio does not log it.
         call.result.add_done_callback(lambda future: future.cancelled() or future.exception())
         if call.is_forkchoice:
             self._drop([waiting for waiting in self._waiting if waiting.is_forkchoice])
@@ -73,7 +72,7 @@ class BuilderLink:
             self._worker = asyncio.create_task(self._work(), name="builder link")
         return call.result
 
-    def _drop(self, calls: Sequence[_Call]) -> None:
+    def _drop(self, calls: Sequence[_EngineCall]) -> None:
         for call in calls:
             self._waiting.remove(call)
             call.fail(CallReplaced(f"builder too slow for {call.method}"))
@@ -84,13 +83,13 @@ class BuilderLink:
             try:
                 result = await self.client.call(call.method, call.params)
             except FlashctlError as error:
-                # The first is news, the others are not.
+                # Only the first failure in a row is a warning.
                 level = logging.DEBUG if self._is_failing else logging.WARNING
                 _LOG.log(level, "builder: %s: %s", call.method, error)
                 self._is_failing = True
                 call.fail(error)
             except Exception as error:
-                # The next call may do better, and somebody may wait for this one.
+                # Keep serving the queue, and end this call: a caller may await its future.
                 defects.caught("boost.builder", error, call.method)
                 call.fail(UnavailableError(f"{call.method}: defect: {type(error).__name__}"))
             else:
@@ -101,11 +100,11 @@ class BuilderLink:
                     call.result.set_result(result)
 
     def copy(self, request: bytes) -> None:
-        """Send a request whose answer nobody waits for."""
+        """Send a request without awaiting its answer."""
         self.copies.add(request)
 
     async def close(self) -> None:
-        """Give up on everything under way."""
+        """Cancel everything under way."""
         await self.copies.close()
         if self._worker is not None:
             self._worker.cancel()

@@ -1,7 +1,7 @@
-"""The builder's stream: each flashblock judged by its round, and passed on as the bytes it came in.
+"""The builder's stream: each flashblock is checked by its round and published as the bytes received.
 
-The follower never gives up. Whatever ends a connection, a wrong peer included, is worth another attempt: the
-builder behind the URL may be restarting, and the chain goes on without it meanwhile.
+The connection is retried for ever, whatever ended it, a wrong peer included: the builder behind the URL may
+be restarting, and the chain goes on without it meanwhile.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ __all__ = ["BuilderStream"]
 _LOG = logging.getLogger(__name__)
 
 WRONG_PEER_PAUSE_S = 1.0
-"""Before trying again what the stream client considers hopeless."""
+"""Before retrying after an error that the stream client considers permanent."""
 
 _EXPECTED = frozenset(
     {DropReason.DUPLICATE, DropReason.CLOSED, DropReason.NO_ROUND, DropReason.OTHER_PAYLOAD}
 )
-"""Reasons that say nothing bad about the builder: a replay after a reconnect, a tail after getPayload, a
-round that boost did not see begin."""
+"""Reasons that are no fault of the builder: a replay after a reconnect, a tail after getPayload, a round that
+began before boost did."""
 
 
 class BuilderStream:
-    """Takes frames from the builder, gives flashblocks to the hub."""
+    """Receives frames from the builder, publishes flashblocks to the hub."""
 
     def __init__(self, rounds: Rounds, switch: ModeSwitch, metrics: BoostMetrics, hub: Hub | None) -> None:
-        """`hub` None: flashblocks are used for blocks, but nobody is told of them."""
+        """`hub` None: flashblocks are used for blocks, but not published."""
         self._rounds = rounds
         self._switch = switch
         self._metrics = metrics
@@ -57,7 +57,7 @@ class BuilderStream:
             await asyncio.sleep(WRONG_PEER_PAUSE_S)
 
     async def handle(self, item: Connected | Disconnected | StreamFrame) -> None:
-        """React to one item of the stream; whatever is wrong with it costs its round at most."""
+        """Process one item of the stream; a defective one costs its round at most."""
         try:
             match item:
                 case Connected(url=url):
@@ -73,18 +73,18 @@ class BuilderStream:
             self._rounds.disturb("defect")
 
     def _lost(self, reason: str, retry_in_s: float) -> None:
-        """There is no connection: what the builder says meanwhile is missing from the round."""
+        """The connection is down: flashblocks that the builder sends meanwhile are missing from the round."""
         self._metrics.connected.set(0)
         self._metrics.reconnects.inc()
         self._rounds.disturb("the builder's stream broke off")
-        # The loss is news, attempts that meet the same wall are not.
+        # Repeated attempts that fail for the same reason are logged at DEBUG.
         level = logging.DEBUG if reason == self._lost_because else logging.WARNING
         self._lost_because = reason
         _LOG.log(level, "builder stream: %s", reason, extra={"retry_in_s": round(retry_in_s, 3)})
 
     async def _receive(self, data: bytes, binary: bool, now_ns: int) -> None:
-        """Judge one message. One that nobody understands may have been the next flashblock, so its round is
-        not complete any more."""
+        """Decode and check one message. One that cannot be decoded may have been the next flashblock, so its
+        round counts as incomplete."""
         self._metrics.received.inc()
         try:
             if self._frames.is_heavy(data, binary=binary):
@@ -100,7 +100,7 @@ class BuilderStream:
             self.released(incoming, verdict)
 
     def released(self, incoming: Incoming, verdict: Verdict) -> None:
-        """Act on a verdict: publish, count, say what is wrong."""
+        """Act on a verdict: publish, count, log faults."""
         self._metrics.judged(verdict)
         flashblock = incoming.flashblock
         where = {
@@ -110,8 +110,8 @@ class BuilderStream:
         }
         match verdict:
             case Publish(round=round_):
-                # Never from the middle of a block, for subscribers could not use it; and what has begun is
-                # finished, for it is promised.
+                # Publishing starts at index 0 only, since subscribers cannot use a block from its middle;
+                # a block whose publication has begun is published to its end, as it is preconfirmed.
                 is_wanted = self._switch.mode is ExecutionMode.ENABLED and flashblock.index == 0
                 if round_.published or is_wanted:
                     round_.published = True

@@ -1,6 +1,6 @@
-"""The builder's block, from wherever it can be had: its flashblocks, or its own getPayload.
+"""A candidate for the builder's block, from its flashblocks or its own getPayload.
 
-Both end in the same form, an envelope that is exactly what the consensus client asked for
+Both end in the same form, an envelope that matches the consensus client's request
 (`boost.obligations`), ready to be validated by the fallback and returned. What makes a block of flashblocks
 usable is that its header hashes to what the builder announced last; a builder that leaves the state root out
 (Base, subblocks) has to be asked for the block instead.
@@ -36,28 +36,28 @@ __all__ = [
     "from_envelope",
     "from_fallback",
     "from_flashblocks",
-    "keeps_promises",
+    "keeps_preconfirmations",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the consensus client asked for, and with which getPayload it takes it."""
+    """The consensus client's attributes, and the getPayload version that takes the block."""
 
     parent_hash: bytes
     attributes: PayloadAttributes
     version: int
     defaults: bytes | None = None
-    """The chain's EIP-1559 constants as `eip1559Params`, as far as they are known."""
+    """The chain's EIP-1559 constants as `eip1559Params`; None while unknown."""
 
     @property
     def beacon_root(self) -> bytes | None:
-        """The one to compute block hashes and to validate with, whatever a builder says."""
+        """Used to compute block hashes and to validate, never the builder's."""
         return self.attributes.parent_beacon_block_root
 
     @property
     def lacks_defaults(self) -> bool:
-        """Whether a block cannot be judged without them."""
+        """Whether the block depends on them and they are unknown."""
         return self.defaults is None and self.attributes.eip1559_params == CHAIN_DEFAULTS
 
 
@@ -71,7 +71,7 @@ class Candidate:
 
     offer: Offer
     block: Block | None = None
-    """None of the fallback's own: nobody checks that."""
+    """None for the fallback's own, which is not checked."""
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -86,16 +86,16 @@ class Candidate:
 
     @property
     def timestamp(self) -> int:
-        """Of the block, seconds since the epoch; 0 if it does not say."""
+        """Of the block, seconds since the epoch; 0 if the payload lacks it."""
         return _number(self.payload, "timestamp")
 
     @property
     def block_number(self) -> int:
-        """0 if the payload does not say."""
+        """0 if the payload lacks it."""
         return _number(self.payload, "blockNumber")
 
     def check_against(self, own: Candidate) -> None:
-        """Compare with the fallback's own block what follows from the parent alone.
+        """Compare the fields that follow from the parent alone with the fallback's own block.
 
         Raises:
             Unusable: If they differ.
@@ -105,7 +105,7 @@ class Candidate:
 
 
 def from_fallback(envelope: Mapping[str, Any]) -> Candidate:
-    """The fallback's own block, as it is: it is the authority."""
+    """The fallback's own block, unchecked: the fallback is the authority."""
     payload = envelope["executionPayload"]
     transactions = payload.get("transactions")
     count = len(transactions) if isinstance(transactions, list) else 0
@@ -116,7 +116,7 @@ def from_envelope(envelope: Mapping[str, Any], via: str, request: Request) -> Ca
     """The block of a getPayload answer.
 
     Raises:
-        Unusable: If it is not what was asked for, or not in the form asked for.
+        Unusable: If it does not match the request, or has not the form of that getPayload version.
     """
     try:
         block = read_envelope(envelope, request.beacon_root, request.version)
@@ -129,7 +129,7 @@ def from_flashblocks(payload: Payload | None, request: Request) -> Candidate:
     """The block of the flashblocks received.
 
     Raises:
-        Unusable: If there are none, or they do not make the block that was asked for by themselves.
+        Unusable: If there are none, or they do not assemble to the block requested.
     """
     if payload is None:
         raise Unusable("no flashblocks")
@@ -152,17 +152,17 @@ def _as_asked(block: Block, via: str, request: Request, block_value: int) -> Can
     return Candidate(envelope, via, Offer(block.header.gas_used, len(block.transactions)), block)
 
 
-def keeps_promises(candidate: Candidate, payload: Payload | None) -> bool:
+def keeps_preconfirmations(candidate: Candidate, payload: Payload | None) -> bool:
     """Whether a block holds every published transaction in its place."""
     if payload is None:
         return True
-    promised = [to_hex(raw) for raw in payload.transactions]
+    published = [to_hex(raw) for raw in payload.transactions]
     transactions = candidate.payload.get("transactions")
-    return isinstance(transactions, list) and transactions[: len(promised)] == promised
+    return isinstance(transactions, list) and transactions[: len(published)] == published
 
 
 def _number(payload: Mapping[str, Any], key: str) -> int:
-    """A 64-bit number for logs, metrics and health; 0 where there is none, for nothing depends on it."""
+    """A 64-bit number for logs, metrics and health only; 0 where there is none."""
     try:
         number = parse_quantity(payload[key])
     except (KeyError, DataError):

@@ -1,4 +1,4 @@
-"""`flashctl boost --check`: would it start, and would the engines and the builder's stream take it."""
+"""`flashctl boost --check`: whether it would start, and whether engines and builder's stream accept it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check"]
 
 
 def check(config: BoostConfig) -> ExitCode:
-    """Try the ports, ask the peers, and print what is wrong.
+    """Try the ports, probe the peers, and print the faults.
 
     The builder's stream need only accept a subscriber: nothing builds before boost has started.
     """
@@ -23,7 +23,7 @@ def check(config: BoostConfig) -> ExitCode:
         stream.listen if stream else None,
     )
     chains = Chains()
-    probes = [probe_engine("fallback", "--l2-url", config.l2.url, config.l2.jwt_secret, chains)]
+    probes = [probe_engine("fallback", "--l2-url", config.fallback.url, config.fallback.jwt_secret, chains)]
     if config.selection.execution_mode is not ExecutionMode.DISABLED:
         builder = config.builder
         probes.append(probe_engine("builder", "--builder-url", builder.url, builder.jwt_secret, chains))

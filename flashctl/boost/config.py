@@ -73,7 +73,7 @@ class EngineUpstream:
 
 @dataclass(frozen=True, slots=True)
 class FlashblocksConfig:
-    """Where flashblocks come from and go to."""
+    """The builder's stream and the port that publishes it."""
 
     builder_url: str = "ws://127.0.0.1:1111"
     listen: ListenAddress = ListenAddress("127.0.0.1", 1112)
@@ -127,7 +127,7 @@ class ServerConfig:
     rpc: ListenAddress = ListenAddress("127.0.0.1", 8081)
     """Where the consensus client connects."""
     jwt_secret: jwt.JwtSecret | None = None
-    """Asked of the consensus client; None asks nothing, as the reference does."""
+    """Required of the consensus client; None requires no token, as in rollup-boost."""
     debug: ListenAddress = ListenAddress("127.0.0.1", 5555)
     metrics: ListenAddress | None = None
     """A port for the status pages alone; they are on the port of `rpc` in any case."""
@@ -135,12 +135,12 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class BoostConfig:
-    """Everything `flashctl boost` runs on."""
+    """The settings of `flashctl boost`."""
 
     builder: EngineUpstream
-    l2: EngineUpstream
+    fallback: EngineUpstream
     flashblocks: FlashblocksConfig | None = field(default_factory=FlashblocksConfig)
-    """None: neither subscribed to nor published."""
+    """None: flashblocks are neither subscribed to nor published."""
     selection: SelectionConfig = SelectionConfig()
     health: HealthConfig = HealthConfig()
     server: ServerConfig = ServerConfig()

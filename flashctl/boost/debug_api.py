@@ -1,6 +1,6 @@
-"""The debug API: read and change the execution mode of a running boost, see what it is doing.
+"""The debug API: read and change the execution mode of a running boost, show its state.
 
-JSON-RPC on a port of its own, without a token, as in the reference; keep it on a private address.
+JSON-RPC on a port of its own, without a token, as in rollup-boost; keep it on a private address.
 
     debug_getExecutionMode []                                    {"execution_mode": "enabled"}
     debug_setExecutionMode [{"execution_mode": "dry_run"}]       {"execution_mode": "dry_run"}
@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def debug_methods(switch: ModeSwitch, health: BoostHealth, rounds: Rounds, metrics: BoostMetrics) -> Methods:
-    """The table to serve."""
+    """The method table to serve."""
 
     def shown() -> dict[str, Any]:
         return {"execution_mode": switch.mode.value}
@@ -38,7 +38,7 @@ def debug_methods(switch: ModeSwitch, health: BoostHealth, rounds: Rounds, metri
 
     async def set_mode(params: list[Any]) -> Any:
         wanted = required(params, 0, "execution_mode")
-        # The reference's documentation shows the bare name, its code wants the object: both are taken.
+        # rollup-boost's documentation shows the bare name, its code takes the object: both are accepted.
         name = wanted.get("execution_mode") if isinstance(wanted, dict) else wanted
         if not isinstance(name, str):
             raise invalid_params("execution_mode is not a string")
@@ -49,14 +49,14 @@ def debug_methods(switch: ModeSwitch, health: BoostHealth, rounds: Rounds, metri
         _LOG.warning("execution mode %s -> %s", switch.mode.value, mode.value)
         switch.mode = mode
         metrics.set_mode(mode)
-        health.tell()
+        health.on_change()
         return shown()
 
     async def status(params: list[Any]) -> Any:
         return {
             **shown(),
             "health": int(health.status(switch.mode)),
-            "l2": {"failing": health.l2_failing, "stale": health.l2_stale},
+            "l2": {"failing": health.fallback_failing, "stale": health.fallback_stale},
             "builder": {"failing": health.builder_failing, "stale": health.builder_stale},
             "round": None if rounds.current is None else _round_json(rounds.current),
         }
@@ -73,7 +73,7 @@ def _round_json(round_: Round) -> dict[str, Any]:
         "parent_hash": to_hex(round_.parent_hash),
         "timestamp": round_.attributes.timestamp,
         "state": round_.state.value,
-        "l2_payload_id": None if round_.l2_id is None else to_hex(round_.l2_id),
+        "l2_payload_id": None if round_.fallback_id is None else to_hex(round_.fallback_id),
         "builder_payload_id": None if round_.builder_id is None else to_hex(round_.builder_id),
         "flashblocks": len(round_.flashblocks),
         "published": round_.published,
@@ -82,7 +82,7 @@ def _round_json(round_: Round) -> dict[str, Any]:
 
 
 class DebugClient:
-    """Talks to the debug API of a running boost."""
+    """A client of the debug API of a running boost."""
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
         self._client = LowRateClient(url, timeout_s=timeout_s)
@@ -92,12 +92,12 @@ class DebugClient:
         return self._mode(await self._client.call("debug_getExecutionMode"))
 
     async def set_mode(self, mode: ExecutionMode) -> ExecutionMode:
-        """Change the mode; the one in force afterwards."""
+        """Change the mode and return the one in force afterwards."""
         wanted = {"execution_mode": mode.value}
         return self._mode(await self._client.call("debug_setExecutionMode", [wanted]))
 
     async def status(self) -> dict[str, Any]:
-        """What boost is doing."""
+        """The answer of debug_status: mode, health and the newest round."""
         answer = await self._client.call("debug_status")
         if not isinstance(answer, dict):
             raise ProtocolError(f"{self._client.url} is not boost's debug API")

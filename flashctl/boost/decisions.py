@@ -1,4 +1,4 @@
-"""What getPayload was answered with and why: a record per block, for the log and for `--decisions FILE`."""
+"""Which block getPayload returned and why: a record per block, for the log and for `--decisions FILE`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Decision:
     """One answered getPayload. Field names are the keys in the file."""
 
     payload_id: str
-    """As the consensus client knows it: the fallback's."""
+    """The fallback's, which the consensus client uses."""
 
     builder_payload_id: str | None
     source: str
@@ -52,7 +52,7 @@ class DecisionLog:
     """Appends decisions to a file, one JSON object a line, flushed."""
 
     def __init__(self, path: Path | None) -> None:
-        """Open `path` for appending; None keeps nothing.
+        """Open `path` for appending; None writes no file.
 
         Raises:
             IoError: If it cannot be opened.
@@ -68,7 +68,7 @@ class DecisionLog:
         """Append one decision.
 
         Raises:
-            IoError: If the disk refuses.
+            IoError: If writing fails.
         """
         if self._file is None:
             return

@@ -1,10 +1,11 @@
 """Transactions that the fallback would include and the builder does not.
 
-A builder that lost a transaction (a restart, a queue that overflowed, an admission of its own) never includes
-it, and as long as its blocks are taken nobody does: every later one of the sender waits as well. The fallback
-builds a block of its own for each payload; boost has it at getPayload. What stays in it, block after block,
-while the block that is returned lacks it, is stuck. It is sent to the builder again and, where the operator
-asks for that, the fallback builds one block alone, which is decided before anything of it is published.
+A builder that lost a transaction (a restart, a queue that overflowed, a stricter mempool admission) never
+includes it, and as long as its blocks win, the chain does not either: every later one of the sender waits as
+well. The fallback builds a block of its own for each payload; boost has it at getPayload. A transaction that
+stays in it, block after block, while the block returned lacks it, is stuck. It is sent to the builder again
+and, with `--max-exclusion-blocks`, the fallback builds one block alone, which is decided before any of it is
+published.
 
 No I/O.
 """
@@ -18,24 +19,24 @@ __all__ = ["MAX_TRACKED", "RESEND_AFTER", "Exclusions"]
 
 RESEND_AFTER: Final = 3
 """Blocks without a transaction before it is sent to the builder again, and again after as many more. One or
-two are nothing: a transaction that arrives late in a block is in the fallback's alone."""
+two are normal: a transaction that arrives late in a block is in the fallback's alone."""
 
 MAX_TRACKED: Final = 10_000
-"""Transactions that are counted; a block of 21,000 gas each has 2,900 at 60 Mgas."""
+"""Transactions tracked; a block of 21,000 gas each has 2,900 at 60 Mgas."""
 
 DEPOSIT_PREFIX: Final = "0x7e"
 
 
 class Exclusions:
-    """Counts, by raw transaction as the payload shows it."""
+    """Consecutive blocks without a transaction, by its raw hex as in the payload."""
 
     def __init__(self, max_blocks: int | None = None) -> None:
-        """`max_blocks`: how long a transaction may be left out before the builder is, for one payload; None:
-        for ever."""
+        """`max_blocks`: for how many blocks a transaction may be left out before one payload is built without
+        the builder; None: no limit."""
         self._max_blocks = max_blocks
         self._blocks: dict[str, int] = {}
         self._left_out = b""
-        """The payload that the fallback builds alone, by the id that the specification gives it."""
+        """The payload that the fallback builds alone, by the payload id computed per the specification."""
         self.times_left_out = 0
 
     @property
@@ -44,7 +45,7 @@ class Exclusions:
         return [raw for raw, blocks in self._blocks.items() if blocks >= RESEND_AFTER]
 
     def returned(self, own: Sequence[str], chosen: Iterable[str]) -> list[str]:
-        """A block was returned to the consensus client; what to send to the builder again.
+        """Count a block returned to the consensus client; the transactions to send to the builder again.
 
         Args:
             own: transactions of the fallback's block, raw hex.
@@ -56,14 +57,14 @@ class Exclusions:
         return [raw for raw, blocks in self._blocks.items() if blocks % RESEND_AFTER == 0]
 
     def leaves_out(self, expected_id: bytes) -> bool:
-        """Whether the builder has no part in the payload that is begun now; the same for a request that is
-        repeated."""
+        """Whether this payload is built without the builder; the same answer for a repeated request."""
         if expected_id == self._left_out:
             return True
         if self._max_blocks is None or max(self._blocks.values(), default=0) < self._max_blocks:
             return False
         self._left_out = expected_id
         self.times_left_out += 1
-        # What the fallback does not include either is no reason to leave the builder out for ever.
+        # Counting starts afresh: a transaction that the fallback does not include either must not keep the
+        # builder out for ever.
         self._blocks.clear()
         return True

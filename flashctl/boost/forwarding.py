@@ -1,8 +1,8 @@
-"""What is not the Engine API's: passed on to the fallback, some of it to the builder as well or instead.
+"""Calls outside the Engine API: forwarded to the fallback, some also or only to the builder.
 
 Transactions go to the fallback in batches (`GatheredCalls`) and from there, if it takes them, to the builder
-(`TransactionMirror`): a batch of a thousand that a client sends costs neither of them a thousand exchanges.
-Everything else goes as it came, byte for byte.
+(`TransactionMirror`): a client's batch of a thousand does not cost either a thousand requests.
+Everything else is forwarded byte for byte.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _T = TypeVar("_T")
 COPIED_SETTINGS: Final = frozenset(
     {"miner_setExtra", "miner_setGasPrice", "miner_setGasLimit", "miner_setMaxDASize"}
 )
-"""Not engine calls, yet the builder needs them as much as the fallback: in every mode, so that it is right
-when it is switched on."""
+"""Not engine calls, yet the builder needs them as much as the fallback: in every mode, so that its settings
+are right when it is switched on."""
 
 SEND_TRANSACTION: Final = "eth_sendRawTransaction"
-"""Copied once the fallback has taken it: the builder's pool is to hold what the fallback's does, no more, for
-the caller may be answered that the transaction is refused."""
+"""Copied once the fallback has accepted it: the builder's mempool mirrors the fallback's and holds no more,
+since the caller of a rejected transaction has seen the rejection."""
 
 BUILDER_METHODS: Final = frozenset(
     {
@@ -45,17 +45,17 @@ BUILDER_METHODS: Final = frozenset(
         "eth_cancelBundle",
     }
 )
-"""Which a fallback does not know, or cannot keep: the builder's alone, as long as it takes part."""
+"""Methods that a fallback lacks or cannot honour: the builder's alone, while it takes part."""
 
 ENGINE_NAMESPACES: Final = ("engine_", "miner_")
-"""What consensus client and batcher ask, which must not wait behind what everybody asks."""
+"""The calls of consensus client and batcher, which must not queue behind public JSON-RPC traffic."""
 
 MAX_ASKED_BUILDER: Final = 16
-"""Transactions that the builder is asked about at a time: anybody may send what cannot be paid."""
+"""Transactions with insufficient funds sent to the builder at a time: every client can send them."""
 
 
 class Forwarding:
-    """See the module docstring."""
+    """Forwards the calls outside the Engine API."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Forwarding:
         doubt: Callable[[], None] = lambda: None,
     ) -> None:
         """`doubt` is called when the fallback did not answer."""
-        self._l2 = engines.fallback
+        self._fallback = engines.fallback
         self._forwards = engines.forwards
         self._builder = engines.builder
         self._state = state
@@ -78,19 +78,19 @@ class Forwarding:
         self._asked_builder = 0
         """Those that it has not answered yet."""
         self._is_failing = False
-        """Whether the last request passed on was not answered."""
+        """Whether the last forwarded request went unanswered."""
 
     async def forward(self, method: str, request: bytes) -> bytes:
-        """Pass a request to the fallback as it is, and what the builder needs also to the builder."""
+        """Forward a request to the fallback unchanged, and to the builder if that needs it too."""
         span = "exchange_capabilities" if method == "engine_exchangeCapabilities" else "forward"
         return await self._timed(span, lambda: self._relay(method, request))
 
     async def send_transaction(self, params: list[Any]) -> Any:
-        """eth_sendRawTransaction: the fallback's answer, or the builder's if that knows of more funds."""
+        """eth_sendRawTransaction: the fallback's answer, or the builder's if the sender has funds there."""
         return await self._timed("forward", lambda: self._send(params))
 
     async def close(self) -> None:
-        """Give up on transactions that wait."""
+        """Drop queued transactions."""
         await self._transactions.close()
         await self._questions.close()
 
@@ -113,7 +113,7 @@ class Forwarding:
             return await self._builder.client.relay(method, request)
         if method in COPIED_SETTINGS:
             self._copy(request)
-        client = self._l2 if method.startswith(ENGINE_NAMESPACES) else self._forwards
+        client = self._fallback if method.startswith(ENGINE_NAMESPACES) else self._forwards
         try:
             reply = await client.relay(method, request)
         except FlashctlError as error:
@@ -135,7 +135,8 @@ class Forwarding:
         except FlashctlError as error:
             self._not_answered(SEND_TRANSACTION, error)
             if isinstance(error, TimedOut):
-                # It may be in the pool all the same, and no later one of its sender could be mined without.
+                # The transaction may have entered the fallback's mempool all the same, and the builder could
+                # include no later nonce of its sender without it.
                 self._copy(_sending(params))
             raise
         self._is_failing = False
@@ -143,17 +144,17 @@ class Forwarding:
         return answer
 
     def _not_answered(self, method: str, error: FlashctlError) -> None:
-        # One slow call says little; whether the fallback is ill is for a probe to find out, now.
+        # One slow call is weak evidence: an immediate probe decides whether the fallback is unhealthy.
         level = logging.DEBUG if self._is_failing else logging.WARNING
         _LOG.log(level, "fallback: %s: %s", method[:60], error)
         self._is_failing = True
         self._doubt()
 
     async def _ask_builder(self, params: list[Any], refusal: RpcError) -> Any:
-        """The builder's answer to a transaction, if it takes it.
+        """The builder's answer to a transaction, if it accepts it.
 
-        What the block being built has paid to an account is known to the builder alone, and whoever received
-        the preconfirmation of the payment may spend it.
+        A payment in the block being built is in the builder's state alone, and its recipient may spend it as
+        soon as it is preconfirmed.
 
         Raises:
             RpcError: The fallback's refusal, if not.
@@ -181,12 +182,12 @@ def _sending(params: list[Any]) -> bytes:
 
 
 def _is_known(refusal: str) -> bool:
-    """Whether an engine refused a transaction because it has it already."""
+    """Whether an engine rejected a transaction as already known."""
     # geth, reth and Erigon; Nethermind.
     return any(words in refusal.lower() for words in ("already known", "alreadyknown"))
 
 
 def _lacks_funds(refusal: str) -> bool:
-    """Whether the sender of a transaction cannot pay for it, as far as the fallback knows: at the head."""
+    """Whether the fallback rejected a transaction for insufficient funds, which it checks at the head."""
     # geth, reth and Erigon; Nethermind.
     return any(words in refusal.lower() for words in ("insufficient funds", "insufficientfunds"))

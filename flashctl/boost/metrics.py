@@ -1,7 +1,7 @@
-"""Boost's metrics, under the names the reference exports, so that its dashboards keep working.
+"""Boost's metrics, under the names rollup-boost exports, so that its dashboards keep working.
 
-Durations and deltas are summaries, as the reference exports what it calls histograms; beside each is a
-histogram, `_seconds` or `_histogram`, because quantiles of several instances cannot be added up.
+Durations and deltas are summaries, which is how rollup-boost exports its histograms; beside each is a
+histogram, `_seconds` or `_histogram`, because quantiles of several instances cannot be aggregated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["BoostMetrics"]
 
 
 class BoostMetrics:
-    """Everything boost counts."""
+    """Boost's counters, gauges, summaries and histograms."""
 
     def __init__(self) -> None:
         metrics = self.registry = Metrics("rollup_boost")
@@ -25,7 +25,7 @@ class BoostMetrics:
             "rpc_blocks_created", "Blocks returned to the consensus client.", ["source"], exact=True
         )
         self.mode = gauge("execution_mode", "3 enabled, 2 dry run, 1 disabled.")
-        # The reference doubled its prefix here; dashboards have the doubled name.
+        # rollup-boost doubles its prefix here; dashboards use the doubled name.
         self._mode_doubled = gauge("rollup_boost_execution_mode", "The same as execution_mode.")
         self.health = gauge("health_status", "What /healthz answers.")
         self.reconnects = counter(
@@ -105,7 +105,7 @@ class BoostMetrics:
             histogram.labels("ok" if ok else "error").observe(seconds)
 
     def judged(self, verdict: Verdict) -> None:
-        """A flashblock was judged."""
+        """Count the verdict on a flashblock."""
         self.processed.inc()
         match verdict:
             case Publish():

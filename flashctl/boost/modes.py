@@ -1,4 +1,4 @@
-"""The two choices an operator makes about blocks: whether the builder takes part, and when its block wins."""
+"""The operator's two settings about blocks: whether the builder takes part, and when its block wins."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class ExecutionMode(Enum):
     """Its blocks are used and its flashblocks published."""
 
     DRY_RUN = "dry_run"
-    """It is asked and judged, but every block is the fallback's. Its flashblocks are not published: they
-    would promise what the next block does not hold."""
+    """It builds and its blocks are validated, but every block is the fallback's. Its flashblocks are not
+    published: they would preconfirm what the next block does not hold."""
 
     DISABLED = "disabled"
-    """It is not asked at all."""
+    """It gets no engine calls."""
 
     @classmethod
     def parse(cls, text: str) -> ExecutionMode:
@@ -54,7 +54,7 @@ class SelectionPolicy(Enum):
     """Which of two valid blocks is returned."""
 
     BUILDER = "builder"
-    """The builder's, always: its flashblocks are promises."""
+    """The builder's, always: its flashblocks are preconfirmed."""
 
     GAS_USED = "gas-used"
     """The fallback's if the builder used less than a tenth of its gas: a builder that lost its transactions

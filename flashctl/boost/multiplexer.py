@@ -1,15 +1,15 @@
-"""The Engine API that the consensus client talks to: every call to the fallback, most of them to both.
+"""The Engine API served to the consensus client: every call to the fallback, most of them to both sides.
 
-The fallback ("l2", the sequencer's own execution client) is the authority: what the consensus client hears
-is its answer, at its speed. The builder is asked beside it, through `BuilderLink`, and nothing waits for
-it except getPayload, up to the builder's time-out:
+The fallback (`--l2-url`, the sequencer's own execution client) is the authority: the consensus client gets
+its answer, as fast as it gives it. The builder is called in parallel, through `BuilderLink`, and nothing
+waits for it except getPayload, up to the builder's time-out:
 
     forkchoiceUpdated   both; the answer and the payload id are the fallback's
     newPayload          both; the answer is the fallback's
     getPayload          the builder's block if the fallback finds it valid, else the fallback's own
-    anything else       the fallback; transactions that it takes and miner settings are copied to the
-                        builder, which is asked about those that cannot be paid at the head; bundles and
-                        conditional transactions are the builder's alone (`boost.forwarding`)
+    anything else       the fallback; transactions that it accepts and miner settings are copied to the
+                        builder, which also gets those with insufficient funds at the head; bundles and
+                        conditional transactions go to the builder alone (`boost.forwarding`)
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Multiplexer:
         released: Callable[[Incoming, Verdict], None] = lambda incoming, verdict: None,
     ) -> None:
         """`released` is called with flashblocks that waited for the builder's payload id."""
-        self._l2 = engines.fallback
+        self._fallback = engines.fallback
         self._builder = engines.builder
         self._state = state
         self._rounds = state.rounds
@@ -86,7 +86,7 @@ class Multiplexer:
 
     @property
     def status(self) -> HealthStatus:
-        """What /healthz answers."""
+        """The status of /healthz."""
         return self._health.status(self._switch.mode)
 
     def _timed(self, method: str, handler: Handler) -> tuple[str, Handler]:
@@ -114,23 +114,23 @@ class Multiplexer:
             attributes = params[1] if len(params) > 1 else None
             round_ = self._ask_builder(method, state, attributes if version == 3 else None)
             try:
-                answer = await self._ask_l2(method, params)
+                answer = await self._ask_fallback(method, params)
             except FlashctlError:
                 if round_ is not None:
                     self._rounds.cancel(round_)
                 raise
             if round_ is not None:
                 with defects.contained("boost.forkchoiceUpdated"):
-                    self._rounds.l2_answered(round_, _payload_id(answer))
-                    self._blocks.remember_request(round_, state, attributes)
+                    self._rounds.fallback_answered(round_, _payload_id(answer))
+                    self._blocks.keep_request(round_, state, attributes)
             return answer
 
         return forkchoice_updated
 
     def _ask_builder(self, method: str, state: Any, attributes: Any) -> Round | None:
-        """Put the call into the builder's queue; the round it opens, if the builder has a part in the block.
+        """Queue the call for the builder; the round it opens, if the builder takes part in the block.
 
-        Whatever is wrong here is the builder's loss: the fallback is asked all the same.
+        A failure here affects the builder only: the fallback is called all the same.
         """
         try:
             round_ = self._begin(state, attributes)
@@ -145,14 +145,14 @@ class Multiplexer:
         return round_
 
     def _begin(self, state: Any, attributes: Any) -> Round | None:
-        """The round that attributes open; None where the builder has no part in the block."""
+        """The round that attributes open; None where the builder takes no part in the block."""
         if attributes is None:
             return None
         try:
             head = ForkchoiceState.from_json(state).head
             wanted: PayloadAttributes = attributes_from_json(attributes)
         except DataError:
-            # Malformed or newer than this program: the fallback's to judge, and it builds alone.
+            # Malformed, or newer than this program: the fallback decides, and builds alone.
             self._rounds.supersede()
             return None
         if wanted.no_tx_pool or not self._state.builder_takes_part:
@@ -164,7 +164,8 @@ class Multiplexer:
         return self._rounds.begin(head, wanted)
 
     def _leaves_out(self, head: bytes, wanted: PayloadAttributes) -> bool:
-        """Whether the fallback builds this payload alone, for what the builder never includes."""
+        """Whether the fallback builds this payload alone, because the builder keeps leaving transactions
+        out."""
         expected, current = payload_id(head, wanted), self._rounds.current
         is_begun = current is not None and current.expected_id == expected
         if is_begun or self._switch.mode is not ExecutionMode.ENABLED:
@@ -180,7 +181,7 @@ class Multiplexer:
         return True
 
     async def _confirm(self, round_: Round, answer: asyncio.Future[Any]) -> None:
-        """Take the builder's answer to the call that opened a round, when it comes."""
+        """Process the builder's answer to the call that opened a round, when it comes."""
         identity, failure = None, ""
         try:
             result = ForkchoiceResult.from_json(await answer)
@@ -205,7 +206,7 @@ class Multiplexer:
             if self._state.builder_takes_part:
                 with defects.contained("boost.newPayload"):
                     self._builder.send(method, params)
-            answer = await self._ask_l2(method, params)
+            answer = await self._ask_fallback(method, params)
             with defects.contained("boost.newPayload"):
                 if (
                     params
@@ -225,20 +226,20 @@ class Multiplexer:
 
         return get_payload
 
-    async def _ask_l2(self, method: str, params: list[Any]) -> Any:
-        """An engine call to the fallback; whether it answered is what health knows of it."""
+    async def _ask_fallback(self, method: str, params: list[Any]) -> Any:
+        """An engine call to the fallback; its outcome sets the fallback's health."""
         started = time.monotonic()
         status = "error"
         try:
-            answer = await self._l2.call(method, params)
+            answer = await self._fallback.call(method, params)
             status = "ok"
         except FlashctlError as error:
-            self._health.l2_refused(error)
+            self._health.fallback_refused(error)
             _LOG.error("fallback: %s: %s", method, error)
             raise
         finally:
             self._metrics.upstream_seconds.labels("l2", method, status).observe(time.monotonic() - started)
-        self._health.l2_answered(True)
+        self._health.fallback_answered(True)
         return answer
 
 

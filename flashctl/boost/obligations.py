@@ -1,13 +1,14 @@
-"""What a builder's block owes the consensus client: everything it was asked for, in the form asked for.
+"""Conformance of a builder's block to the consensus client's request, in content and in form.
 
-The fallback's newPayload says whether a block is valid on its parent. It does not know what was asked, and
-much that is valid would still cost the chain a block or a reorganisation: another fee recipient or gas limit,
-a user's deposit left out or one made up (derivation from L1 would disagree), a beacon root that only the
-builder used, EIP-1559 parameters that let the base fee fall by half in each block. And it takes a payload, so
-it never sees the rest of the envelope, on which a typed consensus client fails. Both is checked here, for
-flashblocks before anybody is told of them and for whole blocks before the fallback is asked.
+The fallback's newPayload decides whether a block is valid on its parent. It does not have the attributes, and
+a valid block can still cost the chain a block or a reorganisation: another fee recipient or gas limit, a
+user's deposit left out or one invented (derivation from L1 would disagree), a beacon root that only the
+builder used, EIP-1559 parameters that let the base fee fall by half in each block. And newPayload takes a
+payload, so it never sees the rest of the envelope, which a typed consensus client must parse. Both are
+checked here, for flashblocks before they are published and for whole blocks before the fallback validates
+them.
 
-Pure functions. Whatever the builder sends, they answer with a text or raise `Unusable`.
+Pure functions. For any input from the builder they return a text or raise `Unusable`.
 Sources: https://specs.optimism.io/protocol/exec-engine.html, execution-apis src/engine/{cancun,prague}.md,
 Holocene's and Jovian's exec-engine.md.
 """
@@ -75,11 +76,11 @@ _BLOBS: Final = ("commitments", "proofs", "blobs")
 
 
 class Unusable(Exception):
-    """There is no block here; the text says why, for the log."""
+    """The block cannot be used; the text gives the reason, for the log."""
 
 
 class Fixed(Protocol):
-    """What is settled before the first transaction, as a flashblock's base and a header both have it."""
+    """The fields fixed before the first transaction, common to a flashblock's base and a header."""
 
     @property
     def parent_hash(self) -> bytes: ...
@@ -97,7 +98,7 @@ class Fixed(Protocol):
     def extra_data(self) -> bytes: ...
 
 
-# --- what was asked for ---
+# --- content: the attributes ---
 
 
 def first_difference(
@@ -109,8 +110,8 @@ def first_difference(
         first: the flashblock.
         parent_hash: of the block asked for.
         wanted: the attributes.
-        defaults: the chain's EIP-1559 constants as `eip1559Params`; None while nobody has said them, and then
-            any are taken until the fallback's own block tells.
+        defaults: the chain's EIP-1559 constants as `eip1559Params`; None while unknown, and then any are
+            accepted until the fallback's own block shows them.
     """
     if first.base is None:
         return "no base"
@@ -146,7 +147,7 @@ def block_difference(
 
 
 def fixed_by_parent_difference(block: Block, own: Mapping[str, Any]) -> str:
-    """How a block departs from the fallback's own on the same parent in what neither is free to choose;
+    """How a block departs from the fallback's own on the same parent in the fields that the parent fixes;
     empty if it does not. `own` is the fallback's payload, JSON."""
     header = block.header
     for name, key, given in (
@@ -162,8 +163,8 @@ def fixed_by_parent_difference(block: Block, own: Mapping[str, Any]) -> str:
 
 
 def parameters_of(own: Mapping[str, Any], wanted: PayloadAttributes) -> bytes | None:
-    """The chain's EIP-1559 constants as `eip1559Params`, from a block the fallback built when it was asked
-    for them; None if it does not tell."""
+    """The chain's EIP-1559 constants as `eip1559Params`, from a block the fallback built with them; None if
+    the block does not show them."""
     if wanted.eip1559_params != CHAIN_DEFAULTS:
         return None
     extra = _data(own.get("extraData")) or b""
@@ -178,7 +179,7 @@ def _fixed_difference(
         ("timestamp", wanted.timestamp, given.timestamp),
         ("prev randao", wanted.prev_randao, given.prev_randao),
         ("fee recipient", wanted.fee_recipient, given.fee_recipient),
-        # The chain's to say where the request leaves it out; the fallback's block has it then.
+        # Where the attributes omit it the chain's configuration decides: compared with the fallback's block.
         ("gas limit", wanted.gas_limit, given.gas_limit if wanted.gas_limit is not None else None),
         ("beacon root", wanted.parent_beacon_block_root, given.parent_beacon_block_root),
     )
@@ -212,7 +213,7 @@ def _transactions_difference(given: Sequence[bytes], forced: Sequence[bytes]) ->
         if not raw:
             return "empty transaction"
         if raw[0] == _DEPOSIT_TYPE:
-            return "a deposit that nobody asked for"
+            return "an unrequested deposit"
     return ""
 
 
@@ -224,15 +225,15 @@ def _withdrawals_difference(flashblock: Flashblock) -> str:
 
 
 def count_transactions(envelope: Mapping[str, Any]) -> int:
-    """How much work an envelope is to read; 0 if it is none."""
+    """The number of transactions in an envelope, a measure of the work; 0 if it is malformed."""
     payload = envelope.get("executionPayload")
     transactions = payload.get("transactions") if isinstance(payload, Mapping) else None
     return len(transactions) if isinstance(transactions, list) else 0
 
 
 def read_transactions(envelope: Mapping[str, Any]) -> tuple[bytes, ...]:
-    """The transactions alone of an answer to getPayload, for a block that the fallback builds again; whether
-    they begin with the forced ones shows in that block.
+    """The transactions alone of an answer to getPayload, for a rebuild by the fallback; the rebuilt block
+    shows whether they begin with the forced ones.
 
     Raises:
         Unusable: If there is no list of them.
@@ -250,7 +251,7 @@ def read_transactions(envelope: Mapping[str, Any]) -> tuple[bytes, ...]:
 def read_envelope(envelope: Mapping[str, Any], beacon_root: bytes | None, version: int) -> Block:
     """The block in an answer to getPayload of `version`.
 
-    What the consensus client gets is written anew from this block, so nothing unchecked is handed on.
+    The consensus client's answer is serialised anew from this block, so nothing unchecked is forwarded.
 
     Args:
         envelope: as the builder answered.
@@ -284,7 +285,7 @@ def read_envelope(envelope: Mapping[str, Any], beacon_root: bytes | None, versio
 
 
 def _check_envelope(envelope: Mapping[str, Any], beacon_root: bytes | None, version: int) -> None:
-    """Everything beside the payload; of an L2 block nothing in it may be other than empty."""
+    """Check everything beside the payload: for an L2 block all of it must be empty."""
     if not _is_quantity(envelope.get("blockValue"), 256):
         raise Unusable("blockValue is not a quantity")
     bundle = envelope.get("blobsBundle")
@@ -304,7 +305,7 @@ def _check_envelope(envelope: Mapping[str, Any], beacon_root: bytes | None, vers
 
 
 def _is_quantity(value: object, bits: int) -> bool:
-    """By the specification: a consensus client refuses leading zeros where we would not mind."""
+    """QUANTITY by the execution-apis specification: consensus clients reject leading zeros."""
     number = _number(value)
     return number is not None and number.bit_length() <= bits and value == hex(number)
 

@@ -1,14 +1,14 @@
-"""What a block's parent settles about it: its number and base fee, checked before anything is published.
+"""The fields that a block's parent fixes: number and base fee, checked before anything is published.
 
-Every block passes by as newPayload, and the fallback says whether it is valid; the next one is begun upon it.
-From Holocene a header holds all that the base fee of its child depends on (op/base_fee.py), so it is known
-here without the chain's configuration. Where it is not (the parent did not pass by, or is older), getPayload
-compares with the fallback's own block.
+Every block arrives as newPayload, the fallback validates it, and the next one is built on it. From Holocene a
+header holds all that the base fee of its child depends on (op/base_fee.py), so it is computed here without
+the chain's configuration. Where it cannot be (the parent was not seen, or is older), getPayload compares with
+the fallback's own block.
 
 Rules change with forks. If the fallback's block has another base fee than the one computed, this program is
-older than the chain, and says nothing about base fees any more.
+older than the chain's fork, and stops checking base fees.
 
-Pure. Parents come from the fallback's side; whatever is wrong with them, there is merely nothing known.
+Pure. Parents come from the fallback's side; a malformed one merely leaves the fields of its child unchecked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Child", "Parents", "child_difference"]
 _LOG = logging.getLogger("flashctl.boost")
 
 MAX_PARENTS: Final = 8
-"""Blocks remembered: the head, and those that a consensus client may go back to."""
+"""Blocks kept: the head, and those that a consensus client may return to."""
 
 _FORKS: Final = {HOLOCENE_SIZE: OpFork.HOLOCENE, JOVIAN_SIZE: OpFork.JOVIAN}
 """The fork whose base fee rules a block's child follows, by the size of the block's extra data."""
@@ -43,7 +43,7 @@ _ZERO: Final = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """What is settled about the block after one that is known."""
+    """The fields that a known parent fixes for its child."""
 
     number: int
     base_fee: int | None
@@ -68,7 +68,7 @@ class Parents:
         self._headers.put(identity, header)
 
     def child(self, parent_hash: bytes, timestamp: int) -> Child | None:
-        """What is settled about the block on `parent_hash`; None if that did not pass by."""
+        """The fields fixed for the block on `parent_hash`; None if that parent was not seen."""
         parent = self._headers.peek(parent_hash)
         if parent is None:
             return None
@@ -84,7 +84,7 @@ class Parents:
             return None
 
     def compare(self, child: Child | None, own: Mapping[str, Any]) -> None:
-        """The fallback's own block, JSON, on the same parent: it is the authority."""
+        """Compare with the fallback's own block, JSON, on the same parent: the fallback is the authority."""
         if child is None or child.base_fee is None or not self._knows_base_fees:
             return
         try:
@@ -94,11 +94,11 @@ class Parents:
         if base_fee != child.base_fee:
             self._knows_base_fees = False
             fields = {"fallback": base_fee, "computed": child.base_fee}
-            _LOG.warning("base fees follow rules that are not known here: not checked", extra=fields)
+            _LOG.warning("base fee rules of an unknown fork: base fees are no longer checked", extra=fields)
 
 
 def child_difference(first: Flashblock, child: Child | None) -> str:
-    """How index 0 departs from what its parent settles; empty if it does not."""
+    """How index 0 departs from the fields its parent fixes; empty if it does not."""
     if first.base is None or child is None:
         return ""
     if first.base.block_number != child.number:

@@ -1,7 +1,8 @@
-"""getPayload: both blocks gathered at the same time, one returned, a record made.
+"""getPayload: both blocks are collected in parallel, one is returned, the decision is recorded.
 
-The fallback's own payload is asked for before anything else is done, so that falling back costs nothing more
-than finding out, and nothing on the builder's side (`boost.builder_block`) can cost the answer.
+The fallback's own payload is requested before anything else is done, so that falling back adds no latency
+beyond detecting the builder's failure, and no fault on the builder's side (`boost.builder_block`) can cost
+the answer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from typing import Any
 
 from flashctl.boost.builder_block import BuilderBlocks
-from flashctl.boost.candidate import Candidate, Request, Unusable, from_fallback, keeps_promises
+from flashctl.boost.candidate import Candidate, Request, Unusable, from_fallback, keeps_preconfirmations
 from flashctl.boost.decisions import Decision, DecisionLog
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.boost.obligations import parameters_of
@@ -36,7 +37,7 @@ class PayloadService:
 
     def __init__(
         self,
-        l2: EngineClient,
+        fallback: EngineClient,
         blocks: BuilderBlocks,
         state: BoostState,
         decisions: DecisionLog,
@@ -44,7 +45,7 @@ class PayloadService:
         *,
         policy: SelectionPolicy = SelectionPolicy.BUILDER,
     ) -> None:
-        self._l2 = l2
+        self._fallback = fallback
         self.blocks = blocks
         self._rounds = state.rounds
         self._health = state.health
@@ -60,7 +61,7 @@ class PayloadService:
     async def get(self, identity: bytes, version: int) -> dict[str, Any]:
         """The envelope for a payload id of the fallback's.
 
-        Asked twice at once, it is decided once; asked again later, the answer is the same.
+        Concurrent calls for one id share one decision; a later call gets the same answer.
         """
         key = (identity, version)
         task = self._answering.get(key)
@@ -75,17 +76,17 @@ class PayloadService:
         round_ = self._rounds.find(identity)
         if round_ is not None and round_.answer is not None:
             return _answer_again(round_, version)
-        # What has been promised is delivered, even if the operator has changed the mode meanwhile.
-        is_promised = round_ is not None and round_.published
-        mode = ExecutionMode.ENABLED if is_promised else self._switch.mode
+        # Preconfirmed flashblocks are honoured, even if the operator has changed the mode meanwhile.
+        is_published = round_ is not None and round_.published
+        mode = ExecutionMode.ENABLED if is_published else self._switch.mode
         if round_ is None or mode is ExecutionMode.DISABLED:
             reason = "disabled" if mode is ExecutionMode.DISABLED else "not built with the builder"
-            l2 = await self._from_l2(identity, version)
-            self._record(identity, None, Choice(Source.L2, reason), None, l2, mode, started)
-            return l2.envelope
+            answered_alone = await self._from_fallback(identity, version)
+            self._record(identity, None, Choice(Source.FALLBACK, reason), None, answered_alone, mode, started)
+            return answered_alone.envelope
         self._rounds.seal(round_)
-        own = asyncio.create_task(self._from_l2(identity, version))
-        # One turn of the loop, and the fallback's request is under way before anything is computed here.
+        own = asyncio.create_task(self._from_fallback(identity, version))
+        # One turn of the event loop sends the fallback's request before anything is computed here.
         await asyncio.sleep(0)
         request = Request(round_.parent_hash, round_.attributes, version, self._rounds.defaults)
         builder, failure = await self._from_builder(round_, request)
@@ -94,9 +95,10 @@ class PayloadService:
         except Exception as error:
             if not isinstance(error, FlashctlError):
                 defects.caught("boost.getPayload", error)
-            fallback, l2_error = None, error
+            fallback, fallback_error = None, error
         finally:
-            # The traceback of an error that its own frame names is a cycle, here with payloads in it.
+            # An error bound to a local of a frame in its own traceback is a reference cycle, here with
+            # payloads.
             del own
         if builder is not None and (contradiction := self._contradiction(builder, fallback, request)):
             builder, failure = None, contradiction
@@ -105,9 +107,9 @@ class PayloadService:
         choice = choose(_offer(builder), _offer(fallback), mode, self._policy, failure)
         if choice is None:
             try:
-                raise l2_error
+                raise fallback_error
             finally:
-                del l2_error
+                del fallback_error
         chosen = builder if choice.source is Source.BUILDER else fallback
         assert chosen is not None
         round_.answer, round_.answered_version = chosen.envelope, version
@@ -117,8 +119,8 @@ class PayloadService:
         return chosen.envelope
 
     async def _from_builder(self, round_: Round, request: Request) -> tuple[Candidate | None, str]:
-        """The builder's block, or why there is none. Whatever is wrong on the builder's side of the house,
-        the chain needs a block now."""
+        """The builder's block, or why there is none. Every fault on the builder's side is contained: the
+        chain needs a block now."""
         try:
             return await self.blocks.best(round_, request), ""
         except Unusable as error:
@@ -133,7 +135,8 @@ class PayloadService:
             if fallback is not None:
                 builder.check_against(fallback)
             elif request.lacks_defaults:
-                # Asked for the chain's own EIP-1559 parameters, and nobody to say what they are.
+                # The attributes ask for the chain's own EIP-1559 parameters, and no fallback block has shown
+                # them.
                 return "the chain's EIP-1559 parameters are not known yet"
         except Unusable as error:
             return str(error)
@@ -143,10 +146,10 @@ class PayloadService:
         return ""
 
     def _judge(self, builder: Candidate | None, fallback: Candidate | None, round_: Round) -> None:
-        """What this getPayload says about both sides, and about the chain."""
+        """Update health, metrics and chain parameters from both blocks."""
         self._health.builder_delivered(builder is not None)
         if fallback is not None:
-            self._health.l2_probed(time.time() - fallback.timestamp)
+            self._health.fallback_probed(time.time() - fallback.timestamp)
             self._rounds.parents.compare(round_.child, fallback.payload)
             self._rounds.defaults = (
                 parameters_of(fallback.payload, round_.attributes) or self._rounds.defaults
@@ -157,7 +160,7 @@ class PayloadService:
             self._metrics.gas_delta.observe(builder.offer.gas_used - fallback.offer.gas_used)
             self._metrics.transaction_delta.observe(builder.offer.transactions - fallback.offer.transactions)
 
-    async def _from_l2(self, identity: bytes, version: int) -> Candidate:
+    async def _from_fallback(self, identity: bytes, version: int) -> Candidate:
         """The fallback's own block.
 
         Raises:
@@ -165,16 +168,16 @@ class PayloadService:
         """
         started, status = time.monotonic(), "error"
         try:
-            envelope = await self._l2.get_payload(identity, version=version)
+            envelope = await self._fallback.get_payload(identity, version=version)
             status = "ok"
         except FlashctlError as error:
-            self._health.l2_refused(error)
+            self._health.fallback_refused(error)
             _LOG.error("fallback has no payload: %s", error, extra={"payload_id": to_hex(identity)})
             raise
         finally:
             seconds = time.monotonic() - started
             self._metrics.upstream_seconds.labels("l2", "getPayload", status).observe(seconds)
-        self._health.l2_answered(True)
+        self._health.fallback_answered(True)
         return from_fallback(envelope)
 
     # --- bookkeeping ---
@@ -190,10 +193,10 @@ class PayloadService:
         mode: ExecutionMode,
         started: float,
     ) -> None:
-        """Write one decision down: log, metrics, file. The answer does not depend on it."""
+        """Record one decision: log, metrics, file. The answer does not depend on it."""
         chosen = builder if choice.source is Source.BUILDER else fallback
         assert chosen is not None
-        promised = round_.payload if round_ is not None and round_.published else None
+        published = round_.payload if round_ is not None and round_.published else None
         decision = Decision(
             payload_id=to_hex(identity),
             builder_payload_id=to_hex(round_.builder_id) if round_ and round_.builder_id else None,
@@ -205,12 +208,12 @@ class PayloadService:
             block_hash=chosen.block_hash,
             transactions=chosen.offer.transactions,
             gas_used=chosen.offer.gas_used,
-            flashblocks=len(promised.flashblocks) if promised is not None else 0,
+            flashblocks=len(published.flashblocks) if published is not None else 0,
             builder_block_hash=None if builder is None else builder.block_hash,
             builder_gas_used=None if builder is None else builder.offer.gas_used,
             l2_block_hash=None if fallback is None else fallback.block_hash,
             l2_gas_used=None if fallback is None else fallback.offer.gas_used,
-            kept_promises=keeps_promises(chosen, promised),
+            kept_promises=keeps_preconfirmations(chosen, published),
             seconds=round(time.monotonic() - started, 6),
         )
         self._metrics.blocks_created.labels(decision.source).inc()
@@ -240,7 +243,7 @@ class PayloadService:
             _LOG.error("%s", error)
 
     async def close(self) -> None:
-        """Give up on everything under way."""
+        """Cancel everything under way."""
         tasks = list(self._answering.values())
         for task in tasks:
             task.cancel()
@@ -249,10 +252,10 @@ class PayloadService:
 
 
 def _answer_again(round_: Round, version: int) -> dict[str, Any]:
-    """What was answered before, for whoever asks again.
+    """The answer given before, for a repeated getPayload.
 
     Raises:
-        RpcError: If asked for in another version, which the block's fork does not have.
+        RpcError: If the version differs, which the block's fork does not have.
     """
     if version != round_.answered_version:
         text = f"Unsupported fork: this payload was taken with getPayloadV{round_.answered_version}"

@@ -1,4 +1,4 @@
-"""Background health checks: is each side at the head of the chain?"""
+"""Background health probes: whether fallback and builder are at the head of the chain."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ __all__ = ["probe_forever"]
 _LOG = logging.getLogger(__name__)
 
 UNHEALTHY_INTERVAL_S = 2.0
-"""Between probes while something is wrong: a leader election should not wait a minute to learn that it is
-over."""
+"""Between probes while unhealthy: op-conductor should not wait a minute to see that a sequencer recovered."""
 
 
 async def probe_forever(
-    l2: JsonRpcClient,
+    fallback: JsonRpcClient,
     builder: JsonRpcClient,
     health: BoostHealth,
     switch: ModeSwitch,
@@ -35,28 +34,30 @@ async def probe_forever(
     while it takes part.
 
     Args:
-        l2: the fallback.
-        builder: the other side.
-        health: is told.
+        fallback: the fallback.
+        builder: the builder.
+        health: receives the results.
         switch: the mode in force.
-        interval_s: seconds between probes while all is well.
-        doubt: set by whoever met a side that did not answer: the next probe is due then.
+        interval_s: seconds between probes while healthy.
+        doubt: set when an engine did not answer a call: the next probe is then due at once.
 
     Raises:
-        AuthError: If the fallback refuses our secret at the first probe: whoever starts this has the wrong
-            file. Later a refusal is ill health like any other, which a restart, a rotated secret or a clock
-            set right mends; and a builder that refuses is merely not used.
+        AuthError: If the fallback rejects our secret at the first probe, a configuration error. A later
+            rejection counts as unhealthy like any other failure, which a restart, a rotated secret or a
+            corrected clock ends; and a builder that rejects the secret is merely not used.
     """
-    fallback_side, builder_side = _Side("fallback", l2), _Side("builder", builder)
+    fallback_side, builder_side = _ProbedEngine("fallback", fallback), _ProbedEngine("builder", builder)
     is_first = True
     while True:
         doubt.clear()
         with defects.contained("boost.probe"):
             if switch.mode is ExecutionMode.DISABLED:
-                health.l2_probed(await fallback_side.head_age())
+                health.fallback_probed(await fallback_side.head_age())
             else:
-                l2_age, builder_age = await asyncio.gather(fallback_side.head_age(), builder_side.head_age())
-                health.l2_probed(l2_age)
+                fallback_age, builder_age = await asyncio.gather(
+                    fallback_side.head_age(), builder_side.head_age()
+                )
+                health.fallback_probed(fallback_age)
                 health.builder_probed(builder_age)
         if is_first and fallback_side.refused is not None:
             raise fallback_side.refused
@@ -68,8 +69,8 @@ async def probe_forever(
                     await doubt.wait()
 
 
-class _Side:
-    """One side being probed; says what is wrong with it once, not at every probe."""
+class _ProbedEngine:
+    """One engine being probed; a fault is logged once, not at every probe."""
 
     def __init__(self, name: str, client: JsonRpcClient) -> None:
         self._name = name
@@ -78,7 +79,7 @@ class _Side:
         self.refused: AuthError | None = None
 
     async def head_age(self) -> float | None:
-        """Seconds since the latest block's timestamp; None if the side does not say."""
+        """Seconds since the latest block's timestamp; None if the engine gives none."""
         try:
             block = await self._client.call("eth_getBlockByNumber", ["latest", False])
             timestamp = parse_quantity(block["timestamp"])

@@ -1,4 +1,4 @@
-"""What the builder leaves out, block after block, goes to it again; told once, until there is none."""
+"""Sends stuck transactions to the builder again; logged once, until none is left out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Resender:
-    """Told of every block that boost returns."""
+    """Observes every block that boost returns."""
 
     def __init__(
         self, exclusions: Exclusions, builder: BuilderLink, metrics: BoostMetrics, switch: ModeSwitch
@@ -33,8 +33,8 @@ class Resender:
         self._is_told = False
 
     def returned(self, chosen: Candidate, own: Candidate | None) -> None:
-        """`chosen` was returned; `own` is the fallback's block on the same parent, None if it had none, which
-        says nothing."""
+        """`chosen` was returned; `own` is the fallback's block on the same parent, None if it had none, in
+        which case nothing is counted."""
         if own is None:
             return
         again = self._exclusions.returned(_transactions(own), _transactions(chosen))

@@ -1,19 +1,20 @@
 """The builds under way, and the flashblocks that belong to each. No I/O, no clock.
 
-A round begins when the consensus client asks for a block with the pool, before anybody is called. Three
-things then arrive in any order: the fallback's payload id (the one the consensus client will ask for), the
-builder's payload id, and flashblocks that carry the builder's. A round belongs to a flashblock if
+A round begins when the consensus client requests a block with the mempool, before either engine is called.
+Three things then arrive in any order: the fallback's payload id (which the consensus client passes to
+getPayload), the builder's payload id, and flashblocks that carry the builder's. A flashblock belongs to a
+round if
 
 - the builder named that id in its answer, or
 - the id equals the one computed from the attributes in all but the first byte. That byte is the version, 3
   by the specification and 4 from op-reth (optimism#20226). So a flashblock that overtakes the builder's
-  answer is recognised at once, and one whose answer got lost is not lost (rollup-boost#409).
+  answer is attributed at once, and one whose answer got lost is still used (rollup-boost#409).
 
-Anything else waits, a bounded number of flashblocks, for the builder's answer. Those of a round that come
-ahead of their turn wait for the ones that they overtook (rollup-boost#449).
+A bounded number of other flashblocks is held until the builder answers. Those of a round that arrive out of
+order wait for the missing indices (rollup-boost#449).
 
 Only the newest round publishes, and only until getPayload has taken its block: a flashblock after that
-would promise what the block no longer holds. What was published stays: the same (payload, index) is never
+would preconfirm what the block no longer holds. What was published stands: the same (payload, index) is never
 published twice, nor with other content.
 """
 
@@ -42,24 +43,23 @@ from flashctl.op.attributes import PayloadAttributes, payload_id
 __all__ = ["Drop", "DropReason", "Hold", "Incoming", "Publish", "Round", "RoundState", "Rounds", "Verdict"]
 
 MAX_ROUNDS = 8
-"""Rounds remembered, with their flashblocks and answers: a consensus client asks for the newest, and one that
-comes late asks for the one before."""
+"""Rounds kept, with their flashblocks and answers: getPayload names the newest, or if late the one before."""
 
 MAX_HELD = 1024
-"""Flashblocks that wait for the builder's answer; the reference's figure. One block has about ten."""
+"""Flashblocks held until the builder answers; rollup-boost's figure. One block has about ten."""
 
 MAX_HELD_BYTES = 64 * 1024 * 1024
 
 MAX_ROUND_BYTES = 32 * 1024 * 1024
-"""Of all flashblocks of one block, as JSON: what the builder's getPayload may answer, too."""
+"""Of all flashblocks of one block, as JSON: also the limit of the builder's getPayload answer."""
 
 
 MAX_AHEAD = 16
-"""Flashblocks of a round that wait for one before them: more than a block has, since nothing else can be done
-with them, and the missing one may come at any time before getPayload."""
+"""Flashblocks of a round that wait for a missing index: more than a block has, since they have no other use
+and the missing one may arrive at any time before getPayload."""
 
 PATIENCE_NS = 4_000_000_000
-"""For how long, two blocks; by then the round is over."""
+"""How long they wait: two blocks, by when the round is over."""
 
 
 class RoundState(Enum):
@@ -71,7 +71,7 @@ class RoundState(Enum):
     SUPERSEDED = "superseded"
     """A newer round began."""
     CANCELLED = "cancelled"
-    """The fallback refused the build, so nobody will ask for its block."""
+    """The fallback refused the build, so no getPayload will follow."""
 
 
 class DropReason(Enum):
@@ -90,7 +90,7 @@ class DropReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One message of the builder's stream: decoded, and as it came."""
+    """One message of the builder's stream: decoded, and as received."""
 
     flashblock: Flashblock
     data: bytes
@@ -98,7 +98,7 @@ class Incoming:
 
     @property
     def size(self) -> int:
-        """Bytes, as JSON, whatever it was compressed to."""
+        """Bytes as JSON, uncompressed."""
         return max(len(self.data), 2 * sum(map(len, self.flashblock.diff.transactions)))
 
 
@@ -112,10 +112,10 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Kept until the builder names its payload id, or the flashblocks before it come."""
+    """Kept until the builder's payload id or the missing indices arrive."""
 
     awaited: int | None = None
-    """The index that is waited for; None: the builder's answer."""
+    """The missing index; None: the builder's answer is awaited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,40 +136,40 @@ class Round:
     parent_hash: bytes
     attributes: PayloadAttributes
     expected_id: bytes
-    """What both sides should call it, by the specification."""
+    """The payload id computed per the specification."""
 
     defaults: bytes | None = None
-    """The chain's EIP-1559 constants, as far as they were known when the round began."""
+    """The chain's EIP-1559 constants; None if unknown when the round began."""
 
     child: Child | None = None
-    """What the parent settles about the block, as far as it is known."""
+    """The fields that the parent fixes; None if the parent was not seen."""
 
     state: RoundState = RoundState.OPEN
-    l2_id: bytes | None = None
+    fallback_id: bytes | None = None
     builder_id: bytes | None = None
     builder_answered: bool = False
-    """Whether the builder's answer is in, be it a failure."""
+    """Whether the builder has answered, successfully or not."""
 
     builder_failure: str = ""
-    """Why the builder does not build, if it said so."""
+    """Why the builder does not build, if it answered with a reason."""
 
     trouble: str = ""
-    """The first thing wrong with its flashblocks; a replay without the hole clears it."""
+    """The first fault of its flashblocks; a complete replay clears it."""
 
     equivocated: bool = False
-    """The builder said two things about one index: nothing after that is believed."""
+    """The builder sent two contents for one index: every later flashblock is dropped."""
 
     flashblocks: list[Flashblock] = field(default_factory=list)
-    """Accepted so far, from index 0 without a hole."""
+    """Accepted so far, from index 0 without a gap."""
 
-    promised: list[Flashblock] = field(default_factory=list)
-    """What an earlier round for the very same request published: not to be contradicted."""
+    preconfirmed: list[Flashblock] = field(default_factory=list)
+    """Published by an earlier round for the same request: not to be contradicted."""
 
     published: bool = False
-    """Whether subscribers have seen its flashblocks."""
+    """Whether its flashblocks have gone to subscribers."""
 
     answer: Any = None
-    """What getPayload was answered with. The same id never gets two different blocks."""
+    """The envelope that getPayload returned. The same id never gets two different blocks."""
 
     answered_version: int = 0
     """Of that getPayload."""
@@ -185,7 +185,7 @@ class Round:
 
     @property
     def payload(self) -> Payload | None:
-        """The block as far as its flashblocks tell."""
+        """The block assembled from its flashblocks so far."""
         if not self.flashblocks:
             return None
         first = self.flashblocks[0]
@@ -199,7 +199,7 @@ class Round:
         return identity[1:] == self.expected_id[1:]
 
     def accept(self, incoming: Incoming, now_ns: int) -> list[tuple[Incoming, Verdict]]:
-        """Judge a flashblock of this round, and those that waited for it."""
+        """The verdicts on a flashblock of this round, and on those that waited for it."""
         refusal = self._unfit(incoming) or self._repeats_a_waiting(incoming)
         if refusal is not None:
             return [(incoming, refusal)]
@@ -211,7 +211,7 @@ class Round:
         return verdicts
 
     def _unfit(self, incoming: Incoming) -> Drop | None:
-        """Why a flashblock can have no place in this round, whatever its turn."""
+        """Why a flashblock can have no place in this round, at any index."""
         flashblock = incoming.flashblock
         if self.state is not RoundState.OPEN:
             return Drop(DropReason.CLOSED, self.state.value)
@@ -235,7 +235,7 @@ class Round:
         return None
 
     def _judge(self, incoming: Incoming, now_ns: int) -> Verdict:
-        """What the next one in order means."""
+        """The verdict on the next one in order."""
         flashblock = incoming.flashblock
         if self.equivocated:
             return Drop(DropReason.EQUIVOCATION, "earlier in this round")
@@ -262,7 +262,7 @@ class Round:
         return transactions > MAX_TRANSACTIONS or size > MAX_ROUND_BYTES
 
     def _difference(self, flashblock: Flashblock) -> str:
-        """How a flashblock departs from what was asked for; empty if it does not."""
+        """How a flashblock departs from the request; empty if it does not."""
         if flashblock.index > 0:
             return later_difference(flashblock)
         return first_difference(
@@ -270,13 +270,13 @@ class Round:
         ) or child_difference(flashblock, self.child)
 
     def _extend(self, incoming: Incoming) -> Verdict:
-        """Take what the assembler accepted; a builder that replays after a gap starts again at index 0."""
+        """Add what the assembler accepted; a builder that replays after a gap starts again at index 0."""
         flashblock, index = incoming.flashblock, incoming.flashblock.index
         if index < len(self.flashblocks):
             if _same(self.flashblocks[index], flashblock):
                 return Drop(DropReason.DUPLICATE)
             return self._refuse(DropReason.EQUIVOCATION, f"index {index}")
-        if index < len(self.promised) and not _same(self.promised[index], flashblock):
+        if index < len(self.preconfirmed) and not _same(self.preconfirmed[index], flashblock):
             return self._refuse(DropReason.EQUIVOCATION, f"index {index}, built again")
         self.flashblocks.append(flashblock)
         self._size += incoming.size
@@ -295,13 +295,13 @@ class Rounds:
 
     def __init__(self) -> None:
         self._current: Round | None = None
-        self._by_l2_id: OrderedDict[bytes, Round] = OrderedDict()
+        self._by_fallback_id: OrderedDict[bytes, Round] = OrderedDict()
         self._held: list[Incoming] = []
         self._held_bytes = 0
         self.parents = Parents()
-        """Blocks that the fallback found valid, which the next ones are built upon."""
+        """Blocks that the fallback found valid, the possible parents of the next ones."""
         self.defaults: bytes | None = None
-        """The chain's EIP-1559 constants as `eip1559Params`, learned from blocks of the fallback."""
+        """The chain's EIP-1559 constants as `eip1559Params`, taken from blocks of the fallback."""
 
     @property
     def current(self) -> Round | None:
@@ -309,13 +309,13 @@ class Rounds:
         return self._current
 
     def learn(self, defaults: bytes | None) -> None:
-        """The fallback used these constants of the chain's; None if it did not say."""
+        """Keep the chain's constants that a block of the fallback shows; None if it shows none."""
         self.defaults = self.defaults if defaults is None else defaults
 
     def begin(self, parent_hash: bytes, attributes: PayloadAttributes) -> Round:
-        """The consensus client asks for a block on `parent_hash`.
+        """The consensus client requests a block on `parent_hash`.
 
-        Asking again for the same continues the same round: a retried call must not lose what is published.
+        A repeated request continues the same round: a retried call must not lose what is published.
         """
         expected = payload_id(parent_hash, attributes)
         current = self._current
@@ -325,8 +325,8 @@ class Rounds:
         child = self.parents.child(parent_hash, attributes.timestamp)
         self._current = Round(parent_hash, attributes, expected, self.defaults, child)
         if current is not None and current.expected_id == expected:
-            # A consensus client that lost the block asks for it again, and the builder may build another.
-            self._current.promised = current.flashblocks or current.promised
+            # A consensus client that lost the block requests it again, and the builder may build another.
+            self._current.preconfirmed = current.flashblocks or current.preconfirmed
         return self._current
 
     def supersede(self) -> None:
@@ -335,29 +335,29 @@ class Rounds:
             self._current.state = RoundState.SUPERSEDED
         self._forget_held()
 
-    def l2_answered(self, round_: Round, identity: bytes | None) -> None:
-        """The fallback builds under `identity`; None if it does not build at all."""
+    def fallback_answered(self, round_: Round, identity: bytes | None) -> None:
+        """The fallback builds under the payload id `identity`; None if it does not build."""
         if identity is None:
             self.cancel(round_)
             return
-        round_.l2_id = identity
-        self._by_l2_id[identity] = round_
-        self._by_l2_id.move_to_end(identity)
-        while len(self._by_l2_id) > MAX_ROUNDS:
-            self._by_l2_id.popitem(last=False)
+        round_.fallback_id = identity
+        self._by_fallback_id[identity] = round_
+        self._by_fallback_id.move_to_end(identity)
+        while len(self._by_fallback_id) > MAX_ROUNDS:
+            self._by_fallback_id.popitem(last=False)
 
     def cancel(self, round_: Round) -> None:
-        """Nobody will ask for this round's block."""
+        """Close a round for which no getPayload will follow."""
         if round_.state is RoundState.OPEN:
             round_.state = RoundState.CANCELLED
 
     def builder_answered(
         self, round_: Round, identity: bytes | None, now_ns: int, failure: str = ""
     ) -> list[tuple[Incoming, Verdict]]:
-        """The builder builds under `identity`, or does not; the verdicts on what waited for this.
+        """The builder builds under the payload id `identity`, or does not; the verdicts on what was held.
 
-        Flashblocks that arrived under another id keep it: the builder's own stream is nearer to the truth
-        than an answer, and both are checked against the attributes.
+        Flashblocks that arrived under another id keep it: the builder's stream takes precedence over its
+        answer, and both are checked against the attributes.
         """
         round_.builder_answered = True
         round_.builder_failure = failure
@@ -370,15 +370,15 @@ class Rounds:
         return [judged for incoming in held for judged in self.feed(incoming, now_ns)]
 
     def feed(self, incoming: Incoming, now_ns: int) -> list[tuple[Incoming, Verdict]]:
-        """Judge one message of the builder's stream, arrived at `now_ns` on a steady clock; with it come the
-        verdicts on those that waited for it."""
+        """The verdicts on one message of the builder's stream, received at `now_ns` on a monotonic clock, and
+        on those that waited for it."""
         round_ = self._current
         if round_ is not None and round_.owns(bytes.fromhex(incoming.flashblock.payload_id[2:])):
             return round_.accept(incoming, now_ns)
         return [(incoming, self._outside(incoming, round_))]
 
     def _outside(self, incoming: Incoming, round_: Round | None) -> Verdict:
-        """The verdict on a flashblock that is not known to be of the round under way."""
+        """The verdict on a flashblock that cannot be attributed to the current round."""
         if round_ is None:
             return Drop(DropReason.NO_ROUND)
         if round_.builder_answered or round_.builder_id is not None or round_.state is not RoundState.OPEN:
@@ -391,18 +391,18 @@ class Rounds:
         return Hold()
 
     def disturb(self, trouble: str) -> None:
-        """Something that belongs to the open round may be missing: its block is not complete until the next
-        flashblock in sequence shows that nothing is."""
+        """A flashblock of the open round may be missing: its block counts as incomplete until the next one in
+        sequence shows that none is."""
         round_ = self._current
         if round_ is not None and round_.state is RoundState.OPEN:
             round_.trouble = round_.trouble or trouble
 
-    def find(self, l2_id: bytes) -> Round | None:
-        """The round whose block the consensus client asks for."""
-        return self._by_l2_id.get(l2_id)
+    def find(self, fallback_id: bytes) -> Round | None:
+        """The round whose block getPayload requests."""
+        return self._by_fallback_id.get(fallback_id)
 
     def seal(self, round_: Round) -> None:
-        """getPayload takes the block now; flashblocks that come later are not part of it."""
+        """getPayload takes the block now; flashblocks that arrive later are not part of it."""
         if round_.state in (RoundState.OPEN, RoundState.SUPERSEDED):
             round_.state = RoundState.SEALED
 
@@ -412,5 +412,5 @@ class Rounds:
 
 
 def _same(one: Flashblock, other: Flashblock) -> bool:
-    """Whether two flashblocks promise the same; metadata promises nothing."""
+    """Whether two flashblocks preconfirm the same; metadata is ignored."""
     return one.diff == other.diff and one.base == other.base

@@ -1,4 +1,4 @@
-"""Which block getPayload answers with: one function of what the two sides offered."""
+"""Block selection for getPayload: a pure function of the two blocks on offer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 __all__ = ["Choice", "Offer", "Source", "choose"]
 
 GAS_USED_RATIO = 10
-"""`gas-used` keeps the builder's block from a tenth of the fallback's gas on; the reference's figure."""
+"""`gas-used` keeps the builder's block from a tenth of the fallback's gas on; rollup-boost's figure."""
 
 
 class Source(Enum):
     """Who made a block."""
 
     BUILDER = "builder"
-    L2 = "l2"
+    FALLBACK = "l2"
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A block one side can deliver, as far as the choice depends on it."""
+    """The figures of a block that the selection depends on."""
 
     gas_used: int
     transactions: int
@@ -30,7 +30,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The verdict."""
+    """The selected side."""
 
     source: Source
     reason: str
@@ -39,7 +39,7 @@ class Choice:
 
 def choose(
     builder: Offer | None,
-    l2: Offer | None,
+    fallback: Offer | None,
     mode: ExecutionMode,
     policy: SelectionPolicy,
     failure: str = "",
@@ -48,19 +48,20 @@ def choose(
 
     Args:
         builder: the builder's block, if the fallback found it valid.
-        l2: the fallback's own block.
+        fallback: the fallback's own block.
         mode: the mode at the time getPayload was called.
-        policy: the operator's.
-        failure: why the builder has nothing to offer.
+        policy: `--block-selection-policy`.
+        failure: why there is no builder block.
     """
-    if l2 is None:
-        # A fallback that judged a block valid but has none of its own: better that block than none.
+    if fallback is None:
+        # The fallback found the builder's block valid but has none of its own: that block is better than
+        # none.
         usable = builder is not None and mode is ExecutionMode.ENABLED
         return Choice(Source.BUILDER, "fallback has no block") if usable else None
     if builder is None:
-        return Choice(Source.L2, failure or "no builder block")
+        return Choice(Source.FALLBACK, failure or "no builder block")
     if mode is not ExecutionMode.ENABLED:
-        return Choice(Source.L2, mode.value)
-    if policy is SelectionPolicy.GAS_USED and builder.gas_used * GAS_USED_RATIO < l2.gas_used:
-        return Choice(Source.L2, f"builder used {builder.gas_used} gas, fallback {l2.gas_used}")
+        return Choice(Source.FALLBACK, mode.value)
+    if policy is SelectionPolicy.GAS_USED and builder.gas_used * GAS_USED_RATIO < fallback.gas_used:
+        return Choice(Source.FALLBACK, f"builder used {builder.gas_used} gas, fallback {fallback.gas_used}")
     return Choice(Source.BUILDER, "valid")

@@ -1,4 +1,4 @@
-"""Boost put together: clients, state, servers, tasks, for as long as the process lives."""
+"""The boost service: clients, state, servers and tasks for the lifetime of the process."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ ENGINE_LIMITS = RpcLimits(request_bytes=128 * 1024 * 1024, values=MAX_VALUES)
 """geth's limit on its engine port: a payload is hex, so twice the size of its block."""
 
 FORWARD_LIMITS = ClientLimits(connections=256)
-"""For what is passed on to the fallback: at a second a call 256 calls/s, and a line behind them."""
+"""For forwarded requests: at one second a call 256 calls/s; further ones queue."""
 
 BUILDER_LIMITS = ClientLimits(
     body_bytes=32 * 1024 * 1024, bodies_bytes=64 * 1024 * 1024, connections=16, line_s=1.0
 )
-"""For a builder's answers: a block of 32 MB as JSON is thirty times a full one of today."""
+"""For a builder's answers: a block of 32 MB as JSON is thirty times a full one of today's chains."""
 
 
 class Boost:
-    """One boost: built from a config, started inside a `Lifecycle`."""
+    """A boost instance: constructed from a config, started inside a `Lifecycle`."""
 
     def __init__(self, config: BoostConfig) -> None:
         self.config = config
@@ -62,27 +62,28 @@ class Boost:
         self.health = BoostHealth(config.health.max_unsafe_interval_s)
         self._shown = self.health.status(self.switch.mode)
         self.doubt = asyncio.Event()
-        """Somebody met a side that did not answer."""
+        """Set when an engine did not answer a call: the next probe is due."""
         self.rounds = Rounds()
         self.metrics = BoostMetrics()
         self.metrics.set_mode(config.selection.execution_mode)
         self.hub = Hub()
         self.decisions = DecisionLog(config.decisions)
         self.follower = BuilderStream(self.rounds, self.switch, self.metrics, self.hub)
-        self.l2 = _client(config.l2)
-        self.forwards = _client(config.l2, limits=FORWARD_LIMITS)
-        """The fallback again: what others ask has connections of its own, so that it can hold up no block."""
+        self.fallback = _client(config.fallback)
+        self.forwards = _client(config.fallback, limits=FORWARD_LIMITS)
+        """The fallback again, with connections of its own for public traffic, which then cannot delay
+        blocks."""
         self.builder = BuilderLink(_client(config.builder, limits=BUILDER_LIMITS, max_values=MAX_VALUES))
         self.blocks = BuilderBlocks(
-            self.l2,
+            self.fallback,
             self.builder,
             self.metrics,
             builder_timeout_s=config.builder.timeout_s,
-            l2_timeout_s=config.l2.timeout_s,
+            fallback_timeout_s=config.fallback.timeout_s,
             external_state_root=config.selection.external_state_root,
         )
         self.exclusions = Exclusions(config.selection.max_exclusion_blocks)
-        engines = Engines(self.l2, self.forwards, self.builder)
+        engines = Engines(self.fallback, self.forwards, self.builder)
         state = BoostState(
             self.rounds,
             self.health,
@@ -91,7 +92,7 @@ class Boost:
             config.selection.ignore_unhealthy_builders,
         )
         self.payloads = PayloadService(
-            self.l2,
+            self.fallback,
             self.blocks,
             state,
             self.decisions,
@@ -102,10 +103,10 @@ class Boost:
             engines, state, self.payloads, self.exclusions, released=self.follower.released
         )
         self.forwarding = Forwarding(engines, state, doubt=self.doubt.set)
-        self.health.tell = self._health_told
+        self.health.on_change = self._health_changed
         self.metrics.copies_dropped.set_function(lambda: self.builder.copies.dropped)
         self.rpc_url = ""
-        """The consensus client's end, once started."""
+        """The URL for the consensus client, once started."""
         self.debug_url = ""
         self.stream_url = ""
 
@@ -117,7 +118,7 @@ class Boost:
         """
         config = self.config
         life.on_stop(self._close_clients, "clients")
-        for secret in {config.l2.jwt_secret, config.builder.jwt_secret, config.server.jwt_secret}:
+        for secret in {config.fallback.jwt_secret, config.builder.jwt_secret, config.server.jwt_secret}:
             if isinstance(secret, JwtSecret) and secret.path is not None:
                 life.on_reload(secret.reload, str(secret.path))
         pages = status_pages(self.metrics.registry, self._reported_health, lambda: life.stopping)
@@ -149,7 +150,7 @@ class Boost:
         self.rpc_url = rpc.url
         life.spawn(
             probe_forever(
-                self.l2,
+                self.fallback,
                 self.builder.client,
                 self.health,
                 self.switch,
@@ -159,7 +160,7 @@ class Boost:
             "health probe",
         )
         _LOG.info(
-            "boost listens",
+            "boost listening",
             extra={"engine": rpc.url, "flashblocks": self.stream_url or "off", "debug": debug.url},
         )
 
@@ -176,25 +177,25 @@ class Boost:
             connect_timeout_s=config.connect_timeout_ms / 1000,
             ping_interval_s=config.ping_interval_ms / 1000,
             pong_timeout_s=config.pong_timeout_ms / 1000,
-            # A builder without a build has nothing to say, and pings tell whether it lives.
+            # A builder without a build sends nothing; pings show whether it is alive.
             silence_timeout_s=None,
             patient=True,
         )
         life.on_stop(self.follower.close, "flashblock frames")
         life.keep(lambda: self.follower.follow(config.builder_url, options), "boost.stream")
 
-    def _health_told(self) -> None:
-        """A fact about a side was set, or the mode: show the status, and log it if it is another."""
+    def _health_changed(self) -> None:
+        """A health fact or the mode was set: export the status, and log a change."""
         before, self._shown = self._shown, self.multiplexer.status
         self.metrics.health.set(self._shown)
         if self._shown is not before:
             level = logging.WARNING if self._shown > before else logging.INFO
-            reason = self.health.complaints or "all is well"
+            reason = self.health.complaints or "no faults"
             _LOG.log(level, "health %d -> %d: %s", before, self._shown, reason)
 
     def _reported_health(self) -> ReportedHealth:
         status = self.multiplexer.status
-        # A boost that may not lead still answers the consensus client.
+        # A boost that must not lead still answers the consensus client.
         return ReportedHealth(True, status.phrase, degraded=status == 206, healthy=status != 503)
 
     async def _close_clients(self) -> None:
@@ -202,7 +203,7 @@ class Boost:
         await self.forwarding.close()
         await self.builder.close()
         await self.forwards.close()
-        await self.l2.close()
+        await self.fallback.close()
         self.decisions.close()
 
 

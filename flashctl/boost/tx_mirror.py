@@ -1,9 +1,9 @@
-"""Transactions on their way to the builder, in order, however slow the builder is.
+"""Transactions mirrored to the builder's mempool, in order, however slow the builder is.
 
-A transaction that the fallback's pool holds and the builder's lacks is worse than late: every later one of
-its sender has a gap before it and stays out of the builder's blocks. So copies are not fired one by one and
-forgotten. They queue, travel together as JSON-RPC batches, one batch at a time, and a batch that did not
-reach the builder is sent again until it is too old: a pool answers "already known" to what it has.
+A transaction that the fallback's mempool holds and the builder's lacks is worse than late: every later one of
+its sender has a nonce gap and stays out of the builder's blocks. So copies are not fire-and-forget. They
+queue and go out as JSON-RPC batches, one at a time, and a batch that did not reach the builder is sent again
+until it is too old: a mempool answers "already known" to a duplicate.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["TransactionMirror"]
 _LOG = logging.getLogger(__name__)
 
 MAX_BATCH = 100
-"""Requests in one batch: at 2 ms an admission a fifth of a second of the builder's time."""
+"""Requests in one batch: at 2 ms an admission 0.2 s of the builder's time."""
 
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""What a builder may miss before the oldest are given up: a minute and a half at 200 a second."""
+"""Waiting bytes above which the oldest are dropped: a minute and a half at 200 transactions a second."""
 
 MAX_AGE_S = 30.0
-"""How long a copy is tried: a restarting builder is back by then, and blocks of the fallback have taken
+"""How long a copy is retried: a restarting builder is back by then, and blocks of the fallback have included
 most of what waited."""
 
 RETRY_S = 0.5
@@ -38,7 +38,7 @@ BATCH_TIMEOUT_S = 5.0
 
 
 class TransactionMirror:
-    """Requests whose answers nobody waits for."""
+    """Queue of requests to the builder whose answers are not awaited."""
 
     def __init__(self, client: JsonRpcClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
@@ -47,10 +47,10 @@ class TransactionMirror:
         self._bytes = 0
         self._worker: asyncio.Task[None] | None = None
         self.dropped = 0
-        """Given up, since the start."""
+        """Requests dropped since the start."""
 
     def add(self, request: bytes) -> None:
-        """Queue one JSON-RPC request; over the limits the oldest goes."""
+        """Queue one JSON-RPC request; over the limits the oldest is dropped."""
         self._waiting.append((self._clock(), request))
         self._bytes += len(request)
         while len(self._waiting) > MAX_WAITING or self._bytes > MAX_WAITING_BYTES:
@@ -72,7 +72,7 @@ class TransactionMirror:
                 await asyncio.sleep(RETRY_S)
                 self._drop_old()
             except Exception as error:
-                # This batch is lost, the next is another.
+                # The batch is lost; the worker goes on with the next.
                 defects.caught("boost.copies", error)
 
     def _take(self) -> list[tuple[float, bytes]]:
@@ -97,7 +97,7 @@ class TransactionMirror:
             _LOG.warning("%d requests never reached the builder", self.dropped)
 
     async def close(self) -> None:
-        """Give up on what waits."""
+        """Drop what waits."""
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)

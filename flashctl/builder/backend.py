@@ -1,11 +1,11 @@
-"""What executes blocks for the builder, as one small protocol, and the embedded chain behind it.
+"""The protocol of the builder's execution backend, and its implementation on the embedded chain.
 
     Backend.build(parent, attributes)    one block that grows
     BlockBuild.execute(envelope)         a transaction at its end, or a refusal that changes nothing
     BlockBuild.seal()                    everything so far as a complete, valid block
 
-Sealing does not end a build: a flashblock is a seal, and the next one goes on from there. The job,
-schedule, pool and publisher know only this, so that another engine can take the chain's place.
+Sealing does not end a build: each flashblock is a seal, and the next one continues from there. Job, schedule,
+mempool and publisher depend on this protocol only, so that another engine can take the chain's place.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BlockBuild(Protocol):
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything raised so far left the block as it was before; if not, the build is lost."""
+        """Whether every exception so far left the block unchanged; if not, the build is lost."""
         ...
 
     @property
@@ -82,7 +82,7 @@ class BlockBuild(Protocol):
 
 
 class ExecutionBackend(Protocol):
-    """Where blocks are executed."""
+    """An engine that executes blocks."""
 
     @property
     def config(self) -> ChainConfig:
@@ -90,7 +90,7 @@ class ExecutionBackend(Protocol):
         ...
 
     def build(self, parent: Header, attributes: PayloadAttributes) -> BlockBuild:
-        """Start a block upon a known parent.
+        """Start a block on a known parent.
 
         Raises:
             InvalidAttributes, InvalidFeeParameters: The fork of the block does not allow these attributes.
@@ -99,7 +99,7 @@ class ExecutionBackend(Protocol):
 
 
 class EmbeddedBackend:
-    """Builds on the chain of this process."""
+    """Builds on this process's own chain."""
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain

@@ -1,4 +1,4 @@
-"""`flashctl builder --check`: would it start, and are the nodes that it names of its chain."""
+"""`flashctl builder --check`: whether it would start, and whether the nodes it names are of its chain."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ __all__ = ["check"]
 
 
 def check(config: BuilderConfig) -> ExitCode:
-    """Read what the settings name, try the ports, ask the peers, and print what is wrong; makes nothing.
+    """Read the files that settings name, try the ports, probe the peers, and print the faults; creates
+    nothing.
 
     Raises:
-        FlashctlError: What would keep the builder from starting.
+        FlashctlError: If the builder could not start.
     """
     genesis = config.chain.genesis
     if (

@@ -44,7 +44,7 @@ class ChainDataConfig:
     datadir: Path | None = None
     """Where the chain is kept; None keeps it in memory."""
     keep_states: int = KEEP_STATES
-    """Of how many blocks the state stays at least; 0 for all."""
+    """Number of blocks whose state is kept at least; 0 for all."""
 
     def __post_init__(self) -> None:
         check_keep_states(self.keep_states)
@@ -61,7 +61,7 @@ class ServerConfig:
     jwt_secret: Path | None = None
     """File of the Engine API's secret; created if there is none. None leaves the Engine API open."""
     namespaces: frozenset[str] = USER_NAMESPACES
-    """What the user port answers."""
+    """Method namespaces of the user port."""
     cors: tuple[str, ...] = ()
     """Origins whose web pages may call the user port; `*` for all."""
     metrics: ListenAddress | None = None
@@ -77,7 +77,7 @@ class BuildConfig:
     payload_version: int = 3
     """First byte of payload ids: 3 as specified and in op-geth, 4 as op-reth writes."""
     max_tx_time_s: float = 0.5
-    """Processor time after which a transaction makes way for others, until its turn comes (`late`)."""
+    """Processor time after which a transaction is cut and deferred to a later block (`late_transactions`)."""
     max_block_bytes: int | None = None
     """Uncompressed bytes of a block's transactions."""
 

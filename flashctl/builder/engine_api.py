@@ -1,7 +1,7 @@
 """The Engine API as JSON-RPC methods: versions, forks and parameters around `ExecutionEngine`.
 
 A method of the wrong version for a block's fork is refused with -38005, as op-geth does; which version a
-fork uses is `core.engine`'s knowledge. Only OP's range is served: getPayload and newPayload V1 ended with
+fork uses is defined in `core.engine`. Only OP's range is served: getPayload and newPayload V1 ended with
 Bedrock's first fork.
 """
 

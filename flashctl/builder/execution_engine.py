@@ -1,13 +1,12 @@
-"""What the Engine API asks of an execution engine, without the JSON.
+"""The operations of the Engine API on an execution engine, without the JSON.
 
-    new_payload            a block from outside: known, built here, executable, or waiting for its parent
-    forkchoice_updated     the head; and, with attributes, a payload to build upon it
+    new_payload            a block of the consensus client: known, built here, executable, or without its
+    parent forkchoice_updated     the head; and, with attributes, a payload to build upon it
     get_payload            the payload
 
-Blocks are executed in a thread, one at a time, and another thread changes the head: the event loop goes on
-serving meanwhile, and neither waits for what users have other threads do. A block whose
-parent is unknown waits here, and whoever can fetch the parent is told (`on_gap`); the answer until then
-is SYNCING.
+Blocks are executed in a thread, one at a time, and another thread changes the head: the event loop stays
+responsive, and neither waits for threads that serve user calls. A block whose parent is unknown is kept, and
+`on_gap` is called so that the parent is fetched; until then the answer is SYNCING.
 
 Source: execution-apis src/engine, https://specs.optimism.io/protocol/exec-engine.html
 """
@@ -38,7 +37,8 @@ __all__ = ["MAX_WAITING_BLOCKS", "ExecutionEngine"]
 _LOG = logging.getLogger(__name__)
 
 MAX_WAITING_BLOCKS: Final = 64
-"""Blocks kept while their parent is missing: two minutes of a chain, long enough to fetch what is between."""
+"""Blocks kept while their parent is missing: two minutes of a chain, long enough to fetch the blocks
+between."""
 
 MAX_WAITING_BYTES: Final = 64 * 2**20
 """Of their transactions together. A full block of OP Mainnet has a few megabytes."""
@@ -47,7 +47,7 @@ CHAIN_THREADS: Final = 2
 """One that executes blocks, one that changes the head."""
 
 MAX_INVALID_HASHES: Final = 256
-"""Blocks found invalid that are remembered, so that their children are refused without being looked at."""
+"""Hashes of invalid blocks kept, so that their descendants are rejected without execution."""
 
 ZERO_HASH: Final = bytes(32)
 
@@ -80,7 +80,7 @@ class ExecutionEngine:
         self._threads = ThreadPoolExecutor(CHAIN_THREADS, "chain")
         self._waiting: OrderedDict[bytes, Block] = OrderedDict()
         self._invalid = Lru[bytes, tuple[bytes | None, str]](MAX_INVALID_HASHES)
-        """Hash of an invalid block to its last valid ancestor and what is wrong with it."""
+        """Hash of an invalid block to its last valid ancestor and the validation error."""
 
     @property
     def blocks_ahead(self) -> int:
@@ -88,10 +88,10 @@ class ExecutionEngine:
         head = self.chain.head.number
         return sum(block.number > head for block in self._waiting.values())
 
-    # ---- judging blocks -------------------------------------------------------------------------
+    # ---- validating blocks ----------------------------------------------------------------------
 
     async def new_payload(self, block: Block) -> PayloadStatus:
-        """What this engine makes of a block."""
+        """The payload status of a block: executes it if its parent is known."""
         known = self.chain.header(block.hash)
         if known is not None:
             return PayloadStatus(PayloadValidity.VALID, block.hash)
@@ -114,7 +114,7 @@ class ExecutionEngine:
         return PayloadStatus(PayloadValidity.VALID, block.hash)
 
     async def import_block(self, block: Block) -> ChainBlock:
-        """Keep a block whose parent is known, and then every waiting block that it was the ancestor of.
+        """Execute and keep a block whose parent is known, then every waiting descendant of it.
 
         Raises:
             UnknownBlock: The parent is not known.
@@ -150,11 +150,11 @@ class ExecutionEngine:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     async def close(self) -> None:
-        """Begin nothing more in threads."""
+        """Start no further work in threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _keep_waiting(self, block: Block) -> None:
-        """Until its parent comes; the ones that wait longest make room."""
+        """Keep a block until its parent arrives; the oldest are evicted."""
         if block.hash in self._waiting:
             return
         self._waiting[block.hash] = block
@@ -180,12 +180,11 @@ class ExecutionEngine:
     async def forkchoice_updated(
         self, state: ForkchoiceState, attributes: PayloadAttributes | None
     ) -> ForkchoiceResult:
-        """Make a block the head, and start to build upon it if there are attributes.
+        """Make a block the head, and start a payload on it if there are attributes.
 
         Raises:
-            RpcError: -38002 for a safe or finalized block that is not of the head's branch; -38003 for
-            attributes that
-                cannot be built.
+            RpcError: -38002 for a safe or finalized block that is not on the head's branch; -38003 for
+                attributes that cannot be built.
         """
         if state.head == ZERO_HASH:
             return ForkchoiceResult(
@@ -208,8 +207,8 @@ class ExecutionEngine:
         return ForkchoiceResult(valid, await self._start(head, attributes))
 
     async def choose(self, head: bytes, safe: bytes | None = None, finalized: bytes | None = None) -> Header:
-        """Make a kept block the head, one request after the other; how far it is from the present one does
-        not matter to the event loop. Raises what `Chain.set_head` raises.
+        """Make a kept block the head, one request after the other, without blocking the event loop however
+        far it is from the current one. Raises what `Chain.set_head` raises.
         """
         async with self._choice:
             return (await self._in_thread(self.chain.set_head, head, safe, finalized)).head
@@ -227,7 +226,7 @@ class ExecutionEngine:
         except JobFailed as error:
             raise RpcError(ErrorCode.INTERNAL_ERROR, str(error)) from None
 
-    # ---- handing payloads out -------------------------------------------------------------------
+    # ---- payloads -------------------------------------------------------------------------------
 
     def get_payload(self, identity: bytes) -> SealedBlock:
         """The block of a payload job, which stops building.

@@ -1,7 +1,7 @@
-"""What a builder says about itself on /healthz and /readyz.
+"""The health of a builder, for /healthz and /readyz.
 
-Not ready: blocks beyond the head wait for ancestors that are missing, so what it would build upon is old.
-Degraded: the payload before failed.
+Not ready: blocks beyond the head wait for missing ancestors, so it would build on an old parent.
+Degraded: the previous payload failed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["BuilderHealth"]
 
 
 class BuilderHealth:
-    """Asked by every status page."""
+    """Evaluated at each request of a status page."""
 
     def __init__(self, node: ExecutionEngine, observer: PublishingObserver) -> None:
         self._node = node

@@ -1,8 +1,8 @@
-"""Limits that operators change at run time: `miner_setMaxDASize` and `miner_setGasLimit`.
+"""Limits changed at run time: `miner_setMaxDASize` and `miner_setGasLimit`.
 
-op-batcher lowers the data of a block when L1 is congested, through every engine that may build the next
-one. Zero takes a limit away. A change counts from the next payload on: a block that is being built keeps
-its promises.
+op-batcher lowers the data of a block when L1 is congested, through every engine that may build the next one.
+Zero removes a limit. A change applies from the next payload on: flashblocks of the block being built are
+already preconfirmed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MinerApi:
         tx_bytes = _number(required(params, 0, "maxTxSize"))
         block_bytes = _number(required(params, 1, "maxBlockSize"))
         limits = replace(self._limits, tx_da_bytes=tx_bytes or None, block_da_bytes=block_bytes or None)
-        if limits != self._limits:  # op-batcher says it every few seconds
+        if limits != self._limits:  # op-batcher repeats the call every few seconds
             self._limits = limits
             _LOG.info("data limits changed", extra={"per_tx": tx_bytes, "per_block": block_bytes})
         return True
@@ -55,7 +55,7 @@ class MinerApi:
 
 
 def _number(value: Any) -> int:
-    """A quantity; a JSON number too, as op-reth takes and its tests send."""
+    """A quantity; a JSON number is accepted too, as in op-reth, whose tests send one."""
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise invalid_params(f"{value} is negative")

@@ -5,7 +5,7 @@
     stream port      flashblocks over WebSocket                                     --flashblocks.*
 
 Without the stream (`--no-flashblocks`) this is the fallback engine of a pipeline: it follows the chain by
-newPayload, answers JSON-RPC, and builds a payload of its own for the day the builder does not.
+newPayload, answers JSON-RPC, and builds a payload of its own for when the builder delivers none.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ ENGINE_LIMITS: Final = RpcLimits(request_bytes=128 * 1024 * 1024, values=MAX_VAL
 
 
 MAX_PEER_VALUES: Final = 2_000_000
-"""JSON values in one answer of the node that is synced from: a pool of 60,000 transactions."""
+"""JSON values in one answer of `--sync-rpc`: a mempool of 60,000 transactions."""
 
 
 FORGET_FOR_S: Final = 0.002
@@ -187,12 +187,12 @@ class BuilderService:
             self.ports["metrics"] = status.port
         head = self.chain.head
         _LOG.info(
-            "builder serves" if config.stream is not None else "execution engine serves",
+            "builder listening" if config.stream is not None else "execution engine listening",
             extra={"head": head.number, "hash": "0x" + head.hash.hex(), **self.ports},
         )
 
     def _follow_peer(self, life: Lifecycle, url: str) -> None:
-        """Fetch from another node the blocks that are missing and the transactions that wait there."""
+        """Fetch missing blocks and pending transactions from another node."""
         peer = JsonRpcClient(url, timeout_s=10.0, max_values=MAX_PEER_VALUES)
         life.on_stop(peer.close, "sync")
         self.catch_up = CatchUp(self.chain, peer, self.node.import_block, self.node.choose, self._caught_up)
@@ -227,8 +227,8 @@ class BuilderService:
         config = self.config
         ports = config.server
         user, engine = Methods(), Methods()
-        # A plain engine builds only in case it is asked to seal: what it promised nobody is no pending state,
-        # and its receipts would be taken for those of a block.
+        # Without a stream nothing was preconfirmed, so do not expose this payload as `pending`: its receipts
+        # would be taken for those of a block.
         pending = self._pending if config.stream is not None else None
         runner = call_runner(config.server.workers, CallLimits().at_once, PoolFigures(self.metrics))
         life.on_stop(runner.close, "workers")
@@ -260,7 +260,7 @@ class BuilderService:
         self.ports |= {"engine": engine_server.port, "http": user_server.port}
 
     def _forward_transactions(self, methods: Methods, life: Lifecycle) -> None:
-        """With a sequencer, its answer to a raw transaction is ours, and the pool here takes a copy."""
+        """With `--sequencer`, return its answer to a raw transaction; the local mempool takes a copy."""
         local = methods.find("eth_sendRawTransaction")
         if self.config.peers.sequencer is None or local is None:
             return
@@ -274,7 +274,7 @@ class BuilderService:
             except FlashctlError as error:
                 _LOG.debug("forwarded transaction not pooled: %s", error)
             except Exception as error:
-                # The sequencer has it: that is what the sender asked for.
+                # The sequencer accepted it, so the call succeeded.
                 defects.caught("builder.forward", error)
             return result
 
@@ -284,17 +284,17 @@ class BuilderService:
         return status_pages(self.metrics, self.health, lambda: life.stopping)
 
     def _run_job(self, job: PayloadJob) -> asyncio.Task[None]:
-        """A job beside the service."""
+        """Run a payload job as a task of the service."""
         assert self._life is not None
         return self._life.spawn(job.run(), "payload job")
 
     def _settle_garbage(self) -> None:
-        """Soon, in the time between index 0 and flashblock 1, when the consensus client has its answer."""
+        """Collect garbage between index 0 and flashblock 1, after the consensus client has its answer."""
         if self._life is not None:
             asyncio.get_running_loop().call_later(SETTLE_AFTER_S, self._life.garbage.settle)
 
     def _pending(self) -> UnsealedBlock | None:
-        """The block under construction, if it is upon the head."""
+        """The block under construction, if its parent is the head."""
         job = self.payloads.current
         sealed = job.sealed if job is not None else None
         if sealed is None or sealed.header.parent_hash != self.chain.head.hash:
@@ -327,7 +327,7 @@ class BuilderService:
 
 
 def _genesis(config: BuilderConfig) -> Genesis:
-    """The chain's beginning. That of a devnet holds the time it was made, so it is kept beside the chain."""
+    """The genesis. A devnet's contains its creation time, so it is stored with the chain."""
     if config.chain.genesis is not None:
         return load_genesis(config.chain.genesis)
     if config.chain.datadir is None:
@@ -345,7 +345,7 @@ def _genesis(config: BuilderConfig) -> Genesis:
 def _jwt_secret(config: BuilderConfig) -> JwtSecret | None:
     path = config.server.jwt_secret
     if path is None:
-        _LOG.warning("no --authrpc.jwtsecret: whoever reaches the engine port can drive this engine")
+        _LOG.warning("no --authrpc.jwtsecret: every client of the engine port can drive this engine")
         return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""An execution engine that follows a flashblocks stream, and so has most of a block executed when it comes.
+"""Execution ahead of newPayload: an engine that follows a flashblocks stream executes blocks while they grow.
 
-Reads the stream of `--flashblocks-url` (the builder's, boost's or a proxy's) by the sequence rules and gives
-`chain.ahead` what it shows. What the stream does not show, or shows wrongly, is executed at newPayload.
+Reads the stream of `--flashblocks-url` (the builder's, boost's or a proxy's) by the sequence rules and passes
+its flashblocks to `chain.ahead`. Transactions that the stream lacks, or has different, run at newPayload.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["StreamAhead"]
 _LOG = logging.getLogger(__name__)
 
 MAX_PAUSE_S: Final = 1.0
-"""Between attempts to connect: the stream comes from a machine nearby, and every block without it costs."""
+"""Between connection attempts: the stream's server is near, and blocks without it are imported later."""
 
 
 class StreamAhead:
@@ -46,7 +46,7 @@ class StreamAhead:
         self._news = asyncio.Event()
 
     async def follow(self, url: str) -> None:
-        """Read the stream for ever; blocks are imported without it as well."""
+        """Read the stream until cancelled; blocks are imported without it as well."""
         options = StreamOptions(backoff=Backoff(maximum_s=MAX_PAUSE_S), patient=True)
         async with aclosing(subscribe(url, options)) as items:
             async for item in items:
@@ -60,18 +60,18 @@ class StreamAhead:
                         _LOG.warning("stream disconnected", extra=fields)
 
     async def work(self) -> None:
-        """Execute what has come, for ever."""
+        """Execute what has arrived, until cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()
             await asyncio.get_running_loop().run_in_executor(self._thread, self._ahead.advance)
 
     def head_moved(self) -> None:
-        """A payload may wait for this block: it is its parent."""
+        """The head changed: flashblocks of its child may be waiting for it."""
         self._news.set()
 
     async def close(self) -> None:
-        """Begin nothing more in the thread."""
+        """Start no further work in the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _take(self, frame: StreamFrame) -> None:
@@ -96,7 +96,7 @@ class StreamAhead:
                 self._ahead.append(flashblock.payload_id, flashblock.diff.transactions)
                 self._news.set()
             case Closed(payload, CloseReason.REPLACED | CloseReason.REWOUND):
-                # After a gap (BROKEN), what came before it is still the beginning of the block.
+                # After a gap (BROKEN), the flashblocks before it are still the beginning of the block.
                 self._ahead.drop(payload.payload_id)
             case _:
                 pass

@@ -1,10 +1,10 @@
-"""Catching up: fetch from a peer's JSON-RPC the blocks that were sealed while this engine was away.
+"""Catching up: blocks sealed while this engine was down are fetched from a peer's JSON-RPC.
 
-A builder that was killed comes back with the chain it had. The consensus client then names a head that it
-has never seen, and gets SYNCING until the blocks between are here. They come from any node, in order, and
-are executed like every other block: the peer is trusted for nothing. A node with `debug_getRawBlock` is
-asked for encodings, 16 in a request; most answer only `eth` on their user ports, and give objects that are
-rebuilt into blocks.
+A builder that was killed restarts with the chain it had. The consensus client then names an unknown head, and
+gets SYNCING until the blocks between are imported. They come from any node, in order, and are executed like
+every other block: the peer is not trusted. A node with `debug_getRawBlock` returns encodings, 16 in a
+    request;
+most serve only `eth` on their user ports, whose block objects are rebuilt into blocks.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ BATCH: Final = 16
 """Blocks of one request. At 1 MB a block that is 32 MB of hex, within any node's limits."""
 
 OBJECTS_AT_ONCE: Final = 4
-"""Block objects asked for side by side, each in a request of its own: one of a full block is several MB."""
+"""Block objects requested in parallel, each in a request of its own: a full block's is several MB."""
 
 RETRY_S: Final = 1.0
 """Pause after a peer did not answer: half a block time, so that its return is noticed within a block."""
 
 MAX_STEP_BACK: Final = 4096
-"""How far the peer's branch is searched for a block that is known here."""
+"""How far back the peer's branch is searched for a common block."""
 
 
 class CatchUp:
-    """Follows a peer's head whenever it is told that blocks are missing."""
+    """Imports a peer's blocks up to its head whenever blocks are missing."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class CatchUp:
         Args:
             import_block: Keeps a block.
             choose: Makes a kept block the head.
-            caught_up: Called whenever the chain here is found, or made, as new as the peer's.
+            caught_up: Called whenever the own chain is, or has become, as new as the peer's.
         """
         self._chain = chain
         self._peer = peer
@@ -62,17 +62,17 @@ class CatchUp:
         self._choose = choose
         self._caught_up = caught_up
         self._has_raw_blocks = True
-        """Whether the peer gives encodings, as far as we know."""
+        """Whether the peer offers debug_getRawBlock; assumed until it refuses."""
         self._wanted = asyncio.Event()
-        # A restart is the usual reason to be behind, so the first look needs no prompting.
+        # A restart is the usual reason to be behind, so the first check is due at once.
         self._wanted.set()
 
     def request(self) -> None:
-        """Ancestors of a block are missing: look for them."""
+        """Ancestors of a block are missing: fetch them."""
         self._wanted.set()
 
     async def run(self) -> None:
-        """Fetch whenever asked, until cancelled."""
+        """Fetch at each request, until cancelled."""
         is_failing = False
         while True:
             await self._wanted.wait()
@@ -84,7 +84,7 @@ class CatchUp:
                 _LOG.log(level, "cannot catch up: %s", error)
                 is_failing = True
                 await asyncio.sleep(RETRY_S)
-                # Whoever asked has not been answered.
+                # The request is not served yet: try again.
                 self._wanted.set()
                 continue
             is_failing = False
@@ -93,7 +93,7 @@ class CatchUp:
                 _LOG.info("caught up", extra={"blocks": fetched, "head": self._chain.head.number})
 
     async def _follow(self) -> int:
-        """Import what the peer has beyond the last block known here; returns the number of blocks."""
+        """Import the peer's blocks beyond the last common one; returns their number."""
         head = parse_quantity(await self._peer.call("eth_blockNumber"))
         next_number = await self._first_unknown(head)
         fetched = 0
@@ -122,7 +122,7 @@ class CatchUp:
             raise ProtocolError(
                 f"{self._peer.url} shares none of the last {MAX_STEP_BACK} blocks with this chain"
             )
-        # Blocks beyond the head may be here already: imported, but not yet chosen.
+        # Blocks beyond the head may be imported already, but not be canonical yet.
         return number + 1
 
     async def _hash_of(self, number: int) -> bytes:
@@ -138,7 +138,7 @@ class CatchUp:
             except (UnavailableError, TimedOut):
                 raise
             except FlashctlError as error:
-                # Providers have many ways to say that they do not offer a method, or batches of it.
+                # Providers reject an unsupported method, or batches of it, with many different errors.
                 _LOG.debug("no debug_getRawBlock: %s", error)
                 self._has_raw_blocks = False
         blocks: list[Block] = []
@@ -155,14 +155,14 @@ class CatchUp:
                 try:
                     raise reply
                 finally:
-                    # The traceback of an error that its own frame names is a cycle, with the blocks.
+                    # An error bound to a local of a frame in its own traceback is a cycle, with the blocks.
                     del reply, replies
             blocks.append(decode_block(parse_hex(reply)))
         return blocks
 
     async def _block(self, number: int) -> Block:
-        """One block from its object, which must have the hash that it states: otherwise what the peer shows
-        is not all there is to the block, and not worth executing."""
+        """One block from its object, whose fields must produce the hash it states: otherwise the object is
+        incomplete, and not worth executing."""
         value: Any = await self._peer.call("eth_getBlockByNumber", [quantity(number), True])
         if not isinstance(value, dict):
             raise ProtocolError(f"{self._peer.url} has no block {number} below its own head")

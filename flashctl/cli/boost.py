@@ -201,10 +201,10 @@ def boost(
 
     if choice.block_selection_policy not in (None, SelectionPolicy.GAS_USED.value):
         raise UsageError(f"unknown block selection policy {choice.block_selection_policy!r}", hint="gas-used")
-    l2 = EngineUpstream.load("l2", *fallback)
+    fallback_upstream = EngineUpstream.load("l2", *fallback)
     config = BoostConfig(
-        builder=EngineUpstream.load("builder", *builder, default=l2.jwt_secret),
-        l2=l2,
+        builder=EngineUpstream.load("builder", *builder, default=fallback_upstream.jwt_secret),
+        fallback=fallback_upstream,
         flashblocks=FlashblocksConfig(
             stream.flashblocks_builder_url,
             ListenAddress(stream.flashblocks_host, stream.flashblocks_port),

@@ -247,7 +247,7 @@ def rpc(
         chain_config,
     )
     from flashctl.rpc.service import run
-    from flashctl.rpc.showing import Latest
+    from flashctl.rpc.visibility import Latest
 
     metrics = ListenAddress.parse(listen.metrics_addr, "--metrics-addr") if listen.metrics_addr else None
     config = RpcConfig(

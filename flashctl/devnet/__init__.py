@@ -1,1 +1,1 @@
-"""The whole pipeline in one command, and the sequencer driver in the consensus client's part."""
+"""The whole pipeline in one command, with a sequencer driver in place of the consensus client."""

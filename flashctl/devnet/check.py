@@ -1,4 +1,4 @@
-"""`flashctl devnet --check`: would it start, on this genesis and these ports."""
+"""`flashctl devnet --check`: whether it would start, with this genesis and these ports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["check"]
 
 
 def check(config: DevnetConfig) -> ExitCode:
-    """Read the genesis, try the ports, and print what is wrong.
+    """Read the genesis, try the ports, and print the faults.
 
     Raises:
         FlashctlError: The genesis is unusable.

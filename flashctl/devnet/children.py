@@ -1,8 +1,8 @@
 """The child processes of a devnet: started together, watched, stopped together.
 
-Each child is the ordinary subcommand of its role. It gets a pipe to say that it is ready, its stderr is kept
+Each child is the ordinary subcommand of its role. It signals readiness through a pipe, its stderr is kept
 (the last lines in memory, all of it in a log file), and it never outlives the parent: it has a session of its
-own, so that Ctrl-C reaches only the parent, and on Linux the kernel ends it when the parent dies, however.
+own, so that Ctrl-C reaches only the parent, and on Linux the kernel ends it when the parent dies in any way.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from flashctl.errors import Failed
 __all__ = ["ChildDied", "ChildProcess", "Family"]
 
 _KEPT_LINES = 12
-"""Last log lines shown when a child dies: enough for a reason, little enough to read."""
+"""Last log lines shown when a child dies."""
 
 _LINE_LIMIT = 64 * 1024
 _STOP_GRACE_S = 5.0
-"""What every role has to drain after SIGTERM (the design's promise), before SIGKILL."""
+"""The time every role has to drain after SIGTERM, before SIGKILL."""
 
 
 class ChildDied(Failed):
-    """A child ended before it was told to; the run ends with it."""
+    """A child exited on its own; the run ends with it."""
 
     def __init__(self, name: str, code: int, last_lines: Sequence[str]) -> None:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
@@ -119,7 +119,7 @@ class ChildProcess:
         return self.process.returncode is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if there still is somebody to get it."""
+        """Send a signal, if the process is still running."""
         if self.running:
             try:
                 self.process.send_signal(number)
@@ -128,7 +128,7 @@ class ChildProcess:
 
 
 class Family:
-    """All children of a run. The first that dies unasked ends the run."""
+    """All children of a run. The first that exits on its own ends the run."""
 
     def __init__(self, log_folder: Path) -> None:
         self._log_folder = log_folder
@@ -152,10 +152,10 @@ class Family:
         return {name: child.process.pid for name, child in self._children.items()}
 
     async def wait_ready(self, *names: str) -> None:
-        """Wait until every named child said that it serves.
+        """Wait until every named child is ready.
 
         Raises:
-            ChildDied: If one ended instead.
+            ChildDied: If one exited instead.
         """
         died = asyncio.create_task(self.first_death())
         try:
@@ -169,7 +169,7 @@ class Family:
             died.cancel()
 
     async def first_death(self) -> None:
-        """Wait for the first child that ends unasked, and raise it.
+        """Wait for the first child that exits on its own, and raise it.
 
         Raises:
             ChildDied: Always, unless cancelled or stopped before.
@@ -181,12 +181,12 @@ class Family:
                 raise ChildDied(name, code if code is not None else -signal.SIGKILL, child.last_lines)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to all who run."""
+        """Send a signal to all running children."""
         for child in self._children.values():
             child.signal(number)
 
     async def stop(self) -> None:
-        """SIGTERM to all, SIGKILL to whoever still runs after the grace; returns when none is left."""
+        """SIGTERM to all, SIGKILL to those still running after the grace; returns when none is left."""
         self._stopping = True
         for child in self._children.values():
             child.signal(signal.SIGTERM)

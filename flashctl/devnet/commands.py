@@ -1,10 +1,10 @@
-"""The command line of each role in a devnet: what a person would type to start the same by hand.
+"""The command line of each role in a devnet, as for starting the same by hand.
 
 sequencer --Engine API--> boost --Engine API--> builder, fallback
 builder --flashblocks--> boost --flashblocks--> proxy --flashblocks--> rpc, watch, users
 rpc --JSON-RPC--> fallback           users' transactions: rpc -> boost -> builder and fallback
 boost --flashblocks--> fallback      which executes blocks while they grow
-builder <--JSON-RPC--> fallback      either fetches from the other what was sealed while it was away
+builder <--JSON-RPC--> fallback      each fetches from the other the blocks sealed while it was down
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Layout:
 def with_real_ports(host: str, ports: Ports) -> Ports:
     """Replace every 0 by a port that is free now.
 
-    The roles must know each other's addresses before they start, and they start at the same time. All sockets
-    are held until the last number is known, so that no two are the same. The numbers come from below the
-    range of outgoing connections, or one of those might take a port before its role does.
+    The roles need each other's addresses before they start, and they start at the same time. All sockets are
+    held until the last port is chosen, so that no two are equal. The ports are below the range of outgoing
+    connections, one of which might otherwise take a port before its role does.
     """
     chosen: dict[str, int] = {}
     with ExitStack() as held:
@@ -143,14 +143,14 @@ def role_commands(config: DevnetConfig, layout: Layout, ports: Ports) -> dict[st
 
 
 _FOR_DEVELOPERS = ("--http.api", "eth,net,web3,txpool,debug", "--http.corsdomain", "*")
-"""Wallets and pages in a browser, and tools that trace, are what a devnet is for."""
+"""For wallets, browser pages and tracing tools."""
 
 _RECONNECT_MS = "100"
-"""Longest pause before a stream is dialled again: all roles start at the same time, so first dials fail."""
+"""Longest pause before reconnecting a stream: all roles start at the same time, so first attempts fail."""
 
 _END_BUFFER_MS = 100
-"""How long before the slot's end the last flashblock is built: the figure that op-rbuilder#467 settled on,
-here with the 50 ms in it that the sequencer asks early."""
+"""How long before the slot's end the last flashblock is built: the figure of op-rbuilder#467, including the
+50 ms by which the sequencer calls getPayload early."""
 
 
 def _engine(config: DevnetConfig, layout: Layout, name: str, rpc_port: int, engine_port: int) -> list[str]:

@@ -35,7 +35,7 @@ class Ports:
         return cls(*(0 for _ in fields(cls)))
 
     def others_free(self, given: Collection[str]) -> Ports:
-        """These, where they are given by name; the others chosen by the system."""
+        """These, for the names in `given`; the others chosen by the system."""
         return replace(self, **{item.name: 0 for item in fields(self) if item.name not in given})
 
     def __post_init__(self) -> None:
@@ -60,9 +60,9 @@ class ChainSettings:
     min_base_fee: int = 0
     """Wei; the Jovian floor under the base fee."""
     datadir: Path | None = None
-    """Where the chain is kept; None keeps it in a temporary folder that ends with the run."""
+    """Folder of the chain; None uses a temporary one, deleted at the end."""
     keep_states: int = KEEP_STATES
-    """Of how many blocks builder and fallback keep the state at least; 0 for all."""
+    """Number of blocks whose state builder and fallback keep at least; 0 for all."""
 
     def __post_init__(self) -> None:
         check_keep_states(self.keep_states)

@@ -1,8 +1,9 @@
-"""The L1 that the devnet pretends to have.
+"""The simulated L1 of a devnet.
 
-An OP Stack block starts with a deposit that carries facts of an L1 block. The devnet has no L1, so it derives
-one from the clock: a block every 12 s, its hash a hash of its number, its fees constant. Two runs at the same
-second see the same L1, and a restart on a kept datadir never sees it go back.
+An OP Stack block starts with a deposit that carries the attributes of an L1 block. The devnet has no L1, so
+it derives one from the clock: a block every 12 s, its hash a hash of its number, its fees constant. Two runs
+    at the
+same second have the same L1, and after a restart with the same datadir it never goes back.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ L1_BLOCK_TIME = 12
 """Seconds between the blocks of Ethereum's beacon chain."""
 
 _GENESIS = 1_600_000_000
-"""Where the pretended L1 begins (Unix seconds): early enough that every origin has a positive number."""
+"""Genesis time of the simulated L1 (Unix seconds): early enough that every origin has a positive number."""
 
 
 @dataclass(frozen=True, slots=True)
 class L1Fees:
-    """What posting data to L1 costs, the input of the L1 data fee."""
+    """L1 gas prices, the input of the L1 data fee."""
 
     base_fee: int = 1_000_000_000
     """Wei per gas."""

@@ -1,7 +1,7 @@
-"""What a devnet says: where everything is, who has money, and a line per sealed block.
+"""Output of a devnet: endpoints, funded accounts, and a line per sealed block.
 
-For a person a table and short lines; with `--json` one object a line: `ready` once, then `sealed` per block.
-Data goes to stdout; whatever went wrong is an error and goes to stderr elsewhere.
+By default a table and short lines; with `--json` one object a line: `ready` once, then `sealed` per block.
+Data goes to stdout; errors go to stderr elsewhere.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def ready_event(
     jwt_secret_file: str,
     datadir: str,
 ) -> dict[str, Any]:
-    """The line a script waits for before it connects."""
+    """The line that signals readiness to a script."""
     return {
         "v": _VERSION,
         "event": "ready",
@@ -57,7 +57,7 @@ def ready_event(
 
 
 def sealed_event(slot: SealedSlot, flashblocks: int) -> dict[str, Any]:
-    """One sealed block for a script."""
+    """One sealed block as a JSON object."""
     header = slot.block.header
     return {
         "v": _VERSION,
@@ -73,7 +73,7 @@ def sealed_event(slot: SealedSlot, flashblocks: int) -> dict[str, Any]:
 
 
 def sealed_line(slot: SealedSlot, flashblocks: int) -> str:
-    """One sealed block for a person."""
+    """One sealed block as text."""
     header = slot.block.header
     build_ms = round((slot.sealed_at - slot.asked_at) * 1000)
     gas = header.gas_used / 1e6

@@ -1,14 +1,15 @@
-"""The consensus client's part: a block every block time, asked for and sealed through the Engine API.
+"""The sequencer driver: a block every block time, requested and sealed through the Engine API.
 
-Per slot, as op-node does it:
+Per slot, as in op-node:
 
     slot starts      engine_forkchoiceUpdated with attributes      -> payload id
     slot ends        engine_getPayload                             -> the block
                      engine_newPayload                             -> VALID
                      engine_forkchoiceUpdated without attributes   -> it is the head
 
-`next_timestamp` and `attributes_after` are the rules, pure; `Sequencer` is the loop around them. It talks to
-one engine, which in a devnet is boost and could be any: it never knows who built a block.
+`next_timestamp` and `attributes_after` are the rules, pure; `Sequencer` is the loop around them. It drives
+one
+engine, in a devnet boost, but any works: it does not depend on who built a block.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ __all__ = ["SealedSlot", "Sequencer", "SequencerSettings", "attributes_after", "
 _log = logging.getLogger(__name__)
 
 _SEAL_LEAD_S = 0.05
-"""How long before the slot's end the payload is asked for: op-node's sealing duration."""
+"""How long before the slot's end getPayload is called: op-node's sealing duration."""
 
 _TOLERATED_SLOTS = 2
-"""How far a running chain may lag before slots are given up; a fallback block takes a moment longer."""
+"""How far a running chain may lag before slots are skipped; a fallback block takes slightly longer."""
 
 _RETRY_S = 0.25
 """Pause after a slot that failed; short, because the chain stands still meanwhile."""
@@ -54,12 +55,12 @@ _CHAIN_FEE_PARAMETERS = bytes(8)
 """EIP-1559 denominator and elasticity both zero: the chain's own constants (Holocene spec)."""
 
 _SEQUENCER_FEE_VAULT = bytes.fromhex("4200000000000000000000000000000000000011")
-"""Where the priority fee goes (OP spec, predeploys)."""
+"""Recipient of the priority fee (OP spec, predeploys)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SequencerSettings:
-    """What a rollup's configuration and its operator decide for every block."""
+    """The settings of a rollup's configuration and operator for every block."""
 
     block_time: int = 2
     gas_limit: int = 60_000_000
@@ -79,12 +80,12 @@ class SequencerSettings:
 
 @dataclass(frozen=True, slots=True)
 class SealedSlot:
-    """One block that every party accepted."""
+    """One sealed block."""
 
     block: Block
     payload_id: bytes
     asked_at: float
-    """Unix seconds at which its build was asked for."""
+    """Unix seconds at which its build was requested."""
 
     sealed_at: float
     """Unix seconds at which it became the head."""
@@ -94,8 +95,7 @@ def next_timestamp(parent_timestamp: int, now: float, block_time: int, *, tolera
     """The timestamp (Unix seconds) of the block after `parent_timestamp`.
 
     One block time later, as every slot must be filled. A chain that lags by more than `tolerated_slots`,
-    because it was stopped or its engine was gone, goes on with a whole slot from now: nobody waits for the
-    blocks between.
+    because it or its engine was stopped, continues with a whole slot from now and skips the slots between.
     """
     after = parent_timestamp + block_time
     behind = int(now) - after
@@ -107,7 +107,7 @@ def next_timestamp(parent_timestamp: int, now: float, block_time: int, *, tolera
 def attributes_after(
     config: ChainConfig, parent: Header, timestamp: int, settings: SequencerSettings
 ) -> PayloadAttributes:
-    """What the block after `parent` must be made of: the L1 attributes deposit and the fee parameters."""
+    """The attributes of the block after `parent`: the L1 attributes deposit and the fee parameters."""
     origin = l1_origin_at(timestamp)
     fork = config.fork_at(timestamp)
     return PayloadAttributes(
@@ -141,7 +141,7 @@ def _l1_deposit(
         operator_fee_constant=settings.operator_fee_constant,
         da_footprint_gas_scalar=settings.da_footprint_gas_scalar,
     )
-    # A fork at genesis has its contracts there, so only a later parent can still speak the layout before.
+    # A fork at genesis has its contracts there, so only a later parent can still have the previous layout.
     parent_timestamp = parent.timestamp if parent.number else None
     layout = attributes_layout(config, timestamp, parent_timestamp)
     return encode_transaction(l1_attributes_deposit(attributes, layout))
@@ -179,7 +179,7 @@ class Sequencer:
                 await asyncio.sleep(_RETRY_S)
 
     async def seal_next(self) -> SealedSlot:
-        """One slot, from the request to build to the new head.
+        """One slot, from forkchoiceUpdated with attributes to the new head.
 
         Raises:
             FlashctlError: If the engine is unreachable, refuses, or finds its own payload invalid.
@@ -214,7 +214,7 @@ class Sequencer:
         return result.payload_id
 
     async def _seal(self, payload_id: bytes, timestamp: int) -> Block:
-        """Take the payload, have it judged, make it the head."""
+        """Get the payload, validate it with newPayload, make it the head."""
         fork = self._config.fork_at(timestamp)
         envelope = await self._engine.get_payload(payload_id, version=get_payload_version(fork))
         root = l1_origin_at(timestamp).parent_beacon_block_root if fork.has_beacon_root else None
@@ -232,7 +232,7 @@ class Sequencer:
         return block
 
     def _forkchoice(self, head: bytes) -> ForkchoiceState:
-        """All three pointers at the head: with no L1 to reorganise, what is sealed stays."""
+        """Head, safe and finalized at the head: with no L1 there is no reorganisation."""
         return ForkchoiceState(head=head, safe=head, finalized=head)
 
     async def _sleep_until(self, unix_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""A devnet from start to end: files, children, sequencer, what is printed."""
+"""A devnet from start to end: files, child processes, sequencer, output."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ from flashctl.lru import Lru
 __all__ = ["run"]
 
 _PLAIN_WIDTH = 120
-"""Columns of the table where no terminal says how many there are."""
+"""Columns of the table without a terminal."""
 
 _READER_PATIENCE_S = 2.0
-"""At the end, for lines that the reader of stdout has not taken yet."""
+"""At the end, for lines that the reader of stdout has not read yet."""
 
 _COUNTED_PAYLOADS = 64
-"""Payloads whose flashblocks are remembered; only the newest is ever asked for."""
+"""Payloads whose flashblock counts are kept; only the newest is read."""
 
 
 def run(config: DevnetConfig, ready_fd: int | None = None) -> ExitCode:
@@ -82,14 +82,14 @@ class _Devnet:
         self._ports = with_real_ports(config.host, config.ports)
         self._out = Output()
         self._sealed_out = live_output()
-        """No block waits for whoever reads stdout: many a script reads the first line and no more."""
+        """Output that blocks do not wait for: many scripts read only the first line of stdout."""
         self._flashblocks = Lru[str, int](_COUNTED_PAYLOADS)
         self._sealed = 0
         self._drivers: list[asyncio.Task[None]] = []
-        """What talks to the children; ends before they do."""
+        """Tasks that use the children; cancelled before those stop."""
 
     async def main(self, life: Lifecycle) -> None:
-        """Everything, in the order in which it depends on each other."""
+        """Start everything in the order of dependencies, then wait for the end."""
         self._try_ports()
         genesis = self._prepare()
         family = Family(self._layout.logs)
@@ -119,14 +119,14 @@ class _Devnet:
         await family.stop()
 
     def _try_ports(self) -> None:
-        """Say what is wrong with a port before a child does, whose flags the user did not give."""
+        """Report a taken port by the user's flag, before a child fails with a flag the user did not give."""
         for refused in refused_ports(ListenAddress(self._config.host, port) for port in astuple(self._ports)):
             if refused.is_taken:
                 refused.hint = "is another devnet running? --any-ports takes free ports instead"
             raise refused
 
     def _prepare(self) -> Genesis:
-        """Write what the children share, or find what an earlier run on this datadir wrote."""
+        """Write the files that the children share, or read those of an earlier run in this datadir."""
         layout = self._layout
         given = None if self._config.chain.genesis is None else read_genesis(self._config.chain.genesis)
         try:
@@ -192,7 +192,7 @@ class _Devnet:
             raise self._explain(death) from None
 
     async def _count_flashblocks(self) -> None:
-        """Count what users get, at the far end of the stream."""
+        """Count flashblocks at the end of the pipeline, as users receive them."""
         async for item in subscribe(self._url("ws", self._ports.proxy, "/ws")):
             if not isinstance(item, StreamFrame):
                 continue
@@ -211,7 +211,7 @@ class _Devnet:
             self._sealed_out.line(sealed_line(slot, flashblocks))
 
     def finish_printing(self) -> None:
-        """Give the reader of stdout a moment for the last lines."""
+        """Wait briefly for the reader of stdout to get the last lines."""
         if isinstance(self._sealed_out, Printer):
             with suppress(OSError):  # it has gone away
                 self._sealed_out.finish(_READER_PATIENCE_S)
@@ -268,7 +268,7 @@ class _Devnet:
         }
 
     def _explain(self, death: ChildDied) -> Failed:
-        """Show the last of a dead child's log on stderr; the error to end with."""
+        """Print the last log lines of a dead child on stderr; returns the error to end with."""
         for line in death.last_lines:
             print(f"  {death.name}| {escape(line)}", file=sys.stderr)
         log = self._layout.logs / f"{death.name}.log"

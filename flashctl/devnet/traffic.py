@@ -1,7 +1,7 @@
-"""Background traffic: small transfers at a steady rate, from accounts that no user has.
+"""Background traffic: small transfers at a steady rate, from accounts of its own.
 
-The senders are not the ten accounts printed for users, so that nobody's nonces move under their hands. They
-are funded by the built-in genesis; on another genesis nobody can pay, which the run says at once.
+The senders are not the ten accounts printed for users, so that users' nonces do not change. They are funded
+by the built-in genesis; on a genesis that does not fund them the run fails at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flashctl.eth.transactions import FeeMarketTx, encode_transaction
 __all__ = ["TRAFFIC_BALANCE", "Traffic", "TrafficAccount", "traffic_accounts"]
 
 TRAFFIC_BALANCE = 10**24
-"""Wei that the built-in genesis gives every sender: at 50 transactions a second enough for years."""
+"""Wei of each sender in the built-in genesis: at 50 transactions a second enough for years."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ _TICK_S = 0.05
 """Transactions go out in one batch per tick: steady within a flashblock, cheap at high rates."""
 
 _BATCH = 500
-"""Transactions of one tick at most: half of what a server takes in a batch. What a pause held up is not sent
-all at once afterwards, it is left out."""
+"""Transactions of one tick at most: half of a server's batch limit. Those missed during a pause are skipped,
+not sent in a burst."""
 
 _PAUSE_S = 1.0
-"""After the endpoint did not answer; a run that is stopping ends meanwhile."""
+"""After the endpoint did not answer."""
 
 _TRANSFER_GAS = 21_000
 _TIP = 1_000_000
@@ -91,7 +91,7 @@ class Traffic:
                     await self._resume()
 
     async def _resume(self) -> None:
-        """Once the endpoint answers again: which of the batch it took is not known, so its nonces count."""
+        """Reload the nonces once the endpoint answers: which of the batch it accepted is unknown."""
         while True:
             await asyncio.sleep(_PAUSE_S)
             try:

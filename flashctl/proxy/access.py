@@ -1,11 +1,11 @@
-"""Who may join the stream, and on what terms: routes, API keys, limits, filters.
+"""Admission of clients to the stream: routes, API keys, limits, filters.
 
     /ws                     the stream; a key by header or bearer token where keys are required
     /ws/{key}               the stream with the key in the path
     /ws/filter, /ws/{key}/filter    the same, filtered by the query
 
-Checks come in the order route (404), handshake (400, 405, 426), key (401, 403), query (400), limits (429), so
-that nothing is counted for a request that could not have been served.
+Checks run in the order route (404), handshake (400, 405, 426), key (401, 403), query (400), limits (429), so
+that nothing is counted for a request that cannot be served.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Protocol
 
 from flashctl.core.hub import Admission, Encoding, HttpResponse, UpgradeRequest
 from flashctl.proxy.client_addresses import ClientAddresses
-from flashctl.proxy.filters import StreamFilter, parse_filter
-from flashctl.proxy.keys import ApiKey, ApiKeys, presented_key
-from flashctl.proxy.limits import (
+from flashctl.proxy.connection_limits import (
     ConnectionCounts,
     ConnectionLimits,
     ConnectionRefused,
     ConnectionTicket,
     Limit,
 )
+from flashctl.proxy.keys import ApiKey, ApiKeys, presented_key
+from flashctl.proxy.stream_filters import StreamFilter, parse_filter
 
-__all__ = ["Access", "AccessStats", "Route", "SharedLimits", "route_of"]
+__all__ = ["AccessControl", "AccessStats", "Route", "SharedLimits", "route_of"]
 
 _LOG = logging.getLogger(__name__)
 
 RETRY_AFTER_S = {Limit.INSTANCE: 5, Limit.ADDRESS: 30, Limit.KEY: 30, Limit.BUS: 2}
-"""An instance makes room as its clients come and go; an address or a key makes room for itself."""
+"""Seconds: an instance frees slots as clients leave, an address or a key only by its own disconnects."""
 
 _LIMIT_NAMES = {
     Limit.INSTANCE: "instance",
@@ -49,19 +49,19 @@ class SharedLimits(Protocol):
     async def acquire(
         self, limits: ConnectionLimits, address: str, app: str | None, app_limit: int | None
     ) -> ConnectionTicket | ConnectionRefused | None:
-        """As `ConnectionCounts.acquire`; None if the shared counter is unreachable and its failure admits."""
+        """As `ConnectionCounts.acquire`; None if Redis is unreachable and `--bus-fail` is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path asks for."""
+    """The parameters of a stream's path."""
 
     key: str | None
     filtered: bool
 
 
 def route_of(path: str) -> Route | None:
-    """The route of a path, or None for a path that is none."""
+    """The route of a path, None for an unknown path."""
     match path.split("/")[1:]:
         case ["ws"]:
             return Route(None, False)
@@ -82,11 +82,11 @@ class AccessStats:
         self.unauthorized = 0
         self.refused: Counter[Limit] = Counter()
         self.by_app: Counter[str] = Counter()
-        """Connections ever admitted, by the name of their key."""
+        """Connections admitted since the start, by the app of their key."""
 
 
-class Access:
-    """The proxy's decision about every request; keys and limits may be replaced while it runs."""
+class AccessControl:
+    """Admits or rejects each handshake; keys and limits may be replaced at run time."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Access:
     def admit(
         self, request: UpgradeRequest
     ) -> Admission | HttpResponse | Awaitable[Admission | HttpResponse]:
-        """Decide; raises InvalidRequest for a query that makes no sense."""
+        """The decision on a handshake; raises InvalidRequest for a malformed query."""
         route = route_of(request.path)
         if route is None:
             return HttpResponse(404)
@@ -131,7 +131,7 @@ class Access:
         return self._welcome(ticket.release, key, selector)
 
     def _authorize(self, request: UpgradeRequest, route: Route) -> ApiKey | HttpResponse | None:
-        """The key a request is admitted with, None where none is needed, or the refusal."""
+        """The key a request is admitted with, None where none is required, or the error response."""
         if not len(self.keys):
             return None if route.key is None else HttpResponse(404)
         presented = presented_key(request, route.key)

@@ -1,4 +1,4 @@
-"""`flashctl proxy --check`: would it start, do flashblocks come from every upstream, is the Redis there."""
+"""`flashctl proxy --check`: whether it would start, every upstream sends flashblocks, and Redis answers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["check"]
 
 
 def check(config: ProxyConfig) -> ExitCode:
-    """Read what the settings name, try the ports, ask upstreams and Redis, and print what is wrong.
+    """Read the files that settings name, try the ports, probe upstreams and Redis, and print the faults.
 
     Raises:
-        FlashctlError: What would keep the proxy from starting.
+        FlashctlError: If the proxy could not start.
     """
     Proxy(config)
     ports = (

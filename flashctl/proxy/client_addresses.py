@@ -1,9 +1,9 @@
-"""Who a client is, for the limits: an address it cannot choose itself.
+"""The client address for the limits, one that the client cannot choose itself.
 
-A forwarding header is believed only from a trusted proxy; anybody else could mint identities with it. The
-last address of the header that is not a trusted proxy is the client, read from the right because that end
-was written by the proxy nearest to us. IPv6 clients are counted by their /64, the smallest block a provider
-gives a customer: counting single addresses would be no limit at all.
+A forwarding header is used only from a trusted proxy; other peers could forge identities with it. The last
+address of the header that is not a trusted proxy is the client, read from the right because that end was
+written by the nearest proxy. IPv6 clients are counted by their /64, the smallest block a provider assigns to
+a customer: a limit on single addresses could be evaded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class InvalidNetwork(UsageError):
-    """A trusted proxy that is neither an address nor a network."""
+    """A value of --trusted-proxies that is neither an address nor a network."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -34,12 +34,12 @@ class InvalidNetwork(UsageError):
 
 
 class ClientAddresses:
-    """Turns a request into the address its connection is counted under."""
+    """Determines the address that a request's connection is counted under."""
 
     def __init__(self, header: str, trusted: Sequence[str]) -> None:
         self._header = header.lower()
         self._said = False
-        """Whether it was logged that the header came from somebody else."""
+        """Whether an untrusted peer's header was logged."""
         self._trusted: list[_Network] = []
         for text in trusted:
             try:
@@ -56,7 +56,7 @@ class ClientAddresses:
         return any(address in network for network in self._trusted)
 
     def client(self, request: UpgradeRequest) -> str:
-        """The client's address; the TCP peer's unless a trusted proxy names another."""
+        """The client's address: the TCP peer's unless a trusted proxy forwards another."""
         peer = _plain(request.peer)
         if peer is None:
             return request.peer
@@ -64,7 +64,7 @@ class ClientAddresses:
             if not self._said and request.header_list(self._header):
                 self._said = True
                 _LOG.warning(
-                    "%s from %s is not believed, nor from others that --trusted-proxies does not name",
+                    "%s from %s is ignored, as from any peer outside --trusted-proxies",
                     self._header,
                     peer,
                 )
@@ -73,7 +73,7 @@ class ClientAddresses:
         for element in reversed(request.header_list(self._header)):
             address = parse_forwarded_address(element)
             if address is None:
-                break  # what stands left of something unreadable was not vouched for by anybody
+                break  # no trusted proxy wrote what stands left of an unreadable element
             found = address
             if not self._trusts(address):
                 break
@@ -81,7 +81,7 @@ class ClientAddresses:
 
     @staticmethod
     def group(address: str) -> str:
-        """What the address is counted as: itself, or its /64."""
+        """The address to count under: itself, or its /64."""
         parsed = _plain(address)
         if isinstance(parsed, ipaddress.IPv6Address):
             return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))

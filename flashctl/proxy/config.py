@@ -1,4 +1,4 @@
-"""What `flashctl proxy` can be told; the command line fills it, everything below reads it."""
+"""The settings of `flashctl proxy`, filled from the command line."""
 
 from __future__ import annotations
 
@@ -24,63 +24,63 @@ __all__ = [
 
 
 class Compression(Enum):
-    """What clients may choose from."""
+    """The compression offered to clients."""
 
     NEGOTIATE = "negotiate"
     """Everything: permessage-deflate by handshake, brotli and zstd by query or subprotocol."""
     BROTLI = "brotli"
-    """Brotli for clients that ask for nothing else; what `--enable-compression` means to operators today."""
+    """Brotli by default: `--enable-compression` of flashbots' websocket-proxy."""
     OFF = "off"
 
 
 class Validation(Enum):
-    """How much the proxy minds what it forwards."""
+    """How strictly the proxy checks what it forwards."""
 
     OFF = "off"
     WARN = "warn"
     """Count and log breaches of the sequence rules; forward everything."""
     STRICT = "strict"
-    """Drop messages that no consumer could use: not a flashblock, or contradicting what went before."""
+    """Drop messages that no consumer could use: not a flashblock, or contradicting an earlier one."""
 
 
 class BusFailure(Enum):
-    """Who gets in while the bus that holds the shared limits does not answer."""
+    """Which clients are admitted while the Redis with the shared limits does not answer."""
 
     OPEN = "open"
-    """Clients that this instance's own limits allow."""
+    """Those within this instance's own limits."""
     CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """Where messages come from. Times in seconds, sizes in bytes."""
+    """The upstreams. Times in seconds, sizes in bytes."""
 
     urls: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent with every handshake; they may hold a key."""
+    """Sent with every handshake; may contain a key."""
     ca: Path | None = None
     connect_timeout_s: float = 10.0
     stale_s: float = 10.0
-    """A connected upstream without a message for so long is dialled anew; 0 for never."""
+    """A connected upstream that sends no message for so long is reconnected; 0 for never."""
     max_backoff_s: float = 20.0
-    """Longest pause between two attempts to connect."""
+    """Longest pause between two connection attempts."""
     ping_interval_s: float = 2.0
     pong_timeout_s: float = 4.0
     max_message_bytes: int = 16 << 20
     resume: bool = True
-    """Ask an upstream that comes back for what was missed."""
+    """On reconnecting, request the flashblocks missed."""
     validate: Validation = Validation.OFF
 
 
 @dataclass(frozen=True, slots=True)
 class BacklogConfig:
-    """How far a client may be behind, and what is kept for those that are or that come late."""
+    """How far a client may lag, and what is kept for lagging and late clients."""
 
     messages: int = 32
     bytes: int = 8 << 20
     on_lag: LagPolicy = LagPolicy.EVICT
     send_timeout_s: float = 1.0
-    """Time a client's socket may refuse every byte."""
+    """How long a client's socket may accept no byte."""
     kept_s: float = 10.0
     kept_bytes: int = 64 << 20
 
@@ -102,7 +102,7 @@ class ClientConfig:
 
 @dataclass(frozen=True, slots=True)
 class AccessConfig:
-    """Who may connect, and how many; a limit of 0 is none."""
+    """API keys and connection limits; 0 is no limit."""
 
     instance_limit: int = 100
     per_ip_limit: int = 10
@@ -110,22 +110,22 @@ class AccessConfig:
     api_keys_file: Path | None = None
     limits_file: Path | None = None
     public: bool = False
-    """Whether clients without a key may connect where there are keys."""
+    """Whether clients without a key are admitted although keys are configured."""
     ip_header: str = "X-Forwarded-For"
     trusted_proxies: tuple[str, ...] = ()
-    """Networks whose `ip_header` is believed; that of other peers is not."""
+    """Networks whose `ip_header` is used; that of other peers is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class BusConfig:
-    """The Redis that proxies share, as far as they share one."""
+    """The Redis shared by several proxies, if any."""
 
     url: str | None = field(default=None, repr=False)
-    """Where stream and limits are shared."""
+    """Redis for the shared stream and limits."""
     chain: str = ""
-    """Whose stream it is; proxies with another one have another stream."""
+    """The chain of the stream; proxies with another one have another stream."""
     limits_url: str | None = field(default=None, repr=False)
-    """Where the limits are shared; None: where the stream is, if it is."""
+    """Redis for the shared limits; None: `url`, if set."""
     prefix: str = "flashblocks"
     on_failure: BusFailure = BusFailure.OPEN
 
@@ -135,7 +135,7 @@ class MetricsConfig:
     """The status port."""
 
     listen: ListenAddress | None = ListenAddress("127.0.0.1", 9000)
-    """None: there is none."""
+    """None: no status port."""
     labels: tuple[tuple[str, str], ...] = ()
     """On every metric."""
 

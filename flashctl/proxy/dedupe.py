@@ -1,10 +1,10 @@
-"""One stream out of several upstreams: the first arrival of a flashblock wins, everything else is dropped.
+"""Deduplication of several upstreams into one stream: the first arrival of a flashblock wins.
 
-A flashblock is known by (payload id, index) and the digest of its text. The same content again is a
-duplicate, which is the normal case with two upstreams; other content under the same name is an equivocation,
-which is a builder's fault and is counted apart. A message of a block that the stream has left is stale: a
-lagging upstream sends it, and a consumer that saw it would think the chain went back. Unless nothing else has
-come for PATIENCE_S: then the one that lags is all there is, and its next block begins the stream anew.
+A flashblock is identified by (payload id, index) and the digest of its text. The same content again is a
+duplicate, the normal case with two upstreams; other content for the same (payload id, index) is an
+equivocation, a builder's fault, counted apart. A message of a block that the stream has left is stale: it
+comes from a lagging upstream, and a consumer would take it for a reorganisation. If nothing fresh has arrived
+for PATIENCE_S, the lagging upstream is the only one left, and its next block continues the stream.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from enum import Enum
 
 from flashctl.lru import Lru
 
-__all__ = ["Arrival", "Deduplicator", "digest_of"]
+__all__ = ["DedupeVerdict", "Deduplicator", "digest_of"]
 
 REMEMBERED_PAYLOADS = 64
-"""Two minutes of 2 s blocks: longer than an upstream may lag before its silence disconnects it."""
+"""Two minutes of 2 s blocks: longer than an upstream can lag before the silence limit disconnects it."""
 
 PATIENCE_S = 5.0
-"""Without a fresh message, after which a source that is behind is followed: more than two blocks of 2 s."""
+"""Without a fresh message, after which a lagging upstream is followed: more than two blocks of 2 s."""
 
 MAX_INDICES = 4096
-"""Per payload; a hostile upstream must not make one payload grow for ever."""
+"""Per payload, so that a hostile upstream cannot grow one without bound."""
 
 
-class Arrival(Enum):
-    """What a message is to the stream so far."""
+class DedupeVerdict(Enum):
+    """How a message relates to the stream so far."""
 
     FRESH = "fresh"
     DUPLICATE = "duplicate"
@@ -35,16 +35,16 @@ class Arrival(Enum):
 
 
 def digest_of(text: bytes) -> int:
-    """What two copies of a flashblock have in common, in this process.
+    """A digest that identifies equal copies of a flashblock within this process.
 
-    Python's keyed hash: the key is drawn at start, so nobody can prepare a collision, and it takes a third of
+    Python's keyed hash: the key is drawn at start, so collisions cannot be prepared, and it takes a third of
     the time of blake2b (16 against 50 us at 50 KB).
     """
     return hash(text)
 
 
 class Deduplicator:
-    """Remembers what was forwarded."""
+    """Keeps the identities of the forwarded flashblocks."""
 
     __slots__ = ("_current", "_current_block", "_fresh_at", "_reached", "_seen")
 
@@ -53,9 +53,9 @@ class Deduplicator:
         self._current: str | None = None
         self._current_block = -1
         self._fresh_at = -PATIENCE_S
-        """Of the last message that was forwarded, in seconds."""
+        """When the last message was forwarded, in seconds."""
         self._reached: dict[str, int] = {}
-        """Highest block of each source: what tells one that lags from one that went back."""
+        """Highest block of each source: separates a lagging source from one that reorganised."""
 
     def judge(
         self,
@@ -65,24 +65,24 @@ class Deduplicator:
         digest: int,
         source: str = "",
         now: float = 0.0,
-    ) -> Arrival:
-        """Whether to forward; a FRESH message counts as forwarded from here on.
+    ) -> DedupeVerdict:
+        """Classify a message; a FRESH one counts as forwarded from here on.
 
-        `source` names the upstream. A lower block under a new payload id is a reorganisation if it comes from
-        a source that has been where the stream is, and stale from one that never got there, as long as others
-        send: `now` is in seconds, of a clock that never jumps.
+        `source` names the upstream. A lower block under a new payload id is a reorganisation from a source
+        that had reached the stream's block, and stale from one that had not, as long as others send. `now` is
+        in seconds of a monotonic clock.
         """
         reached = self._reached.get(source, -1)
         self._reached[source] = max(reached, block_number)
         indices = self._seen.peek(payload_id)
         if indices is not None and (known := indices.get(index)) is not None:
-            return Arrival.DUPLICATE if known == digest else Arrival.EQUIVOCATION
+            return DedupeVerdict.DUPLICATE if known == digest else DedupeVerdict.EQUIVOCATION
         if payload_id != self._current:
             if indices is not None:  # the stream has been there and has left
-                return Arrival.STALE
+                return DedupeVerdict.STALE
             went_back = index == 0 and (reached >= self._current_block or now - self._fresh_at > PATIENCE_S)
             if block_number < self._current_block and not went_back:
-                return Arrival.STALE
+                return DedupeVerdict.STALE
             if block_number < self._current_block:
                 self._reached = {source: block_number}
             self._current = payload_id
@@ -93,10 +93,10 @@ class Deduplicator:
         if len(indices) < MAX_INDICES:
             indices[index] = digest
         self._fresh_at = now
-        return Arrival.FRESH
+        return DedupeVerdict.FRESH
 
     def forget(self, payload_id: str, index: int) -> None:
-        """The message last judged FRESH was not forwarded after all."""
+        """Undo: the message last classified FRESH was not forwarded."""
         indices = self._seen.peek(payload_id)
         if indices is not None:
             indices.pop(index, None)

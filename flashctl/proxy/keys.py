@@ -1,11 +1,11 @@
-"""API keys: who may connect, under which name, with how many connections.
+"""API keys: the app each belongs to, and its connection limit.
 
-A key is kept as its SHA-256 and compared as such, so neither memory nor a keys file need hold it, and the
-time a comparison takes says nothing about it. Keys are random strings of machines, not passwords of people:
-a fast hash is enough.
+A key is kept and compared as its SHA-256, so neither memory nor a keys file need hold it, and the time of a
+comparison does not depend on its content. Keys are random strings of machines, not passwords of people: a
+fast hash is enough.
 
     app:key            any number of connections
-    app:key:limit      as flashbots' websocket-proxy has it
+    app:key:limit      as in flashbots' websocket-proxy
     app:sha256=HEX:limit   the same, without the key itself
 
 A keys file has one such entry a line; empty lines and `#` comments are ignored.
@@ -53,7 +53,7 @@ class ApiKey:
 
 
 class ApiKeys:
-    """All keys that are valid now."""
+    """The keys in force."""
 
     def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
         self._keys = tuple(keys)
@@ -86,7 +86,8 @@ class ApiKeys:
         return cls(keys)
 
     def find(self, presented: str) -> ApiKey | None:
-        """The entry of a key a client has shown; every entry is compared, whatever the first ones say."""
+        """The entry of a key a client presented; compares with every entry, so that timing reveals
+        nothing."""
         digest = hashlib.sha256(presented.encode()).digest()
         found = None
         for key in self._keys:
@@ -114,7 +115,7 @@ def _parse_entry(entry: str, number: int) -> ApiKey:
 
 
 def load_keys(inline: Iterable[str], path: Path | None) -> ApiKeys:
-    """The keys of the command line and of the file together.
+    """The keys of the command line and the file.
 
     Raises:
         InvalidApiKey: If an entry is malformed.
@@ -132,7 +133,7 @@ def load_keys(inline: Iterable[str], path: Path | None) -> ApiKeys:
 
 
 def presented_key(request: UpgradeRequest, in_path: str | None) -> str | None:
-    """The key a client shows: in the path, as `X-API-Key`, or as a bearer token."""
+    """The key a client presents: in the path, as `X-API-Key`, or as a bearer token."""
     if in_path:
         return in_path
     if (header := request.header("x-api-key")) is not None:

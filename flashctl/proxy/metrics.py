@@ -1,6 +1,6 @@
-"""The proxy's metrics: the names operators have on their dashboards, and what those dashboards miss.
+"""The proxy's metrics: the names of the existing proxies' dashboards, and further ones.
 
-Values are read when somebody asks, from the integers the parts count in anyway: a delivery costs no metric.
+Values are read at scrape time from the integers that the parts count in anyway: a delivery updates no metric.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from flashctl.core.service.exposition import Labels, MetricFamily, counter, gauge, histogram_samples
 from flashctl.core.service.metrics import Metrics
-from flashctl.proxy.limits import Limit
+from flashctl.proxy.connection_limits import Limit
 from flashctl.proxy.parts import ProxyParts
 
 __all__ = ["PREFIX", "proxy_metrics"]
@@ -37,7 +37,7 @@ class _Families:
 
 
 def proxy_metrics(parts: ProxyParts) -> Metrics:
-    """The metrics of one proxy, with the labels that its settings give to all of them."""
+    """The metrics of one proxy, with the common labels of its settings."""
     metrics = Metrics(PREFIX, labels=dict(parts.config.metrics.labels))
     metrics.register(partial(_families, parts))
     return metrics

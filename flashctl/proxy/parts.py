@@ -1,4 +1,4 @@
-"""The parts of one proxy: what it relays through, whom it lets in, and where its messages come from."""
+"""The parts of one proxy: hub and relay, access control, upstreams and Redis."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 from flashctl.core.hub import Encoding, Hub, HubOptions, LagBudget, LagPolicy, RingLimits
 from flashctl.core.settings.toml import read_toml
 from flashctl.errors import UsageError
-from flashctl.proxy.access import Access
+from flashctl.proxy.access import AccessControl
 from flashctl.proxy.client_addresses import ClientAddresses
 from flashctl.proxy.config import Compression, ProxyConfig
-from flashctl.proxy.filters import FilterIndex
+from flashctl.proxy.connection_limits import ConnectionLimits
 from flashctl.proxy.keys import load_keys
-from flashctl.proxy.limits import ConnectionLimits
 from flashctl.proxy.redis_bus import RedisBus
 from flashctl.proxy.relay import Relay
 from flashctl.proxy.shared_limits import RedisLimits
+from flashctl.proxy.stream_filters import FilterIndex
 from flashctl.proxy.upstreams import Upstream, Upstreams
 from flashctl.proxy.validation import Validator
 
@@ -25,10 +25,10 @@ __all__ = ["ProxyParts", "load_limits"]
 
 
 class ProxyParts:
-    """BuiltFlashblock from the configuration; the service runs them, metrics and status read them."""
+    """Constructed from the configuration; the service runs them, metrics and status read them."""
 
     def __init__(self, config: ProxyConfig) -> None:
-        """Nothing is opened yet.
+        """Opens no connection and no port.
 
         Raises:
             UsageError, IoError: If a setting, or a file that one names, is unusable.
@@ -38,7 +38,7 @@ class ProxyParts:
         self.hub = Hub(_hub_options(config), router=FilterIndex())
         self.relay = Relay(self.hub, Validator(config.upstream.validate, time.monotonic), time.monotonic)
         self.upstreams = Upstreams(config, self.relay)
-        self.access = Access(
+        self.access = AccessControl(
             limits=load_limits(config),
             keys=load_keys(config.access.api_keys, config.access.api_keys_file),
             addresses=ClientAddresses(config.access.ip_header, config.access.trusted_proxies),
@@ -63,7 +63,8 @@ class ProxyParts:
             self.access.shared = self.shared_limits
 
     def fresh(self) -> bool:
-        """Whether an upstream or the bus is connected and has spoken lately: what /readyz says."""
+        """Whether an upstream or the bus is connected and sent a message recently: the condition of
+        /readyz."""
         limit = self.config.upstream.stale_s or float("inf")
         now = time.monotonic()
         sources: list[Upstream | RedisBus] = [*self.upstreams.all]
@@ -82,7 +83,7 @@ def _hub_options(config: ProxyConfig) -> HubOptions:
         budget=LagBudget(
             max_bytes=config.clients.backlog.bytes,
             max_messages=config.clients.backlog.messages,
-            # A conflated client may sleep as long as it may leave pings unanswered.
+            # A conflated client may stall as long as it may leave pings unanswered.
             stall_s=config.clients.pong_timeout_s if conflate else config.clients.backlog.send_timeout_s,
             policy=config.clients.backlog.on_lag,
         ),
@@ -94,11 +95,11 @@ def _default_encoding(config: ProxyConfig) -> Encoding:
 
 
 def load_limits(config: ProxyConfig) -> ConnectionLimits:
-    """The limits in force: the file's where it names them, else the command line's.
+    """The limits in force: the file's where it sets them, else the command line's.
 
     Raises:
         IoError: If the file cannot be read.
-        UsageError: If it says something else than it may.
+        UsageError: If it has an unknown name or a value that is no limit.
     """
     values = {
         "instance_connection_limit": config.access.instance_limit,

@@ -1,16 +1,16 @@
-"""One stream over many machines: a Redis Stream that some proxies write and all of them read.
+"""One stream across machines: a Redis Stream that some proxies write and all of them read.
 
-A proxy with upstreams writes what it forwards; the script that appends also remembers each (payload id,
-index) for a minute, so several writers make one stream. Every proxy reads the stream and treats it as one
-more upstream: the relay's deduplication drops what it has already. A reader keeps the id it has read up to,
-and goes on from there when Redis comes back; one that starts begins as far back as its replay ring reaches,
-so its first client gets the open block.
+A proxy with upstreams writes what it forwards; the script that appends also marks each (payload id, index) as
+seen for a minute, so several writers make one stream. Every proxy reads the stream as one more upstream: the
+relay's deduplication drops duplicates. A reader keeps the id it has read up to and continues there when Redis
+comes back; one that starts begins as far back as its replay ring reaches, so its first client gets the open
+block.
 
-What is in Redis was written by anybody who can reach it: an entry that is no message is skipped, counted, and
-said once; one over the size limit is not even fetched (REPLY_LIMIT).
+The content of Redis is untrusted input: an entry that is no message is skipped, counted, and logged once; one
+over the size limit is not even fetched (REPLY_LIMIT).
 
 Nothing waits for Redis: a proxy's own clients are served from its own upstreams first, and messages that
-cannot be written are kept up to QUEUE_LIMIT and then given up, oldest first.
+cannot be written are kept up to QUEUE_LIMIT and then dropped, oldest first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from flashctl.core.net.urls import mask_url
 from flashctl.core.service import defects
 from flashctl.eth.hexdata import MAX_U64, parse_number
 from flashctl.proxy.redis_client import READ_BLOCK_MS, connect_redis, is_too_large
-from flashctl.proxy.relay import Placed, Relay
+from flashctl.proxy.relay import Relay, StreamPosition
 
 __all__ = ["BUS", "RedisBus"]
 
@@ -39,20 +39,20 @@ BUS = "bus"
 """The name of the bus among the upstreams."""
 
 QUEUE_LIMIT = 512
-"""Messages waiting to be written: a hundred seconds of 200 ms flashblocks."""
+"""Messages queued to be written: a hundred seconds of 200 ms flashblocks."""
 
 QUEUE_BYTES = 64 * 1024 * 1024
-"""And their size."""
+"""Their total size."""
 
 READ_COUNT = 16
 SEEN_TTL_MS = 60_000
-"""How long a (payload id, index) is remembered: longer than writers can be apart."""
+"""How long a (payload id, index) is marked as seen: longer than writers can be apart."""
 
 QUIET_BEFORE_LOOK_S = 10.0
-"""Without an entry, after which the reader asks whether the stream began anew below its position."""
+"""Without an entry, after which the reader checks whether the stream was recreated below its position."""
 
 STREAM_LENGTH = 1000
-"""Messages Redis keeps, roughly; readers that were away for longer skip ahead."""
+"""Messages Redis keeps, approximately; readers that were away for longer skip ahead."""
 
 _APPEND = """
 if ARGV[1] ~= '' and not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
@@ -64,8 +64,8 @@ end
 if added.err then redis.call('DEL', KEYS[2]) end
 return added
 """
-"""What is marked as seen is in the stream: the next attempt after a failure would otherwise drop it. A stream
-in which somebody took the last id there is takes nothing any more, and is begun anew."""
+"""A mark without its entry is removed, since the retry after a failure would otherwise drop the message. A
+stream whose last possible id is taken accepts no entry any more, and is recreated."""
 
 _READ_SMALL = """
 local found, size, most = {}, 0, tonumber(ARGV[3])
@@ -82,7 +82,7 @@ for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT
 end
 return found
 """
-"""The entries after one id, those over a size without their data: for when XREAD would answer too much."""
+"""The entries after one id, those over a size without their data: used when XREAD's reply is too large."""
 
 
 class RedisBus:
@@ -105,9 +105,9 @@ class RedisBus:
         self.trouble = ""
         self.written = 0
         self.given_up = 0
-        """Messages that were never written because Redis was away for too long."""
+        """Messages dropped because Redis was away for too long."""
         self.skipped = 0
-        """Entries of the stream that are no messages."""
+        """Entries of the stream that were no messages."""
         self.reconnects = 0
         self._reader = connect_redis(url)
         self._writer = connect_redis(url)
@@ -118,7 +118,7 @@ class RedisBus:
         self._start_back_s = start_back_s
         self._max_message = max_message
         self._last_id: bytes | str | None = None
-        self._queue: deque[tuple[bytes, bool, Placed | None]] = deque()
+        self._queue: deque[tuple[bytes, bool, StreamPosition | None]] = deque()
         self._queued_bytes = 0
         self._queued = asyncio.Event()
         relay.sinks.append(self._offer)
@@ -132,7 +132,7 @@ class RedisBus:
             writing.cancel()
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._reader.aclose()
         await self._writer.aclose()
 
@@ -159,7 +159,7 @@ class RedisBus:
 
     def _lost(self, reason: str) -> None:
         if self.connected or not self.trouble:
-            _LOG.warning("bus lost: %s", reason, extra={"bus": self.name})
+            _LOG.warning("Redis connection lost: %s", reason, extra={"bus": self.name})
         self.connected = False
         self.reconnects += 1
         self.trouble = reason
@@ -174,7 +174,7 @@ class RedisBus:
         while True:
             entries = await self._read()
             if not self.connected:
-                _LOG.info("bus connected", extra={"bus": self.name})
+                _LOG.info("Redis connected", extra={"bus": self.name})
                 self.connected, self.trouble = True, ""
             for entry_id, fields in entries:
                 self._last_id = entry_id
@@ -185,7 +185,7 @@ class RedisBus:
                 await self._follow_back()
 
     async def _read(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """The next entries; those that are too large to be fetched are there without their fields."""
+        """The next entries; those too large to be fetched come without their fields."""
         from redis.exceptions import ConnectionError as RedisConnectionError
 
         assert self._last_id is not None
@@ -208,7 +208,7 @@ class RedisBus:
                 problem = f"has {len(data)} bytes" if data else "has no field d"
                 shown = entry_id.decode(errors="replace")
                 _LOG.warning(
-                    "bus: entry %s %s and is skipped, as all further ones that are no messages",
+                    "bus: entry %s %s: skipped; further entries that are no messages are only counted",
                     shown,
                     problem,
                     extra={"bus": self.name},
@@ -218,16 +218,16 @@ class RedisBus:
         self._relay.receive(BUS, data, binary=fields.get(b"b") == b"1")
 
     async def _follow_back(self) -> None:
-        """Go where the stream is, if it was deleted and its ids are lower than the one read last."""
+        """Reset the position if the stream was deleted and its ids are lower than the one read last."""
         newest = await self._reader.xrevrange(self._stream, count=1)
         last = self._last_id
         if newest and newest[0][0] and last and _order(newest[0][0]) < _order(last):
-            _LOG.warning("bus: the stream began anew", extra={"bus": self.name})
+            _LOG.warning("bus: the stream was recreated", extra={"bus": self.name})
             self._last_id = "0-0"
 
     # -- writing --------------------------------------------------------------------------------------------
 
-    def _offer(self, source: str, data: bytes, binary: bool, placed: Placed | None) -> None:
+    def _offer(self, source: str, data: bytes, binary: bool, placed: StreamPosition | None) -> None:
         if source == BUS:
             return
         while self._queue and (
@@ -247,8 +247,8 @@ class RedisBus:
                 data, binary, placed = self._queue[0]
                 name = "" if placed is None else f"{placed.payload_id}/{placed.index}"
                 digest = b"" if placed is None else hashlib.blake2b(data, digest_size=16).digest()
-                # The message stays queued until Redis has it. A repeated attempt after a lost answer finds
-                # its own mark and is dropped, or comes through the deduplication of the readers.
+                # The message stays queued until Redis confirms it. A retry after a lost reply finds its own
+                # mark and is dropped, or is dropped by the readers' deduplication.
                 await append(
                     keys=[self._stream, self._seen + name],
                     args=[digest, SEEN_TTL_MS, STREAM_LENGTH, data, b"1" if binary else b"0"],

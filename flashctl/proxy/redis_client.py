@@ -1,7 +1,7 @@
-"""The connection to Redis, which believes nothing that it is told about sizes.
+"""A Redis client with a bound on the size of a reply.
 
-Whoever can write to a shared Redis can put half a gigabyte there; fetched by every proxy at each start, that
-would end them all. A reply over REPLY_LIMIT is given up when its length is read, before its bytes are.
+Any writer of a shared Redis can store half a gigabyte there; fetched by every proxy at each start, it would
+exhaust their memory. A reply over REPLY_LIMIT is abandoned when its length is read, before its bytes are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPLY_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one reply: a full read of the bus at 4 MB a message, or two of the largest messages accepted."""
 
 _PER_VALUE: Final = 64
-"""What a value costs beside its bytes."""
+"""Overhead of a value in memory, bytes."""
 
 _TOO_LARGE: Final = "reply over the limit"
 
@@ -32,7 +32,7 @@ def connect_redis(url: str) -> Redis:
     """A client for `url`; connects at its first use.
 
     Raises:
-        UsageError: If the redis package is missing, or the URL is none of its.
+        UsageError: If the redis package is missing, or the URL is not a Redis URL.
     """
     try:
         from redis.asyncio import Redis
@@ -57,7 +57,7 @@ def is_too_large(error: BaseException) -> bool:
 
 
 def _bounded_parser() -> Any:
-    """The library's parser in Python (hiredis has no limit either) with a limit on the whole reply."""
+    """The library's Python parser (hiredis has no limit either) with a limit on the whole reply."""
     from redis._parsers import _AsyncRESP3Parser
     from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -71,7 +71,7 @@ def _bounded_parser() -> Any:
         async def _read(self, length: int) -> bytes:
             self._received += length + _PER_VALUE
             if self._received > REPLY_LIMIT:
-                # A connection error, so that the library drops the connection with the rest of the reply.
+                # A connection error makes the library drop the connection with the rest of the reply.
                 raise RedisConnectionError(_TOO_LARGE)
             data: bytes = await super()._read(length)
             return data

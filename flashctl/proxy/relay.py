@@ -1,11 +1,11 @@
-"""What happens to one upstream message on its way to the hub; no sockets, no clock of its own.
+"""The path of an upstream message to the hub; no sockets, no clock of its own.
 
     parse -> validate -> deduplicate -> publish
 
-The bytes that came are the bytes that leave; of a compressed message, the text in it, or the same compressed
-bytes for clients that asked for that. Parsing is for placing the message in the stream (5 us at 5 KB,
-45 us at 50 KB, once for all clients); what cannot be parsed is forwarded to whoever is connected, unless
-`--validate strict` says otherwise.
+Messages are forwarded byte for byte; a compressed one as its text, or as the same compressed bytes for
+clients that negotiated that compression. Parsing only determines the position in the stream (5 us at 5 KB, 45
+us at 50 KB, once for all clients); a message that cannot be parsed is forwarded all the same, unless
+`--validate strict` drops it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from flashctl.core.service import defects
 from flashctl.errors import DataError
 from flashctl.eth.hexdata import MAX_HEIGHT, parse_number
 from flashctl.proxy.config import Validation
-from flashctl.proxy.dedupe import Arrival, Deduplicator, digest_of
+from flashctl.proxy.dedupe import DedupeVerdict, Deduplicator, digest_of
 from flashctl.proxy.validation import Validator
 
-__all__ = ["Placed", "Relay", "RelayStats", "place"]
+__all__ = ["Relay", "RelayStats", "StreamPosition", "position_of"]
 
 _HEAD = re.compile(rb'\{"payload_id": ?"0x[0-9a-f]{16}", ?"index": ?(?=[0-9])')
-"""How builders begin a flashblock, up to its index."""
+"""The beginning of a flashblock as builders serialise it, up to its index."""
 
 _INDEX_DIGITS = len(str(MAX_INDEX))
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """Where a message belongs in the stream."""
+class StreamPosition:
+    """The position of a message in the stream."""
 
     payload_id: str
     index: int
@@ -49,12 +49,12 @@ class RelayStats:
 
     forwarded: int = 0
     unplaced: int = 0
-    """Forwarded without being understood."""
+    """Forwarded without a known position."""
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason: duplicate, equivocation, stale, invalid, defect."""
     by_upstream: Counter[str] = field(default_factory=Counter)
     won: Counter[str] = field(default_factory=Counter)
-    """Messages each upstream was first with."""
+    """Messages that each upstream delivered first."""
     last_message_at: float | None = None
     """Monotonic seconds of the last fresh message."""
     largest: int = 0
@@ -67,22 +67,22 @@ class Relay:
         self.hub = hub
         self.validator = validator
         self.stats = RelayStats()
-        self.last: Placed | None = None
-        """The newest flashblock forwarded: where an upstream resumes."""
-        self.sinks: list[Callable[[str, bytes, bool, Placed | None], None]] = []
-        """Told of every forwarded message beside the hub: the bus."""
+        self.last: StreamPosition | None = None
+        """The newest flashblock forwarded, after which an upstream resumes."""
+        self.sinks: list[Callable[[str, bytes, bool, StreamPosition | None], None]] = []
+        """Receive every forwarded message beside the hub: the bus."""
         self._dedupe = Deduplicator()
         self._clock = clock
         self._head: bytes | None = None
-        """What a message starts with that belongs to the payload being streamed."""
+        """The first bytes common to the messages of the payload being streamed."""
 
     def receive(
         self, source: str, data: bytes, *, binary: bool, frame: bytes | None = None, last: bool = False
     ) -> bool:
-        """Take a message of the upstream called `source`; whether it was forwarded.
+        """Process a message of the upstream called `source`; whether it was forwarded.
 
-        `frame` is the WebSocket frame it came in, and `last` that nothing came with it which is still to be
-        handed over; see `Hub.publish`. What nobody foresaw costs the message.
+        `frame` is the WebSocket frame it came in, and `last` that no further message of the same read
+        follows; see `Hub.publish`. A defect costs this message only.
         """
         try:
             return self._receive(source, data, binary, frame, last)
@@ -103,7 +103,7 @@ class Relay:
                 message = parse_object(text)
             except InvalidFlashblock as error:
                 return self._unplaced(source, data, binary, str(error))
-            placed = place(message)
+            placed = position_of(message)
             if placed is None:
                 return self._unplaced(source, data, binary, "no payload id, index or block number")
         else:
@@ -111,11 +111,11 @@ class Relay:
         arrival = self._dedupe.judge(
             placed.payload_id, placed.index, placed.block_number, digest_of(text), source, self._clock()
         )
-        if arrival is not Arrival.FRESH:
+        if arrival is not DedupeVerdict.FRESH:
             stats.dropped[arrival.value] += 1
             return False
         if not self.validator.passes(message):
-            # Another upstream's copy under that name may be better.
+            # Another upstream's copy of it may be valid.
             self._dedupe.forget(placed.payload_id, placed.index)
             stats.dropped["invalid"] += 1
             return False
@@ -125,11 +125,11 @@ class Relay:
         self._forward(source, data, binary, placed, frame, last, text)
         return True
 
-    def _continuation(self, data: bytes) -> Placed | None:
-        """The place of a message that starts as builders write it and belongs to the payload being streamed.
+    def _continuation(self, data: bytes) -> StreamPosition | None:
+        """The position of a message that starts as builders serialise it and continues the current payload.
 
-        Its block number is that of the payload, so nothing has to be parsed: ten of eleven messages cost
-        1 us instead of 20 (5 KB) or 90 (50 KB). Not under --validate, which wants to see everything.
+        Its block number is that of the payload, so nothing is parsed: ten of eleven messages cost 1 us
+        instead of 20 (5 KB) or 90 (50 KB). Not under --validate, which needs every message parsed.
         """
         head = self._head
         if head is None or not data.startswith(head):
@@ -137,17 +137,17 @@ class Relay:
         begin = len(head)
         comma = data.find(b",", begin, begin + _INDEX_DIGITS + 1)
         digits = data[begin:comma] if comma > begin else b""
-        if not digits.isdigit() or digits[0] == 0x30:  # an index 0 has a base to be read
+        if not digits.isdigit() or digits[0] == 0x30:  # index 0 carries a base, which must be parsed
             return None
         last, index = self.last, int(digits)
         if last is None or index > MAX_INDEX:
             return None
-        return Placed(last.payload_id, index, last.block_number)
+        return StreamPosition(last.payload_id, index, last.block_number)
 
-    def _head_of(self, text: bytes, placed: Placed) -> bytes | None:
-        """What further messages of that payload start with, if they are to be known by that."""
+    def _head_of(self, text: bytes, placed: StreamPosition) -> bytes | None:
+        """The first bytes of further messages of that payload; None if they cannot be recognised by them."""
         head = _HEAD.match(text) if self.validator.mode is Validation.OFF else None
-        # A payload id that is there twice counts by its last value.
+        # For a duplicate key JSON parsers take the last value.
         return head[0] if head is not None and placed.payload_id.encode() in head[0] else None
 
     def _unplaced(self, source: str, data: bytes, binary: bool, problem: str) -> bool:
@@ -163,7 +163,7 @@ class Relay:
         source: str,
         data: bytes,
         binary: bool,
-        placed: Placed | None,
+        placed: StreamPosition | None,
         frame: bytes | None = None,
         last: bool = False,
         text: bytes | None = None,
@@ -175,7 +175,7 @@ class Relay:
         if placed is None:
             self.hub.publish(data, binary=binary)
         else:
-            # One that came compressed goes on so only to clients that asked for it.
+            # A message received compressed stays so only for clients that negotiated it.
             packed = None
             if text is not None and text is not data:
                 packed = (Encoding.ZSTD if data.startswith(ZSTD_MAGIC) else Encoding.BROTLI, data)
@@ -193,7 +193,7 @@ class Relay:
             sink(source, data, binary, placed)
 
     def resume_query(self) -> Mapping[str, str]:
-        """The query with which an upstream is asked for what comes after the last flashblock."""
+        """The query parameters that request an upstream's messages after the last flashblock."""
         if self.last is None:
             return {}
         return {
@@ -203,10 +203,10 @@ class Relay:
         }
 
 
-def place(message: Mapping[str, Any]) -> Placed | None:
-    """Where a parsed message belongs, or None when it does not say.
+def position_of(message: Mapping[str, Any]) -> StreamPosition | None:
+    """The position of a parsed message, or None if its fields do not give one.
 
-    Deliberately less strict than core.wire: the proxy forwards dialects it has never seen.
+    Deliberately less strict than core.flashblocks.wire: the proxy forwards dialects it has never seen.
     """
     payload_id = message.get("payload_id")
     index = _number(message.get("index"), MAX_INDEX)
@@ -217,7 +217,7 @@ def place(message: Mapping[str, Any]) -> Placed | None:
     if number is None:
         base = message.get("base") or message.get("static")
         number = _number(base.get("block_number"), MAX_HEIGHT) if isinstance(base, dict) else None
-    return None if number is None else Placed(payload_id.lower(), index, number)
+    return None if number is None else StreamPosition(payload_id.lower(), index, number)
 
 
 def _number(value: object, most: int) -> int | None:

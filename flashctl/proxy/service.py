@@ -1,4 +1,4 @@
-"""`flashctl proxy` as a process: upstreams into a relay, a hub out, a status port beside."""
+"""`flashctl proxy` as a process: upstreams, relay, hub and status port."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Proxy(ProxyParts):
     """The parts of one proxy, running."""
 
     def __init__(self, config: ProxyConfig) -> None:
-        """Read and resolve every setting; nothing is opened yet.
+        """Read and resolve every setting; opens no connection and no port.
 
         Raises:
             UsageError, IoError: If a setting, or a file that one names, is unusable.
@@ -103,7 +103,7 @@ class Proxy(ProxyParts):
         _LOG.info("serving", extra=where)
 
     async def close(self) -> None:
-        """Tell clients goodbye and stop listening."""
+        """Close the clients' connections (WebSocket 1001) and stop listening."""
         if self.server is not None:
             await self.server.close()
         if self.status_server is not None:
@@ -116,7 +116,7 @@ class Proxy(ProxyParts):
         """SIGHUP: read keys and limits again.
 
         Raises:
-            UsageError, IoError: If a file is unusable; everything stays as it was.
+            UsageError, IoError: If a file is unusable; keys and limits stay unchanged.
         """
         keys = load_keys(self.config.access.api_keys, self.config.access.api_keys_file)
         limits = load_limits(self.config)
@@ -128,7 +128,7 @@ class Proxy(ProxyParts):
         )
 
     def reload_certificate(self) -> None:
-        """SIGHUP: new connections get the certificate that is in the files now.
+        """SIGHUP: new connections get the certificate now in the files.
 
         Raises:
             IoError: If they are unusable; the certificate stays.
@@ -136,13 +136,13 @@ class Proxy(ProxyParts):
         if self._tls is None:
             return
         cert, key = self.config.clients.tls_cert, self.config.clients.tls_key
-        server_tls(cert, key)  # loading half of a pair would spoil the context in use
+        server_tls(cert, key)  # checked first: loading a mismatched pair would break the context in use
         assert cert is not None
         self._tls.load_cert_chain(cert, key)
 
     def health(self) -> Health:
-        """Ready while messages come. Healthy in any case, as the Rust proxy: probes of that path restart it,
-        which would bring no upstream back."""
+        """Ready while messages arrive. Always healthy, as the Rust proxy: a probe of that path restarts the
+        process, which would bring no upstream back."""
         if self.fresh():
             return Health(True)
         connected = any(upstream.connected for upstream in self.upstreams.all) or (

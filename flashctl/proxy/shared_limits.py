@@ -1,15 +1,14 @@
-"""Connection limits shared by all proxies of a deployment, in Redis.
+"""Connection limits shared by all proxies of a deployment through Redis.
 
-For each address and each key there is a hash from instance to its number of connections. One script checks
-both limits and counts, so nothing comes between check and count; the sums leave out instances whose heartbeat
-has expired, so a crash gives its connections back within HEARTBEAT_TTL_S. Every key has a time to live. The
-heartbeat writes this instance's own counts anew: whatever Redis forgot or missed is right again a few seconds
-later.
+Each address and each key has a hash from instance to its number of connections. One script checks both limits
+and counts, atomically; the sums leave out instances whose heartbeat has expired, so a crashed instance's
+connections are released within HEARTBEAT_TTL_S. Every Redis key has a time to live. The heartbeat rewrites
+this instance's own counts, so data that Redis lost is restored a few seconds later.
 
-What others wrote under these keys is dropped where it is no count (another type, no number, more instances
-than anybody has), and the limits go on from there.
+Data under these keys that is no count (another type, no number, more than 10,000 instances) is dropped, and
+counting continues.
 
-When Redis does not answer, `--bus-fail` decides: `open` lets the instance's own limits do, `closed` refuses.
+When Redis does not answer, `--bus-fail` decides: `open` applies the instance's own limits, `closed` refuses.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flashctl.proxy.config import BusFailure
-from flashctl.proxy.limits import (
+from flashctl.proxy.connection_limits import (
     ConnectionCounts,
     ConnectionLimits,
     ConnectionRefused,
@@ -81,14 +80,14 @@ end
 
 
 class RedisLimits:
-    """The shared half of the limits; `ConnectionCounts` stays the truth about this instance."""
+    """The shared part of the limits; `ConnectionCounts` stays authoritative for this instance."""
 
     def __init__(self, url: str, prefix: str, counts: ConnectionCounts, failure: BusFailure) -> None:
         self.instance = uuid.uuid4().hex
         self.failing = False
         """Whether the last attempt found no Redis."""
         self.repaired = 0
-        """What stood for a count in Redis and was none."""
+        """Values in Redis that were no counts, dropped."""
         self._redis = connect_redis(url)
         self._prefix = prefix
         self._alive = f"{prefix}:alive:"
@@ -102,7 +101,7 @@ class RedisLimits:
     async def acquire(
         self, limits: ConnectionLimits, address: str, app: str | None, app_limit: int | None
     ) -> ConnectionTicket | ConnectionRefused | None:
-        """Count a connection of this instance everywhere; None if Redis is away and that is let pass."""
+        """Count a connection in Redis; None if Redis is unreachable and `--bus-fail` is open."""
         keys = [f"{self._prefix}:ip:{address}"]
         allowed = [limits.per_address or -1]
         self._touched[keys[0]] = lambda: self._counts.by_address[address]
@@ -136,14 +135,14 @@ class RedisLimits:
 
     def _repaired(self, count: int) -> None:
         if count and not self.repaired:
-            _LOG.warning("shared limits: dropped what was no count in Redis; further ones are only counted")
+            _LOG.warning("shared limits: dropped invalid counts in Redis; further ones are only counted")
         self.repaired += count
 
     def _release_soon(self, keys: list[str]) -> None:
         try:
             task = asyncio.get_running_loop().create_task(self._do_release(keys))
         except RuntimeError:
-            return  # the loop has ended; the heartbeat's expiry gives the connection back
+            return  # the event loop has ended; the heartbeat's expiry releases the connection
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -151,10 +150,10 @@ class RedisLimits:
         try:
             await self._release(keys=keys, args=[self.instance])
         except self._errors():
-            pass  # the next heartbeat writes the true count
+            pass  # the next heartbeat writes the current count
 
     async def run(self) -> None:
-        """Keep this instance's counts alive and true until cancelled."""
+        """Refresh this instance's heartbeat and counts until cancelled."""
         while True:
             try:
                 await self.beat()
@@ -181,7 +180,7 @@ class RedisLimits:
         self.failing = False
 
     async def _judge(self, answers: Iterable[tuple[str, Any]]) -> None:
-        """Drop keys of another type than ours, which the next beat writes; raise every other error."""
+        """Drop keys of a foreign type, which the next heartbeat rewrites; raise every other error."""
         wrong = set()
         for key, answer in answers:
             if isinstance(answer, Exception):
@@ -189,7 +188,7 @@ class RedisLimits:
                     try:
                         raise answer
                     finally:
-                        # The traceback of an error that its own frame names is a cycle.
+                        # An error bound to a local of a frame in its own traceback is a reference cycle.
                         del answer, answers
                 wrong.add(key)
         if wrong:
@@ -197,7 +196,7 @@ class RedisLimits:
             self._repaired(len(wrong))
 
     async def close(self) -> None:
-        """Give everything back and disconnect."""
+        """Release every connection of this instance and disconnect."""
         try:
             async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
                 pipe: Any = self._redis.pipeline(transaction=False)

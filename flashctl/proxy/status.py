@@ -1,4 +1,4 @@
-"""What a running proxy says about itself: the /status page, and `flashctl proxy status` that reads it."""
+"""The /status page of a running proxy, and `flashctl proxy status` that reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["fetch_status", "show_status", "status_of"]
 
 
 def status_of(proxy: ProxyParts) -> dict[str, Any]:
-    """The present state as one JSON object; ages in seconds, None for what has not happened."""
+    """The current state as one JSON object; ages in seconds, None for events that have not happened."""
     now = time.monotonic()
     stats, relay, access = proxy.hub.stats, proxy.relay.stats, proxy.access
     last = proxy.relay.last
@@ -89,8 +89,8 @@ def fetch_status(url: str, timeout_s: float = 5.0) -> dict[str, Any]:
     """The status of the proxy whose metrics port is at `url`.
 
     Raises:
-        UnavailableError: If nobody answers.
-        ProtocolError: If what answers is no proxy.
+        UnavailableError: If nothing answers.
+        ProtocolError: If the answer is not a proxy's.
     """
     import httpx
 

@@ -1,8 +1,8 @@
-"""The upstreams: all connected at once, each on its own clock; the relay takes whichever is first.
+"""The upstreams: all connected at once, each retried on its own; the relay forwards the first copy to arrive.
 
-There is no election and nothing to fail over: while one upstream is dead, lagging or silent, the others'
-copies are the first to arrive. What is left to do is to notice an upstream that is connected but says
-nothing, which the stream's silence limit does, and to ask one that comes back for what was missed.
+There is no election and no failover: while one upstream is dead, lagging or silent, the others' copies arrive
+first. What remains is to detect a connected upstream that sends nothing, by the stream's silence limit, and
+to request missed messages from one that comes back.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class UpstreamStats:
-    """What one upstream has been through."""
+    """Counters of one upstream."""
 
     attempts: int = 0
     successes: int = 0
     failures: int = 0
-    """Connections that could not be made."""
+    """Failed connection attempts."""
     errors: int = 0
-    """Connections that were made and broke, and those that could not be made."""
+    """Connections that broke, and failed attempts."""
     ping_failures: int = 0
     """Connections dropped because a ping was not answered."""
     silences: int = 0
-    """Connections dropped because nothing came."""
+    """Connections dropped because no message arrived."""
 
 
 class Upstream:
@@ -58,7 +58,7 @@ class Upstream:
     def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.name = name
-        """Unique, and fit for logs and labels: no credentials."""
+        """Unique, without credentials: for logs and labels."""
         self.stats = UpstreamStats()
         self.link = LinkStats()
         self.connected = False
@@ -69,7 +69,7 @@ class Upstream:
 
 
 class Upstreams:
-    """All of them."""
+    """All upstreams of a proxy."""
 
     def __init__(self, config: ProxyConfig, relay: Relay) -> None:
         self._config = config
@@ -88,7 +88,7 @@ class Upstreams:
         Raises:
             AuthError, NotAStream: If the only upstream refuses us at the first attempt.
         """
-        # Not a TaskGroup: one error is to be reported as itself, not as a group of one.
+        # Not a TaskGroup, which would wrap a single error in a group.
         tasks = [asyncio.ensure_future(self.follow(upstream)) for upstream in self.all]
         try:
             await asyncio.gather(*tasks)
@@ -129,7 +129,7 @@ class Upstreams:
                     stats.attempts += 1
 
     def _stands_by(self, upstream: Upstream) -> bool:
-        """Whether an upstream that is silent may be a standby: it answers pings, and another one speaks."""
+        """Whether a silent upstream may be a standby: it answers pings, and another one sends messages."""
         config = self._config
         if not config.upstream.ping_interval_s or not config.upstream.pong_timeout_s:
             return False
@@ -174,7 +174,7 @@ def _headers(pairs: Sequence[tuple[str, str]]) -> Mapping[str, str] | None:
 
 
 def _names(urls: Sequence[str]) -> list[str]:
-    """Printable names; two that look alike once their secrets are gone get a number."""
+    """Printable names; two that are equal after masking secrets get a number."""
     names: list[str] = []
     for url in urls:
         shown = mask_url(url)

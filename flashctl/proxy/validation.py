@@ -1,7 +1,7 @@
-"""`--validate`: the sequence rules of the stream, kept by the proxy for consumers that do not.
+"""`--validate`: the sequence rules of the stream, enforced by the proxy for consumers that do not.
 
 `warn` counts every breach and logs each cause once a minute; `strict` also drops what no consumer could use.
-A gap is never a reason to drop: what follows it is still the newest there is.
+A gap is never a reason to drop: the messages after it are still the newest.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ LOG_INTERVAL_S = 60.0
 
 _HARMLESS = (sequence.Opened, sequence.Accepted, sequence.Closed)
 _UNUSABLE = frozenset({"Inconsistent", "Invalid"})
-"""What `strict` drops. Duplicates and equivocations do not get here: deduplication comes first."""
+"""Dropped by `strict`. Duplicates and equivocations do not occur here: deduplication comes first."""
 
 
 class Validator:
-    """Feeds one merged stream through the sequence rules."""
+    """Applies the sequence rules to the merged stream."""
 
     def __init__(self, mode: Validation, clock: Callable[[], float]) -> None:
         self.mode = mode
         self.breaches: Counter[str] = Counter()
-        """By cause, named as the events of core.sequence are."""
+        """By cause, with the names of the events of core.flashblocks.sequence."""
         self._clock = clock
         self._assembler = sequence.Assembler()
         self._logged: dict[str, float] = {}
 
     def passes(self, message: dict[str, object] | None, problem: str = "") -> bool:
-        """Whether to forward a parsed message; None is one that could not be parsed, for `problem`."""
+        """Whether to forward a parsed message; None is one that could not be parsed because of `problem`."""
         if self.mode is Validation.OFF:
             return True
         if message is None:

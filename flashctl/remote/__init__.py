@@ -1,8 +1,8 @@
-"""The state of a chain that is somewhere else: read piece by piece from a node, pinned to a block.
+"""The state of a remote chain: read on demand from a node, pinned to a block hash.
 
-state            what is known of the state after one block, and states with changes upon it
+state            the known part of the state after a block, and states with changes on top
 upstream_client  the node: its head, its blocks, batched reads
-state_fetcher    fetches in the background what executions lack, again and again if need be
-look_up          look something up, with whatever that lacks fetched
-transactions     execute transactions upon such a state: run, collect what is missing, fetch, resume
+state_fetcher    fetches missing state in the background, with retries
+look_up          a look-up that fetches its missing state
+transactions     executes transactions on such a state: run, collect missing state, fetch, resume
 """

@@ -1,4 +1,4 @@
-"""Looking something up in a state that is fetched piece by piece."""
+"""Look-ups in a state that is fetched on demand."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def look_up(
 
     Raises:
         ExecutionTimeout: If the fetches take longer than `timeout_s`.
-        RpcError: If it still lacks something after MAX_ROUNDS, or the node has not got the state.
-        FlashctlError: If the node cannot be reached or answers nonsense.
+        RpcError: If state is still missing after MAX_ROUNDS, or the node does not have it.
+        FlashctlError: If the node is unreachable or its answer malformed.
     """
     started = time.perf_counter()
     for _ in range(MAX_ROUNDS):
@@ -44,5 +44,5 @@ async def look_up(
 
 
 def too_many_rounds() -> RpcError:
-    """What a look-up or call ends in whose reads depend on one another too deeply."""
+    """The error of a look-up or call with too long a chain of dependent reads."""
     return RpcError(ErrorCode.LIMIT_EXCEEDED, f"state still missing after {MAX_ROUNDS} fetches")

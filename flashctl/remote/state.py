@@ -1,14 +1,13 @@
-"""States that are known in part: what transactions changed, on top of a canonical state that is fetched piece
-by piece.
+"""Partially known states: the changes of transactions on top of a canonical state that is fetched on demand.
 
-    StateDiff         what was changed since a canonical block, known exactly
-    CanonicalState    the part of the state after that block that was needed before
-    the node          asked for the rest, pinned to the block's hash
+    StateDiff         the exact changes since a canonical block
+    CanonicalState    the part of the state after that block read so far
+    the node          provides the rest, pinned to the block's hash
 
-Execution cannot wait for a network in mid-transaction, so a read that is not at hand raises `StateMissing`;
-everything that was missing is fetched in one batch, and the execution is begun again until nothing is
-missing. Reads of a transaction depend on one another only a few levels deep, so this takes one to four
-rounds, and hardly any after the first blocks: what a block did not change stays valid for the next one.
+Execution cannot wait for a network in mid-transaction, so a read of unknown state raises `StateMissing`; all
+missing state is fetched in one batch, and the execution is repeated until none is missing. Reads of a
+transaction are dependent only a few levels deep, so this takes one to four rounds, and hardly any after the
+first blocks: state that a block did not change stays valid for the next one.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ MAX_CACHED_ENTRIES: Final = 300_000
 cache."""
 
 MAX_CACHED_CODES: Final = 10_000
-"""Contracts kept, at most 240 MB and mostly a tenth of it; the same goes for them."""
+"""Contracts kept, at most 240 MB and usually a tenth of it; beyond it the cache is emptied likewise."""
 
 MAX_ENTRIES: Final = 1_000_000
-"""Where the cache of one block is full, should the chain stand still while callers go on asking."""
+"""The limit of one block's cache, for a chain that stands still while callers continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanonicalBlock:
-    """What the node says about a block of its chain."""
+    """The fields read of a block of the node's chain."""
 
     number: int
     hash: bytes
@@ -47,7 +46,7 @@ class CanonicalBlock:
 
 
 class CanonicalState:
-    """What is known of the state after `block`. Grows as things are fetched; what is in it never changes.
+    """The known part of the state after `block`. Grows as state is fetched; entries never change.
 
     Shared between threads: every entry is written once and whole, which dictionaries do atomically.
     """
@@ -67,24 +66,23 @@ class CanonicalState:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more may be fetched into it."""
+        """Whether MAX_ENTRIES is reached."""
         return self.size >= MAX_ENTRIES
 
     def add_account(self, address: int, account: Account | None, code: bytes) -> None:
-        """Take in a fetched account and its code."""
+        """Add a fetched account and its code."""
         if account is not None and code:
             self.codes[account.code_hash] = code
         self.accounts[address] = account
         self.size += 1
 
     def add_slot(self, address: int, slot: int, value: int) -> None:
-        """Take in a fetched storage word."""
+        """Add a fetched storage word."""
         self.storage.setdefault(address, {})[slot] = value
         self.size += 1
 
     def restarted(self, block: CanonicalBlock) -> CanonicalState:
-        """A state of which only that is known which no block changes: codes, and hashes if `block` is a
-        child."""
+        """A state that keeps only immutable data: codes, and block hashes if `block` is a child."""
         fresh = CanonicalState(block, self.codes if len(self.codes) <= MAX_CACHED_CODES else None)
         if block.parent_hash == self.block.hash:
             fresh.hashes |= {
@@ -93,7 +91,7 @@ class CanonicalState:
         return fresh
 
     def without_known(self, missing: Missing) -> Missing:
-        """The part of `missing` that is not here yet."""
+        """The part of `missing` that is not known yet."""
         return Missing(
             missing.accounts - self.accounts.keys(),
             {(address, slot) for address, slot in missing.slots if slot not in self.storage.get(address, ())},
@@ -103,10 +101,10 @@ class CanonicalState:
     def advanced(self, block: CanonicalBlock, diff: StateDiff) -> CanonicalState:
         """The state after `block`, a child of this one's block that made exactly the changes of `diff`."""
         following = self.restarted(block)
-        accounts, storage = dict(self.accounts), dict(self.storage)  # others go on writing into these
+        accounts, storage = dict(self.accounts), dict(self.storage)  # copied: other threads still write
         size = len(accounts) + sum(map(len, storage.values()))
         if size > MAX_CACHED_ENTRIES or following.codes is not self.codes:
-            return following  # accounts without their codes would be wrong, not just forgotten
+            return following  # empty: accounts without their codes would be wrong, not just unknown
         following.size = size
         following.accounts = accounts | diff.accounts
         following.storage = {address: dict(slots) for address, slots in storage.items()}
@@ -119,12 +117,12 @@ class CanonicalState:
 
 
 def _emptied(diff: StateDiff) -> set[int]:
-    """Addresses whose earlier storage is void: cleared, or gone with the account."""
+    """Addresses whose earlier storage is void: cleared, or deleted with the account."""
     return diff.cleared | {address for address, account in diff.accounts.items() if account is None}
 
 
 def merge_diffs(first: StateDiff, second: StateDiff) -> StateDiff:
-    """What `first` and then `second` change together; neither is touched."""
+    """The combined changes of `first`, then `second`; neither is modified."""
     emptied = _emptied(second)
     storage = {address: slots for address, slots in first.storage.items() if address not in emptied}
     for address, slots in second.storage.items():
@@ -141,7 +139,7 @@ def merge_diffs(first: StateDiff, second: StateDiff) -> StateDiff:
 @dataclass(frozen=True, slots=True)
 class PendingState:
     """The state after some pending transactions; immutable, so that calls may run on it while the stream
-    goes on."""
+    continues."""
 
     canonical: CanonicalState
     diff: StateDiff = NO_CHANGES
@@ -155,8 +153,8 @@ class PendingState:
 class StateView:
     """A `StateReader` of one pending state for one execution.
 
-    Raises `StateMissing` where it cannot answer, or, given `guesses`, notes it there and answers with
-    nothing; see `evm.missing_state.attempt`.
+    Raises `StateMissing` for unknown state, or, given `guesses`, records it there and returns an empty value;
+    see `evm.missing_state.attempt`.
     """
 
     __slots__ = ("_accounts", "_canonical", "_cleared", "_codes", "_guesses", "_storage")
@@ -195,8 +193,8 @@ class StateView:
         return self._canonical.codes.get(code_hash, b"") if code is None else code
 
     def has_storage(self, address: int) -> bool:
-        """Only of what is known: no RPC method tells, and no account of an L2 has storage without code or
-        nonce."""
+        """From the known part only: no RPC method reports it, and no account of an L2 has storage without
+        code or nonce."""
         return any(self._storage.get(address, {}).values())
 
     def ancestor_hash(self, number: int) -> bytes:

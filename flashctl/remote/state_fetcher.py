@@ -1,9 +1,9 @@
-"""Fetching the state that an execution lacks: everything once, at once, and again if the node could not say.
+"""Fetches the state that an execution lacks: in one batch, without duplicates, with retries.
 
-A failure takes nothing away from what is known. Behind one URL there may be several nodes, and one that has
-not heard of a block yet answers "header not found" while its neighbour has the state; a busy one answers 429
-or not at all. So what failed is asked for again after a pause that grows to RETRY_MAX_S, for as long as
-an execution still lacks it: a new head, a settled block or a silent stream ends that, never an error.
+A failure leaves known state unchanged. Behind one URL there may be several nodes, and one that lacks a block
+answers "header not found" while another has the state; a busy one answers 429 or not at all. So a failed
+fetch is retried after a pause that grows to RETRY_MAX_S, for as long as an execution still lacks the state: a
+new head, a settled block or a silent stream ends the retries, never an error.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _LOG = logging.getLogger(__name__)
 RETRY_MAX_S: Final = 2.0
 
 STUCK_AFTER: Final = 5
-"""Failures in a row that are worth telling; fewer are what load balancers do."""
+"""Consecutive failures that are reported; fewer are normal behind a load balancer."""
 
 _BACKOFF: Final = Backoff(initial_s=0.05, maximum_s=RETRY_MAX_S)
 
 
 class StateFetcher:
-    """Fetches into whatever state it is asked for last. Lives on the event loop."""
+    """Fetches into the state requested last. Used on the event loop."""
 
     def __init__(self, node: UpstreamClient, arrived: Callable[[], None]) -> None:
-        """`arrived` is called when something came, or when it is time to ask again."""
+        """`arrived` is called when state arrived, or when a retry is due."""
         self._node = node
         self._arrived = arrived
         self._state: CanonicalState | None = None
         self._on_the_way = Missing()
         self._failures = 0
-        """In a row."""
+        """Consecutive failures."""
         self._pause: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.fetches = 0
@@ -52,13 +52,13 @@ class StateFetcher:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether one fetch after the other has failed."""
+        """Whether STUCK_AFTER fetches in a row have failed."""
         return self._failures >= STUCK_AFTER
 
     def want(self, state: CanonicalState, missing: Missing) -> None:
-        """Fetch what is missing of `state` and not on its way already."""
+        """Fetch what is missing of `state` and not requested already."""
         if state is not self._state:
-            # What is on its way to an older state still arrives there, and is asked for again here.
+            # Requests for an older state still complete there, and are repeated for this one.
             self._state, self._on_the_way = state, Missing()
         wanted = state.without_known(missing).without(self._on_the_way)
         if wanted and self._pause is None:
@@ -66,11 +66,11 @@ class StateFetcher:
             self._start(self._fetch(state, wanted))
 
     def want_touched(self, state: CanonicalState, envelopes: Sequence[TxEnvelope]) -> None:
-        """Fetch what the node believes that transactions touch."""
+        """Fetch the access lists that the node computes for transactions."""
         self._start(self._fetch_touched(state, envelopes))
 
     async def close(self) -> None:
-        """Stop asking."""
+        """Stop fetching."""
         if self._pause is not None:
             self._pause.cancel()
         for task in tuple(self._tasks):
@@ -112,9 +112,9 @@ class StateFetcher:
 
     def _failed(self, state: CanonicalState, reason: str) -> None:
         self.failed += 1
-        # Once for a row of failures: the counter tells how many there were.
+        # Once per series of failures: the counter has their number.
         level = logging.WARNING if self._failures == 0 else logging.DEBUG
-        _LOG.log(level, "state of block %d, asking again: %s", state.block.number, reason)
+        _LOG.log(level, "state of block %d, retrying: %s", state.block.number, reason)
         delay = _BACKOFF.delay(self._failures, random.random())
         self._failures += 1
         if self._pause is None:

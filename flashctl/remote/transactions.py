@@ -1,8 +1,8 @@
-"""Executing the transactions of a block one after the other, with whatever part of the state is at hand.
+"""Sequential execution of a block's transactions on a partially known state.
 
-`TransactionRun` keeps the transactions before the first one that lacks something, goes on with the rest on
-guesses only to find out what else will be needed, and resumes there when the caller has fetched it.
-`look_ahead` does the same for transactions that wait behind them, so that one round trip serves all.
+`TransactionRun` keeps the transactions before the first one with missing state, runs the rest speculatively
+to collect what else they will need, and resumes there when the caller has fetched it. `look_ahead` does the
+same for transactions queued behind them, so that one round trip serves all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["BlockSetting", "BlockSoFar", "Diverged", "TransactionRun", "certain_
 
 
 class Diverged(DataError):
-    """A transaction cannot be executed, though its builder did: our state or our rules differ."""
+    """A transaction fails that the builder executed: state or rules differ from the builder's."""
 
     def __init__(self, index: int, envelope: TxEnvelope, reason: str) -> None:
         self.index = index
@@ -47,11 +47,11 @@ class BlockSetting:
     config: ChainConfig
     context: BlockContext
     parent_timestamp: int
-    """Of the block before, seconds."""
+    """Timestamp of the previous block, seconds."""
 
     @property
     def fork(self) -> OpFork:
-        """Whose rules the block follows."""
+        """The fork of the block."""
         return self.config.fork_at(self.context.timestamp)
 
 
@@ -100,25 +100,25 @@ class TransactionRun:
         self._is_announced = False
         self.receipts: list[Receipt] = []
         self.changes = NO_CHANGES
-        """What the transactions changed that have been executed."""
+        """The changes of the executed transactions."""
         self.guessed: StateDiff | None = None
-        """What all transactions would change if what the last round lacked were nothing: good for finding
-        out what others will lack, and for nothing else. None before anything was executed."""
+        """The changes of all transactions if the missing state of the last round were empty: only for finding
+        what later ones will lack. None before the first round."""
 
     @property
     def unfinished(self) -> Sequence[TxEnvelope]:
-        """The transactions that have not been executed for good."""
+        """The transactions whose execution is not final."""
         return self._envelopes[len(self.receipts) :]
 
     def advance(self) -> Missing:
-        """Execute what is left; what it lacked, nothing if it is done.
+        """Execute the remaining transactions; returns the missing state, empty when done.
 
         Raises:
-            Diverged: If a transaction is refused although nothing was missing.
-            ExecutionTimeout: If all rounds together take longer than they may.
+            Diverged: If a transaction is rejected although no state was missing.
+            ExecutionTimeout: If all rounds together exceed their time.
         """
         if not self._is_announced:
-            # Senders and receivers are needed for certain: one round for all of them instead of a guess each.
+            # Senders and recipients are certainly needed: one round for all of them, without guesses.
             self._is_announced = True
             missing = certain_needs(self._state, self._envelopes)
             if missing:
@@ -150,7 +150,7 @@ class TransactionRun:
                 applied = _apply(processor, envelope, deadline)
             except TransactionRejected as error:
                 if guesses is not None:
-                    continue  # a sender that is not loaded owns nothing
+                    continue  # speculative: a sender that is not loaded has no balance
                 raise Diverged(self._first + len(self.receipts), envelope, str(error)) from None
             if guesses is None:
                 self._take(envelope, applied)
@@ -169,7 +169,7 @@ class TransactionRun:
 
 
 def certain_needs(state: PendingState, envelopes: Sequence[TxEnvelope]) -> Missing:
-    """What transactions announce that they touch, and `state` lacks: senders, receivers, access lists."""
+    """State that transactions certainly touch and `state` lacks: senders, recipients, access lists."""
     missing = Missing()
     view = StateView(state, missing)
     for address in _addresses(envelopes):
@@ -190,13 +190,13 @@ def look_ahead(
     envelopes: Sequence[TxEnvelope],
     deadline: Deadline,
 ) -> tuple[Missing, StateDiff]:
-    """What transactions that wait behind unfinished ones will lack, and what is guessed after them.
+    """The state that transactions behind unfinished ones will lack, and the guessed changes after them.
 
     Args:
         setting: The block they belong to.
         state: After what has been executed of it.
-        guessed: What the transactions between are believed to change.
-        deadline: For all of them; when it has passed, what was found by then counts.
+        guessed: The presumed changes of the transactions between.
+        deadline: For all of them; when it has passed, the findings so far are returned.
     """
     state = state.apply(guessed)
     missing = certain_needs(state, envelopes)
@@ -210,7 +210,7 @@ def look_ahead(
         try:
             _apply(processor, envelope, deadline)
         except TransactionRejected:
-            continue  # for want of what is missing, most likely; when its turn comes, it will show
+            continue  # most likely due to missing state; a real fault recurs when it is executed
         except ExecutionTimeout:
             break
     return missing, merge_diffs(guessed, journal.take_changes())

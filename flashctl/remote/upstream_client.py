@@ -1,4 +1,4 @@
-"""A node that is somewhere else: its head, pieces of its state, and whatever else callers ask for."""
+"""Client of an upstream node: its head, its state, and forwarded calls."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ BATCH_CALLS: Final = 90
 BATCHES_AT_ONCE: Final = 4
 
 OWN_LIMITS: Final = ClientLimits(connections=16)
-"""For following: a few batches, two looks at the head, and blocks to catch up with."""
+"""For following the chain: a few batches, two reads of the head, and blocks to catch up with."""
 
 
 SECOND_TRY_S: Final = 1.0
-"""How long a look at the head may take before it is begun a second time, on another connection: one that
-hangs costs this and not a whole time-out. What comes first counts."""
+"""How long a read of the head may take before it is repeated on another connection: a hanging one costs this
+and not a whole time-out. The first answer counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One account, storage word or block hash, and the calls that tell it."""
+    """One account, storage word or block hash, and the calls that read it."""
 
     calls: tuple[tuple[str, list[Any]], ...]
     key: int
@@ -48,8 +48,8 @@ class _Piece:
 
 
 class UpstreamClient:
-    """A standard Ethereum JSON-RPC endpoint, over connections of its own: following the chain has one of
-    these, and what strangers ask has another."""
+    """A standard Ethereum JSON-RPC endpoint, over connections of its own: one instance follows the chain,
+    another serves users' calls."""
 
     def __init__(self, url: str, *, timeout_s: float, limits: ClientLimits = OWN_LIMITS) -> None:
         self.client: Final = JsonRpcClient(url, timeout_s=timeout_s, limits=limits)
@@ -68,7 +68,7 @@ class UpstreamClient:
         """The latest block, with transaction hashes.
 
         Raises:
-            ProtocolError: If the node says it has none.
+            ProtocolError: If the node has none.
         """
         return await _twice(lambda: self._block("latest"), SECOND_TRY_S)
 
@@ -83,14 +83,14 @@ class UpstreamClient:
         return block
 
     async def load(self, state: CanonicalState, missing: Missing) -> None:
-        """Fetch everything in `missing` at the block of `state`, and put it there.
+        """Fetch everything in `missing` at the block of `state`, and add it there.
 
-        What came stays, though another part failed. An error that the node answers is asked about once more
-        at once: behind one URL there may be several nodes, one of which has not heard of the block.
+        Fetched parts stay if another part failed. A call answered with an error is repeated once at once:
+        behind one URL there may be several nodes, one of which lacks the block.
 
         Raises:
-            RpcError: If the node has not got the state (any more).
-            FlashctlError: If it cannot be reached or answers nonsense.
+            RpcError: If the node does not have the state (any more).
+            FlashctlError: If it is unreachable or its answer malformed.
         """
         if state.is_full:
             raise UnavailableError(f"the state cache of block {state.block.number} is full")
@@ -101,13 +101,13 @@ class UpstreamClient:
             try:
                 raise error
             finally:
-                # The traceback of an error that its own frame names is a cycle.
+                # An error bound to a local of a frame in its own traceback is a reference cycle.
                 del error
 
     async def _take(
         self, state: CanonicalState, pieces: Sequence[_Piece]
     ) -> tuple[list[_Piece], FlashctlError | None]:
-        """Fetch pieces of the state; those that failed, and why the first of them did."""
+        """Fetch parts of the state; returns those that failed, and the error of the first."""
         parts = _packed(pieces)
         fetched = await asyncio.gather(*(self._part(part) for part in parts))
         failed: list[_Piece] = []
@@ -124,7 +124,7 @@ class UpstreamClient:
                     _put(state, piece, answers[start:taken])
                 except FlashctlError as error:
                     failed.append(piece)
-                    # Without its traceback, which is a cycle through this frame with all answers in it.
+                    # Without its traceback, a cycle through this frame with all answers in it.
                     first = first or error.with_traceback(None)
         return failed, first
 
@@ -135,7 +135,7 @@ class UpstreamClient:
             return error
 
     async def touched(self, state: CanonicalState, envelopes: Sequence[TxEnvelope]) -> Missing:
-        """What transactions would touch if they ran at the block of `state`, as far as the node can tell.
+        """The access lists of transactions at the block of `state`, as computed by the node.
 
         A hint, never an error: nodes may not offer eth_createAccessList, and a transaction that depends on
         pending ones fails there.
@@ -197,15 +197,15 @@ def _packed(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
 
 
 def _put(state: CanonicalState, piece: _Piece, answers: Sequence[Any]) -> None:
-    """Raises RpcError if the node answered with an error, other FlashctlErrors if with nonsense."""
+    """Raises RpcError if the node answered with an error, other FlashctlErrors for a malformed answer."""
     for answer in answers:
         if isinstance(answer, RpcError):
-            # Another one: the traceback of the first would hold this frame, which names it.
+            # A new object: the traceback of the first would form a cycle with this frame.
             raise RpcError(answer.code, answer.message, answer.data)
     if piece.is_hash:
         block = answers[0]
         if not isinstance(block, dict) or not isinstance(block.get("hash"), str):
-            # Only ancestors are asked for, so there is one; a zero hash would be a wrong answer for good.
+            # Only ancestors are requested, so it exists; a zero hash would be a permanent wrong answer.
             raise ProtocolError(f"the node knows no block {piece.key}")
         state.hashes[piece.key] = parse_hex(block["hash"], size=32)
     elif piece.slot is not None:
@@ -217,7 +217,7 @@ def _put(state: CanonicalState, piece: _Piece, answers: Sequence[Any]) -> None:
 
 
 async def _twice(ask: Callable[[], Awaitable[_T]], after_s: float) -> _T:
-    """The first result of `ask`, which is called again if it has none after `after_s`; a failure if both
+    """The first result of `ask`, which is called a second time after `after_s`; an error only if both
     fail."""
     tasks = {asyncio.ensure_future(ask())}
     try:
@@ -236,7 +236,7 @@ async def _twice(ask: Callable[[], Awaitable[_T]], after_s: float) -> _T:
 
 
 def _account(nonce: int, balance: int, code: bytes) -> tuple[Account | None, bytes]:
-    """An account as the state holds it. RPC cannot tell an empty one from none, and neither can a
+    """An account as in the state. RPC cannot distinguish an empty one from none, and neither can a
     transaction."""
     if not nonce and not balance and not code:
         return None, b""
@@ -267,7 +267,7 @@ def _add_access_list(found: Missing, answer: Any) -> None:
 
 
 def parse_block(block: dict[str, Any]) -> CanonicalBlock:
-    """What the overlay needs of a block object.
+    """The fields of a block object that the overlay needs.
 
     Raises:
         DataError: If it is not one.

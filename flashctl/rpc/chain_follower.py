@@ -1,4 +1,4 @@
-"""Following the node's head: polled, and looked at at once when the node tells of a new one."""
+"""Follows the upstream node's head: polled, and fetched at once when newHeads announces one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
 from flashctl.remote.state import CanonicalBlock
 from flashctl.remote.upstream_client import UpstreamClient, parse_block
-from flashctl.rpc.canonical import HeadTrack, Verdict
-from flashctl.rpc.chains import ChainRules
+from flashctl.rpc.canonical import HeadTrack, HeadVerdict
+from flashctl.rpc.chain_rules import ChainRules
 from flashctl.rpc.new_heads import NewHeads
 
 __all__ = ["ChainFollower"]
@@ -25,36 +25,36 @@ MAX_CATCH_UP: Final = 8
 """Blocks fetched one by one when the head has jumped; further back nothing is pending any more."""
 
 MAX_TRIES_BETWEEN: Final = 5
-"""Looks at a head that fail for want of a block below it, before it is taken in without: behind one URL
-there may be several nodes, one of which has not heard of that block."""
+"""Attempts to fetch a missing block between two heads, before the head is accepted without it: one of several
+nodes behind the URL may lack that block."""
 
-TOLD_POLL_S: Final = 1.0
-"""Between looks at the head while the node tells of each new one: a subscription may go silent unnoticed."""
+LIVE_POLL_S: Final = 1.0
+"""Poll interval while newHeads is live: a subscription may go silent unnoticed."""
 
 LAG_REMEMBERED_S: Final = 60.0
-"""How long after a node was seen behind its answers are checked for it."""
+"""How long after a node was seen behind its answers are checked for that."""
 
 MAX_PAUSE_S: Final = 1.0
-"""Between looks at a node that does not answer."""
+"""Longest pause between polls of a node that does not answer."""
 
 
 class ChainFollower:
-    """Tells of canonical blocks in order, the head last. Run `follow` as a task."""
+    """Reports canonical blocks in order, the head last. Run `follow` as a task."""
 
     def __init__(
         self,
         node: UpstreamClient,
         rules: ChainRules,
-        tell: Callable[[list[CanonicalBlock]], Awaitable[None]],
+        report: Callable[[list[CanonicalBlock]], Awaitable[None]],
         *,
         poll_interval_s: float,
         stale_after_s: float,
-        news_url: str | None = None,
+        ws_url: str | None = None,
     ) -> None:
-        """`news_url` is the node's WebSocket; without it the head is only polled."""
+        """`ws_url` is the node's WebSocket; without it the head is only polled."""
         self._node = node
         self._rules = rules
-        self._tell = tell
+        self._report = report
         self._poll_interval_s = poll_interval_s
         self._stale_after_s = stale_after_s
         self._track = HeadTrack()
@@ -65,17 +65,17 @@ class ChainFollower:
         self._last_head_s: float | None = None
         self._behind_s: float | None = None
         self._look_now = asyncio.Event()
-        self._is_told_ahead = False
+        self._is_announced_ahead = False
         """newHeads announced a block that eth_getBlockByNumber does not return yet (load-balanced
         upstream)."""
-        self._news = None if news_url is None else NewHeads(news_url, self._look_now.set)
+        self._new_heads = None if ws_url is None else NewHeads(ws_url, self._look_now.set)
         self._on_heads: list[Callable[[list[dict[str, Any]]], None]] = []
         self.failed = 0
-        """Looks at the head that failed."""
+        """Failed polls of the head."""
         self.behind = 0
-        """Heads shown that lie behind one shown before."""
+        """Heads returned that are behind an earlier one."""
         self.reorgs = 0
-        """Heads shown that are not on top of those shown before."""
+        """Heads returned that do not extend the earlier ones."""
 
     def on_heads(self, callback: Callable[[list[dict[str, Any]]], None]) -> None:
         """Call back with block objects (transaction hashes in them) whenever the canonical head changes."""
@@ -83,39 +83,39 @@ class ChainFollower:
 
     @property
     def knows_head(self) -> bool:
-        """Whether the node has told its head lately."""
+        """Whether the node has returned its head recently."""
         last = self._last_head_s
         return last is not None and time.monotonic() - last < self._stale_after_s + 2 * self._pause_s
 
     @property
     def lags(self) -> bool:
-        """Whether the node, or one of those behind its URL, was seen behind lately."""
+        """Whether the node, or one of those behind its URL, was seen behind recently."""
         return self._behind_s is not None and time.monotonic() - self._behind_s < LAG_REMEMBERED_S
 
     async def follow(self) -> None:
-        """Look at the node's head, for ever; a node that is away is a warning, not an end."""
-        news = None if self._news is None else asyncio.ensure_future(self._news.run())
+        """Poll the node's head until cancelled; an unreachable node is logged and retried."""
+        listening = None if self._new_heads is None else asyncio.ensure_future(self._new_heads.run())
         try:
             while not self._is_closed:
                 await self._poll()
         finally:
-            if news is not None:
-                news.cancel()
+            if listening is not None:
+                listening.cancel()
 
     async def close(self) -> None:
-        """Look no more; before the node's connections are closed."""
+        """Stop polling, before the node's connections are closed."""
         self._is_closed = True
         self._look_now.set()
 
     async def _poll(self) -> None:
-        self._is_told_ahead |= self._look_now.is_set()
+        self._is_announced_ahead |= self._look_now.is_set()
         self._look_now.clear()
         try:
             if not self._knows_chain:
                 self._rules.connected(await self._node.chain_id())
                 self._knows_chain = True
             if await self._look():
-                self._is_told_ahead = False
+                self._is_announced_ahead = False
             self._last_head_s = time.monotonic()
             if self._failures:
                 _LOG.info("canonical node answers again", extra={"failed": self._failures})
@@ -133,39 +133,40 @@ class ChainFollower:
         if self._is_closed:
             return
         self.failed += 1
-        # Once for a row of failures: the counter tells how many there were.
+        # Once per series of failures: the counter has their number.
         _LOG.log(logging.DEBUG if self._failures else logging.WARNING, "canonical node: %s", reason)
         self._failures += 1
         await asyncio.sleep(min(MAX_PAUSE_S, self._poll_interval_s * self._failures))
 
     @property
     def _pause_s(self) -> float:
-        """The longest time between two looks at the head."""
-        is_told = self._news is not None and self._news.is_live and not self._is_told_ahead
-        return max(self._poll_interval_s, TOLD_POLL_S) if is_told else self._poll_interval_s
+        """The longest time between two polls of the head."""
+        is_live = self._new_heads is not None and self._new_heads.is_live and not self._is_announced_ahead
+        return max(self._poll_interval_s, LIVE_POLL_S) if is_live else self._poll_interval_s
 
     async def _look(self) -> bool:
-        """Take in the node's head; whether it is another one."""
+        """Fetch and classify the node's head; whether it changed."""
         newest = await self._node.head()
         head, before = parse_block(newest), self._track.head
         verdict = self._track.judge(head, time.monotonic())
-        if verdict is Verdict.SAME:
+        if verdict is HeadVerdict.SAME:
             return False
-        if verdict is Verdict.BEHIND:
+        if verdict is HeadVerdict.BEHIND:
             self.behind += 1
             self._behind_s = time.monotonic()
             return False
         shown = [newest]
-        if verdict is Verdict.NEWER and before is not None:
+        if verdict is HeadVerdict.NEWER and before is not None:
             shown = [*await self._between(before, head), newest]
         blocks = [parse_block(block) for block in shown]
         if before is not None and (
-            verdict is Verdict.REORG or (blocks[0].number == before.number + 1 and _leaves(before, blocks[0]))
+            verdict is HeadVerdict.REORG
+            or (blocks[0].number == before.number + 1 and _leaves(before, blocks[0]))
         ):
             self.reorgs += 1
             _LOG.warning("the chain was reorganised", extra={"block": blocks[0].number, "was": before.number})
         self._track.accept(blocks)
-        await self._tell(blocks)
+        await self._report(blocks)
         for callback in self._on_heads:
             try:
                 callback(shown)
@@ -174,7 +175,7 @@ class ChainFollower:
         return True
 
     async def _between(self, before: CanonicalBlock, head: CanonicalBlock) -> list[dict[str, Any]]:
-        """The blocks between two heads: pending ones are settled by them, and subscribers want every head."""
+        """The blocks between two heads: they settle pending ones, and subscribers get every head."""
         found = []
         for number in range(max(before.number + 1, head.number - MAX_CATCH_UP), head.number):
             try:

@@ -1,4 +1,4 @@
-"""`flashctl rpc --check`: would it start, does its node answer what it asks, do flashblocks come."""
+"""`flashctl rpc --check`: whether it would start, its node answers, and flashblocks arrive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check"]
 
 
 def check(config: RpcConfig) -> ExitCode:
-    """Try the ports, ask node, sequencer and streams, and print what is wrong."""
+    """Try the ports, probe node, sequencer and streams, and print the faults."""
     sealed = (
         None
         if config.server.sealed_port is None

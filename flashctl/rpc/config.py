@@ -15,7 +15,7 @@ from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
 from flashctl.op.config import ChainConfig
 from flashctl.op.registry import chain_by_name
 from flashctl.op.rules import rules_for
-from flashctl.rpc.showing import Latest
+from flashctl.rpc.visibility import Latest
 
 __all__ = [
     "AnswerConfig",

@@ -1,34 +1,34 @@
-"""What happened in the overlay, for metrics."""
+"""Event counts of the overlay, for metrics."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from flashctl.rpc.held import Ended
+from flashctl.rpc.held_payloads import EndReason
 
-__all__ = ["Counts"]
+__all__ = ["OverlayCounts"]
 
 
 @dataclass(slots=True)
-class Counts:
-    """Figures since the start."""
+class OverlayCounts:
+    """OverlayCounts since the start."""
 
     flashblocks: int = 0
     """Executed."""
     disagreements: int = 0
     """Flashblocks after which our gas or bloom is not the builder's."""
     diverged: int = 0
-    """Payloads given up because a transaction did not execute."""
+    """Payloads abandoned because a transaction did not execute."""
     confirmed: int = 0
-    """Blocks whose canonical transactions are those we had."""
+    """Blocks sealed with the preconfirmed transactions."""
     reorged: int = 0
-    """Blocks whose canonical transactions differ."""
+    """Blocks sealed with other transactions."""
     truncated: int = 0
-    """Blocks of which the canonical one has more than we had, beginning with ours."""
+    """Blocks sealed with the preconfirmed transactions followed by more."""
     rounds: int = 0
-    """Times that an execution lacked something."""
-    retracted: Counter[Ended] = field(default_factory=Counter)
+    """Execution rounds that lacked state."""
+    retracted: Counter[EndReason] = field(default_factory=Counter)
     """Blocks that were pending and are neither pending nor canonical, by reason."""
     ignored: Counter[str] = field(default_factory=Counter)
-    """Flashblocks of payloads that are not held, by what became of the payload."""
+    """Flashblocks of payloads that are not held, by why the payload ended."""

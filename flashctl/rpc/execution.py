@@ -1,4 +1,4 @@
-"""A streamed block as far as it has been executed, and the execution of its next flashblock."""
+"""A streamed block in its executed part, and the execution of its next flashblock."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from flashctl.remote.transactions import BlockSetting, BlockSoFar, TransactionRu
 __all__ = ["FlashblockRun", "PendingBlock", "open_block"]
 
 MAX_EXECUTION_S: Final = 5.0
-"""Wall time for one flashblock, all its rounds together. A builder fits it into 200 ms of compiled code;
-beyond 5 s of ours the block is sealed before we are done."""
+"""Wall time for one flashblock, all its rounds together. A builder executes it within 200 ms in compiled
+code; after 5 s here the block is sealed before the execution ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingBlock:
-    """A block of the stream as far as it has been executed."""
+    """The executed part of a streamed block."""
 
     payload_id: str
     config: ChainConfig
@@ -45,13 +45,13 @@ class PendingBlock:
     positions: dict[bytes, int]
     """Transaction hash to index."""
     changes: StateDiff
-    """What this block changed so far."""
+    """The block's state changes so far."""
     before: PendingState
-    """The state it began on."""
+    """The state before it."""
     state: PendingState
     """The state after it."""
     _headers: list[Header] = field(default_factory=list, init=False, repr=False, compare=False)
-    """The header, once it was asked for."""
+    """The header, computed at first use."""
 
     # As `ethrpc.interfaces.BlockView`.
 
@@ -72,7 +72,7 @@ class PendingBlock:
 
     @property
     def header(self) -> Header:
-        """What index 0 fixed, and the totals that the newest flashblock announced."""
+        """The base of index 0 with the totals announced by the newest flashblock."""
         if not self._headers:
             totals = self.totals
             self._headers.append(
@@ -96,7 +96,7 @@ class PendingBlock:
 
     @property
     def fork(self) -> OpFork:
-        """Whose rules the block follows."""
+        """The fork of the block."""
         return self.config.fork_at(self.context.timestamp)
 
     @property
@@ -123,7 +123,7 @@ class PendingBlock:
 def open_block(
     payload_id: str, base: Base, config: ChainConfig, parent_timestamp: int, state: PendingState
 ) -> PendingBlock:
-    """A block of which nothing has been executed, on top of `state`."""
+    """An empty block on top of `state`, before its first flashblock."""
     totals = WireDiff(transactions=(), gas_used=0)
     context = block_context(base)
     return PendingBlock(
@@ -160,20 +160,20 @@ class FlashblockRun:
 
     @property
     def unfinished(self) -> Sequence[TxEnvelope]:
-        """The transactions that have not been executed for good."""
+        """The transactions whose execution is not final."""
         return self._run.unfinished
 
     def advance(self) -> Missing:
-        """Execute what is left; what it lacked, nothing if it is done.
+        """Execute the remaining transactions; returns the missing state, empty when done.
 
         Raises:
-            Diverged: If a transaction is refused although nothing was missing.
+            Diverged: If a transaction is rejected although no state was missing.
             ExecutionTimeout: If all rounds together take longer than MAX_EXECUTION_S.
         """
         return self._run.advance()
 
     def result(self) -> PendingBlock:
-        """The block with this flashblock in it; call it when `advance` has nothing missing."""
+        """The block including this flashblock; call it when `advance` returns nothing missing."""
         block, run, start = self._block, self._run, len(self._block.envelopes)
         positions = {envelope.hash: start + offset for offset, envelope in enumerate(self._envelopes)}
         return replace(

@@ -1,4 +1,4 @@
-"""eth_feeHistory of sealed and of streamed blocks, joined."""
+"""Joins eth_feeHistory of sealed and of streamed blocks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def joined_histories(below: Any, ours: dict[str, Any]) -> dict[str, Any]:
             ("reward", 0),
         ):
             if name in ours:
-                told = below.get(name) or []
-                joined[name] = [*told[: len(told) - behind], *ours[name]]
+                base_values = below.get(name) or []
+                joined[name] = [*base_values[: len(base_values) - behind], *ours[name]]
     except (KeyError, TypeError, AttributeError):
         raise InvalidAnswer("eth_feeHistory is answered with something else") from None
     count = len(joined["gasUsedRatio"])
     for name in ("baseFeePerBlobGas", "blobGasUsedRatio"):
-        # A node of before EIP-4844 has none of these: half a list would be read as that of other blocks.
+        # A node without EIP-4844 lacks these: a partial list would be attributed to the wrong blocks.
         if len(joined[name]) != count + (name == "baseFeePerBlobGas"):
             del joined[name]
     return joined

@@ -1,9 +1,8 @@
-"""What `pending` means while nothing is: the latest block, and never one before what was shown already.
+"""`pending` while nothing is pending: the latest block, never older than one already returned.
 
-Behind one URL there may be several nodes, some of them blocks behind. A user who was shown a preconfirmed
-balance, then asks again between two blocks and reaches one of those, would see it taken back. So once a node
-was seen to lag, the number of its head is asked for with the question, and an answer from before the head
-that the overlay knows does not count.
+Behind one URL there may be several nodes, some of them blocks behind. A user who got a preconfirmed balance
+and asks again between two blocks would see it reverted by such a node. So once a node was seen to lag, each
+call is batched with eth_blockNumber, and an answer from before the overlay's head is discarded.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ PAUSE_S: Final = 0.05
 
 
 class LatestCalls:
-    """Calls that say `latest` on behalf of a caller who said `pending`."""
+    """Calls to the node at `latest` on behalf of a caller of `pending`."""
 
     def __init__(self, node: UpstreamClient, overlay: Overlay, lags: Callable[[], bool]) -> None:
-        """`lags` tells whether a node was behind lately."""
+        """`lags` returns whether a node was behind recently."""
         self._node = node
         self._overlay = overlay
         self._lags = lags
@@ -37,7 +36,7 @@ class LatestCalls:
 
         Raises:
             RpcError: If the node answers with an error, or is behind at each try.
-            UpstreamFailure: If it does not answer properly.
+            UpstreamFailure: If its answer is missing or malformed.
         """
         if not self._lags():
             return await self._node.client.call(method, params)
@@ -52,7 +51,7 @@ class LatestCalls:
         raise RpcError(ErrorCode.RESOURCE_UNAVAILABLE, "the node is behind what was shown before, try again")
 
     def least_nonce(self, address: int) -> int:
-        """The nonce that an account had at the head, as far as it is known; it never falls."""
+        """The known nonce of an account at the head, a lower bound, since nonces never decrease."""
         canonical = self._overlay.canonical
         account = None if canonical is None else canonical.accounts.get(address)
         return 0 if account is None else account.nonce

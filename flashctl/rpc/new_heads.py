@@ -1,7 +1,8 @@
-"""News of the node's head over WebSocket: a reason to look at once instead of at the next poll.
+"""newHeads of the node over WebSocket: triggers a poll of the head at once.
 
-Only a reason: what the head is, the node is asked as ever, and polling goes on, less often. So a socket that
-is refused, breaks, or goes silent without breaking costs a later look and nothing else.
+Only a trigger: the head is still read by a call, and polling continues, less often. So a socket that is
+    refused,
+breaks, or goes silent merely delays the next poll.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ _PATIENCE_S: Final = 10.0
 
 
 class NewHeads:
-    """A subscription to newHeads, made anew whenever it is lost."""
+    """A subscription to newHeads, renewed whenever it is lost."""
 
-    def __init__(self, url: str, tell: Callable[[], None]) -> None:
+    def __init__(self, url: str, report: Callable[[], None]) -> None:
         self._url = url
-        self._tell = tell
+        self._report = report
         self.is_live = False
         """Whether the node has accepted the subscription and the connection holds."""
 
     async def run(self) -> None:
-        """Tell of every head, for ever."""
+        """Report every head until cancelled."""
         shown, failures = mask_url(self._url), 0
         while True:
             try:
@@ -58,7 +59,7 @@ class NewHeads:
             self.is_live = False
             delay = _BACKOFF.delay(failures, random.random())
             failures += 1
-            # Once: a node that serves no WebSocket is polled as well as it was before.
+            # Warned once: a node without WebSocket is polled as before.
             level = logging.WARNING if failures == 1 else logging.DEBUG
             _LOG.log(level, "no newHeads, polling instead: %s", reason, extra={"url": shown})
             await asyncio.sleep(delay)
@@ -75,7 +76,7 @@ class NewHeads:
             await socket.send(_SUBSCRIBE)
             async for message in socket:
                 if self.is_live:
-                    self._tell()
+                    self._report()
                     continue
                 try:
                     answer = orjson.loads(message)
@@ -84,4 +85,4 @@ class NewHeads:
                 if not isinstance(answer, dict) or not isinstance(answer.get("result"), str):
                     return
                 self.is_live = True
-                self._tell()
+                self._report()

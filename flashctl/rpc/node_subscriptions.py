@@ -1,7 +1,7 @@
-"""Kinds of `eth_subscribe` that the overlay has nothing to say about: the node's WebSocket answers them.
+"""`eth_subscribe` kinds that do not depend on the overlay: forwarded from the node's WebSocket.
 
-`newPendingTransactions`, `syncing`, and whatever a node may have beside. Clients that ask for the same share
-one connection, made anew whenever it is lost, until the last of them goes.
+`newPendingTransactions`, `syncing`, and any others of the node. Clients with equal parameters share one
+connection, renewed whenever it is lost, until the last of them leaves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["NodeSubscriptions"]
 _LOG = logging.getLogger(__name__)
 
 MAX_FEEDS: Final = 64
-"""Different questions, each with a connection to the node."""
+"""Distinct subscriptions, each with a connection to the node."""
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
@@ -40,19 +40,19 @@ _PATIENCE_S: Final = 10.0
 
 
 class NodeSubscriptions:
-    """All that clients of the overlay have at the node. Lives on the event loop."""
+    """All subscriptions of the overlay's clients at the node. Used on the event loop."""
 
     def __init__(self, url: str | None) -> None:
-        """`url` is the node's WebSocket; None if it is not known."""
+        """`url` is the node's WebSocket; None if not configured."""
         self._url = url
         self._feeds: dict[bytes, _Feed] = {}
 
     async def subscribe(self, kind: str, params: list[Any], subscription: Subscription) -> None:
-        """Tell a subscriber what the node tells.
+        """Forward the node's notifications to a subscriber.
 
         Raises:
-            RpcError: If the node refuses, or there is no asking it.
-            Unreachable, InvalidAnswer: If it does not answer (properly).
+            RpcError: If the node rejects it, or has no WebSocket configured.
+            Unreachable, InvalidAnswer: If its answer is missing or malformed.
         """
         if self._url is None:
             raise RpcError(
@@ -72,13 +72,13 @@ class NodeSubscriptions:
             del self._feeds[feed.question]
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connections to the node."""
         for feed in tuple(self._feeds.values()):
             feed.end()
 
 
 class _Feed:
-    """One subscription at the node, for all who asked the same."""
+    """One subscription at the node, shared by clients with equal parameters."""
 
     def __init__(self, url: str, question: bytes, forget: Callable[[_Feed], None]) -> None:
         """`forget` is called when it ends."""
@@ -91,13 +91,13 @@ class _Feed:
         self._task = asyncio.ensure_future(self._run())
 
     async def join(self, subscription: Subscription) -> None:
-        """Tell this one as well, once the node has agreed."""
+        """Add a subscriber, once the node has confirmed the subscription."""
         self._subscribers.add(subscription)
         subscription.on_close(lambda: self._leave(subscription))
         await asyncio.shield(self._accepted)
 
     def end(self) -> None:
-        """Hang up."""
+        """Close the connections to the node."""
         self._forget(self)
         self._task.cancel()
         if not self._accepted.done():
@@ -105,7 +105,7 @@ class _Feed:
 
     def _refuse(self, error: FlashctlError) -> None:
         self._accepted.set_exception(error)
-        self._accepted.exception()  # retrieved, should no client wait any more
+        self._accepted.exception()  # retrieved, in case no client awaits it
 
     def _leave(self, subscription: Subscription) -> None:
         self._subscribers.discard(subscription)
@@ -124,7 +124,7 @@ class _Feed:
                 defects.caught("rpc.node_subscriptions", error)
                 reason = InvalidAnswer(type(error).__name__)
             if not self._accepted.done():
-                # No client was confirmed yet: those that wait get the error, and the next one may try again.
+                # No client is confirmed yet: waiting ones get the error, and the next one may retry.
                 self._forget(self)
                 self._refuse(
                     reason if isinstance(reason, FlashctlError) else Unreachable(f"{shown}: {reason}")
@@ -166,11 +166,11 @@ class _Feed:
 
 
 async def _agreed(socket: ClientConnection) -> list[Any]:
-    """Wait for the node's yes; notifications that came before it.
+    """Wait for the node's confirmation; returns the notifications received before it.
 
     Raises:
-        RpcError: If it is a no.
-        InvalidAnswer: If it is nothing.
+        RpcError: If the node rejects the subscription.
+        InvalidAnswer: If there is no confirmation.
     """
     early: list[Any] = []
     while len(early) < 1000:

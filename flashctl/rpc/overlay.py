@@ -1,31 +1,29 @@
-"""The overlay: which streamed blocks stand on the canonical chain, and what they amount to. No I/O, no clock.
+"""The overlay: executes streamed blocks on top of the canonical chain. No I/O, no clock.
 
-It is driven by four inputs and has one output:
+It has four inputs and one output:
 
-    follow(events)       what the stream's assembler said            -> which payloads there are
-    confirm(blocks)      the canonical chain grew or changed         -> which of them are settled, or wrong
-    step()               execute what can be executed                -> what is missing, to be fetched
+    follow(events)       events of the stream's assembler            -> which payloads exist
+    confirm(blocks)      the canonical chain grew or changed         -> which of them are settled, or orphaned
+    step()               execute what can be executed                -> the missing state, to be fetched
     expire()             the stream has been silent for too long     -> nothing is pending
 
-    view                 the pending blocks, immutable; None stands for "pending is latest"
+    view                 the pending blocks, immutable; None means "pending is latest"
 
-The overlay alone owns the life of a payload (`rpc.held`); every event names the payload it is about, and one
-about a payload that is not held is counted and changes nothing. None of the inputs ever raises: a defect in
-dealing with a payload costs that payload.
+The overlay alone owns the lifecycle of a payload (`rpc.held_payloads`); every event names its payload, and
+one of a payload that is not held is counted and changes nothing. No input ever raises: a defect in processing
+a payload costs that payload.
 
-Canonical blocks win. A payload whose block the node has is dropped, after its transactions were compared
-with the block's; what is left is put on top of the new block. If our receipts were those of the block,
-everything known about the state is carried forward with the changes we computed ourselves; otherwise we
-start again from the node's state. So the base of `pending` is always the node's head, never some blocks
-behind it (the complaint of base/base#1439).
+Canonical blocks win. A payload whose block the node has is dropped, after its transactions were compared with
+the block's; the remaining ones are rebased onto the new block. If the computed receipts were those of the
+block, the known state is carried forward with the computed changes; otherwise execution restarts from the
+node's state. So the base of `pending` is always the node's head, never blocks behind it (base/base#1439).
 
-What is pending never goes backwards but for the reasons of `Ended`, each time with a line in the log and in
+Pending state is retracted only for the reasons of `EndReason`, each time logged and counted in
 `counts.retracted`. In particular a flashblock that is lost, or cannot be executed, ends the growth of its
-block and takes nothing back: what came before it was promised, and stays until the node has the block.
+block and retracts nothing: earlier ones were preconfirmed, and stay until the node has the block.
 
-Flashblocks of block n+1 often arrive before the node has block n (base/base#51). Then n+1 is executed on
-top of the stream's own block n if that is complete as far as can be known, and waits for the node
-otherwise.
+Flashblocks of block n+1 often arrive before the node has block n (base/base#51). Then n+1 is executed on top
+of the stream's block n if no part of that is known to be missing, and waits for the node otherwise.
 """
 
 from __future__ import annotations
@@ -55,18 +53,18 @@ from flashctl.lru import Lru
 from flashctl.op.config import ChainConfig
 from flashctl.op.envelope import TxEnvelope
 from flashctl.remote.state import CanonicalBlock, CanonicalState, PendingState
-from flashctl.rpc.counts import Counts
+from flashctl.rpc.counts import OverlayCounts
 from flashctl.rpc.execution import PendingBlock, open_block
-from flashctl.rpc.held import Ended, HeldPayload, HeldPayloads
-from flashctl.rpc.runs import Run
+from flashctl.rpc.execution_rounds import ExecutionRounds
+from flashctl.rpc.held_payloads import EndReason, HeldPayload, HeldPayloads
 
 __all__ = ["Overlay", "PendingView", "Update"]
 
 _LOG = logging.getLogger(__name__)
 
 RECENT_BLOCKS: Final = 4
-"""Blocks settled or expired whose transactions can still be looked up: the node's own answer comes first, but
-a load-balanced one may say null for a block that its neighbour announced."""
+"""Settled or expired blocks whose transactions can still be looked up: the node's own answer takes
+precedence, but a load-balanced one may return null for a block that another announced."""
 
 HELD_BEYOND_DEPTH: Final = 4
 """Payloads held without being executed, so that a node that catches up finds them: 8 s of 2 s blocks."""
@@ -74,7 +72,7 @@ HELD_BEYOND_DEPTH: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class PendingView:
-    """What is pending at one moment."""
+    """The pending blocks at one moment."""
 
     canonical: CanonicalState
     blocks: tuple[PendingBlock, ...]
@@ -82,7 +80,7 @@ class PendingView:
 
     @property
     def latest(self) -> PendingBlock:
-        """The block that the tag `pending` means."""
+        """The block of the tag `pending`."""
         return self.blocks[-1]
 
     def find(self, transaction_hash: bytes) -> tuple[PendingBlock, int] | None:
@@ -109,22 +107,23 @@ class Update:
 
 
 class Overlay:
-    """See the module docstring. Not thread-safe: one caller at a time; `view` may be read at any time."""
+    """The pending blocks of a stream. Not thread-safe: one caller at a time; `view` may be read at any
+    time."""
 
     def __init__(self, config_for: Callable[[Payload], ChainConfig], *, max_depth: int = 3) -> None:
-        """`config_for` tells the rules of the chain a payload belongs to.
+        """`config_for` returns the configuration of a payload's chain.
 
-        `max_depth` is how many pending blocks may lie on top of the node's head; more are held for a while,
-        but not executed until the node has caught up.
+        `max_depth` is how many pending blocks may be on top of the node's head; further ones are held, but
+        not executed until the node has caught up.
         """
         self._config_for = config_for
         self._max_depth = max_depth
         self._canonical: CanonicalState | None = None
         self._held = HeldPayloads()
-        self._run: Run | None = None
+        self._run: ExecutionRounds | None = None
         self._updates: list[Update] = []
         self._recent = Lru[str, PendingBlock](RECENT_BLOCKS)
-        self.counts = Counts()
+        self.counts = OverlayCounts()
         self.view: PendingView | None = None
 
     @property
@@ -134,7 +133,7 @@ class Overlay:
 
     @property
     def canonical(self) -> CanonicalState | None:
-        """What is known of the state at the head."""
+        """The known part of the state at the head."""
         return self._canonical
 
     @property
@@ -144,7 +143,7 @@ class Overlay:
 
     @property
     def trouble(self) -> str:
-        """Why pending shows less than the stream does; empty if that is not so. One line for health."""
+        """Why pending lags behind the stream; empty if it does not. One line for health."""
         for held in self._held:
             if held.given_up:
                 return f"block {held.number} is not followed beyond {_place(held)}: {held.given_up}"
@@ -162,7 +161,7 @@ class Overlay:
         return updates
 
     def recent(self, transaction_hash: bytes) -> tuple[PendingBlock, int] | None:
-        """A transaction of a block that was pending a moment ago."""
+        """A transaction of a recently pending block."""
         for block in reversed(self._recent.values()):
             index = block.positions.get(transaction_hash)
             if index is not None:
@@ -172,7 +171,7 @@ class Overlay:
     # --- the stream ---
 
     def follow(self, events: Sequence[Event]) -> None:
-        """Take in what the assembler said of one message."""
+        """Apply the assembler's events of one message."""
         for event in events:
             try:
                 self._follow(event)
@@ -181,9 +180,9 @@ class Overlay:
         self._publish()
 
     def expire(self) -> None:
-        """Forget the stream: it has been silent for longer than a block takes."""
+        """End all payloads: the stream has been silent for longer than a block takes."""
         for held in self._held:
-            self._end(held, Ended.EXPIRED)
+            self._end(held, EndReason.EXPIRED)
         self._publish()
 
     def _follow(self, event: Event) -> None:
@@ -200,7 +199,7 @@ class Overlay:
     def _begin(self, opened: Opened) -> None:
         held, number = self._held.get(opened.payload_id), opened.block_number
         if held is not None:
-            # A server that replays what it broke off. What is here stays; `_take` compares.
+            # A server replays an interrupted payload. The flashblocks held stay; `_take` compares.
             if held.base != opened.base:
                 self._give_up(held, DataError("two bases under one payload id"))
             return
@@ -208,15 +207,15 @@ class Overlay:
             return
         head = self.head
         if head is not None and number <= head.number:
-            self._held.end(opened.payload_id, Ended.LATE)
+            self._held.end(opened.payload_id, EndReason.LATE)
             return
         for later in self._held.above(number - 1):
-            self._end(later, Ended.REPLACED)
+            self._end(later, EndReason.REPLACED)
         self._held.add(HeldPayload(opened.payload_id, number, opened.base))
         if len(self._held) > self._max_depth + HELD_BEYOND_DEPTH and (first := self._held.first):
-            self._end(first, Ended.NODE_BEHIND)
+            self._end(first, EndReason.NODE_BEHIND)
             self._unground(first.number)
-            self._publish(Ended.NODE_BEHIND)
+            self._publish(EndReason.NODE_BEHIND)
 
     def _take(self, flashblock: Flashblock) -> None:
         held = self._held.get(flashblock.payload_id)
@@ -231,7 +230,7 @@ class Overlay:
         if flashblock.index > len(held.flashblocks):
             self._give_up(held, DataError(f"index {flashblock.index} after {len(held.flashblocks) - 1}"))
             return
-        self._unground(held.number)  # whatever later ones stand on, it is not what this payload is now
+        self._unground(held.number)  # later blocks were executed on an earlier version of this payload
         held.flashblocks.append(flashblock)
         held.is_whole = True
 
@@ -243,8 +242,7 @@ class Overlay:
     # --- the chain ---
 
     def confirm(self, blocks: Sequence[CanonicalBlock]) -> None:
-        """Take in the canonical chain: its new head last, before it the blocks that pending ones are
-        settled by.
+        """Apply canonical blocks: the new head last, before it the blocks that settle pending ones.
 
         Blocks between may be left out; a pending block whose canonical one is not given is dropped unsettled.
         """
@@ -254,7 +252,7 @@ class Overlay:
             defects.caught("rpc.overlay", error, f"block {blocks[-1].number}")
             self._run = None
             for held in self._held:
-                self._end(held, Ended.REORGANISED)
+                self._end(held, EndReason.REORGANISED)
             self._canonical = CanonicalState(blocks[-1])
         self._publish()
 
@@ -271,7 +269,7 @@ class Overlay:
             block = by_number.get(held.number)
             matches = block is not None and self._settle(held, block)
             carried = _advance(carried, held, block) if matches and block is not None else None
-            self._end(held, Ended.SETTLED)
+            self._end(held, EndReason.SETTLED)
         if carried is not None and carried.block.hash != head.hash:
             carried = None
         self._canonical = carried if carried is not None else self._fresh(head)
@@ -283,7 +281,7 @@ class Overlay:
             self._rebase(carried)
 
     def _settle(self, held: HeldPayload, block: CanonicalBlock) -> bool:
-        """Compare a pending block with the canonical one; whether our execution of it holds."""
+        """Compare a pending block with the canonical one; whether its computed receipts match."""
         shown = held.shown
         if shown is None:
             return False
@@ -293,7 +291,7 @@ class Overlay:
                 self.counts.truncated += 1
             else:
                 self.counts.reorged += 1
-                self._retract(shown, Ended.REORGANISED)
+                self._retract(shown, EndReason.REORGANISED)
             return False
         self.counts.confirmed += 1
         receipts_root = ordered_root([encode_receipt(receipt) for receipt in shown.receipts])
@@ -303,12 +301,12 @@ class Overlay:
         return True
 
     def _fresh(self, head: CanonicalBlock) -> CanonicalState:
-        """Nothing known but what can never change."""
+        """A state that keeps only immutable data."""
         previous = self._canonical
         return CanonicalState(head) if previous is None else previous.restarted(head)
 
     def _rebase(self, canonical: CanonicalState) -> None:
-        """Put the blocks that are left on top of the new head: same contents, a shorter way down."""
+        """Put the remaining blocks on top of the new head: equal content, fewer layers."""
         state = PendingState(canonical)
         for held in self._held:
             if held.block is None:
@@ -319,11 +317,11 @@ class Overlay:
     # --- execution ---
 
     def step(self) -> Missing:
-        """Execute every flashblock that can be executed; what is missing for the next one, or nothing.
+        """Execute every flashblock that can be executed; returns the state missing for the next one, or
+        nothing.
 
-        After fetching what is missing into `canonical`, call it again; before that, it only adds what
-        flashblocks that came meanwhile will need. Whatever is wrong with a payload ends in the log and in
-        `counts`, never in an exception.
+        Call it again after fetching the missing state into `canonical`; before that, it only adds the needs
+        of flashblocks that arrived meanwhile. A fault of a payload is logged and counted, never raised.
         """
         while True:
             current = self._run or self._next()
@@ -343,26 +341,25 @@ class Overlay:
                 self._run = None
                 self._give_up(current.held, error)
 
-    def _next(self) -> Run | None:
-        """The next flashblock to execute, made ready; None if there is none or its parent is not there
-        yet."""
+    def _next(self) -> ExecutionRounds | None:
+        """The next flashblock to execute, prepared; None if there is none or its parent is missing."""
         before: HeldPayload | None = None
         for position, held in enumerate(self._held):
             try:
                 if not held.is_executed:
                     if held.block is None:
                         held.block = self._open(position, before, held)
-                    return None if held.block is None else Run.of(held, held.block)
+                    return None if held.block is None else ExecutionRounds.of(held, held.block)
             except Exception as error:
                 self._give_up(held, error)
             before = held
         return None
 
     def _open(self, position: int, before: HeldPayload | None, held: HeldPayload) -> PendingBlock | None:
-        """The block of a payload with nothing in it yet, if what it stands on is known.
+        """The empty block of a payload, if its parent is known.
 
         Raises:
-            DataError: If it does not follow the block it names as its parent.
+            DataError: If its number does not follow its parent's.
         """
         canonical, base = self._canonical, held.base
         if canonical is None or position >= self._max_depth:
@@ -380,7 +377,7 @@ class Overlay:
             raise DataError(f"calls itself block {held.number} and stands on block {number}")
         return open_block(held.payload_id, base, self._config_for(held.payload), parent_time, state)
 
-    def _finish(self, current: Run) -> None:
+    def _finish(self, current: ExecutionRounds) -> None:
         block = current.result()
         current.held.block = block
         self.counts.flashblocks += 1
@@ -393,7 +390,7 @@ class Overlay:
         self._publish()
 
     def _give_up(self, held: HeldPayload, error: Exception) -> None:
-        """Leave the rest of a payload and what is on top of it to the canonical chain."""
+        """Execute no more of a payload and of those on top of it; the canonical chain settles them."""
         if isinstance(error, FlashctlError):
             reason = "the rest does not execute"
             _LOG.warning("pending block given up: %s", error, extra={"block": held.number})
@@ -408,31 +405,31 @@ class Overlay:
         self.counts.diverged += 1
 
     def hopeless(self) -> Sequence[TxEnvelope]:
-        """Transactions that have been through several fetches and still lack something; told once.
+        """Transactions that still lack state after several fetches; returned once.
 
-        The caller should ask the node what they touch: each dependent read would cost another fetch.
+        The caller should request their access lists: each dependent read would cost another fetch.
         """
         return [] if self._run is None else self._run.take_hopeless()
 
     # --- bookkeeping ---
 
-    def _end(self, held: HeldPayload, how: Ended) -> None:
-        """Hold a payload no longer."""
+    def _end(self, held: HeldPayload, how: EndReason) -> None:
+        """End a payload."""
         self._held.end(held.payload_id, how)
         if self._run is not None and self._run.held is held:
             self._run = None
-        if how in (Ended.SETTLED, Ended.EXPIRED) and held.shown is not None:
+        if how in (EndReason.SETTLED, EndReason.EXPIRED) and held.shown is not None:
             self._recent.put(held.payload_id, held.shown)
 
     def _unground(self, number: int) -> None:
-        """The blocks above `number` do not stand on what they were executed on."""
+        """Discard the execution of blocks above `number`, whose parent state changed."""
         for later in self._held.above(number):
             later.block = None
         if self._run is not None and self._run.held.number > number:
             self._run = None
 
-    def _publish(self, why: Ended = Ended.REORGANISED) -> None:
-        """Make the executed blocks visible, all at once; `why` others are not, if they have not ended."""
+    def _publish(self, why: EndReason = EndReason.REORGANISED) -> None:
+        """Replace the view by the executed blocks; `why` is the reason for those no longer in it."""
         blocks: list[PendingBlock] = []
         for held in self._held:
             if held.shown is None:
@@ -447,11 +444,11 @@ class Overlay:
             if block.number > canonical.block.number and shown.get(block.payload_id, -1) < block.index:
                 self._retract(block, self._held.how_it_ended(block.payload_id) or why)
 
-    def _retract(self, block: PendingBlock, why: Ended) -> None:
-        """Say that what was pending is neither pending nor canonical any more."""
+    def _retract(self, block: PendingBlock, why: EndReason) -> None:
+        """Log and count a block that is neither pending nor canonical any more."""
         self.counts.retracted[why] += 1
         fields = {"block": block.number, "index": block.index, "transactions": len(block.envelopes)}
-        _LOG.warning("preconfirmed block taken back: %s", why.value, extra=fields)
+        _LOG.warning("preconfirmed block retracted: %s", why.value, extra=fields)
 
 
 def _place(held: HeldPayload) -> str:
@@ -465,8 +462,7 @@ def _advance(state: CanonicalState | None, held: HeldPayload, block: CanonicalBl
 
 
 def _is_parent(before: HeldPayload, held: HeldPayload) -> bool:
-    """Whether a payload builds on what the stream showed of the one before it, as far as its builder lets us
-    know."""
+    """Whether a payload builds on the previous one as streamed, as far as its fields show."""
     if held.number != before.number + 1:
         return False
     diff = before.flashblocks[-1].diff

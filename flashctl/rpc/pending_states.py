@@ -1,7 +1,7 @@
-"""Looking things up and executing on pending states: what is missing is fetched, then it is done again.
+"""Look-ups and executions on pending states: missing state is fetched, then the work is repeated.
 
-The reads of one call are dependent only a few levels deep, and what one call made us fetch is there for the
-next. A call sees the view that it was submitted upon, wherever it runs.
+The reads of one call are dependent only a few levels deep, and state fetched for one call is kept for the
+next. A call sees the view at its submission, in whichever process it runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from flashctl.rpc.execution import PendingBlock
 __all__ = ["PendingBlockState", "PendingStates"]
 
 MAX_CHANGES: Final = 20_000
-"""Accounts and slots of a diff that workers are sent; a larger one is read piece by piece."""
+"""Accounts and slots of a diff sent to workers; a larger one is read by requests."""
 
 T = TypeVar("T")
 
@@ -54,10 +54,9 @@ class PendingStates:
     def __init__(self, node: UpstreamClient, *, timeout_s: float) -> None:
         self._node = node
         self.timeout_s: Final = timeout_s
-        """Of one look-up, with all its fetches."""
+        """Limit of one look-up, with all its fetches."""
         numbers = count(1)
-        # By identity: two states have one name only if they are the same object, whatever payload and index
-        # they are of.
+        # By identity: equal names mean the same object, independent of payload and index.
         keys: ByIdentity[object, bytes] = ByIdentity(lambda _: next(numbers).to_bytes(8, "big"))
         self._names: ByIdentity[PendingState, ViewName] = ByIdentity(partial(_name, keys))
         self._settings: ByIdentity[BlockContext, list[Setting]] = ByIdentity(lambda _: [])
@@ -74,12 +73,12 @@ class PendingStates:
         return known[0]
 
     def source(self, state: PendingState) -> CallSource:
-        """A state, for one execution upon it."""
+        """A state, for one execution on it."""
         return _PendingSource(self._node, state, self._names.of(state))
 
     async def read(self, state: PendingState, work: Callable[[StateReader], T]) -> T:
-        """The result of `work`, which only looks something up; it may run several times, the last time with
-        nothing missing."""
+        """The result of `work`, which must be read-only; it may run several times, the last time with nothing
+        missing."""
         return await look_up(self._node, state, work, timeout_s=self.timeout_s)
 
 
@@ -89,7 +88,7 @@ class PendingBlockState:
     __slots__ = ("_block", "_states")
 
     world: Final = None
-    """A stream tells no state trie."""
+    """A stream has no state trie."""
 
     def __init__(self, states: PendingStates, block: PendingBlock) -> None:
         self._states = states
@@ -110,7 +109,7 @@ class PendingBlockState:
         return self._states.source(self._block.state)
 
     async def read(self, work: Callable[[StateReader], T]) -> T:
-        """The result of `work`, with whatever it lacks fetched."""
+        """The result of `work`, with missing state fetched."""
         return await self._states.read(self._block.state, work)
 
 
@@ -136,7 +135,7 @@ class _PendingSource:
         return _RunState(StateView(self._state, guesses))
 
     async def open_trie(self) -> None:
-        """There is none: roots of simulated blocks are zeros."""
+        """No trie: roots of simulated blocks are zero."""
 
     def answer(self, question: Question) -> Any:
         if self._view is None:
@@ -182,7 +181,7 @@ def _slot(view: StateView, address: int, slot: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _RunState:
-    """What one run in this process reads from (`ethrpc.call_source.RunState`)."""
+    """The state of one run in this process (`ethrpc.call_source.RunState`)."""
 
     reader: StateView
 

@@ -1,12 +1,12 @@
-"""The provider over a stream: JSON-RPC about preconfirmed blocks; anything else is the node's to answer.
+"""The provider over a stream: JSON-RPC on preconfirmed blocks; other calls are forwarded to the node.
 
-A method that takes a block follows its line in `ethrpc.block_methods`. A streamed block is meant: answered
-from it, refused, or asked for the latest one. `pending` is meant and nothing is pending: the node's latest
-block, so that the answer is never null or an error because a stream paused (base/base#178). Anything else is
-passed on byte for byte.
+A method that takes a block follows its entry in `ethrpc.block_methods`. For a streamed block it is answered
+from that, rejected, or sent to the node at `latest`. For `pending` while nothing is pending it is answered by
+the node's latest block, so that a paused stream never yields null or an error (base/base#178). All other
+calls are forwarded byte for byte.
 
-What is named by a transaction hash is looked for among the preconfirmed first, then at the node, then among
-blocks that were pending a moment ago.
+A transaction hash is looked up among preconfirmed transactions first, then at the node, then among recently
+pending blocks.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from flashctl.ethrpc.interfaces import BlockAnswer, BlockView, NamedBlock, Origi
 from flashctl.ethrpc.tx_waiters import TxWaiters, wait_for
 from flashctl.evm.state import EMPTY_ACCOUNT
 from flashctl.remote.upstream_client import UpstreamClient
+from flashctl.rpc.block_resolver import BlockResolver
 from flashctl.rpc.config import AnswerConfig
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.fee_history import joined_histories
 from flashctl.rpc.latest import LatestCalls
-from flashctl.rpc.naming import Naming
 from flashctl.rpc.overlay import Overlay
 from flashctl.rpc.pending_states import PendingBlockState, PendingStates
-from flashctl.rpc.showing import Showing
+from flashctl.rpc.visibility import Visibility
 
 __all__ = ["AnswerSources", "OverlayProvider"]
 
@@ -51,7 +51,7 @@ class AnswerSources:
 
 
 class OverlayProvider:
-    """What one listener of the overlay answers (`ethrpc.interfaces.Provider`)."""
+    """The answers of one listener of the overlay (`ethrpc.interfaces.Provider`)."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class OverlayProvider:
         waiters: TxWaiters,
         next_nonce: Callable[[bytes, int], int],
         options: AnswerConfig,
-        showing: Showing,
+        showing: Visibility,
     ) -> None:
-        """`next_nonce` tells the nonce of an account after what it has sent, given the one it has."""
+        """`next_nonce` returns an account's nonce after its sent transactions, given its current one."""
         self._overlay = sources.overlay
         self._node = sources.node
         self._latest = sources.latest
@@ -70,18 +70,18 @@ class OverlayProvider:
         self._next_nonce = next_nonce
         self._options = options
         self._showing = showing
-        self._naming = Naming(sources.overlay, showing)
+        self._naming = BlockResolver(sources.overlay, showing)
 
     # --- methods that take a block ---
 
     def handler(self, method: str, answer: BlockAnswer) -> Handler:
-        """See `interfaces.Provider`; a method that the table does not serve here is refused or passed on."""
+        """See `interfaces.Provider`; a method that the table does not serve here is rejected or forwarded."""
         line = BLOCK_METHODS[method]
         served = answer if line.overlay is Means.SERVED else None
         return lambda params: self._answer(line, served, params)
 
     def other_handlers(self) -> Iterator[tuple[str, Handler]]:
-        """Methods that an overlay alone has to deal with: those that tell nothing of a streamed block."""
+        """Handlers only an overlay needs: of methods not served for streamed blocks."""
         for name, line in BLOCK_METHODS.items():
             if line.overlay is not Means.SERVED:
                 yield name, self._unserved(line)
@@ -99,22 +99,22 @@ class OverlayProvider:
         except (InvalidParams, RpcError):
             if served is not None:
                 raise
-            raise PassOn from None  # a method that we do not know well: the node may understand it
+            raise PassOn from None  # parameters of an unknown form: the node may accept them
         if served is None and ref is Tag.LATEST:
-            raise PassOn  # of sealed blocks only, whatever `latest` is elsewhere: the latest that has it
+            raise PassOn  # answered for sealed blocks only, so `latest` is the node's
         block = self._naming.streamed(ref)
         if served is not None and method.name == "eth_getTransactionCount" and ref is Tag.PENDING:
-            return await served(_Streamed(ref, block, self._states), params)  # counts what waits as well
+            return await served(_StreamedBlock(ref, block, self._states), params)  # counts what waits as well
         if block is None:
             if self._naming.is_latest(ref):
                 return await self._latest.call(method.name, method.about(params, Tag.LATEST))
             raise PassOn
         if served is not None:
-            return await served(_Streamed(ref, block, self._states), params)
+            return await served(_StreamedBlock(ref, block, self._states), params)
         raise method.refusal()
 
     async def _filtered(self, method: BlockMethod, params: list[Any]) -> Any:
-        """Bounds of a range that are not answered from the stream."""
+        """A method with a block range that is not answered from the stream."""
         try:
             wanted = LogFilter.parse(params[method.index] if method.index < len(params) else None)
         except InvalidParams:
@@ -148,8 +148,7 @@ class OverlayProvider:
     async def other_transaction(
         self, method: str, params: list[Any], tx_hash: bytes, show: Callable[[Place], Any]
     ) -> Any:
-        """What the node answers; of a block that was settled a moment ago, what was shown before, should the
-        node not know it yet."""
+        """The node's answer; for a recently settled block the earlier answer, if the node lacks it yet."""
         match method:
             case "debug_traceTransaction":
                 raise PassOn  # the node traces what is sealed
@@ -172,7 +171,7 @@ class OverlayProvider:
         answer = await self._node.client.call("eth_getTransactionByHash", params)
         if not self._showing.by_name or (isinstance(answer, dict) and answer.get("blockNumber") is not None):
             return answer
-        # In a mempool, says the node; but it may have been preconfirmed meanwhile, or just now been sealed.
+        # The node has it in its mempool; it may have been preconfirmed or sealed meanwhile.
         with self._waiters.expect(tx_hash) as event:
             place = self._shown_lately(tx_hash)
             if place is None and answer is not None and await wait_for(event, self._options.pool_wait_s):
@@ -180,7 +179,7 @@ class OverlayProvider:
         return answer if place is None else show(place)
 
     def _shown_lately(self, tx_hash: bytes) -> Place | None:
-        """A preconfirmed transaction, or one that was before its block was settled."""
+        """A preconfirmed transaction, or one of a recently settled block."""
         if not self._showing.by_name:
             return None
         place = self.find_transaction(tx_hash)
@@ -199,8 +198,8 @@ class OverlayProvider:
         return answer
 
     async def pending_nonce(self, address: bytes) -> int:
-        """The nonce after the pending block counts, and what has been sent but not streamed yet, or a wallet
-        replaces its own transaction (xlayer-reth#256)."""
+        """The nonce after the pending block and after transactions sent but not streamed yet; otherwise a
+        wallet would replace its own transaction (xlayer-reth#256)."""
         view, key = self._overlay.view, int.from_bytes(address, "big")
         if view is None or self._options.nonce_includes_pool:
             if self._options.nonce_includes_pool:
@@ -222,7 +221,7 @@ class OverlayProvider:
     # --- ranges of blocks ---
 
     async def fee_history(self, newest: NamedBlock, count: int, percentiles: list[float]) -> dict[str, Any]:
-        """The streamed blocks up to the one that is named, behind what the node tells of those below."""
+        """The node's history of the sealed blocks, followed by the streamed blocks up to `newest`."""
         if count == 0:
             return no_history()
         view, block = self._overlay.view, newest.find()
@@ -237,7 +236,7 @@ class OverlayProvider:
         return joined_histories(await self._node.client.call("eth_feeHistory", asked), ours)
 
     async def logs(self, params: list[Any]) -> list[Any]:
-        """Sealed logs from the node, then those of streamed blocks as far as the range goes."""
+        """Sealed logs from the node, then those of streamed blocks within the range."""
         fields = required(params, 0, "filter")
         wanted = LogFilter.parse(fields)
         if wanted.block_hash is not None:
@@ -271,7 +270,7 @@ class OverlayProvider:
             return pending
         end = quantity(head) if isinstance(bounds[1], int) else Tag.LATEST.value
         sealed = await self._node.client.call("eth_getLogs", [{**fields, "toBlock": end}])
-        # The node may have sealed a block since the view was taken: what it reports is not repeated.
+        # The node may have sealed a block since the view was taken: its logs are not repeated.
         known = {(log["blockNumber"], log["logIndex"]) for log in sealed}
         return [*sealed, *(log for log in pending if (log["blockNumber"], log["logIndex"]) not in known)]
 
@@ -280,7 +279,7 @@ class OverlayProvider:
         return await self._node.client.call(method, params)
 
 
-class _Streamed:
+class _StreamedBlock:
     """A streamed block by its name (`ethrpc.interfaces.NamedBlock`)."""
 
     __slots__ = ("_block", "_states", "ref")

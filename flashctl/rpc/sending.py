@@ -1,4 +1,4 @@
-"""Transactions go to the sequencer; what it took counts for its sender's next nonce."""
+"""Transactions are forwarded to the sequencer; accepted ones count for their sender's next nonce."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from flashctl.op.envelope import TxEnvelope
 __all__ = ["SentNonces", "SequencerTarget", "is_sent"]
 
 RECHECK_S: Final = 1.0
-"""How often a waiting call asks the node as well: the transaction may be sealed without having been
-streamed."""
+"""How often a waiting call polls the node as well: the transaction may be sealed without being streamed."""
 
 GAP_PATIENCE_S: Final = 0.5
-"""How long a gap before a transaction's nonce must last to be one: what fills it may have gone another way
-and be on its way to the pool that we ask."""
+"""How long a gap before a transaction's nonce must last to be reported: the missing transaction may still be
+on its way to the mempool by another route."""
 
 ON_THE_WAY_S: Final = 12.0
-"""How long a transaction that was taken counts for its sender's next nonce without having been seen in a
-block: six blocks, for it may have been dropped."""
+"""How long an accepted transaction counts for its sender's next nonce without being seen in a block: six
+blocks, since it may have been dropped."""
 
 MAX_SENT: Final = 100_000
-"""Transactions remembered for that; about 20 MB."""
+"""Transactions kept for that; about 20 MB."""
 
 _SENDING: Final = ("send", "cancel")
 _KEYS_OF_THE_NODE: Final = "eth_sendTransaction"
@@ -43,43 +42,43 @@ Nonces = Callable[[bytes], Awaitable[int]]
 
 
 def is_sent(method: str) -> bool:
-    """Whether a method hands something over to be mined, or takes it back: bundles, conditional and private
+    """Whether a method submits or cancels a transaction: bundles, conditional and private
     transactions (`eth_sendBundle`, `eth_sendRawTransactionConditional`, `eth_cancelPrivateTransaction` ...).
-    That is the sequencer's. `eth_sendTransaction` is signed by the node, which has the keys."""
+    These go to the sequencer. `eth_sendTransaction` goes to the node, which has the keys."""
     return method.partition("_")[2].startswith(_SENDING) and method != _KEYS_OF_THE_NODE
 
 
 class SentNonces:
-    """Sender and nonce of what the sequencer took lately, for all listeners."""
+    """Sender and nonce of transactions the sequencer accepted recently, for all listeners."""
 
     def __init__(self) -> None:
         self._sent = Lru[tuple[bytes, int], float](MAX_SENT)
 
     def next_nonce(self, sender: bytes, nonce: int) -> int:
-        """The nonce after the transactions that `sender`, at `nonce`, has sent through us and that are on
-        the way."""
+        """The nonce after the transactions that `sender`, at `nonce`, has sent through this node and that are
+        not in a block yet."""
         since = time.monotonic() - ON_THE_WAY_S
         while (self._sent.peek((sender, nonce)) or 0.0) > since:
             nonce += 1
         return nonce
 
     def add(self, raw: bytes) -> None:
-        """The sequencer took this transaction."""
+        """The sequencer accepted this transaction."""
         envelope = _decoded(raw)
         if envelope is not None and not isinstance(envelope.tx, DepositTx):
             self._sent.put((envelope.sender, envelope.tx.nonce), time.monotonic())
 
 
 class SequencerTarget:
-    """The sequencer as where transactions are sent, for one listener (`ethrpc.send_api.SendTarget`)."""
+    """The sequencer as the target of sent transactions, for one listener (`ethrpc.send_api.SendTarget`)."""
 
     recheck_s: Final = RECHECK_S
 
     def __init__(
         self, sequencer: GatheredCalls, sent: SentNonces, receipt: Receipts, pending_nonce: Nonces
     ) -> None:
-        """`sequencer` takes transactions, `receipt` tells the receipt of one, `pending_nonce` what the next
-        one of an account has to carry, with those that wait."""
+        """`sequencer` accepts transactions, `receipt` returns the receipt of one, `pending_nonce` the next
+        nonce of an account after its pending transactions."""
         self._sequencer = sequencer
         self._sent = sent
         self._receipt = receipt
@@ -100,7 +99,7 @@ class SequencerTarget:
         self._sent.add(raw)
 
     def dropped(self, tx_hash: bytes) -> None:
-        """A sequencer does not say."""
+        """Not reported by a sequencer."""
 
     async def find_gap(self, raw: bytes, tx_hash: bytes) -> RpcError | None:
         """An error if a nonce before the transaction's is missing and stays missing."""
@@ -121,7 +120,7 @@ class SequencerTarget:
 
 @lru_cache(maxsize=16)
 def _decoded(raw: bytes) -> TxEnvelope | None:
-    """None for a type that the sequencer knows and we do not."""
+    """None for a transaction type unknown here, which the sequencer may support."""
     try:
         return TxEnvelope.decode(raw)
     except (InvalidTransaction, InvalidSignature):

@@ -1,4 +1,4 @@
-"""The overlay node as a process: streams, node and JSON-RPC server put together."""
+"""The overlay node as a process: streams, upstream node and JSON-RPC server."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from flashctl.ethrpc.shared_api import SharedApi
 from flashctl.ethrpc.tx_waiters import TxWaiters
 from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.chain_follower import ChainFollower
-from flashctl.rpc.chains import ChainRules
+from flashctl.rpc.chain_rules import ChainRules
 from flashctl.rpc.config import RpcConfig
-from flashctl.rpc.figures import Figures
-from flashctl.rpc.follower import Follower
 from flashctl.rpc.latest import LatestCalls
+from flashctl.rpc.metrics import OverlayMetrics
 from flashctl.rpc.node_subscriptions import NodeSubscriptions
 from flashctl.rpc.overlay import Overlay
+from flashctl.rpc.overlay_worker import OverlayWorker
 from flashctl.rpc.pending_states import PendingStates
 from flashctl.rpc.provider import AnswerSources, OverlayProvider
 from flashctl.rpc.sending import SentNonces, SequencerTarget, is_sent
-from flashctl.rpc.showing import SEALED_ONLY, Showing, showing
-from flashctl.rpc.subscriptions import Subscriptions
+from flashctl.rpc.subscriptions import OverlaySubscriptions
+from flashctl.rpc.visibility import SEALED_ONLY, Visibility, showing
 
 __all__ = ["RpcNode", "run"]
 
 _LOG = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 0.0005
-"""How long a thread that executes may keep the interpreter from the event loop and the stream. With eight
-callers of heavy eth_calls, nine in ten preconfirmations took under 250 ms; with Python's own 5 ms, under
-500 ms."""
+"""How long an executing thread may hold the interpreter before the event loop gets it. With eight callers of
+heavy eth_calls, nine in ten preconfirmations took under 250 ms; with Python's default of 5 ms, under 500
+ms."""
 
 FOLLOW_TIMEOUT_S: Final = 3.0
-"""For one question about the head or the state: a node that hangs is asked again, and not waited for."""
+"""For one call about head or state: a hanging node's call is abandoned and retried."""
 
 PREFIX: Final = "reth_flashblocks"
 """Prefix of the metrics on Base's nodes, so that their dashboards work unchanged."""
@@ -64,25 +64,25 @@ class RpcNode:
     def __init__(self, config: RpcConfig) -> None:
         self._config = config
         self.url: str | None = None
-        """Where it listens, once it does."""
+        """The URL, once listening."""
         self.sealed_url: str | None = None
-        """Where it shows nothing before it is sealed."""
+        """The URL of the sealed-only port."""
         url, timeout_s = config.upstream.url, config.upstream.timeout_s
         self.node = UpstreamClient(url, timeout_s=timeout_s, limits=FORWARD_LIMITS)
         self.sequencer = JsonRpcClient(config.upstream.sequencer_url or url, timeout_s=timeout_s)
         self.transactions = GatheredCalls(self.sequencer, "eth_sendRawTransaction")
         rules = ChainRules(config.chain)
         self.overlay = Overlay(rules, max_depth=config.stream.max_depth)
-        # With connections and turns of its own: what users ask must not keep the head or the state waiting.
+        # With connections of its own, so that users' calls cannot delay head or state.
         self.followed = UpstreamClient(url, timeout_s=min(FOLLOW_TIMEOUT_S, timeout_s))
-        self.follower = Follower(self.overlay, self.followed, stale_after_s=config.stream.stale_after_s)
+        self.follower = OverlayWorker(self.overlay, self.followed, stale_after_s=config.stream.stale_after_s)
         self.chain = ChainFollower(
             self.followed,
             rules,
             self.follower.take_heads,
             poll_interval_s=config.upstream.poll_interval_s,
             stale_after_s=config.stream.stale_after_s,
-            news_url=config.upstream.ws_url,
+            ws_url=config.upstream.ws_url,
         )
         self._rules = rules
         self.metrics = Metrics(PREFIX)
@@ -96,8 +96,8 @@ class RpcNode:
         self.follower.on_update(lambda update: waiters.arrived(update.hashes))
         self.others = NodeSubscriptions(config.upstream.ws_url)
 
-        def methods(shown: Showing) -> Methods:
-            """What a listener answers."""
+        def methods(shown: Visibility) -> Methods:
+            """The method table of a listener."""
             table = Methods()
             provider = OverlayProvider(sources, waiters, sent.next_nonce, config.answers, shown)
             SharedApi(provider, limits, self.runner).register(table)
@@ -105,7 +105,7 @@ class RpcNode:
             target = SequencerTarget(self.transactions, sent, provider.receipt, provider.pending_nonce)
             sending = SendApi(target, waiters, timeout_ms=config.answers.sync_timeout_ms)
             table.register_all(sending.handlers())
-            subscriptions = Subscriptions(self.node, self.overlay, self.others, shown)
+            subscriptions = OverlaySubscriptions(self.node, self.overlay, self.others, shown)
             subscriptions.register(table)
             self.follower.on_update(subscriptions.on_update)
             self.chain.on_heads(subscriptions.on_heads)
@@ -113,7 +113,7 @@ class RpcNode:
 
         self.methods = methods(showing(config.answers.latest))
         self._sealed_methods = None if config.server.sealed_port is None else methods(SEALED_ONLY)
-        self.metrics.register(Figures(PREFIX, self.overlay, self.follower, self.chain))
+        self.metrics.register(OverlayMetrics(PREFIX, self.overlay, self.follower, self.chain))
 
     async def start(self, life: Lifecycle) -> None:
         """Listen and follow.
@@ -168,7 +168,7 @@ class RpcNode:
         return status_pages(self.metrics, self.health, lambda: life.stopping)
 
     def health(self) -> Health:
-        """Ready while `pending` is what it promises: the stream and the node both speak."""
+        """Ready while `pending` is preconfirmed state: stream and node both answer."""
         follower, overlay = self.follower, self.overlay
         if not self.chain.knows_head:
             return Health(False, "the canonical node does not answer")
@@ -177,7 +177,7 @@ class RpcNode:
         if self._rules.problem:
             return Health(True, self._rules.problem, degraded=True)
         if follower.fetcher.is_stuck:
-            return Health(True, "the canonical node does not tell the state", degraded=True)
+            return Health(True, "the canonical node does not return state", degraded=True)
         if overlay.trouble:
             return Health(True, overlay.trouble, degraded=True)
         if overlay.view is None:
@@ -187,6 +187,6 @@ class RpcNode:
         return Health(True)
 
     async def _pass_on(self, method: str, request: bytes) -> bytes:
-        """Everything else is the canonical node's to answer, or the sequencer's; bytes in, bytes out."""
+        """Forward all other calls to the canonical node, or to the sequencer, byte for byte."""
         client = self.sequencer if is_sent(method) else self.node.client
         return await client.relay(method, request)

@@ -6,9 +6,10 @@
     pendingLogs [filter]                one message per new log
     newHeads, logs [filter]             as on any node, from the head that the overlay polls
 
-Where `latest` is the preconfirmed block, newHeads tells of it after every flashblock, and logs come when they
-are preconfirmed: once, and with `removed` if the block was sealed without them. Else nothing is retracted: a
-client learns of a replaced block from newHeads, as on Base. All other kinds are the node's.
+Where `latest` is the preconfirmed block, newHeads notifies of it after every flashblock, and logs are sent
+when they are preconfirmed: once, and again with `removed` if the block was sealed without them. Otherwise
+    nothing is
+retracted: a client sees a replaced block in newHeads, as on Base. All other kinds are the node's.
 """
 
 from __future__ import annotations
@@ -30,44 +31,44 @@ from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.node_subscriptions import NodeSubscriptions
 from flashctl.rpc.overlay import Overlay, Update
-from flashctl.rpc.showing import Showing
+from flashctl.rpc.visibility import Visibility
 
-__all__ = ["Subscriptions"]
+__all__ = ["OverlaySubscriptions"]
 
 _LOG = logging.getLogger(__name__)
 
 _NOT_IN_HEADS: Final = frozenset({"transactions", "uncles", "withdrawals", "size", "totalDifficulty"})
-MAX_TOLD: Final = 8
-"""Blocks not sealed whose logs were told."""
+MAX_SENT_BLOCKS: Final = 8
+"""Unsealed blocks whose logs were sent."""
 
 _RECEIPT_FIELDS: Final = ("gasUsed", "status", "cumulativeGasUsed", "contractAddress", "logsBloom", "logs")
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
-    """What a subscriber of newFlashblockTransactions asked for."""
+class _TransactionParams:
+    """The parameters of a newFlashblockTransactions subscription."""
 
     full: bool
     wanted: LogFilter | None
 
 
-class Subscriptions:
-    """The live subscriptions of all WebSocket clients. Lives on the event loop."""
+class OverlaySubscriptions:
+    """The live subscriptions of all WebSocket clients. Used on the event loop."""
 
     def __init__(
-        self, node: UpstreamClient, overlay: Overlay, others: NodeSubscriptions, showing: Showing
+        self, node: UpstreamClient, overlay: Overlay, others: NodeSubscriptions, showing: Visibility
     ) -> None:
         self._node = node
         self._overlay = overlay
         self._others = others
         self._showing = showing
         self._flashblocks: set[Subscription] = set()
-        self._transactions: dict[Subscription, _Wish] = {}
+        self._transactions: dict[Subscription, _TransactionParams] = {}
         self._pending_logs: dict[Subscription, LogFilter] = {}
         self._heads: set[Subscription] = set()
         self._logs: dict[Subscription, LogFilter] = {}
-        self._told = Lru[int, dict[str, PendingBlock]](MAX_TOLD)
-        """Blocks whose logs subscribers of `logs` were told before the seal, by number and payload id."""
+        self._sent = Lru[int, dict[str, PendingBlock]](MAX_SENT_BLOCKS)
+        """Blocks whose logs were sent before the seal, by number and payload id."""
         self._fetches: set[asyncio.Task[None]] = set()
 
     def register(self, methods: Methods) -> None:
@@ -85,8 +86,12 @@ class Subscriptions:
 
     async def transactions(self, params: list[Any], subscription: Subscription) -> None:
         first = optional(params, 0, False)
-        wish = _Wish(first, None) if isinstance(first, bool) else _Wish(True, LogFilter.parse(first))
-        self._transactions[subscription] = wish
+        wanted = (
+            _TransactionParams(first, None)
+            if isinstance(first, bool)
+            else _TransactionParams(True, LogFilter.parse(first))
+        )
+        self._transactions[subscription] = wanted
         subscription.on_close(lambda: _forget(self._transactions, subscription))
 
     async def pending_logs(self, params: list[Any], subscription: Subscription) -> None:
@@ -104,7 +109,7 @@ class Subscriptions:
         subscription.on_close(lambda: _forget(self._logs, subscription))
 
     def on_update(self, update: Update) -> None:
-        """Tell subscribers of a flashblock."""
+        """Notify subscribers of a flashblock."""
         block, first = update.block, update.first_transaction
         if self._flashblocks:
             shown = block_of(block, full=True)
@@ -121,15 +126,15 @@ class Subscriptions:
     def _announce_latest(self, update: Update) -> None:
         block = update.block
         if self._heads:
-            self._tell_head(block_of(block, full=False))
+            self._send_head(block_of(block, full=False))
         if not self._logs:
             return
-        self._told.obtain(block.number, dict)[block.payload_id] = block
+        self._sent.obtain(block.number, dict)[block.payload_id] = block
         for subscription, wanted in tuple(self._logs.items()):
             for log in logs_of(block, wanted, first=update.first_transaction):
                 subscription.notify(log)
 
-    def _tell_head(self, block: dict[str, Any]) -> None:
+    def _send_head(self, block: dict[str, Any]) -> None:
         header = {name: value for name, value in block.items() if name not in _NOT_IN_HEADS}
         for subscription in tuple(self._heads):
             subscription.notify(header)
@@ -138,10 +143,12 @@ class Subscriptions:
         block = update.block
         for index in range(update.first_transaction, len(block.envelopes)):
             full: dict[str, Any] | None = None
-            for subscription, wish in tuple(self._transactions.items()):
-                if wish.wanted is not None and not any(map(wish.wanted.matches, block.receipts[index].logs)):
+            for subscription, chosen in tuple(self._transactions.items()):
+                if chosen.wanted is not None and not any(
+                    map(chosen.wanted.matches, block.receipts[index].logs)
+                ):
                     continue
-                if not wish.full:
+                if not chosen.full:
                     subscription.notify("0x" + block.envelopes[index].hash.hex())
                     continue
                 if full is None:
@@ -151,11 +158,11 @@ class Subscriptions:
                 subscription.notify(full)
 
     def on_heads(self, blocks: list[dict[str, Any]]) -> None:
-        """Tell subscribers of canonical blocks."""
+        """Notify subscribers of canonical blocks."""
         view = self._overlay.view if self._showing.as_latest else None
         for block in blocks if self._heads else ():
             if view is None or parse_quantity(block["number"]) >= view.latest.number:
-                self._tell_head(block)
+                self._send_head(block)
         if self._logs:
             task = asyncio.get_running_loop().create_task(self._announce_logs(blocks))
             self._fetches.add(task)
@@ -163,14 +170,14 @@ class Subscriptions:
 
     async def _announce_logs(self, blocks: list[dict[str, Any]]) -> None:
         for block in blocks:
-            told = tuple((self._told.pop(parse_quantity(block["number"])) or {}).values())
+            sent = tuple((self._sent.pop(parse_quantity(block["number"])) or {}).values())
             for subscription, wanted in tuple(self._logs.items()):
                 try:
                     filter_json = _filter_json(wanted, block["hash"])
                     found = await self._node.client.call("eth_getLogs", [filter_json])
                     if not isinstance(found, list):
                         raise ProtocolError("the node answers no list of logs")
-                    for log in _news(found, [log for was in told for log in logs_of(was, wanted)]):
+                    for log in _changes_at_seal(found, [log for was in sent for log in logs_of(was, wanted)]):
                         subscription.notify(log)
                 except FlashctlError as error:
                     _LOG.warning("logs of a new block: %s", error)
@@ -179,13 +186,13 @@ class Subscriptions:
                     defects.caught("rpc.logs", error)
 
 
-def _news(sealed: list[Any], told: list[dict[str, Any]]) -> list[Any]:
-    """What a subscriber who was told some logs of a block has to hear when it is sealed: those that did not
-    come to be, then those that are new."""
+def _changes_at_seal(sealed: list[Any], sent: list[dict[str, Any]]) -> list[Any]:
+    """The notifications at the seal for a subscriber that got some logs of a block before: the removed ones,
+    then the new ones."""
     places = {_place(log) for log in sealed}
-    known = {_place(log) for log in told}
+    known = {_place(log) for log in sent}
     return [
-        *({**log, "removed": True} for log in told if _place(log) not in places),
+        *({**log, "removed": True} for log in sent if _place(log) not in places),
         *(log for log in sealed if _place(log) not in known),
     ]
 

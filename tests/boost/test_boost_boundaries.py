@@ -31,8 +31,8 @@ class TestDefects:
         ("owner", "name", "where"),
         [
             (Rounds, "begin", "boost.forkchoiceUpdated"),
-            (Rounds, "l2_answered", "boost.forkchoiceUpdated"),
-            (BuilderBlocks, "remember_request", "boost.forkchoiceUpdated"),
+            (Rounds, "fallback_answered", "boost.forkchoiceUpdated"),
+            (BuilderBlocks, "keep_request", "boost.forkchoiceUpdated"),
             (BuilderBlocks, "best", "boost.builder"),
         ],
     )
@@ -73,7 +73,7 @@ class TestDefects:
                 await s.driver.finish(await s.driver.begin())
                 assert s.last_decision()["source"] == "l2"
             assert defects.counts()["boost.builder"] >= 1
-            s.builder.headers |= s.l2.headers
+            s.builder.headers |= s.fallback.headers
             s.builder.pool = [TX]
             assert (await s.driver.finish(await s.driver.begin())).transactions == (DEPOSIT, TX)
 
@@ -133,7 +133,7 @@ class TestTime:
     ) -> None:
         async def scenario(s: Setup) -> None:
             order: list[str] = []
-            asked, best = s.boost.l2.get_payload, s.boost.blocks.best
+            asked, best = s.boost.fallback.get_payload, s.boost.blocks.best
 
             async def ask(*arguments: Any, **named: Any) -> Any:
                 order.append("fallback asked")
@@ -143,7 +143,7 @@ class TestTime:
                 order.append("builder's block")
                 return await best(*arguments)
 
-            monkeypatch.setattr(s.boost.l2, "get_payload", ask)
+            monkeypatch.setattr(s.boost.fallback, "get_payload", ask)
             monkeypatch.setattr(s.boost.blocks, "best", find)
             await s.driver.finish(await s.build([TX]))
             assert order == ["fallback asked", "builder's block"]
@@ -191,7 +191,7 @@ class TestMinerSettings:
         """op-batcher throttles through here: the answer is the fallback's, the builder hears the same."""
 
         async def scenario(s: Setup) -> None:
-            for engine in (s.l2, s.builder):
+            for engine in (s.fallback, s.builder):
                 for method, _ in self.SETTINGS:
                     engine.faults[method] = lambda: True
             client = JsonRpcClient(s.boost.rpc_url)
@@ -200,7 +200,7 @@ class TestMinerSettings:
             answers = await client.batch([*self.SETTINGS])
             assert answers == [True] * 4
             asked = [*self.SETTINGS] * 2
-            for engine in (s.l2, s.builder):
+            for engine in (s.fallback, s.builder):
                 await s.until(lambda engine=engine: len(miner_calls(engine)) == 8)  # type: ignore[misc]
                 assert miner_calls(engine)[:4] == asked[:4]
                 assert sorted(miner_calls(engine)[4:]) == sorted(asked[4:])
@@ -219,7 +219,7 @@ class TestMinerSettings:
 
     def test_a_builder_that_is_down_hears_the_last_one_later(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
-            for engine in (s.l2, s.builder):
+            for engine in (s.fallback, s.builder):
                 engine.faults["miner_setMaxDASize"] = lambda: True
             await s.builder.stop()
             client = JsonRpcClient(s.boost.rpc_url)
@@ -234,7 +234,7 @@ class TestMinerSettings:
 
     def test_with_a_token_where_one_is_asked_for(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
-            s.l2.faults["miner_setMaxDASize"] = lambda: True
+            s.fallback.faults["miner_setMaxDASize"] = lambda: True
             async with httpx.AsyncClient() as http:
                 request = {
                     "jsonrpc": "2.0",
@@ -243,7 +243,7 @@ class TestMinerSettings:
                     "params": ["0x1", "0x1"],
                 }
                 assert (await http.post(s.boost.rpc_url, json=request)).status_code == 401
-            assert not s.l2.called("miner_setMaxDASize")
+            assert not s.fallback.called("miner_setMaxDASize")
 
         from flashctl.core.engine.jwt import JwtSecret
 

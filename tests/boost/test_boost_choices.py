@@ -10,7 +10,13 @@ import pytest
 from support.engines import DEPOSIT, Build, ToyBuilder, attributes_after, genesis
 from support.flashblocks import derived_blocks
 
-from flashctl.boost.candidate import Request, Unusable, from_fallback, from_flashblocks, keeps_promises
+from flashctl.boost.candidate import (
+    Request,
+    Unusable,
+    from_fallback,
+    from_flashblocks,
+    keeps_preconfirmations,
+)
 from flashctl.boost.config import EngineUpstream, FlashblocksConfig
 from flashctl.boost.decisions import DecisionLog
 from flashctl.boost.health import BoostHealth, HealthStatus
@@ -34,14 +40,14 @@ BUILDER, GAS = SelectionPolicy.BUILDER, SelectionPolicy.GAS_USED
 
 class TestSelection:
     @pytest.mark.parametrize(
-        ("builder", "l2", "mode", "policy", "source"),
+        ("builder", "fallback", "mode", "policy", "source"),
         [
             (FULL, FULL, ON, BUILDER, Source.BUILDER),
             (NONE, FULL, ON, BUILDER, Source.BUILDER),
-            (None, FULL, ON, BUILDER, Source.L2),
-            (FULL, FULL, DRY, BUILDER, Source.L2),
+            (None, FULL, ON, BUILDER, Source.FALLBACK),
+            (FULL, FULL, DRY, BUILDER, Source.FALLBACK),
             (TENTH, FULL, ON, GAS, Source.BUILDER),
-            (LESS, FULL, ON, GAS, Source.L2),
+            (LESS, FULL, ON, GAS, Source.FALLBACK),
             (NONE, NONE, ON, GAS, Source.BUILDER),
             (FULL, None, ON, BUILDER, Source.BUILDER),
             (FULL, None, DRY, BUILDER, None),
@@ -51,33 +57,35 @@ class TestSelection:
     def test_table(
         self,
         builder: Offer | None,
-        l2: Offer | None,
+        fallback: Offer | None,
         mode: ExecutionMode,
         policy: SelectionPolicy,
         source: Source | None,
     ) -> None:
-        choice = choose(builder, l2, mode, policy, "why not")
+        choice = choose(builder, fallback, mode, policy, "why not")
         assert (choice and choice.source) == source
 
     def test_reason_is_the_failure(self) -> None:
-        assert choose(None, FULL, ON, BUILDER, "builder is down") == Choice(Source.L2, "builder is down")
+        assert choose(None, FULL, ON, BUILDER, "builder is down") == Choice(
+            Source.FALLBACK, "builder is down"
+        )
 
 
 class TestHealth:
     def test_an_engine_that_says_no_is_well(self) -> None:
         health = BoostHealth(60)
         for code in (ErrorCode.METHOD_NOT_FOUND, ErrorCode.UNKNOWN_PAYLOAD, ErrorCode.UNSUPPORTED_FORK):
-            health.l2_refused(RpcError(code, "no"))
+            health.fallback_refused(RpcError(code, "no"))
             assert health.status(ExecutionMode.ENABLED) == 200
         for error in (RpcError(ErrorCode.SERVER_ERROR, "database closed"), UnavailableError("away")):
-            health.l2_refused(error)
+            health.fallback_refused(error)
             assert health.status(ExecutionMode.ENABLED) == 503
 
     def test_starts_healthy(self) -> None:
         assert BoostHealth(10).status(ON) is HealthStatus.HEALTHY
 
     @pytest.mark.parametrize(
-        ("l2_age", "builder_age", "mode", "status"),
+        ("fallback_age", "builder_age", "mode", "status"),
         [
             (1.0, 1.0, ON, 200),
             (-1.0, 10.0, ON, 200),
@@ -91,21 +99,21 @@ class TestHealth:
         ],
     )
     def test_probes(
-        self, l2_age: float | None, builder_age: float | None, mode: ExecutionMode, status: int
+        self, fallback_age: float | None, builder_age: float | None, mode: ExecutionMode, status: int
     ) -> None:
         health = BoostHealth(10)
-        health.l2_probed(l2_age)
+        health.fallback_probed(fallback_age)
         health.builder_probed(builder_age)
         assert health.status(mode) == status
 
     def test_facts_do_not_hide_each_other(self) -> None:
         health = BoostHealth(10)
         health.builder_delivered(False)
-        health.l2_answered(False)
+        health.fallback_answered(False)
         assert health.status(ON) == 503
-        health.l2_answered(True)
+        health.fallback_answered(True)
         assert health.status(ON) == 206
-        health.l2_probed(1)
+        health.fallback_probed(1)
         assert health.status(ON) == 206
         health.builder_delivered(True)
         assert health.status(ON) == 200
@@ -175,7 +183,7 @@ class TestCandidate:
         assert (candidate.via, candidate.offer) == ("flashblocks", Offer(42_000, 2))
         assert (candidate.block_number, candidate.timestamp) == (1, payload().base.timestamp)
         assert candidate.envelope["executionRequests"] == []
-        assert keeps_promises(candidate, payload())
+        assert keeps_preconfirmations(candidate, payload())
 
     @pytest.mark.parametrize(
         ("change", "version", "reason"),
@@ -217,9 +225,9 @@ class TestCandidate:
             ([b"\x02\xc0", DEPOSIT], False),
         ):
             envelope = {"executionPayload": {"transactions": ["0x" + raw.hex() for raw in transactions]}}
-            assert keeps_promises(from_fallback(envelope), promised) is kept
-        assert keeps_promises(from_fallback({"executionPayload": {}}), None)
-        assert not keeps_promises(from_fallback({"executionPayload": {}}), promised)
+            assert keeps_preconfirmations(from_fallback(envelope), promised) is kept
+        assert keeps_preconfirmations(from_fallback({"executionPayload": {}}), None)
+        assert not keeps_preconfirmations(from_fallback({"executionPayload": {}}), promised)
 
     def test_payload_of_nonsense_is_nobody(self) -> None:
         candidate = from_fallback({"executionPayload": {"gasUsed": 5, "transactions": "x"}})

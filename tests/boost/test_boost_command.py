@@ -115,11 +115,11 @@ def test_help_shows_the_reference_names(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_refused_by_the_fallback_is_the_end_by_the_builder_is_not() -> None:
     async def scenario() -> None:
-        l2 = ToyEngine(genesis())
-        await l2.start()
+        fallback = ToyEngine(genesis())
+        await fallback.start()
         loop = asyncio.get_running_loop()
         wrong = "00" * 32
-        flags = [*BASE, "--l2-url", l2.url, "--builder-url", l2.url]
+        flags = [*BASE, "--l2-url", fallback.url, "--builder-url", fallback.url]
         refused = [wrong if flag == TOKEN else flag for flag in flags]
         done = await loop.run_in_executor(None, run_command, "boost", *refused)
         assert done.returncode == 77
@@ -127,7 +127,7 @@ def test_refused_by_the_fallback_is_the_end_by_the_builder_is_not() -> None:
         await loop.run_in_executor(
             None, runs_with_a_builder_that_refuses, *flags, "--builder-jwt-token", wrong
         )
-        await l2.stop()
+        await fallback.stop()
 
     asyncio.run(scenario())
 
@@ -182,13 +182,13 @@ def test_process_from_environment_to_drain(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         start = genesis()
-        l2, builder = ToyEngine(start), ToyBuilder(start, auto_publish=[2, 1])
-        await l2.start()
+        fallback, builder = ToyEngine(start), ToyBuilder(start, auto_publish=[2, 1])
+        await fallback.start()
         await builder.start()
         rpc, debug, metrics = free_ports(3)
         environment = {
             "BUILDER_URL": builder.url,
-            "L2_URL": l2.url,
+            "L2_URL": fallback.url,
             "L2_JWT_TOKEN": TOKEN,
             "RPC_PORT": rpc,
             "DEBUG_SERVER_PORT": debug,
@@ -202,7 +202,7 @@ def test_process_from_environment_to_drain(tmp_path: Path) -> None:
         started = boost_process("--decisions", str(decisions), "--log-format", "json", **environment)
         process = await loop.run_in_executor(None, started.__enter__)
         try:
-            await drive(rpc, debug, l2)
+            await drive(rpc, debug, fallback)
             async with httpx.AsyncClient() as http:
                 text = (await http.get(f"http://127.0.0.1:{metrics}/metrics")).text
             check_metrics(text)
@@ -221,7 +221,7 @@ def test_process_from_environment_to_drain(tmp_path: Path) -> None:
             assert TOKEN not in log
         finally:
             await loop.run_in_executor(None, started.__exit__, None, None, None)
-            await l2.stop()
+            await fallback.stop()
             await builder.stop()
         written = [json.loads(line) for line in decisions.read_text().splitlines()]
         assert [(line["flashblocks"], line["transactions"]) for line in written] == [(3, 4)] * 3
@@ -233,9 +233,9 @@ async def three_flashblocks(watcher: DebugClient) -> bool:
     return (await watcher.status())["round"]["flashblocks"] >= 3
 
 
-async def drive(rpc: str, debug: str, l2: ToyEngine) -> None:
+async def drive(rpc: str, debug: str, fallback: ToyEngine) -> None:
     """Three blocks of three flashblocks each."""
-    driver = Driver(f"http://127.0.0.1:{rpc}", l2.start_header)
+    driver = Driver(f"http://127.0.0.1:{rpc}", fallback.start_header)
     watcher = DebugClient(f"http://127.0.0.1:{debug}")
     for _ in range(3):
         identity = await driver.begin()

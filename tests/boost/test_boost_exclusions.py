@@ -71,7 +71,7 @@ class TestCounting:
 
 def test_what_the_builder_lost_is_sent_to_it_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(s: Setup) -> None:
-        s.l2.pool = [LOST]
+        s.fallback.pool = [LOST]
         for block in range(RESEND_AFTER + 1):
             # A builder that has lost it, and then has it again.
             made = await s.driver.finish(await s.build([TX]))
@@ -96,7 +96,7 @@ def test_what_the_builder_lost_is_sent_to_it_again(tmp_path: Path, caplog: pytes
 
 def test_the_fallback_builds_one_payload_alone_and_nothing_of_it_is_published(tmp_path: Path) -> None:
     async def scenario(s: Setup) -> None:
-        s.l2.pool = [LOST]
+        s.fallback.pool = [LOST]
         for _ in range(2):
             await s.driver.finish(await s.build([TX]))
         builds, published = len(s.builder.builds), s.boost.metrics.published.value
@@ -107,7 +107,7 @@ def test_the_fallback_builds_one_payload_alone_and_nothing_of_it_is_published(tm
         assert s.boost.metrics.left_out.value == 1  # asked for twice
         assert len(s.builder.builds) == builds
         assert s.boost.metrics.published.value == published
-        s.l2.pool = []
+        s.fallback.pool = []
         # The builder has the block and goes on.
         assert (await s.driver.finish(await s.build([TX]))).transactions == (DEPOSIT, TX)
         assert s.last_decision()["source"] == "builder"

@@ -49,10 +49,10 @@ class TestTransactions:
     ) -> None:
         async def scenario(s: Setup) -> None:
             client = JsonRpcClient(s.boost.rpc_url)
-            s.l2.faults[SEND] = refuse(message)
+            s.fallback.faults[SEND] = refuse(message)
             with pytest.raises(RpcError, match=message):
                 await client.call(SEND, [RAW])
-            s.l2.faults.clear()
+            s.fallback.faults.clear()
             await client.call(SEND, ["0x02c002"])
             await s.until(lambda: s.builder.pool)
             expected = [TX, b"\x02\xc0\x02"] if copied else [b"\x02\xc0\x02"]
@@ -66,7 +66,7 @@ class TestTransactions:
         async def scenario(s: Setup) -> None:
             client = JsonRpcClient(s.boost.rpc_url)
             words = "insufficient funds for gas * price + value: balance 0, tx cost 5, overshot 5"
-            s.l2.faults[SEND] = refuse(words)
+            s.fallback.faults[SEND] = refuse(words)
             assert await client.call(SEND, [RAW]) is not None
             assert s.builder.pool == [TX]
             # Its refusal is not the caller's business, nor is it that it does not answer.
@@ -90,18 +90,18 @@ class TestTransactions:
                 await over.wait()
 
             client = JsonRpcClient(s.boost.rpc_url)
-            s.l2.faults[SEND] = hang
+            s.fallback.faults[SEND] = hang
             with pytest.raises(RpcError, match="timed out"):
                 await client.call(SEND, [RAW])
             await s.until(lambda: s.builder.pool == [TX])
             await client.close()
 
-        play(tmp_path, scenario, l2_timeout_s=0.2)
+        play(tmp_path, scenario, fallback_timeout_s=0.2)
 
     def test_bundles_are_the_builders_alone(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
             client = JsonRpcClient(s.boost.rpc_url)
-            for engine, answer in ((s.l2, "0x1"), (s.builder, "0x2")):
+            for engine, answer in ((s.fallback, "0x1"), (s.builder, "0x2")):
                 engine.faults["eth_sendBundle"] = lambda answer=answer: answer
             assert await client.call("eth_sendBundle", [{}]) == "0x2"
             s.boost.switch.mode = ExecutionMode.DISABLED
@@ -120,9 +120,9 @@ class TestHealth:
         async def scenario(s: Setup) -> None:
             client = JsonRpcClient(s.boost.rpc_url)
             # Not the probe of the start.
-            await s.until(lambda: s.l2.called("eth_getBlockByNumber"))
+            await s.until(lambda: s.fallback.called("eth_getBlockByNumber"))
             await client.call("eth_chainId")
-            await s.l2.stop()
+            await s.fallback.stop()
 
             async def ill() -> bool:
                 with pytest.raises(RpcError, match="upstream is not available"):
@@ -133,7 +133,7 @@ class TestHealth:
                 return await s.health() == 200
 
             await until_answered(ill)
-            await s.l2.start()
+            await s.fallback.start()
             await until_answered(well)
             await client.close()
 
@@ -141,7 +141,7 @@ class TestHealth:
             play(tmp_path, scenario, health_check_interval_s=3600)
         lines = [record.getMessage() for record in caplog.records]
         assert "health 200 -> 503: fallback not at the head" in lines
-        assert "health 503 -> 200: all is well" in lines
+        assert "health 503 -> 200: no faults" in lines
         assert sum(line.startswith("fallback: eth_chainId") for line in lines) == 1
 
 
@@ -190,7 +190,7 @@ class TestBatches:
             answers = await client.batch([(SEND, [raw]) for raw in raws])
             assert len(answers) == 100 and len(set(answers)) == 100
             await s.until(lambda: len(s.builder.pool) == 100)
-            assert s.builder.pool == s.l2.pool == [bytes.fromhex(raw[2:]) for raw in raws]
+            assert s.builder.pool == s.fallback.pool == [bytes.fromhex(raw[2:]) for raw in raws]
             # Sixteen requests of a batch are worked on at a time.
             assert all(1 <= len(posted) <= 20 for posted in posts)
             await client.close()

@@ -31,7 +31,7 @@ async def held(s: Setup, method: str, count: int) -> AsyncIterator[asyncio.Event
         await release.wait()
         return "0x1"
 
-    s.l2.faults[method] = answer
+    s.fallback.faults[method] = answer
     client = JsonRpcClient(s.boost.rpc_url, timeout_s=30)
     calls = [asyncio.create_task(client.call(method)) for _ in range(count)]
     await s.until(lambda: under_way >= min(count, 60))
@@ -50,12 +50,12 @@ class TestForwards:
                 for _ in range(3):
                     assert (await s.driver.finish(await s.build([TX]))).transactions == (DEPOSIT, TX)
                 client = JsonRpcClient(s.boost.rpc_url)
-                s.l2.faults["miner_setMaxDASize"] = lambda: True
+                s.fallback.faults["miner_setMaxDASize"] = lambda: True
                 assert await client.call("miner_setMaxDASize", ["0x1", "0x1"]) is True
                 await client.close()
                 assert await s.health() == 200
 
-        play(tmp_path, scenario, l2_timeout_s=20.0)
+        play(tmp_path, scenario, fallback_timeout_s=20.0)
 
     def test_the_pool_is_bounded_and_its_line_costs_nobody_an_answer(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
@@ -68,7 +68,7 @@ class TestForwards:
                 await release.wait()
                 return "0x1"
 
-            s.l2.faults["eth_chainId"] = answer
+            s.fallback.faults["eth_chainId"] = answer
             client = JsonRpcClient(s.boost.rpc_url, timeout_s=30)
             calls = [asyncio.create_task(client.call("eth_chainId")) for _ in range(40)]
             await s.until(lambda: len(under_way) == 4)
@@ -78,7 +78,7 @@ class TestForwards:
             assert await asyncio.gather(*calls) == ["0x1"] * 40
             await client.close()
 
-        play(tmp_path, scenario, l2_timeout_s=5.0)
+        play(tmp_path, scenario, fallback_timeout_s=5.0)
         assert FORWARD_LIMITS.connections == 256
 
 
@@ -134,4 +134,4 @@ class TestBuilderAnswers:
             assert block.transactions == (DEPOSIT, *s.builder.pool)
             assert s.last_decision()["via"] == "getPayload"
 
-        play(tmp_path, scenario, builder_timeout_s=5.0, l2_timeout_s=5.0)
+        play(tmp_path, scenario, builder_timeout_s=5.0, fallback_timeout_s=5.0)

@@ -100,8 +100,8 @@ class TestOtherThanAsked:
             ((DEPOSIT, TX), "forced transactions differ"),
             ((DEPOSIT + b"\x01", DEPOSIT), "forced transactions differ"),
             ((TX, *WANTED.transactions), "forced transactions differ"),
-            ((*WANTED.transactions, TX, DEPOSIT), "a deposit that nobody asked for"),
-            ((*WANTED.transactions, DEPOSIT), "a deposit that nobody asked for"),
+            ((*WANTED.transactions, TX, DEPOSIT), "an unrequested deposit"),
+            ((*WANTED.transactions, DEPOSIT), "an unrequested deposit"),
         ],
     )
     def test_transactions(self, transactions: tuple[bytes, ...], reason: str) -> None:
@@ -115,7 +115,7 @@ class TestOtherThanAsked:
         _, second = flashblocks(2)
         assert later_difference(second) == ""
         for change, reason in (
-            ({"transactions": (TX, DEPOSIT)}, "a deposit that nobody asked for"),
+            ({"transactions": (TX, DEPOSIT)}, "an unrequested deposit"),
             ({"transactions": (b"",)}, "empty transaction"),
             ({"transactions": (TX,) * (MAX_TRANSACTIONS + 1)}, "more than 100000 transactions"),
             ({"withdrawals": ({"index": "0x0"},)}, "withdrawals on an L2"),
@@ -129,7 +129,7 @@ class TestOtherThanAsked:
         assert from_flashblocks(payload, REQUEST).envelope == envelope_to_json(BLOCK)
         for wanted, reason in (
             (replace(WANTED, gas_limit=1), "gas limit differs"),
-            (replace(WANTED, transactions=(DEPOSIT,)), "a deposit that nobody asked for"),
+            (replace(WANTED, transactions=(DEPOSIT,)), "an unrequested deposit"),
         ):
             with pytest.raises(Unusable, match=f"flashblocks: {reason}"):
                 from_flashblocks(payload, replace(REQUEST, attributes=wanted))

@@ -282,13 +282,13 @@ class TestTrouble:
         made = sequence(SPEC_ID, 2)
         deposit = replace(made[1], diff=replace(made[1].diff, transactions=(DEPOSIT,)))
         assert reasons(feed(rounds, [made[0], deposit])) == ["Publish", "NOT_AS_ASKED"]
-        assert "a deposit that nobody asked for" in round_.trouble
+        assert "an unrequested deposit" in round_.trouble
 
 
 class TestLife:
     def test_nothing_after_the_block_is_taken(self) -> None:
         rounds, round_ = begun()
-        rounds.l2_answered(round_, L2_ID)
+        rounds.fallback_answered(round_, L2_ID)
         made = sequence(SPEC_ID, 3)
         feed(rounds, made[:2])
         assert rounds.find(L2_ID) is round_
@@ -325,7 +325,7 @@ class TestLife:
 
     def test_fallback_that_does_not_build_cancels(self) -> None:
         rounds, round_ = begun()
-        rounds.l2_answered(round_, None)
+        rounds.fallback_answered(round_, None)
         assert round_.state is RoundState.CANCELLED
         assert reasons(feed(rounds, sequence(SPEC_ID, 1))) == ["CLOSED"]
 
@@ -338,6 +338,6 @@ class TestLife:
         rounds = Rounds()
         for number in range(MAX_ROUNDS + 3):
             round_ = rounds.begin(PARENT.hash, replace(ATTRIBUTES, timestamp=number))
-            rounds.l2_answered(round_, number.to_bytes(8, "big"))
+            rounds.fallback_answered(round_, number.to_bytes(8, "big"))
         assert rounds.find((2).to_bytes(8, "big")) is None
         assert rounds.find((3).to_bytes(8, "big")) is not None

@@ -142,44 +142,44 @@ class TestSlowValidation:
         async def scenario(s: Setup) -> None:
             async def slow() -> Any:
                 await asyncio.sleep(0.5)  # longer than l2_timeout_s
-                return await s.l2.new_payload(s.l2.calls[-1][1])
+                return await s.fallback.new_payload(s.fallback.calls[-1][1])
 
             identity = await s.build([TX])
-            s.l2.faults["engine_newPayloadV4"] = slow
+            s.fallback.faults["engine_newPayloadV4"] = slow
             envelope = await s.driver.client.get_payload(identity, version=4)
             assert len(envelope["executionPayload"]["transactions"]) == 2
             assert s.last_decision()["source"] == "builder"
 
-        play(tmp_path, scenario, l2_timeout_s=0.2, builder_timeout_s=30.0)
+        play(tmp_path, scenario, fallback_timeout_s=0.2, builder_timeout_s=30.0)
 
     def test_a_block_that_is_not_judged_in_time_is_sent_once(self, tmp_path: Path) -> None:
         """The builder's getPayload comes to the block of its flashblocks, which may be executed still."""
 
         async def scenario(s: Setup) -> None:
             identity = await s.build([TX])
-            s.l2.faults["engine_newPayloadV4"] = asyncio.Event().wait
+            s.fallback.faults["engine_newPayloadV4"] = asyncio.Event().wait
             envelope = await s.driver.client.get_payload(identity, version=4)
             assert len(envelope["executionPayload"]["transactions"]) == 1
             decision = s.last_decision()
             assert decision["source"] == "l2"
             assert "fallback did not validate" in decision["reason"] or "within" in decision["reason"]
-            assert [name for name, _ in s.l2.calls].count("engine_newPayloadV4") == 1
+            assert [name for name, _ in s.fallback.calls].count("engine_newPayloadV4") == 1
 
-        play(tmp_path, scenario, l2_timeout_s=0.3, builder_timeout_s=0.3)
+        play(tmp_path, scenario, fallback_timeout_s=0.3, builder_timeout_s=0.3)
 
 
 class TestFallback:
     @pytest.mark.parametrize(
         ("fault", "reason"),
         [
-            ("invalid", "fallback says INVALID: invalid merkle root"),
+            ("invalid", "fallback answers INVALID: invalid merkle root"),
             ("parent", "parent hash differs"),
             ("time", "timestamp differs"),
             ("root", "beacon root differs"),
             ("fees", "extra data differs"),
             ("shape", "getPayload: blockValue is not a quantity"),
             ("error", "Unknown payload"),
-            ("slow", "did not answer within"),
+            ("slow", "no answer within"),
             ("nonsense", "without a payload"),
         ],
     )
@@ -213,7 +213,7 @@ class TestFallback:
                 return envelope_to_json(Block(replace(block.header, **changes[fault]), block.transactions))
 
             s.builder.faults["engine_getPayloadV4"] = answer
-            s.l2.pool = [TX2]
+            s.fallback.pool = [TX2]
             block = await s.driver.finish(await s.driver.begin())
             assert block.transactions == (DEPOSIT, TX2)
             decision = s.last_decision()
@@ -231,10 +231,10 @@ class TestFallback:
     def test_only_valid_counts(self, tmp_path: Path, status: PayloadValidity) -> None:
         async def scenario(s: Setup) -> None:
             identity = await s.build([TX])
-            s.l2.faults["engine_newPayloadV4"] = lambda: PayloadStatus(status).to_json()
+            s.fallback.faults["engine_newPayloadV4"] = lambda: PayloadStatus(status).to_json()
             envelope = await s.driver.client.get_payload(identity, version=4)
             assert envelope["executionPayload"]["transactions"] == ["0x" + DEPOSIT.hex()]
-            assert f"fallback says {status.value}" in s.last_decision()["reason"]
+            assert f"fallback answers {status.value}" in s.last_decision()["reason"]
             # A published flashblock is not in the block: that is worth saying.
             assert not s.last_decision()["kept_promises"]
 
@@ -254,7 +254,7 @@ class TestFallback:
                 assert s.last_decision()["source"] == "l2"
             assert await s.health() == 206
             # Back, with the chain it missed fetched by itself.
-            s.builder.headers |= s.l2.headers
+            s.builder.headers |= s.fallback.headers
             await s.builder.start()
             await s.until(lambda: s.builder.hub is not None and s.builder.hub.stats.subscribers == 1)
             block = await s.driver.finish(await s.build([TX2]))
@@ -281,7 +281,7 @@ class TestFallback:
                 assert s.last_decision()["source"] == "l2"
             over.set()
             s.builder.faults.clear()
-            s.builder.headers |= s.l2.headers
+            s.builder.headers |= s.fallback.headers
             for _ in range(4):
                 await s.driver.finish(await s.driver.begin())
             assert s.last_decision()["source"] == "builder"
@@ -309,12 +309,12 @@ class TestFallback:
 
         play(tmp_path, scenario)
 
-    def test_l2_without_a_payload_still_gets_the_builders(self, tmp_path: Path) -> None:
+    def test_fallback_without_a_payload_still_gets_the_builders(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
             # From its first block boost knows the chain's EIP-1559 constants, without which it cannot judge.
             await s.driver.finish(await s.build([TX]))
             identity = await s.build([TX])
-            s.l2.builds.clear()
+            s.fallback.builds.clear()
             assert (await s.driver.finish(identity)).transactions == (DEPOSIT, TX)
             assert s.last_decision()["reason"] == "fallback has no block"
 
@@ -327,7 +327,7 @@ class TestL2Decides:
             def refuse() -> Any:
                 raise RpcError(-38002, "Invalid forkchoice state", {"why": "test"})
 
-            s.l2.faults["engine_forkchoiceUpdatedV3"] = refuse
+            s.fallback.faults["engine_forkchoiceUpdatedV3"] = refuse
             with pytest.raises(RpcError) as caught:
                 await s.driver.begin()
             assert (caught.value.code, caught.value.data) == (-38002, {"why": "test"})
@@ -336,28 +336,28 @@ class TestL2Decides:
             def fail() -> Any:
                 raise RpcError(-32000, "database closed")
 
-            s.l2.faults["engine_forkchoiceUpdatedV3"] = fail
+            s.fallback.faults["engine_forkchoiceUpdatedV3"] = fail
             with pytest.raises(RpcError):
                 await s.driver.begin()
             assert await s.health() == 503
-            s.l2.faults.clear()
+            s.fallback.faults.clear()
             invalid = PayloadStatus(PayloadValidity.INVALID, bytes(32), "bad")
-            s.l2.faults["engine_newPayloadV4"] = lambda: invalid.to_json()
+            s.fallback.faults["engine_newPayloadV4"] = lambda: invalid.to_json()
             assert await s.driver.client.new_payload({}, bytes(32), version=4) == invalid
             assert await s.health() == 200
 
         play(tmp_path, scenario)
 
-    def test_l2_down_and_back(self, tmp_path: Path) -> None:
+    def test_fallback_down_and_back(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
-            await s.l2.stop()
+            await s.fallback.stop()
             with pytest.raises(RpcError, match="upstream is not available"):
                 await s.driver.begin()
             assert await s.health() == 503
             # Nobody will ask for that block, so its flashblocks go nowhere.
             s.builder.publish(await s.builder_id())
             await s.until(lambda: s.boost.metrics.late.value == 1)
-            await s.l2.start()
+            await s.fallback.start()
             await s.driver.finish(await s.build([TX]))
             assert await s.health() == 200
 
@@ -371,7 +371,7 @@ class TestL2Decides:
             answers = await client.batch([("eth_chainId", []), ("eth_sendRawTransaction", ["0x02c0"])])
             assert answers[0] == "0x385"
             await s.until(lambda: s.builder.pool)
-            assert s.l2.pool == s.builder.pool == [b"\x02\xc0"]
+            assert s.fallback.pool == s.builder.pool == [b"\x02\xc0"]
             with pytest.raises(RpcError, match="engine_getBlobsV1 does not exist"):
                 await client.call("engine_getBlobsV1", [[]])
             with pytest.raises(RpcError, match="invalid payload id"):
@@ -418,7 +418,7 @@ class TestModesAndPolicies:
             assert len(s.builder.calls) == calls
 
             await debug.set_mode(ExecutionMode.ENABLED)
-            s.builder.headers |= s.l2.headers
+            s.builder.headers |= s.fallback.headers
             assert (await s.driver.finish(await s.build([TX]))).transactions == (DEPOSIT, TX)
             status = await debug.status()
             assert (status["health"], status["round"]["flashblocks"]) == (200, 2)
@@ -442,11 +442,11 @@ class TestModesAndPolicies:
 
     def test_gas_used_policy(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
-            s.l2.pool = [bytes([2, number]) for number in range(20)]
+            s.fallback.pool = [bytes([2, number]) for number in range(20)]
             block = await s.driver.finish(await s.build())
             assert len(block.transactions) == 21
             assert s.last_decision()["reason"] == "builder used 21000 gas, fallback 441000"
-            s.l2.pool = []
+            s.fallback.pool = []
             await s.driver.finish(await s.build())
             assert s.last_decision()["source"] == "builder"
 
@@ -474,7 +474,7 @@ class TestModesAndPolicies:
             assert len(s.builder.called("engine_forkchoiceUpdatedV3")) == calls
             assert await s.health() == 206
             s.builder.faults.clear()
-            s.builder.headers |= s.l2.headers
+            s.builder.headers |= s.fallback.headers
             await s.until(lambda: s.boost.health.builder_ok)
             await s.driver.finish(await s.driver.begin())
             assert s.last_decision()["source"] == "builder"

@@ -182,33 +182,33 @@ class TestCredentials:
         """A 401 at the first probe ends boost: whoever starts it has the wrong secret."""
 
         async def main() -> None:
-            l2 = ToyEngine(genesis())
-            await l2.start()
-            wrong = JsonRpcClient(l2.url, jwt_secret=bytes(32))
+            fallback = ToyEngine(genesis())
+            await fallback.start()
+            wrong = JsonRpcClient(fallback.url, jwt_secret=bytes(32))
             health = BoostHealth(10)
             switch = ModeSwitch(ExecutionMode.DISABLED)
             with pytest.raises(AuthError):
                 await probe_forever(wrong, wrong, health, switch, 0.01, asyncio.Event())
             await wrong.close()
-            await l2.stop()
+            await fallback.stop()
 
         asyncio.run(main())
 
     def test_a_clock_that_went_wrong_and_right_again(self, tmp_path: Path) -> None:
         async def scenario(s: Setup) -> None:
             assert await s.health() == 200
-            for engine, status in ((s.l2, 503), (s.builder, 206)):
+            for engine, status in ((s.fallback, 503), (s.builder, 206)):
                 assert engine.server is not None
-                await s.until(lambda: not s.boost.health.l2_stale and s.boost.health.builder_ok)
+                await s.until(lambda: not s.boost.health.fallback_stale and s.boost.health.builder_ok)
                 engine.secret = bytes(32)
                 await engine.stop()
                 await engine.start()
-                await s.until(lambda: s.boost.health.l2_stale or s.boost.health.builder_stale)
+                await s.until(lambda: s.boost.health.fallback_stale or s.boost.health.builder_stale)
                 assert await s.health() == status
                 engine.secret = s.secret
                 await engine.stop()
                 await engine.start()
-            await s.until(lambda: not s.boost.health.l2_stale and s.boost.health.builder_ok)
+            await s.until(lambda: not s.boost.health.fallback_stale and s.boost.health.builder_ok)
             await s.driver.finish(await s.driver.begin())
             assert await s.health() == 200
 
@@ -217,11 +217,11 @@ class TestCredentials:
     @pytest.mark.parametrize("timestamp", ["0x" + "f" * 64, "0x-5", 5, None, "", []])
     def test_a_latest_block_of_nonsense(self, tmp_path: Path, timestamp: Any) -> None:
         async def scenario(s: Setup) -> None:
-            s.l2.faults["eth_getBlockByNumber"] = lambda: {"timestamp": timestamp}
-            await s.until(lambda: s.boost.health.l2_stale)
+            s.fallback.faults["eth_getBlockByNumber"] = lambda: {"timestamp": timestamp}
+            await s.until(lambda: s.boost.health.fallback_stale)
             assert await s.health() == 503
-            s.l2.faults.clear()
-            await s.until(lambda: not s.boost.health.l2_stale)
+            s.fallback.faults.clear()
+            await s.until(lambda: not s.boost.health.fallback_stale)
 
         play(tmp_path, scenario, health_check_interval_s=0.02)
 

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from support.recorded_answers import builder_answers, overlay_answers, read_recorded
 
-from flashctl.rpc.showing import Latest
+from flashctl.rpc.visibility import Latest
 
 
 def compare(now: dict[str, Any], who: str) -> None:

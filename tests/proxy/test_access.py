@@ -13,16 +13,16 @@ from support.examples import examples
 
 from flashctl.core.hub import Admission, HttpResponse, UpgradeRequest
 from flashctl.errors import IoError
-from flashctl.proxy.access import Access, route_of
+from flashctl.proxy.access import AccessControl, route_of
 from flashctl.proxy.client_addresses import ClientAddresses, InvalidNetwork, parse_forwarded_address
-from flashctl.proxy.keys import ApiKeys, InvalidApiKey, load_keys
-from flashctl.proxy.limits import (
+from flashctl.proxy.connection_limits import (
     ConnectionCounts,
     ConnectionLimits,
     ConnectionRefused,
     ConnectionTicket,
     Limit,
 )
+from flashctl.proxy.keys import ApiKeys, InvalidApiKey, load_keys
 
 HANDSHAKE = {
     "upgrade": "websocket",
@@ -98,7 +98,7 @@ class TestAddresses:
         ("peer", "headers", "client"),
         [
             ("192.0.2.1", {}, "192.0.2.1"),
-            # A header from nobody in particular is not believed: it would mint identities.
+            # An untrusted peer could forge identities with the header, so it is ignored.
             ("192.0.2.1", {"x-forwarded-for": "198.51.100.7"}, "192.0.2.1"),
             ("10.0.0.1", {"x-forwarded-for": "198.51.100.7"}, "198.51.100.7"),
             ("10.0.0.1", {"x-forwarded-for": "1.1.1.1, 198.51.100.7"}, "198.51.100.7"),
@@ -208,8 +208,10 @@ class TestRoutes:
         assert (route_of("/ws/filter").key, route_of("/ws/filter").filtered) == (None, True)
 
 
-def access(keys: str = "", *, public: bool = False, instance: int = 100, per_address: int = 10) -> Access:
-    return Access(
+def access(
+    keys: str = "", *, public: bool = False, instance: int = 100, per_address: int = 10
+) -> AccessControl:
+    return AccessControl(
         limits=ConnectionLimits(instance, per_address),
         keys=ApiKeys.parse(keys.split(",")),
         addresses=ClientAddresses("X-Forwarded-For", []),

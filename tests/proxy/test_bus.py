@@ -13,7 +13,7 @@ from support.waiting import until, until_answered
 
 from flashctl.errors import UsageError
 from flashctl.proxy.config import BusFailure
-from flashctl.proxy.limits import (
+from flashctl.proxy.connection_limits import (
     ConnectionCounts,
     ConnectionLimits,
     ConnectionRefused,

@@ -16,7 +16,14 @@ from support.reference import reference_path
 from flashctl.core.hub import HubMessage, InvalidRequest, UpgradeRequest
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.transactions import decode_transaction
-from flashctl.proxy.filters import Facts, FilterIndex, Match, StreamFilter, describe, parse_filter
+from flashctl.proxy.stream_filters import (
+    FilterIndex,
+    Match,
+    MessageTerms,
+    StreamFilter,
+    describe,
+    parse_filter,
+)
 
 A, B, C = ("0x" + digit * 40 for digit in "abc")
 T, U = ("0x" + digit * 64 for digit in "de")
@@ -162,10 +169,10 @@ _FILTERS = st.builds(StreamFilter, _TERMS, _TOPICS, st.sampled_from(Match)).filt
 @settings(max_examples=examples(100))
 @given(
     st.lists(st.tuples(st.booleans(), _FILTERS), max_size=12),
-    st.builds(Facts, st.booleans(), _TERMS, _TOPICS),
+    st.builds(MessageTerms, st.booleans(), _TERMS, _TOPICS),
 )
 def test_the_index_finds_exactly_what_asking_everybody_would(
-    steps: list[tuple[bool, StreamFilter]], facts: Facts
+    steps: list[tuple[bool, StreamFilter]], terms: MessageTerms
 ) -> None:
     index, present = FilterIndex(), set()
     for adding, wanted in steps:
@@ -176,7 +183,7 @@ def test_the_index_finds_exactly_what_asking_everybody_would(
             index.remove(wanted)
             present.discard(wanted)
     seen = HubMessage(b"", binary=False)
-    seen.facts = facts
+    seen.facts = terms
     found = list(index.select(seen))
     assert sorted(map(hash, found)) == sorted(hash(wanted) for wanted in present if wanted.accepts(seen))
     for wanted in present:

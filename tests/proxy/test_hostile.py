@@ -16,8 +16,8 @@ from flashctl.core.hub import Hub, HubMessage
 from flashctl.core.service import defects
 from flashctl.eth.hexdata import MAX_HEIGHT
 from flashctl.proxy.config import Validation
-from flashctl.proxy.filters import FilterIndex, Match, StreamFilter, describe
 from flashctl.proxy.relay import Relay
+from flashctl.proxy.stream_filters import FilterIndex, Match, StreamFilter, describe
 from flashctl.proxy.validation import Validator
 
 

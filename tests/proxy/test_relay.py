@@ -16,8 +16,8 @@ from support.flashblocks import streamed_block
 
 from flashctl.core.hub import Hub
 from flashctl.proxy.config import Validation
-from flashctl.proxy.dedupe import REMEMBERED_PAYLOADS, Arrival, Deduplicator
-from flashctl.proxy.relay import Placed, Relay, place
+from flashctl.proxy.dedupe import REMEMBERED_PAYLOADS, DedupeVerdict, Deduplicator
+from flashctl.proxy.relay import Relay, StreamPosition, position_of
 from flashctl.proxy.validation import Validator
 
 
@@ -57,11 +57,11 @@ class Feed:
 
 class TestPlacing:
     def test_dialects(self) -> None:
-        assert place(orjson.loads(flashblock(7, 2))) == Placed(payload_id(7), 2, 7)
+        assert position_of(orjson.loads(flashblock(7, 2))) == StreamPosition(payload_id(7), 2, 7)
         early = {"payload_id": "0xAB", "index": "0", "static": {"block_number": "0x10"}}
-        assert place(early) == Placed("0xab", 0, 16)
+        assert position_of(early) == StreamPosition("0xab", 0, 16)
         hex_number = {"payload_id": "0x1", "index": 1, "metadata": {"block_number": "0x10"}}
-        assert place(hex_number) == Placed("0x1", 1, 16)
+        assert position_of(hex_number) == StreamPosition("0x1", 1, 16)
 
     @pytest.mark.parametrize(
         "message",
@@ -77,7 +77,7 @@ class TestPlacing:
         ],
     )
     def test_what_cannot_be_placed(self, message: dict) -> None:
-        assert place(message) is None
+        assert position_of(message) is None
 
     @given(
         st.dictionaries(
@@ -90,7 +90,7 @@ class TestPlacing:
         )
     )
     def test_no_shape_raises(self, message: dict) -> None:
-        place(message)
+        position_of(message)
 
 
 class TestForwarding:
@@ -113,7 +113,7 @@ class TestForwarding:
         data = brotli.compress(flashblock(7, 0))
         assert feed(data, binary=True)
         assert feed.sent == [data]
-        assert feed.relay.last == Placed(payload_id(7), 0, 7)
+        assert feed.relay.last == StreamPosition(payload_id(7), 0, 7)
 
     def test_a_brotli_bomb_is_not_unpacked(self) -> None:
         feed = Feed()
@@ -153,7 +153,7 @@ class TestContinuations:
         start = b'{"payload_id":%s"%s","index":%s' % (space, payload_id(7).encode(), space)
         feed(start + b'0,"metadata":{"block_number":7}}')
         assert feed(start + b"%d,whatever" % index)
-        assert feed.relay.last == Placed(payload_id(7), index, 7)
+        assert feed.relay.last == StreamPosition(payload_id(7), index, 7)
         assert feed.relay.stats.unplaced == 0
 
     @pytest.mark.parametrize(
@@ -184,15 +184,15 @@ class TestContinuations:
         feed = Feed()
         start = b'{"payload_id":"%s","index":' % payload_id(8).encode()
         feed(start + b'0,"payload_id":"%s","metadata":{"block_number":7}}' % payload_id(7).encode())
-        assert feed.relay.last == Placed(payload_id(7), 0, 7)
+        assert feed.relay.last == StreamPosition(payload_id(7), 0, 7)
         feed(start + b'1,"metadata":{"block_number":8}}')
-        assert feed.relay.last == Placed(payload_id(8), 1, 8)
+        assert feed.relay.last == StreamPosition(payload_id(8), 1, 8)
 
     def test_after_a_compressed_copy_as_well(self) -> None:
         feed = Feed()
         feed(brotli.compress(flashblock(7, 0)), binary=True)
         assert feed(flashblock(7, 1)[:60])
-        assert feed.relay.last == Placed(payload_id(7), 1, 7)
+        assert feed.relay.last == StreamPosition(payload_id(7), 1, 7)
 
 
 class TestDeduplication:
@@ -272,7 +272,7 @@ class TestDeduplication:
         for first, run in [*turns, (True, len(stream)), (False, len(stream))]:
             source = "a" if first else "b"
             for block, index in stream[at[source] : at[source] + run]:
-                if dedupe.judge(payload_id(block), index, block, 1, source) is Arrival.FRESH:
+                if dedupe.judge(payload_id(block), index, block, 1, source) is DedupeVerdict.FRESH:
                     sent.append((block, index))
             at[source] = min(len(stream), at[source] + run)
         assert sent == stream

@@ -18,7 +18,7 @@ from support.waiting import until
 from flashctl.cli.app import main
 from flashctl.errors import AuthError, UsageError
 from flashctl.proxy.config import ProxyConfig
-from flashctl.proxy.limits import ConnectionLimits
+from flashctl.proxy.connection_limits import ConnectionLimits
 from flashctl.proxy.service import Proxy
 from flashctl.proxy.status import fetch_status
 

@@ -18,7 +18,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.eth.hexdata import to_hex
 from flashctl.ethrpc.rpc_json import PENDING_HASH
-from flashctl.rpc.showing import Latest
+from flashctl.rpc.visibility import Latest
 
 ZERO_HASH = to_hex(PENDING_HASH)
 COUNT = {"to": to_hex(PROBE_AT), "data": to_hex(selector("count()"))}

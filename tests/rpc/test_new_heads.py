@@ -40,7 +40,7 @@ def test_heads_are_told() -> None:
 
 def test_news_of_a_head_that_the_node_does_not_show_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind one URL there may be several nodes, one ahead of the other."""
-    monkeypatch.setattr(chain_follower, "TOLD_POLL_S", NEVER_S)
+    monkeypatch.setattr(chain_follower, "LIVE_POLL_S", NEVER_S)
 
     async def tell_too_early(connection: ServerConnection) -> None:
         await connection.recv()
@@ -60,7 +60,7 @@ def test_news_of_a_head_that_the_node_does_not_show_yet(monkeypatch: pytest.Monk
         async with serve(tell_too_early, "127.0.0.1", 0) as server:
             url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             async with bench(upstream_ws_url=url, poll_interval_s=0.02) as made:
-                news = made.node.chain._news
+                news = made.node.chain._new_heads
                 await until(lambda: news is not None and news.is_live)
                 seen = looks
                 await until(lambda: looks >= seen + 2)

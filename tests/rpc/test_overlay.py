@@ -17,9 +17,9 @@ from flashctl.evm.missing_state import Missing, StateMissing
 from flashctl.op.forks import OpFork
 from flashctl.op.system_calls import BEACON_ROOTS, HISTORY_STORAGE
 from flashctl.remote.state import StateView
-from flashctl.rpc.chains import ChainRules
+from flashctl.rpc.chain_rules import ChainRules
 from flashctl.rpc.execution import FlashblockRun
-from flashctl.rpc.held import Ended
+from flashctl.rpc.held_payloads import EndReason
 from flashctl.rpc.overlay import Overlay
 
 TARGET = b"\x99" * 20
@@ -242,7 +242,7 @@ def test_a_block_built_again_replaces_the_first_build() -> None:
     bench.stream(*again.flashblocks)
     assert bench.pending == (1, 1, 2)
     assert bench.balance(TARGET) == 9
-    assert bench.overlay.counts.retracted == {Ended.REPLACED: 1}
+    assert bench.overlay.counts.retracted == {EndReason.REPLACED: 1}
 
 
 def test_a_sealed_block_that_differs_wins() -> None:
@@ -254,7 +254,7 @@ def test_a_sealed_block_that_differs_wins() -> None:
     bench.confirm(sealed)
     assert bench.pending is None
     assert bench.overlay.counts.reorged == 1
-    assert bench.overlay.counts.retracted == {Ended.REORGANISED: 1}
+    assert bench.overlay.counts.retracted == {EndReason.REORGANISED: 1}
     bench.stream(*following.flashblocks)
     assert bench.balance(TARGET) == 11
 
@@ -312,7 +312,7 @@ def test_silence_empties_pending() -> None:
     bench.stream(*bench.lab.build([[pay(0, 0)]]).flashblocks)
     bench.overlay.expire()
     assert bench.pending is None
-    assert bench.overlay.counts.retracted == {Ended.EXPIRED: 1}
+    assert bench.overlay.counts.retracted == {EndReason.EXPIRED: 1}
 
 
 def test_a_stream_without_state_roots() -> None:

@@ -33,7 +33,7 @@ from flashctl.core.flashblocks.wire import Flashblock
 from flashctl.core.service import defects
 from flashctl.evm.missing_state import Missing
 from flashctl.remote.state import CanonicalBlock
-from flashctl.rpc.chains import ChainRules
+from flashctl.rpc.chain_rules import ChainRules
 from flashctl.rpc.overlay import Overlay, PendingView
 
 DEPTH = 4

@@ -23,7 +23,7 @@ from flashctl.rpc.config import AnswerConfig
 from flashctl.rpc.latest import LatestCalls
 from flashctl.rpc.pending_states import PendingStates
 from flashctl.rpc.provider import AnswerSources, OverlayProvider
-from flashctl.rpc.showing import Latest, showing
+from flashctl.rpc.visibility import Latest, showing
 
 COUNT = {"to": to_hex(PROBE_AT), "data": to_hex(selector("count()"))}
 INCREMENT = selector("increment()")

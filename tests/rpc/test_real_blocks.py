@@ -25,7 +25,7 @@ from flashctl.op.config import ChainConfig
 from flashctl.op.context import BlockContext
 from flashctl.op.envelope import TxEnvelope
 from flashctl.remote.state import CanonicalState
-from flashctl.rpc.chains import ChainRules, inferred_fork
+from flashctl.rpc.chain_rules import ChainRules, inferred_fork
 from flashctl.rpc.overlay import Overlay
 
 QUICK = {"op-mainnet-132796000", "op-sepolia-26207960", "op-sepolia-26211680", *block_cases()}

@@ -37,7 +37,7 @@ ANY_PORT = ListenAddress("127.0.0.1", 0)
 class Setup:
     """Everything running."""
 
-    l2: ToyEngine
+    fallback: ToyEngine
     builder: ToyBuilder
     boost: Boost
     driver: Driver
@@ -82,17 +82,17 @@ class Setup:
 @asynccontextmanager
 async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Setup]:
     start = genesis()
-    l2, builder = ToyEngine(start), ToyBuilder(start)
+    fallback, builder = ToyEngine(start), ToyBuilder(start)
     if "id_version" in settings:
         builder.id_version = settings.pop("id_version")
-    await l2.start()
+    await fallback.start()
     await builder.start()
     decisions = tmp_path / "decisions.jsonl"
     builder_timeout = settings.pop("builder_timeout_s", 1.0)
     has_defects = settings.pop("has_defects", False)
     config = BoostConfig(
         builder=EngineUpstream(builder.url, SECRET, builder_timeout),
-        l2=EngineUpstream(l2.url, SECRET, settings.pop("l2_timeout_s", 1.0)),
+        fallback=EngineUpstream(fallback.url, SECRET, settings.pop("fallback_timeout_s", 1.0)),
         flashblocks=FlashblocksConfig(builder.stream_url, listen=ANY_PORT, max_reconnect_ms=50),
         server=ServerConfig(rpc=ANY_PORT, debug=ANY_PORT),
         decisions=decisions,
@@ -102,7 +102,7 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Setup]:
     life = Lifecycle()
     boost = Boost(with_settings(config, **settings))
     await boost.start(life)
-    setup = Setup(l2, builder, boost, Driver(boost.rpc_url, start), decisions)
+    setup = Setup(fallback, builder, boost, Driver(boost.rpc_url, start), decisions)
     try:
         async with asyncio.timeout(90):
             await setup.until(lambda: builder.hub is not None and builder.hub.stats.subscribers == 1)
@@ -110,7 +110,7 @@ async def running(tmp_path: Path, **settings: Any) -> AsyncIterator[Setup]:
     finally:
         await setup.driver.client.close()
         await life.drain()
-        await l2.stop()
+        await fallback.stop()
         await builder.stop()
         assert life.failure is None
         assert has_defects or not defects.counts()

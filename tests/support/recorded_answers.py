@@ -28,7 +28,7 @@ from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError, rpc_error_for
 from flashctl.eth.hexdata import to_hex
 from flashctl.ethrpc.block_methods import BLOCK_METHODS
-from flashctl.rpc.showing import Latest
+from flashctl.rpc.visibility import Latest
 
 __all__ = ["RECORDED", "builder_answers", "overlay_answers", "read_recorded"]
 

@@ -1,9 +1,9 @@
-"""The door of the pool: what a transaction must satisfy before it waits, and how the pool follows the chain.
+"""Mempool admission: stateless, fork and account checks; and how the mempool follows the chain.
 
-Checks run in the order of their price: form, rules of the fork, gas, then the sender's account. The expensive
-parts of a transaction (sender, FastLZ size) are computed here once and travel with it into the block.
+Checks run in the order of their cost: encoding, rules of the fork, gas, then the sender's account. The
+expensive properties of a transaction (sender, FastLZ size) are computed here once and kept into the block.
 
-The words of refusals are op-geth's, because wallets and libraries match on them.
+Error texts are op-geth's, because wallets and libraries match on them.
 """
 
 from __future__ import annotations
@@ -52,19 +52,18 @@ L1_INFO_GAS: Final = 70_000
 
 GIVEN_UP_FOR_S: Final = 600.0
 MAX_GIVEN_UP: Final = 4_096
-"""A transaction that no block can hold is refused when it is sent again, for so long and so many at most:
-each attempt costs others a block."""
+"""Dropped transactions kept, which are rejected when sent again: each attempt costs the others a block."""
 
 _DELEGATION_PREFIX: Final = b"\xef\x01\x00"
-"""How the code of an account begins that EIP-7702 has given one."""
+"""The first bytes of the code of an EIP-7702 delegated account."""
 
 
 class AdmissionCandidate(NamedTuple):
-    """A transaction that the rules allow."""
+    """A transaction that passed the checks."""
 
     envelope: TxEnvelope
     cost: int
-    """The most it can take from its sender, in wei."""
+    """The most it can cost its sender, in wei."""
     state: SenderState
     """The sender's account..."""
     head: bytes
@@ -72,7 +71,7 @@ class AdmissionCandidate(NamedTuple):
 
 
 class HeadView(Protocol):
-    """The chain as far as admission looks at it."""
+    """The part of the chain that admission reads."""
 
     @property
     def config(self) -> ChainConfig:
@@ -90,7 +89,7 @@ class HeadView(Protocol):
 
 
 class Mempool:
-    """The pool together with the chain it follows; what the RPC calls a transaction pool."""
+    """The pool together with the chain it follows: the transaction pool of JSON-RPC."""
 
     def __init__(
         self,
@@ -101,12 +100,12 @@ class Mempool:
         clock: Callable[[], float] = time.monotonic,
         being_built: Callable[[], World | None] = lambda: None,
     ) -> None:
-        """Nothing waits.
+        """An empty mempool.
 
         Args:
             min_tip: Wei per gas below which nothing is admitted.
-            being_built: The state of the block that is built upon the head, as of its newest flashblock;
-                called from any thread.
+            being_built: The state of the block being built on the head, as of its newest flashblock; called
+                from any thread.
         """
         self.pool = Pool(limits)
         self._chain = chain
@@ -115,9 +114,9 @@ class Mempool:
         self._being_built = being_built
         self._listeners: list[Callable[[TxEnvelope], None]] = []
         self.late: Final = LateTransactions()
-        """Those that blocks so far could not hold."""
+        """Transactions cut in earlier blocks."""
         self._given_up = Lru[bytes, tuple[str, float]](MAX_GIVEN_UP)
-        """Hashes of transactions that no block can hold: why, and until when they are refused."""
+        """Hashes of transactions that fit no block: the reason, and until when they are rejected."""
         self._given_up_listeners: list[Callable[[bytes], None]] = []
         self._fees: tuple[bytes, L1FeeParameters] | None = None
         self._door: Final = AdmissionQueue(lambda raw: self._look_at(TxEnvelope.decode(raw)), self._take)
@@ -129,25 +128,25 @@ class Mempool:
         return tx_hash in self.pool
 
     async def submit(self, raw: bytes) -> TxEnvelope:
-        """Decode and admit a transaction; it is looked at in a thread, many at once, in the order they came.
+        """Decode and admit a transaction; checked in a thread, in batches, in order of arrival.
 
         Raises:
-            InvalidTransaction, InvalidSignature: It is no transaction.
-            PoolRefusal: With the reason that its sender is told.
+            InvalidTransaction, InvalidSignature: It is not a valid encoding.
+            PoolRefusal: With the error text for the sender.
         """
         _check_size(raw)
         return await self._door.enter(raw)
 
     def add(self, envelope: TxEnvelope) -> None:
-        """Admit a transaction, here and now.
+        """Admit a transaction synchronously.
 
         Raises:
-            PoolRefusal: With the reason that its sender is told.
+            PoolRefusal: With the error text for the sender.
         """
         self._take(self._look_at(envelope))
 
     def _look_at(self, envelope: TxEnvelope) -> AdmissionCandidate:
-        """What the rules and the newest state say about a transaction; from any thread."""
+        """Check a transaction against the rules and the newest state; from any thread."""
         head = self._chain.head
         world = self._chain.world(head.hash)
         fork = self._chain.config.fork_at(head.timestamp + 1)
@@ -162,7 +161,7 @@ class Mempool:
         return AdmissionCandidate(envelope, cost, state, head.hash)
 
     def _take(self, candidate: AdmissionCandidate) -> TxEnvelope:
-        """Into the pool, with the sender's account as it is now."""
+        """Add it to the pool, with the sender's current account."""
         if candidate.head != self._chain.head.hash:
             candidate = self._look_at(candidate.envelope)
         envelope = candidate.envelope
@@ -179,17 +178,17 @@ class Mempool:
         return self.pool.get(tx_hash)
 
     def late_plan(self, number: int) -> LatePlan:
-        """What the block with this number does about transactions that earlier ones could not hold."""
+        """How the block with this number handles transactions that earlier ones cut."""
         return self.late.plan(number, self.pool.get)
 
     def cut(self, cut: Cut, number: int) -> bool:
-        """A transaction was stopped while it ran in a block; whether it is given up for it."""
+        """A transaction was cut while it ran in a block; whether it is dropped for good."""
         shown = to_hex(cut.tx_hash)
         reason = self.late.cut(cut, number)
         if reason is None:
-            _LOG.info("put off %s after %.2f s, a later block tries again", shown, cut.spent_s)
+            _LOG.info("deferred %s after %.2f s to a later block", shown, cut.spent_s)
             return False
-        _LOG.warning("gave up %s: %s", shown, reason)
+        _LOG.warning("dropped %s: %s", shown, reason)
         self.pool.remove(cut.tx_hash)
         self._given_up.put(cut.tx_hash, (reason, self._clock() + GIVEN_UP_FOR_S))
         for listener in list(self._given_up_listeners):
@@ -197,22 +196,22 @@ class Mempool:
         return True
 
     def given_up(self, tx_hash: bytes) -> str | None:
-        """Why a transaction waits no more though no block holds it; None if nothing is known of that."""
+        """Why a transaction was dropped as fitting no block; None if it was not."""
         reason, until = self._given_up.peek(tx_hash) or ("", 0.0)
         return reason if reason and self._clock() < until else None
 
     def on_given_up(self, listener: Callable[[bytes], None]) -> None:
-        """Call with the hash of every transaction given up from now on."""
+        """Call with the hash of every transaction dropped as fitting no block from now on."""
         self._given_up_listeners.append(listener)
 
     def pending_nonce(self, address: bytes) -> int | None:
-        """The nonce after an account's executable transactions; None if none of its waits."""
+        """The nonce after an account's executable transactions; None if it has none."""
         nonce = self._account(address).nonce
         following = self.pool.next_nonce(address, nonce)
         return following if following > nonce else None
 
     def senders(self) -> list[bytes]:
-        """The accounts of which transactions wait."""
+        """The accounts with transactions in the pool."""
         return self.pool.addresses()
 
     def content_from(self, address: bytes) -> tuple[list[TxEnvelope], list[TxEnvelope]]:
@@ -244,12 +243,12 @@ class Mempool:
     def following(
         self, settled: Iterable[TxEnvelope], abandoned: Sequence[TxEnvelope] = ()
     ) -> Iterator[None]:
-        """Catch up with a new head: forget what it settled, take back what a reorganisation undid. Whoever
-        iterates may do other things between two steps, which take some 20 us each.
+        """Follow a new head: drop included transactions, reinject those a reorganisation removed. The caller
+        may interleave other work between two steps, which take some 20 us each.
 
-        Only senders of those transactions are looked at: asking for the nonce of each of 10,000 waiting
-        senders would hold the event loop for a fifth of a second per block. What else became stale is
-        never offered to a block, because a build starts at the nonce in its state, and it expires.
+        Only senders of those transactions are updated: reading the nonces of 10,000 pending senders would
+        block the event loop for a fifth of a second per block. Other stale transactions are never offered to
+        a block, because a build starts at the nonce in its state, and they expire.
         """
         for sender in {envelope.sender for envelope in settled} | {entry.sender for entry in abandoned}:
             self._advance(sender)
@@ -259,13 +258,13 @@ class Mempool:
             yield
         expired = self.pool.expire(self._clock())
         if expired:
-            _LOG.info("dropped transactions that waited too long", extra={"count": expired})
+            _LOG.info("dropped expired transactions", extra={"count": expired})
         for envelope in abandoned:
             if not envelope.is_deposit:
                 try:
                     self.add(envelope)
                 except PoolRefusal as refusal:
-                    _LOG.debug("transaction 0x%s did not return: %s", envelope.hash.hex(), refusal)
+                    _LOG.debug("transaction 0x%s not reinjected: %s", envelope.hash.hex(), refusal)
                 yield
 
     def _advance(self, sender: bytes) -> None:
@@ -322,7 +321,7 @@ class Mempool:
         """L1 fee and operator fee at the head's parameters, in wei."""
         known = self._fees
         if known is None or known[0] != head.hash:
-            # What the head's own fork wrote: parameters of a later fork arrive with its first block.
+            # The layout of the head's own fork: parameters of a later fork arrive with its first block.
             parameters = read_fee_parameters(world, self._chain.config.fork_at(head.timestamp))
             known = self._fees = (head.hash, parameters)
         parameters = known[1]

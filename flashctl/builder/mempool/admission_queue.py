@@ -1,10 +1,9 @@
-"""Where transactions wait to be looked at: decoding, sender and checks take 100 us each, and a batch of a
-thousand of them is not the event loop's business.
+"""Queue of transactions awaiting admission: decoding, sender recovery and checks take 100 us each, so a batch
+of a thousand must not run on the event loop.
 
-They are looked at in one thread, each client's in the order they came, clients in turn (`FairQueue`), and so
-many at a time that the loop, which then takes them into the pool, is not held for long either. Answers come
-in the same order. So what one client sends at once delays another's transaction by what is being looked at,
-not by all that waits.
+One thread checks them, each client's in order of arrival, clients in turn (`FairQueue`), in batches small
+enough that adding them to the pool, on the event loop, does not block it for long. Answers keep the order. So
+a client's burst delays another client's transaction by one batch, not by the whole queue.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ from flashctl.errors import FlashctlError
 __all__ = ["AdmissionQueue"]
 
 BATCH: Final = 64
-"""Looked at in one go: 6 ms of the thread, under 1 ms of the loop."""
+"""Checked in one go: 6 ms of the thread, under 1 ms of the event loop."""
 
 MAX_WAITING: Final = 20_000
 MAX_WAITING_BYTES: Final = 64 * 2**20
-"""Of transactions that wait to be looked at: two seconds of work. More are refused."""
+"""Of queued transactions: two seconds of work. Further ones are rejected."""
 
 MAX_WAITING_PER_ADDRESS: Final = MAX_WAITING // 2
 MAX_WAITING_BYTES_PER_ADDRESS: Final = MAX_WAITING_BYTES // 2
-"""The same of one address, so that others have room. Half: behind a node that passes transactions on, all
-users have its address."""
+"""The same for one address, so that others have room. Half: behind a node that forwards transactions all
+users share its address."""
 
 Checked = TypeVar("Checked")
 Taken = TypeVar("Taken")
 
 
 class AdmissionQueue(Generic[Checked, Taken]):
-    """Lines of encoded transactions, one of each client. Lives on the event loop."""
+    """Queues of encoded transactions, one per client. Used on the event loop."""
 
     def __init__(self, look_at: Callable[[bytes], Checked], take: Callable[[Checked], Taken]) -> None:
-        """Nothing waits.
+        """An empty queue.
 
         Args:
             look_at: Called in a thread; what it raises is the answer.
@@ -54,12 +53,12 @@ class AdmissionQueue(Generic[Checked, Taken]):
         self._waiting_bytes = 0
         self._count: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
-        """Of what waits, by address."""
+        """Of queued transactions, by address."""
         self._working: asyncio.Task[None] | None = None
         self._thread: Final = ThreadPoolExecutor(1, "admission")
 
     async def enter(self, raw: bytes) -> Taken:
-        """Wait until the transaction was looked at and taken in.
+        """Wait until the transaction was checked and admitted.
 
         Raises:
             PoolRefusal: Too many wait already, of its client's address or of all.
@@ -78,7 +77,7 @@ class AdmissionQueue(Generic[Checked, Taken]):
         try:
             return await future
         finally:
-            # A refusal's traceback holds this frame, and the future the refusal.
+            # A cycle otherwise: the refusal's traceback holds this frame, and the future holds the refusal.
             del future
 
     def _has_room(self, address: str, size: int) -> bool:
@@ -123,14 +122,14 @@ class AdmissionQueue(Generic[Checked, Taken]):
         try:
             return self._look_at(raw)
         except FlashctlError as refusal:
-            # What it was raised for has a traceback as well, through the frame that holds the batch.
+            # Its context has a traceback as well, through the frame that holds the batch.
             refusal.__context__ = None
             return refusal.with_traceback(None)
         except Exception as error:
             return error
 
     def _answer(self, future: asyncio.Future[Taken], outcome: Checked | Exception) -> None:
-        """Take it in, though whoever sent it may have gone."""
+        """Admit the transaction, even if its sender has disconnected, and resolve the future."""
         if isinstance(outcome, Exception):
             _refuse(future, outcome)
             return
@@ -144,8 +143,8 @@ class AdmissionQueue(Generic[Checked, Taken]):
 
 
 def _refuse(future: asyncio.Future[Taken], error: Exception) -> None:
-    """A refusal goes without its traceback and what it was raised from, whose frames are cycles with a batch
-    of transactions in them; of a defect they are wanted."""
+    """Fail the future. A refusal loses its traceback and cause, whose frames form cycles with a batch of
+    transactions; a defect keeps them for the log."""
     if isinstance(error, FlashctlError):
         error.__traceback__ = error.__context__ = None
     if not future.done():

@@ -1,4 +1,4 @@
-"""What a pool holds: one waiting transaction, and how much of the pool it takes."""
+"""Entries of the mempool: a pending transaction, its size in slots, and the limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SLOT_BYTES: Final = 8 * 1024
 
 
 class PoolRefusal(FlashctlError):
-    """The pool does not take a transaction; the text is what the sender of it reads."""
+    """The mempool rejects a transaction; the text is returned to its sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,14 @@ class PoolLimits:
     """Bounds of the pool; with them its memory is bounded too."""
 
     transactions: int = 10_000
-    """In slots, executable and queued ones together; the queued ones make room for the others."""
+    """In slots, executable and queued ones together; queued ones are evicted first."""
 
     per_sender: int = 1_024
-    """Far above the 16 of public pools: one sequencer sees every sender, and market makers send chains."""
+    """Far above the 16 of public mempools: one sequencer serves every sender, and market makers send
+    chains."""
 
     lifetime_s: float = 3 * 3600
-    """After this an executable transaction that was never built in is dropped."""
+    """After this an executable transaction that was never included is dropped."""
 
     queued: int = 1_024
     """In slots, of all senders: geth's figure. They cost their senders nothing, so they get little."""
@@ -48,10 +49,10 @@ class PoolLimits:
 
 @dataclass(frozen=True, slots=True)
 class SenderState:
-    """The account of a sender at the chain's head, and in the block that is built upon it.
+    """A sender's account at the head, and in the block being built on it.
 
-    A transaction may count on either: the block being built has what others have just paid its sender, and
-    if it is never sealed, the head is what it was.
+    A transaction is affordable by either: the block being built contains payments just received, and if it is
+    never sealed, the head's state still applies.
     """
 
     nonce: int
@@ -70,14 +71,14 @@ class SenderState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PooledTx:
-    """One waiting transaction."""
+    """One pending transaction."""
 
     envelope: TxEnvelope
     cost: int
     """The most it can take from its sender in wei: gas, value, L1 fee and operator fee."""
 
     arrival: int
-    """Ordinal of its arrival; breaks ties between equal tips, first come first built."""
+    """Ordinal of its arrival; breaks ties between equal tips, first come, first included."""
 
     arrived_at: float
     """Seconds on the caller's clock."""
@@ -87,25 +88,25 @@ class PooledTx:
     """The most it pays per gas, in wei."""
 
     tip_cap: int
-    """The most of that which it leaves for the fee recipient, whatever the base fee."""
+    """The most of it that goes to the fee recipient, at any base fee."""
 
     slots: int
 
     @classmethod
     def of(cls, envelope: TxEnvelope, cost: int, arrival: int, arrived_at: float) -> PooledTx:
-        """A transaction with what the pool asks of it again and again."""
+        """A transaction with the fields that the pool reads often."""
         tx = envelope.tx
         slots = 1 + (len(envelope.raw) - 1) // SLOT_BYTES
         nonce = nonce_of_envelope(envelope)
         return cls(envelope, cost, arrival, arrived_at, nonce, max_fee(tx), priority_fee(tx, 0), slots)
 
     def tip(self, base_fee: int) -> int:
-        """What it leaves per gas for the fee recipient; negative when it does not cover `base_fee`."""
+        """Wei per gas for the fee recipient; negative if the fee cap is below `base_fee`."""
         return min(self.tip_cap, self.fee_cap - base_fee)
 
 
 def nonce_of_envelope(envelope: TxEnvelope) -> int:
-    """The nonce of a transaction that can wait.
+    """The nonce of a transaction that the pool may hold.
 
     Raises:
         PoolRefusal: If it is a deposit.

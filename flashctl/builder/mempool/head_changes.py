@@ -1,11 +1,11 @@
-"""The pool follows the chain: what a new head settled goes, what a reorganisation undid comes back.
+"""The mempool follows the chain: included transactions leave, those of a reorganisation are reinjected.
 
-A head may be thousands of blocks from the one before, and one block settles thousands of transactions, so
-the event loop does this a little at a time, beside everything else; nothing waits for it. Until it is done a
-build is not misled: it starts at the nonces in its state.
+A head may be thousands of blocks from the previous one, and one block includes thousands of transactions, so
+the event loop does this in small slices, and nothing waits for it. Builds meanwhile stay correct, since they
+start at the nonces in their state.
 
-Blocks are bounded on both sides. What older ones settled is met when its sender is heard of, or expires;
-what a deep reorganisation undid is nobody's to send again (geth stops at 64 blocks, too).
+Blocks are bounded on both sides. Transactions included by older ones leave when their sender is next updated,
+or expire; those of a deeper reorganisation are not reinjected (geth stops at 64 blocks, too).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = ["MAX_REINJECTED_BLOCKS", "MempoolUpdater"]
 _LOG = logging.getLogger(__name__)
 
 MAX_SETTLED_BLOCKS: Final = 64
-"""Of one change of the head, the newest."""
+"""Newest blocks processed of one change of the head."""
 
 MAX_REINJECTED_BLOCKS: Final = 64
-"""Of one change of the head, the oldest: those above them continue their chains of nonces."""
+"""Oldest blocks reinjected of one change of the head: those above continue their chains of nonces."""
 
 MAX_REINJECTED: Final = 10_000
-"""Transactions of one change: as many as a pool of the usual size holds."""
+"""Transactions of one change: as many as a mempool of default size holds."""
 
 MAX_CHANGES: Final = 64
-"""Changes waiting their turn. The pool loses nothing by an older one that it does not see."""
+"""Queued changes. An older one may be skipped without loss."""
 
 SLICE_S: Final = 0.002
-"""How long the loop is held at a stretch."""
+"""Longest slice of work on the event loop."""
 
 
 class MempoolUpdater:
-    """Brings a pool up to date with every change of the head. `run` it on the event loop."""
+    """Updates a mempool at every change of the head. `run` it on the event loop."""
 
     def __init__(self, queue: Mempool) -> None:
         self._queue = queue
@@ -59,7 +59,7 @@ class MempoolUpdater:
         self._wanted.set()
 
     async def idle(self) -> None:
-        """Wait until the pool has followed every change so far."""
+        """Wait until every change so far is processed."""
         await self._settled.wait()
 
     async def run(self) -> None:
@@ -71,7 +71,7 @@ class MempoolUpdater:
                 try:
                     await self._follow(change)
                 except Exception as error:
-                    # Of one change; the next ones are followed.
+                    # Costs this change only; the next ones are processed.
                     defects.caught("builder.following", error, f"head {change.head.number}")
             self._wanted.clear()
             self._settled.set()
@@ -99,5 +99,5 @@ class MempoolUpdater:
 
 
 def _transactions(blocks: Sequence[ChainBlock]) -> list[TxEnvelope]:
-    """Of blocks, in order; reads them from the database, perhaps."""
+    """The transactions of blocks, in order; may read them from the database."""
     return [envelope for block in blocks for envelope in block.envelopes]

@@ -1,16 +1,15 @@
-"""What waits at the peer of `--sync-rpc` waits here as well, as gossip between nodes would have it.
+"""Pending transactions of the `--sync-rpc` peer are copied into the mempool, in place of gossip.
 
-Users send transactions to whichever engine they know. One that only the fallback holds would never be in a
-block of the builder, and a builder that was restarted begins with an empty pool. So the peer's pool is read:
+Users send transactions to any engine. One that only the fallback holds would never be in a block of the
+builder, and a restarted builder begins with an empty mempool. So the peer's mempool is read:
 
-    whole                           at the start, after an outage of either side, and now and then, because
-                                    what was refused once may be welcome later
-    eth_newPendingTransactionFilter what is new, a few times a second; where a peer has no filters, the whole
-                                    again and again
+    whole                           at the start, after an outage of either side, and periodically, because
+                                    a transaction rejected once may be admissible later
+    eth_newPendingTransactionFilter the new ones, a few times a second; where a peer has no filters, the whole
+                                    is polled
 
-Only hashes are read; those that do not wait here yet are fetched and admitted like what a user sends: the
-peer is trusted for nothing. Nothing is ever sent to it, so two nodes that read from each other hand no
-transaction back and forth: each fetches what it lacks.
+Only hashes are read; unknown ones are fetched and pass admission like a user's: the peer is not trusted.
+Nothing is sent to it, so two nodes that read from each other exchange no transaction twice.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ __all__ = ["PeerTransactions"]
 _LOG = logging.getLogger(__name__)
 
 POLL_S: Final = 0.2
-"""Between questions for what is new: a flashblock."""
+"""Between polls of the filter: a flashblock."""
 
 READ_EVERY_S: Final = 60.0
-"""Between readings of the whole of a peer that tells what is new: 5 MB of a full pool."""
+"""Between full reads of a peer with filters: 5 MB of a full mempool."""
 
 READ_WITHOUT_NEWS_S: Final = 4.0
-"""The same of a peer that does not: two blocks."""
+"""The same of a peer without: two blocks."""
 
 RETRY_S: Final = 1.0
 """Pause after the peer did not answer."""
@@ -46,31 +45,31 @@ BATCH: Final = 64
 """Transactions fetched at once: 16 MB of hex if each is as large as a pool takes."""
 
 MAX_FETCHED: Final = 10_000
-"""Of one reading: as many as a pool of the usual size holds. The rest is there at the next reading."""
+"""Of one read: as many as a mempool of default size holds. The rest follows at the next read."""
 
 
 class PeerTransactions:
-    """Takes over what waits at a peer. `run` it on the event loop."""
+    """Copies a peer's pending transactions. `run` it on the event loop."""
 
     def __init__(self, peer: JsonRpcClient, queue: Mempool) -> None:
-        """Nothing is read until it is asked for."""
+        """Nothing is read before the first request."""
         self._peer = peer
         self._queue = queue
         self._wanted = asyncio.Event()
         self._filter: str | None = None
-        """The peer's, of what is new."""
+        """Id of the peer's pending transaction filter."""
 
         self._is_failing = False
         self.taken = 0
-        """Transactions taken over, since the start."""
+        """Transactions copied since the start."""
 
     def request(self) -> None:
-        """Read the whole: the chain here is as new as the peer's. Before that, transactions would be refused
-        for what their senders had long ago."""
+        """Read the whole mempool, now that the own chain is as new as the peer's. Earlier, transactions would
+        be rejected by outdated nonces and balances."""
         self._wanted.set()
 
     async def run(self) -> None:
-        """Follow the peer's pool from the first request on, until cancelled."""
+        """Follow the peer's mempool from the first request on, until cancelled."""
         await self._wanted.wait()
         while True:
             try:
@@ -82,14 +81,14 @@ class PeerTransactions:
                 await asyncio.sleep(RETRY_S)
 
     async def _follow(self) -> None:
-        """Read the whole once, and for a while what is new."""
+        """Read the whole once, then poll for new ones until the next full read."""
         self._wanted.clear()
         if self._filter is None:
-            # Before the whole is read, so that nothing comes between.
+            # Installed before the full read, so that none is missed between.
             self._filter = await self._new_filter()
         taken = await self._take_over(await self._waiting())
         if taken:
-            _LOG.info("took over transactions from the pool of %s", self._peer.url, extra={"count": taken})
+            _LOG.info("copied transactions from the mempool of %s", self._peer.url, extra={"count": taken})
         if self._is_failing:
             self._is_failing = False
             _LOG.info("the pool of %s can be read again", self._peer.url)
@@ -106,13 +105,13 @@ class PeerTransactions:
         try:
             name = await self._peer.call("eth_newPendingTransactionFilter")
         except RpcError as error:
-            _LOG.debug("%s does not tell what is new: %s", self._peer.url, error)
+            _LOG.debug("%s has no pending transaction filters: %s", self._peer.url, error)
             return None
         return name if isinstance(name, str) else None
 
     async def _waiting(self) -> list[bytes]:
-        """Hashes of all that waits at the peer, each sender's in nonce order; where its pool is not shown, of
-        what is in its pending block."""
+        """Hashes of the peer's pending transactions, each sender's in nonce order; without txpool methods,
+        those of its pending block."""
         try:
             content = await self._peer.call("txpool_content")
         except RpcError as error:
@@ -122,7 +121,7 @@ class PeerTransactions:
         return await asyncio.to_thread(lambda: list(_hashes_of_content(content)))
 
     async def _take_over(self, hashes: Sequence[bytes]) -> int:
-        """Fetch and admit what does not wait here; returns how many were admitted."""
+        """Fetch and admit unknown transactions; returns how many were admitted."""
         unknown = [tx_hash for tx_hash in hashes if tx_hash not in self._queue][:MAX_FETCHED]
         taken = 0
         for start in range(0, len(unknown), BATCH):
@@ -136,14 +135,13 @@ class PeerTransactions:
         return taken
 
     async def _admit(self, reply: Any) -> bool:
-        """Whether a fetched transaction was admitted; that it was built in meanwhile is the usual reason why
-        not."""
+        """Whether a fetched transaction was admitted; if not, it was usually included meanwhile."""
         if isinstance(reply, RpcError) or not reply:
             return False
         try:
             await self._queue.submit(parse_hex(reply))
         except FlashctlError as error:
-            _LOG.debug("a transaction of %s is not taken over: %s", self._peer.url, error)
+            _LOG.debug("a transaction of %s was not admitted: %s", self._peer.url, error)
             return False
         return True
 

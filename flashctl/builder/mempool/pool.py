@@ -1,18 +1,18 @@
-"""Transactions that wait to be built in: per sender by nonce, across senders by what they pay.
+"""Pending transactions: per sender by nonce, across senders by effective tip.
 
     executable   an unbroken chain of nonces from the sender's account on; only these are offered to blocks
     queued       behind a gap, or found not executable: a small part, first in, first out, and for minutes
 
-Executable ones are never refused for the sake of queued ones, which make room for them first; then the
-sender whose chain pays least loses its last transaction to one that pays more. Nothing here looks at all
+Executable ones are never rejected in favour of queued ones, which are evicted first; then the sender whose
+chain pays least loses its last transaction to one that pays more. No operation iterates over all
 senders: the order in which to build (`pool_order`), the cheapest and the oldest are kept as they change.
 
-The pool knows no chain: whoever adds a transaction passes the sender's nonce and balance, and whoever builds
-passes how to look a nonce up in the state being built. `Pool.best` is a pass for one flashblock, like the
-iterators of other builders, except that each sender continues at the nonce of the block under
-construction, so a chain of nonces flows on through its flashblocks.
+The pool does not depend on a chain: `add` takes the sender's nonce and balance, and `best` a function that
+reads a nonce in the state being built. `Pool.best` is one pass for a flashblock, like the iterators of other
+builders, except that each sender continues at its nonce in the block under construction, so a chain of nonces
+continues across flashblocks.
 
-Refusals use the words of op-geth, because wallets and libraries match on them.
+Error texts are op-geth's, because wallets and libraries match on them.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from flashctl.op.envelope import TxEnvelope
 __all__ = ["Pool", "PoolCursor", "PoolLimits", "PoolRefusal", "PooledTx", "SenderState"]
 
 MAX_EXPIRED: Final = 200
-"""Transactions dropped by one look for old ones, so that none holds up a block."""
+"""Transactions dropped by one `expire`, so that it delays no block."""
 
 
 MAX_RETRIED: Final = 32
-"""Senders whose transactions were set aside, looked at again per block."""
+"""Senders with transactions set aside that are retried per block."""
 
 
 _Given = ParamSpec("_Given")
@@ -61,14 +61,14 @@ def _locked(
 
 
 class _Account:
-    """What waits of one sender."""
+    """The pending transactions of one sender."""
 
     __slots__ = ("chain", "cost", "floor", "held", "least", "listed", "nonce", "queued", "sender")
 
     def __init__(self, sender: bytes, nonce: int) -> None:
         self.sender = sender
         self.nonce = nonce
-        """Of the account, as last heard: the first of the chain."""
+        """The account's nonce as last reported: the first of the chain."""
 
         self.chain: list[PooledTx] = []
         """Executable, by nonce without gaps."""
@@ -77,14 +77,14 @@ class _Account:
         """Of the chain, wei."""
 
         self.least: int | None = None
-        """The least fee cap of the chain; None if it has to be looked for."""
+        """The least fee cap of the chain; None if it must be recomputed."""
 
         self.queued: dict[int, PooledTx] = {}
         self.held: int | None = None
-        """Nonce of a transaction set aside: the chain ends before it until the account is heard of."""
+        """Nonce of a transaction set aside: the chain ends before it until the account is updated."""
 
         self.listed: PooledTx | None = None
-        """The one that the order knows as this sender's first."""
+        """The one listed in the price order as this sender's first."""
 
         self.floor: tuple[int, int, bytes] | None = None
         """The entry among the cheapest: least fee cap, arrival of the last one negated, sender."""
@@ -101,7 +101,7 @@ class _Account:
         return self.least
 
     def cost_before(self, nonce: int) -> int:
-        """Wei of all that waits with a smaller nonce."""
+        """Wei, of all pending ones with a smaller nonce."""
         if nonce < self.end:
             return sum(tx.cost for tx in self.chain[: max(0, nonce - self.nonce)])
         return self.cost + sum(tx.cost for tx in self.queued.values() if tx.nonce < nonce)
@@ -115,7 +115,7 @@ class _Account:
 
 
 class Pool:
-    """All waiting transactions. Any thread may use it: no call holds its lock for long."""
+    """All pending transactions. Thread-safe: no call holds its lock for long."""
 
     def __init__(self, limits: PoolLimits | None = None) -> None:
         self._limits = limits or PoolLimits()
@@ -123,7 +123,7 @@ class Pool:
         self._accounts: dict[bytes, _Account] = {}
         self._executable: OrderedDict[bytes, PooledTx] = OrderedDict()
         self._queued: OrderedDict[bytes, tuple[PooledTx, float]] = OrderedDict()
-        """Both by hash, the longest waiting one first; of the queued ones, since when."""
+        """Both by hash, oldest first; the queued ones with the time since when."""
 
         self._slots = 0
         self._queued_slots = 0
@@ -132,7 +132,7 @@ class Pool:
         """Floors of all accounts with a chain, sorted."""
 
         self._held: OrderedDict[bytes, None] = OrderedDict()
-        """Senders with a transaction set aside, the longest waiting one first."""
+        """Senders with a transaction set aside, oldest first."""
 
         self._arrivals = 0
         self._now = 0.0
@@ -154,17 +154,17 @@ class Pool:
         pooled = self._find(tx_hash)
         return pooled.envelope if pooled else None
 
-    # ---- coming ---------------------------------------------------------------------------------
+    # ---- adding ---------------------------------------------------------------------------------
 
     @_locked
     def add(self, envelope: TxEnvelope, cost: int, state: SenderState, now: float) -> PooledTx:
-        """Take a transaction in, perhaps in place of one with the same nonce.
+        """Add a transaction, possibly replacing one with the same nonce.
 
         Args:
-            envelope: Decoded, with its sender; already checked against rules that need no pool.
-            cost: The most it can take from its sender, in wei.
+            envelope: Decoded, with its sender; already checked against the rules that need no pool.
+            cost: The most it can cost its sender, in wei.
             state: The sender's account at the head and in the block being built.
-            now: Seconds on any steady clock.
+            now: Seconds on a monotonic clock.
 
         Raises:
             PoolRefusal: If it is known, too old, unaffordable, underpriced, or there is no room.
@@ -192,7 +192,7 @@ class Pool:
         else:
             self._make_room_queued(account, tx)
         self._arrivals += 1
-        # An account without a transaction was forgotten when the last one made room.
+        # An account is removed with its last transaction, which may just have been evicted.
         account = self._accounts.setdefault(sender, account)
         self._put(account, tx, is_executable=is_executable)
         self._promote(account, state.most)
@@ -200,7 +200,7 @@ class Pool:
         return tx
 
     def _make_room(self, account: _Account, tx: PooledTx) -> None:
-        """For an executable newcomer: queued ones go first, then what pays less."""
+        """Evict for an executable transaction: queued ones first, then those that pay less."""
         limit = self._limits.per_sender
         slots = tx.slots
         if (previous := account.executable(tx.nonce)) is not None:
@@ -220,7 +220,8 @@ class Pool:
                 raise PoolRefusal("txpool is full")
 
     def _make_room_queued(self, account: _Account, tx: PooledTx) -> None:
-        """For a newcomer behind a gap: its own farther ones go, then the oldest of its kind, nothing else."""
+        """Evict for a queued transaction: its sender's later nonces, then the oldest queued ones, nothing
+        else."""
         limits = self._limits
         others = {nonce: other.slots for nonce, other in account.queued.items() if nonce != tx.nonce}
         used = sum(others.values())
@@ -242,7 +243,7 @@ class Pool:
             self.remove(next(iter(self._queued)))
 
     def _put(self, account: _Account, tx: PooledTx, *, is_executable: bool) -> None:
-        """Into its place, in which another may be."""
+        """Put it into its place, which another may occupy."""
         if not is_executable:
             if (queued := account.queued.get(tx.nonce)) is not None:
                 self._take_queued(account, queued)
@@ -274,20 +275,20 @@ class Pool:
         self._queued[tx.envelope.hash] = (tx, self._now)
 
     def _promote(self, account: _Account, balance: int | None) -> None:
-        """Queued transactions that have become the continuation of the chain, as far as they can be paid."""
+        """Move queued transactions that continue the chain into it, as far as the balance covers them."""
         while account.held != account.end and (tx := account.queued.get(account.end)) is not None:
             if balance is not None and tx.cost > balance:
-                # Others may pay the sender, which nobody tells: it is looked at again.
+                # The sender may receive funds without notice, so it is retried.
                 self._hold(account, tx.nonce)
                 return
             self._take_queued(account, tx)
             self._append(account, tx)
 
-    # ---- going ----------------------------------------------------------------------------------
+    # ---- removing -------------------------------------------------------------------------------
 
     @_locked
     def remove(self, tx_hash: bytes) -> None:
-        """Forget one transaction, if it waits here; those that depend on it are queued."""
+        """Remove one transaction, if present; those that depend on it are queued."""
         tx = self._find(tx_hash)
         if tx is None:
             return
@@ -303,8 +304,8 @@ class Pool:
 
     @_locked
     def set_aside(self, tx_hash: bytes) -> None:
-        """A transaction was found not executable in the newest state: queue it and those that depend on it,
-        until its sender is heard of again.
+        """Queue a transaction found not executable in the newest state, and those that depend on it, until
+        its sender's account is updated.
         """
         tx = self._executable.get(tx_hash)
         if tx is not None:
@@ -315,13 +316,14 @@ class Pool:
 
     @_locked
     def set_aside_senders(self) -> list[bytes]:
-        """Up to MAX_RETRIED senders to `advance` with the new head, though it may hold nothing of theirs."""
+        """Up to MAX_RETRIED senders to `advance` at a new head, even if it contains none of their
+        transactions."""
         return list(islice(self._held, MAX_RETRIED))
 
     @_locked
     def advance(self, sender: bytes, nonce: int, balance: int | None = None) -> None:
-        """Follow an account to a new head: what is below its `nonce` is settled, what it cannot pay is
-        queued, what waited for the nonce is executable.
+        """Update an account at a new head: transactions below its `nonce` are included, unaffordable ones
+        queued, and those that follow the nonce executable.
 
         Args:
             balance: Wei; None if it is not known to have changed.
@@ -336,7 +338,7 @@ class Pool:
         del account.chain[:settled]
         account.least = None
         if nonce < account.nonce:
-            # Undone blocks: what comes before returns, or does not.
+            # A reorganisation: earlier transactions may or may not be reinjected.
             self._cut(account, account.nonce)
         account.nonce = nonce
         for tx in [tx for tx in account.queued.values() if tx.nonce < nonce]:
@@ -350,7 +352,7 @@ class Pool:
 
     @_locked
     def expire(self, now: float) -> int:
-        """Drop transactions that waited longer than their lifetime, up to MAX_EXPIRED; returns how many."""
+        """Drop transactions older than their lifetime, up to MAX_EXPIRED; returns how many."""
         self._now = now
         old = [
             tx_hash
@@ -367,7 +369,7 @@ class Pool:
         return len(old)
 
     def _cut(self, account: _Account, nonce: int) -> None:
-        """Queue the end of a chain, from a nonce on. The limits of the queue see to it when others come."""
+        """Queue the end of a chain, from a nonce on. The queue's limits are enforced at later additions."""
         while account.chain and account.chain[-1].nonce >= nonce:
             self._enqueue(account, self._drop_last(account))
 
@@ -398,7 +400,7 @@ class Pool:
             self._held.pop(account.sender, None)
 
     def _relist(self, account: _Account) -> None:
-        """Bring what is known across senders up to date with one whose transactions changed."""
+        """Update the orders across senders after one sender's transactions changed."""
         chain = account.chain
         first = chain[0] if chain else None
         if first is not account.listed:
@@ -418,7 +420,7 @@ class Pool:
             self._release(account)
             self._accounts.pop(account.sender, None)
 
-    # ---- asking ---------------------------------------------------------------------------------
+    # ---- reading --------------------------------------------------------------------------------
 
     @_locked
     def next_nonce(self, sender: bytes, nonce: int) -> int:
@@ -453,8 +455,8 @@ class Pool:
         Args:
             base_fee: Of the block being built, in wei.
             nonce_of: The nonce of a sender in the state being built.
-            passed: For all passes of one block the same dictionary, in which they remember whose
-                transactions are in the block already.
+            passed: One dictionary for all passes of a block, which records whose transactions are in the
+                block already.
         """
         return PoolCursor(
             self._order, self._lock, self._executable_at, base_fee, nonce_of, {} if passed is None else passed
@@ -472,8 +474,8 @@ class Pool:
 
 
 def _check_funds(account: _Account, nonce: int, cost: int, state: SenderState) -> None:
-    """The balance must cover everything that this sender has waiting before the transaction as well: at the
-    head, or in the block being built, where some of that may be settled and paid for already.
+    """The balance must also cover the sender's pending transactions before this one: at the head, or in the
+    block being built, where some of them may be included already.
     """
     missing = _missing_funds(cost, state.balance, account.cost_before(nonce))
     if missing is not None and state.open_balance > 0 and state.open_nonce <= nonce:
@@ -484,7 +486,7 @@ def _check_funds(account: _Account, nonce: int, cost: int, state: SenderState) -
 
 
 def _missing_funds(cost: int, balance: int, queued: int) -> str | None:
-    """What is wrong, or None if a balance covers a transaction and what its sender has waiting before it."""
+    """The shortfall as text, or None if a balance covers a transaction and those pending before it."""
     if cost > balance:
         return f"balance {balance}, tx cost {cost}, overshot {cost - balance}"
     if queued + cost > balance:

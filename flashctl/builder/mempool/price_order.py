@@ -1,12 +1,12 @@
-"""The order in which a pool's transactions are tried: kept while they come and go, read from its front.
+"""The order in which pending transactions are tried, maintained incrementally.
 
-The effective tip min(tip cap, fee cap - base fee) of everything changes with the base fee, once a block, so
-a list sorted by it would have to be sorted again. But either cap alone is a bound of it whatever the base
-fee. Two lists, one sorted by tip cap, one by fee cap, hold each sender's first transaction in the one whose
-cap counts at present; a merge of both is the order. After a change of the base fee those that are in the
-wrong list still bound their tip from above: whoever meets one in front moves it over and goes on.
+The effective tip min(tip cap, fee cap - base fee) changes with the base fee, once a block, so a list sorted
+by it would have to be sorted again. But either cap alone bounds it at every base fee. Two lists, one sorted
+by tip cap, one by fee cap, hold each sender's first transaction in the one whose cap currently binds; a merge
+of both is the order. After a change of the base fee entries in the wrong list still bound their tip from
+above: a reader that reaches one moves it to the other list and continues.
 
-The lists are Python's, with bisection: at 10,000 entries to insert one is 2 us, most of them comparisons.
+The lists are Python's, with bisection: at 10,000 entries an insertion takes 2 us, mostly comparisons.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _Entry: TypeAlias = tuple[int, int, PooledTx]
 
 
 class _Sorted:
-    """Entries in order, and a number that tells readers when they changed."""
+    """Entries in order, with a version number that changes with them."""
 
     __slots__ = ("entries", "version")
 
@@ -45,7 +45,7 @@ class _Sorted:
 
 
 class _Walk:
-    """A place in a sorted list, kept while entries come and go around it."""
+    """A position in a sorted list that stays valid while entries are added and removed."""
 
     __slots__ = ("_index", "_passed", "_sorted", "_version")
 
@@ -54,7 +54,7 @@ class _Walk:
         self._index = 0
         self._version = source.version
         self._passed: tuple[int, int] | None = None
-        """Nothing up to this key is looked at again."""
+        """Entries up to this key are not visited again."""
 
     def peek(self) -> _Entry | None:
         entries = self._sorted.entries
@@ -64,14 +64,14 @@ class _Walk:
         return entries[self._index] if self._index < len(entries) else None
 
     def step(self) -> None:
-        """Go past the entry that `peek` returned."""
+        """Advance past the entry that `peek` returned."""
         key, arrival, _ = self._sorted.entries[self._index]
         self._passed = (key, arrival + 1)
         self._index += 1
 
 
 class PriceOrder:
-    """The first executable transaction of every sender, by what it leaves for the fee recipient."""
+    """The first executable transaction of every sender, by effective tip."""
 
     def __init__(self) -> None:
         self._by_tip_cap = _Sorted()
@@ -79,7 +79,7 @@ class PriceOrder:
         self._fee_capped: set[int] = set()
         """Arrivals of those in `_by_fee_cap`."""
         self._base_fee = 0
-        """The last one seen; what arrives is filed by it."""
+        """The last one seen; new entries are placed by it."""
 
     def __len__(self) -> int:
         return len(self._by_tip_cap.entries) + len(self._by_fee_cap.entries)
@@ -93,7 +93,7 @@ class PriceOrder:
             self._by_tip_cap.add(-tx.tip_cap, tx)
 
     def remove(self, tx: PooledTx) -> None:
-        """It is gone, or no longer its sender's first."""
+        """Remove a transaction that is no longer its sender's first."""
         if tx.arrival in self._fee_capped:
             self._fee_capped.remove(tx.arrival)
             self._by_fee_cap.remove(-tx.fee_cap, tx)
@@ -106,7 +106,7 @@ class PriceOrder:
         return _Walk(self._by_tip_cap), _Walk(self._by_fee_cap)
 
     def move(self, tx: PooledTx) -> None:
-        """Into the other list, whose cap bounds its tip now."""
+        """Move to the other list, whose cap now binds its tip."""
         if tx.arrival in self._fee_capped:
             self._by_fee_cap.remove(-tx.fee_cap, tx)
             self._fee_capped.remove(tx.arrival)
@@ -120,8 +120,8 @@ class PriceOrder:
 class PoolCursor:
     """One pass over the pool: the best executable transaction first, each sender's in nonce order.
 
-    Its thread need not be the pool's, which may change while the pass goes on: what arrives behind the place
-    reached is still met, unless its sender was met before.
+    It may run in another thread while the pool changes: a transaction that arrives behind the current
+    position is still visited, unless its sender was visited before.
     """
 
     def __init__(
@@ -136,10 +136,10 @@ class PoolCursor:
         """From the front.
 
         Args:
-            lock: Held while the pool is looked at, for microseconds; not while `nonce_of` is asked, which may
-                wait for a database.
+            lock: Held while the pool is read, for microseconds; not during `nonce_of`, which may wait for a
+                database.
             executable: A sender's executable transaction with a nonce.
-            passed: Nonces that senders are known to have in the block being built; written to.
+            passed: Known nonces of senders in the block being built; written to.
         """
         self._order = order
         self._lock = lock
@@ -151,10 +151,10 @@ class PoolCursor:
         self._opened: set[bytes] = set()
         self._skipped: set[bytes] = set()
         self._following: list[_Entry] = []
-        """A heap: the next transaction of senders whose first is behind us, by tip negated."""
+        """A heap: the next transaction of senders whose first was visited, by tip negated."""
 
     def next(self) -> TxEnvelope | None:
-        """The next transaction to try; None when nothing is left that pays the base fee."""
+        """The next transaction to try; None when none is left that pays the base fee."""
         while True:
             with self._lock:
                 walk, negated_bound = self._front()
@@ -173,11 +173,11 @@ class PoolCursor:
                         return chosen.envelope
 
     def skip_sender(self, sender: bytes) -> None:
-        """Leave out what remains of a sender, because its last transaction did not fit or cannot run now."""
+        """Skip the sender's further transactions, because the last one did not fit or cannot run now."""
         self._skipped.add(sender)
 
     def _front(self) -> tuple[_Walk | None, int | None]:
-        """Where the best is, None for among those that follow; and the bound of its tip, negated."""
+        """The list that holds the best one, None for the heap; and the bound of its tip, negated."""
         walk: _Walk | None = None
         best: tuple[int, int] | None = None
         if self._following:
@@ -191,7 +191,7 @@ class PoolCursor:
         return walk, None if best is None else best[0]
 
     def _open(self, walk: _Walk, bound: int) -> PooledTx | None:
-        """Go past a sender's first transaction; None if it need not be looked at."""
+        """Advance past a sender's first transaction; None if it need not be tried."""
         entry = walk.peek()
         assert entry is not None
         first = entry[2]
@@ -204,7 +204,7 @@ class PoolCursor:
             return None
         passed = self._passed.get(sender)
         if passed is not None and passed > first.nonce and self._executable(sender, passed) is None:
-            # In the block already and nothing new since: in a full block that is most of them.
+            # In the block already, without a newer one: in a full block that is most of them.
             return None
         self._opened.add(sender)
         return first

@@ -1,12 +1,12 @@
-"""A payload job's part that takes time: executing, sealing, writing the message. Synchronous, for a thread.
+"""The CPU work of a payload job: executing, sealing, encoding the message. Synchronous, for a thread.
 
     force   the forced transactions, and the seal of index 0
-    extend  what the pool offers within a flashblock's budget, and the seal of that flashblock
+    extend  the mempool's best within a flashblock's budget, and the seal of that flashblock
     take    from the event loop: the block as of before the long transaction that is running
-    stop    from the event loop: what runs ends at its next look at the clock, and nothing is sealed any more
+    stop    from the event loop: the running transaction ends at its next check of the clock, no further seal
 
-A job asks for one thing at a time, so everything else here belongs to whichever thread does that. What it
-learns about the pool (refusals, transactions to drop) it hands back.
+A job runs one operation at a time, so all other state belongs to the thread that runs it. Results for the
+mempool (refusals, transactions to drop) are returned.
 """
 
 from __future__ import annotations
@@ -59,36 +59,36 @@ pool of 10,000 would take longer than the flashblock."""
 
 
 _REASONS_OF_THE_BLOCK: Final = (Rejection.BLOCK_GAS, Rejection.DA_FOOTPRINT, Rejection.ACTIVATION_BLOCK)
-"""Rejections that another block need not repeat."""
+"""Rejections that depend on this block and need not recur in another."""
 
 
 LONG_GAS: Final = 1_000_000
-"""Before a transaction that may take so much (20 ms) the block is sealed: no flashblock waits for it."""
+"""The block is sealed before a transaction that may use so much (20 ms): no flashblock waits for it."""
 
 LOST_SHARE: Final = 0.5
-"""Of a block's time, lost to transactions that came to no end: after so much no other one that may take long
-is tried in the block. The rest of the time is for those that certainly do not."""
+"""Share of a block's time lost to cut transactions, after which no further transaction that may take long is
+tried in the block. The rest of the time is for those that cannot."""
 
 WHOLE_SHARE: Final = 0.6
-"""Of a block's time: what is left when a build begins so late says nothing about what a block can hold."""
+"""Share of a block's time: a build with less left is no evidence of what a block can hold."""
 
 MAX_CROWDED: Final = 16
-"""Large transactions without room, told of one flashblock."""
+"""Large transactions without room, reported per flashblock."""
 
 LEAST_FILL_S: Final = 0.005
-"""A flashblock is filled for so long however late it is, or a busy machine would build empty blocks."""
+"""A flashblock is filled for at least so long, even if late; else a busy machine would build empty blocks."""
 
 SEAL_S: Final = 0.003
 SEAL_TX_S: Final = 40e-6
-"""Roots and message of a flashblock: what every one takes, and for each transaction in it, to begin with; a
-transfer took 28 us for the roots and 6 for the message on the machine of docs/benchmarks.md."""
+"""Initial estimates for roots and message: per flashblock, and per transaction in it; a transfer took 28 us
+for the roots and 6 for the message on the machine of docs/benchmarks.md."""
 
 MEASURED_FROM: Final = 50
-"""Transactions from which a seal says something about the next."""
+"""Transactions from which on a seal's duration updates the estimate."""
 
 
 class SealPace:
-    """How long it takes to seal a flashblock, by the last ones: filling ends so long before it is due."""
+    """Estimate of a seal's duration from the last ones: filling ends so long before a flashblock is due."""
 
     def __init__(self) -> None:
         self._per_tx_s = SEAL_TX_S
@@ -98,8 +98,8 @@ class SealPace:
         return SEAL_S + self._per_tx_s * transactions
 
     def measured(self, transactions: int, seconds: float) -> None:
-        """What one took. A stop of the machine counts for little: one seal moves the estimate by a quarter,
-        and to ten times the usual at most."""
+        """Record one seal's duration. An outlier counts little: one seal moves the estimate by a quarter, and
+        counts as ten times the estimate at most."""
         if transactions >= MEASURED_FROM:
             per_tx_s = min(max(0.0, seconds - SEAL_S) / transactions, 10 * SEAL_TX_S)
             self._per_tx_s += (per_tx_s - self._per_tx_s) / 4
@@ -114,7 +114,7 @@ class ForcedTransactionFailed(FlashctlError):
 
 
 class Stopped(FlashctlError):
-    """The work was called off before it came to a seal."""
+    """The work was stopped before a seal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,26 +126,26 @@ class BuiltFlashblock:
     sealed: SealedBlock
     """The block so far."""
     added: tuple[TxEnvelope, ...]
-    """What this flashblock adds to it."""
+    """The transactions this flashblock adds."""
     changed: Mapping[int, Account | None]
-    """The accounts that the block has changed so far, as they are now; None for one that is gone."""
+    """The accounts that the block has changed so far, with their current values; None if deleted."""
     publishes: bool = True
-    """False for a job without the pool: a block re-executed, whose flashblocks nobody waits for."""
+    """False for a job without the mempool (noTxPool): a re-executed block, which needs no preconfirmation."""
     message: Prepared | None = None
-    """As it goes out; None if nobody has written it yet."""
+    """The encoded message; None if not encoded yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """What an operator bounds beyond the block's own limits; None is no limit."""
+    """The operator's limits beyond the block's own; None is no limit."""
 
     gas: int | None = None
-    """Gas of a block's transactions (`miner_setGasLimit`); the header keeps the limit it was asked for."""
+    """Gas of a block's transactions (`miner_setGasLimit`); the header keeps the attributes' limit."""
     tx_da_bytes: int | None = None
     block_da_bytes: int | None = None
     block_bytes: int | None = None
     tx_time_s: float = 0.5
-    """Processor time of one transaction, after which it makes way for others in this block."""
+    """Processor time of one transaction, after which it is cut and deferred to a later block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,32 +186,32 @@ class Offers(Protocol):
         ...
 
     def skip_sender(self, sender: bytes) -> None:
-        """Leave out what remains of a sender."""
+        """Skip the sender's further transactions."""
         ...
 
 
 @dataclass(slots=True)
 class BlockExtension:
-    """What became of one flashblock's share of the pool."""
+    """The result of extending the block for one flashblock."""
 
     index: int
     made: BuiltFlashblock | None = None
-    """None if the work was called off, or if `take` has taken what there was before the last transaction."""
+    """None if the work was stopped, or if `take` has published the state before the last transaction."""
     refusals: list[Refusal] = field(default_factory=list)
-    """Of transactions that did not fit."""
+    """Why transactions did not fit."""
     dropped: list[bytes] = field(default_factory=list)
     """Hashes of transactions that must not be tried again."""
     cut: list[Cut] = field(default_factory=list)
-    """Transactions that were stopped before they came to an end."""
+    """Transactions that were stopped while they ran."""
     crowded: list[bytes] = field(default_factory=list)
-    """Hashes of some that are too large for what smaller ones left of the block so far."""
+    """Hashes of transactions too large for the gas that smaller ones have left so far."""
     set_aside: list[bytes] = field(default_factory=list)
-    """Hashes of transactions that their senders' accounts do not allow now. A few hundred that pay well and
-    cannot run would otherwise fill every flashblock with attempts."""
+    """Hashes of transactions that fail the nonce or balance check now. A few hundred with high tips would
+    otherwise fill every flashblock with attempts."""
 
 
 class BlockWork:
-    """The executions of one block."""
+    """The execution of one block."""
 
     def __init__(
         self,
@@ -239,16 +239,16 @@ class BlockWork:
         self._clock = runtime.clock
         self._needs_s = plan.needs_s
         self._first = plan.first
-        """Whose turn it is, until it has been tried."""
+        """The transaction whose turn it is, until it has been tried."""
         self._put_off = set(plan.put_off)
-        """Hashes of transactions that are not tried in this block, or not any more."""
+        """Hashes of transactions not tried (again) in this block."""
         self._lost_s = 0.0
-        """Processor time of transactions that came to no end."""
+        """Processor time of cut transactions."""
         self._changed: Mapping[int, Account | None] = {}
         self._added: list[TxEnvelope] = []
-        """What was executed since the last flashblock."""
+        """Executed since the last flashblock."""
         self._lock = threading.Lock()
-        """Around what `take` shares with the thread that builds."""
+        """Guards the state that `take` shares with the building thread."""
         self._ahead: BuiltFlashblock | None = None
         self._is_out = False
         """Whether `_ahead` was taken."""
@@ -259,22 +259,22 @@ class BlockWork:
     # ---- from any thread ------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Extend the block no more. Forced transactions go on: their payload was promised to somebody."""
+        """Stop extending the block. Forced transactions continue: their payload id has been returned."""
         self._stopped = True
         running = self._running
         if running is not None and running.budget_s != math.inf:
             running.expire()
 
     def abandon(self) -> None:
-        """Leave everything: the process ends."""
+        """Stop at once: the process ends."""
         self._stopped = self._abandoned = True
         running = self._running
         if running is not None:
             running.expire()
 
     def take(self, index: int) -> BuiltFlashblock | None:
-        """The block before the long transaction that is running, to be published as flashblock `index` while
-        it goes on; None if none is. Taken again, for the next flashblock, it adds nothing.
+        """The block as of before the running long transaction, to be published as flashblock `index`
+        meanwhile; None if none is running. Taken again, for the next flashblock, it adds nothing.
         """
         with self._lock:
             ahead = self._ahead
@@ -284,10 +284,10 @@ class BlockWork:
             return replace(ahead, index=index)
 
     def seal_s(self) -> float:
-        """How long sealing what was executed since the last flashblock will take, in seconds."""
+        """Estimated seconds to seal what was executed since the last flashblock."""
         return self._pace.estimate_s(len(self._added))
 
-    # ---- in the thread that builds --------------------------------------------------------------
+    # ---- in the building thread -----------------------------------------------------------------
 
     def force(self) -> BuiltFlashblock:
         """Execute the forced transactions; index 0.
@@ -301,7 +301,7 @@ class BlockWork:
         except FlashctlError as error:
             raise ForcedTransactionFailed(0, str(error)) from None
         for index, envelope in enumerate(envelopes):
-            # Set before the flag is read, so that whoever sets the flag afterwards finds it.
+            # Set before the flag is read, so that a later `abandon` finds it.
             self._running = deadline = Deadline(math.inf)
             if self._abandoned:
                 raise Stopped("abandoned")
@@ -341,7 +341,7 @@ class BlockWork:
         *,
         seals: bool = True,
     ) -> BlockExtension:
-        """Execute what the pool offers and the budget of flashblock `index` allows, and seal it.
+        """Execute the offers that fit the budget of flashblock `index`, and seal it.
 
         Args:
             until: When the flashblock is due, on the clock; executing stops in time to seal it.
@@ -382,8 +382,8 @@ class BlockWork:
         return extension
 
     def _allowed_first(self, envelope: TxEnvelope, ends_at: float, extension: BlockExtension) -> float:
-        """The processor time for the transaction whose turn it is: all that the block has. 0 if it is not the
-        next of its sender, or if less is left than was not enough before."""
+        """The processor time for the transaction whose turn it is: all that the block has left. 0 if its
+        nonce is not its sender's next, or if no more is left than was insufficient before."""
         if self._build.nonce_of(envelope.sender) != nonce_of_envelope(envelope):
             return 0.0
         left_s = min(ends_at - self._clock(), self._block_time_s)
@@ -412,14 +412,14 @@ class BlockWork:
         *,
         is_first: bool = False,
     ) -> tuple[bool, bool]:
-        """Whether a transaction is in the block now, and whether a flashblock went out meanwhile."""
+        """Whether a transaction is in the block now, and whether a flashblock was published meanwhile."""
         if envelope.tx.gas_limit >= LONG_GAS:
             self._ahead = self._seal(index)
         is_executed = self._executes(envelope, extension, allowed_s, is_first=is_first)
         return is_executed, self._is_taken(envelope, is_executed=is_executed)
 
     def _is_taken(self, envelope: TxEnvelope, *, is_executed: bool) -> bool:
-        """Whether a flashblock went out while the transaction ran, which then begins the next one."""
+        """Whether a flashblock was published while the transaction ran, which then begins the next one."""
         with self._lock:
             is_taken, self._is_out, self._ahead = self._is_out, False, None
             if is_taken:
@@ -478,7 +478,7 @@ class BlockWork:
     def _seal(self, index: int) -> BuiltFlashblock:
         """Everything so far; cheap if nothing was executed since the last time."""
         sealed = self._build.seal()
-        # A dictionary of its own for every flashblock, which may be published later than the next is made.
+        # A dictionary per flashblock, since one may be published after the next is sealed.
         self._changed = {**self._changed, **sealed.diff.accounts}
         return BuiltFlashblock(
             self._payload_id, index, sealed, tuple(self._added), self._changed, self._publishes

@@ -1,10 +1,9 @@
-"""How much of a block each flashblock may fill.
+"""The gas and data budget of each flashblock of a block.
 
 Limits are cumulative: when flashblock j of N is built, the block as a whole may hold j/N of its gas, its
-data and its DA footprint. What one flashblock leaves over, the next may use; a transaction larger than
-what is open now waits for a later flashblock. The specification's text reads as if j/N were the allowance
-of flashblock j alone, which would add up to more than the block; builders in production count as is done
-here.
+data and its DA footprint. The next flashblock may use what one leaves over; a transaction larger than the
+open part waits for a later flashblock. The specification's text reads as if j/N were the allowance of
+flashblock j alone, which would add up to more than the block; op-rbuilder counts cumulatively, as here.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Final
 __all__ = ["BlockLimits", "Budget", "Refusal", "TxCost", "Usage"]
 
 LEAST_GAS_PER_S: Final = 40_000_000
-"""What a large transaction is taken to run at when its time is planned: loops of plain instructions run at
+"""Assumed execution speed when a large transaction's time is planned: loops of plain instructions run at
 150 Mgas/s, those that hash, pair or store at a quarter of it."""
 
 
@@ -32,7 +31,7 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BlockLimits:
-    """What a whole block may hold; None is no limit."""
+    """The limits of a whole block; None is no limit."""
 
     gas: int
     """The gas limit of the header, or less if the operator lowered it by `miner_setGasLimit`."""
@@ -52,7 +51,7 @@ class BlockLimits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the block holds already, forced transactions included."""
+    """Used by the block so far, forced transactions included."""
 
     gas: int = 0
     da_bytes: int = 0
@@ -63,7 +62,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TxCost:
-    """What one transaction may take: its gas limit, not what it will use."""
+    """The most one transaction may use: its gas limit, not its gas used."""
 
     gas_limit: int
     da_bytes: int
@@ -100,15 +99,15 @@ class Budget:
         return self.refusal(self.flashblocks, Usage(), cost)
 
     def opens_too_late(self, gas_limit: int, interval_s: float) -> bool:
-        """Whether so much gas opens only when there is no time left to execute it before the last
-        flashblock: such a transaction may have all the gas of the block from the first on."""
+        """Whether so much gas opens too late to be executed before the last flashblock: such a transaction
+        may use the whole block's gas from the first flashblock on."""
         opens = -(-gas_limit * self.flashblocks // self.limits.gas)
         left = max(0, self.flashblocks - opens) * interval_s
         return left < gas_limit / LEAST_GAS_PER_S
 
     def is_larger_than_a_step(self, gas_limit: int) -> bool:
-        """Whether one flashblock opens less gas than that: while smaller ones fill every step, a transaction
-        of this size finds no room in any."""
+        """Whether the gas exceeds one flashblock's step: while smaller transactions fill every step, one of
+        this size never fits."""
         return gas_limit > self._open(self.limits.gas, 1)
 
     def _open(self, limit: int, index: int) -> int:

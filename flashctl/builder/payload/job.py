@@ -1,18 +1,18 @@
 """One payload job: from the consensus client's request to build, flashblock by flashblock, to getPayload.
 
     run      index 0 (the forced transactions), with which a payload exists; then, up to each time of the
-             schedule, what the pool offers within the budget; a seal, and at that time a flashblock
+             schedule, the mempool's best within the budget; a seal, and at that time a flashblock
     opened   waits for index 0
-    filled   waits, for a moment, until a block that is late holds what the pool offers
+    filled   waits briefly until a late block contains transactions of the mempool
     resolve  getPayload: the newest seal; building ends
 
-What takes time (`BlockWork`) happens in a thread; the event loop keeps the time, and is where a job ends and
-publishes. A flashblock is published in the same step in which its seal becomes the answer of getPayload, so
-that a payload never holds less than what was published; and in the same step the job looks whether it has
-ended, so that nothing follows the index 0 of the job that replaced it.
+The CPU work (`BlockWork`) runs in a thread; the event loop keeps the schedule, ends the job and publishes. A
+flashblock is published in the same step in which its seal becomes the answer of getPayload, so that a payload
+never holds less than was published; the same step checks whether the job has ended, so that nothing follows
+the index 0 of the job that replaced it.
 
-A forced transaction that cannot be executed fails the job: a block without it is not the one that was
-asked for. Whatever else fails, foreseen or not, ends building; what is sealed by then can be fetched.
+A forced transaction that cannot be executed fails the job: a block without it would not match the attributes.
+Any other failure ends building; what is sealed by then can be fetched.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from flashctl.builder.payload.block_work import (
     JobTerms,
 )
 from flashctl.builder.payload.budget import Budget, Refusal
-from flashctl.builder.payload.late_transactions import NOBODY_IS_LATE
+from flashctl.builder.payload.late_transactions import NONE_LATE
 from flashctl.core.hub import Prepared
 from flashctl.core.service import defects
 from flashctl.errors import FlashctlError
@@ -60,18 +60,18 @@ _LOG = logging.getLogger(__name__)
 
 FILL_AHEAD_S: Final = 0.25
 FILL_EVERY_S: Final = 0.05
-"""A flashblock is filled during the interval before it is due, so that it is sealed and goes out when it is
-due; what comes meanwhile is executed in a few passes. Where flashblocks are further apart, filling begins so
-long before."""
+"""A flashblock is filled during the interval before it is due, so that it is sealed and published on time;
+transactions that arrive meanwhile are executed in a few passes. Where flashblocks are further apart, filling
+begins so long before."""
 
 PATIENCE_S: Final = 0.01
-"""Between looks at whether a long transaction has begun that a flashblock need not wait for."""
+"""Between checks for a long transaction, which a flashblock does not wait for."""
 
 LATE_FILL_S: Final = 0.12
-"""How long a block is filled whose timestamp has passed when it is asked for: 1,500 transfers."""
+"""How long a block is filled whose timestamp has passed at the request: 1,500 transfers."""
 
 LATE_WAIT_S: Final = 0.25
-"""How long getPayload waits for that at most, with the seal."""
+"""The longest that getPayload waits for this, seal included."""
 
 Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
@@ -83,34 +83,33 @@ class JobOutcome(Enum):
     RESOLVED = "resolved"
     """getPayload came."""
     REPLACED = "new_fcu"
-    """The consensus client asked for another payload."""
+    """The consensus client requested another payload."""
     COMPLETE = "complete"
-    """Every flashblock of the schedule is out."""
+    """Every flashblock of the schedule is published."""
     FAILED = "error"
 
 
 class Fate(Enum):
-    """What becomes of a transaction that was stopped while it ran; the value is the metric's label."""
+    """The outcome of a transaction cut while it ran; the value is the metric's label."""
 
     PUT_OFF = "put_off"
     """A later block tries again."""
     GIVEN_UP = "given_up"
-    """No block has the time."""
+    """No block has enough time."""
 
 
 class JobFailed(FlashctlError):
-    """A payload could not be opened because of something that nobody foresaw."""
+    """A payload could not be opened because of a defect."""
 
     def __init__(self) -> None:
         super().__init__("the payload could not be built: internal error")
 
 
 class JobObserver:
-    """What a job reports; every method may be overridden. All but `message` are called on the event loop."""
+    """A job's callbacks; every method may be overridden. All but `message` are called on the event loop."""
 
     def message(self, made: BuiltFlashblock) -> Prepared | None:
-        """What will be published of a flashblock, written in the building thread; None leaves it to
-        `made`."""
+        """The encoded message of a flashblock, made in the building thread; None leaves it to `made`."""
         return None
 
     def made(self, made: BuiltFlashblock) -> None:
@@ -123,7 +122,7 @@ class JobObserver:
         """The last flashblock of a block left out transactions; once for each limit that it stopped at."""
 
     def late(self, fate: Fate) -> None:
-        """A transaction could not be held by this block."""
+        """A transaction was cut in this block."""
 
     def ended(self, ending: JobOutcome, flashblocks: int, planned: int) -> None:
         """Building is over."""
@@ -131,7 +130,7 @@ class JobObserver:
 
 @dataclass(frozen=True, slots=True)
 class _Filling:
-    """What one flashblock is filled with, and when."""
+    """The source and the deadlines of one flashblock."""
 
     index: int
     budget: Budget
@@ -169,15 +168,15 @@ class PayloadJob:
         self._observer = observer
         self._clock = runtime.clock
         self._executor = runtime.executor
-        plan = NOBODY_IS_LATE if attributes.no_tx_pool else queue.late_plan(build.number)
+        plan = NONE_LATE if attributes.no_tx_pool else queue.late_plan(build.number)
         self._work = BlockWork(request, terms, runtime, plan, observer.message)
         self._sealed: SealedBlock | None = None
         self._failure: FlashctlError | None = None
         self._extension: asyncio.Future[BlockExtension] | None = None
-        """What a thread is doing, which may have begun for a flashblock that is out already."""
+        """The work in the thread, which may have begun for a flashblock already published."""
         self._opened = asyncio.Event()
         self._filled = asyncio.Event()
-        """Whether there is more than index 0, or never will be."""
+        """Set once there is more than index 0, or never will be."""
         self._ended = asyncio.Event()
         self._index = 0
         self._planned = 0
@@ -194,7 +193,7 @@ class PayloadJob:
 
         Raises:
             ForcedTransactionFailed: If a forced transaction is malformed or cannot be executed.
-            JobFailed: If something else went wrong.
+            JobFailed: On any other failure.
         """
         await self._opened.wait()
         if self._sealed is None:
@@ -204,15 +203,15 @@ class PayloadJob:
     async def filled(self) -> None:
         """Wait for flashblock 1 of a block whose timestamp has passed, for LATE_WAIT_S at most.
 
-        A consensus client that catches up asks for a payload right after it has ordered it, and the chain
-        would go on without anybody's transactions for as long as it is behind.
+        A consensus client that catches up calls getPayload right after forkchoiceUpdated, and its blocks
+        would contain no user transactions for as long as it is behind.
         """
         if not self.attributes.no_tx_pool and self._clock() >= self.attributes.timestamp:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._filled.wait(), LATE_WAIT_S)
 
     async def run(self) -> None:
-        """Build until the schedule or the job ends. Whatever goes wrong costs this job alone."""
+        """Build until the schedule or the job ends. A failure costs this job only."""
         try:
             made = await self._in_thread(self._work.force)
             self._publish(made)
@@ -221,7 +220,7 @@ class PayloadJob:
         except FlashctlError as error:
             self._failure = error
             if self._sealed is not None:
-                # Of a failed opening, whoever waits for it is told.
+                # A failed opening is raised to the callers of `opened`.
                 _LOG.error("payload job failed: %s", error, extra={"payload_id": self._shown_id})
             self._end(JobOutcome.FAILED)
         except Exception as error:
@@ -232,7 +231,7 @@ class PayloadJob:
             self._opened.set()
             self._filled.set()
             if self._extension is not None:
-                # It ends at its next look at the clock; what it was at is news for the next block.
+                # It ends at its next check of the clock; its result concerns the next block.
                 self._extension.add_done_callback(self._settle_last)
 
     async def _build_flashblocks(self) -> None:
@@ -268,7 +267,7 @@ class PayloadJob:
             if made is not None:
                 return made
             if has_refused:
-                break  # it is full: what comes until it is due is tried once more
+                break  # it is full: later arrivals are tried once more when it is due
             moment += FILL_EVERY_S
         if await self._ends_before(filling.at - self._work.seal_s() - LEAST_FILL_S):
             return None
@@ -276,11 +275,11 @@ class PayloadJob:
         return made
 
     async def _pass(self, filling: _Filling, *, seals: bool) -> tuple[BuiltFlashblock | None, bool]:
-        """Execute what the pool offers now; with the flashblock, if there is one, whether something did not
-        fit.
+        """Execute the mempool's current best; returns the flashblock, if sealed, and whether a transaction
+        did not fit.
 
-        A long transaction does not delay a flashblock: what was there before is published, and the
-        transaction becomes part of the flashblock that is due when it has ended.
+        A long transaction does not delay a flashblock: the state before it is published, and the transaction
+        becomes part of the flashblock that is due when it has ended.
         """
         is_waiting_for_other = self._extension is not None
         look_at = filling.at
@@ -307,7 +306,7 @@ class PayloadJob:
         return None, False
 
     def resolve(self) -> SealedBlock | None:
-        """End the job with what there is: getPayload's answer. None, and no end, before index 0."""
+        """End the job with the newest seal: getPayload's answer. None, without an end, before index 0."""
         if self._sealed is not None:
             self._end(JobOutcome.RESOLVED)
         return self._sealed
@@ -317,7 +316,7 @@ class PayloadJob:
         self._end(JobOutcome.REPLACED)
 
     def abandon(self) -> None:
-        """Leave everything as it is: the process ends."""
+        """Stop at once: the process ends."""
         self._ended.set()
         self._work.abandon()
 
@@ -335,7 +334,7 @@ class PayloadJob:
         return self._ended.is_set()
 
     def _settle(self, extension: BlockExtension) -> None:
-        """Tell the pool and the observer what the thread found out."""
+        """Apply the thread's results to mempool and observer."""
         for tx_hash in extension.dropped:
             self._queue.pool.remove(tx_hash)
         for tx_hash in extension.set_aside:
@@ -354,7 +353,7 @@ class PayloadJob:
                 self._observer.full(refusal, self.number)
 
     def _settle_last(self, running: asyncio.Future[BlockExtension]) -> None:
-        """The same, of what the thread was at when the job ended."""
+        """Apply the results of work still running when the job ended."""
         if running.cancelled():
             return
         error = running.exception()
@@ -366,7 +365,7 @@ class PayloadJob:
     def _publish(self, made: BuiltFlashblock) -> None:
         """Make a seal the answer of getPayload and, unless the job has ended, publish its flashblock.
 
-        Index 0 counts even then: whoever asked for it is told that there is a payload.
+        Index 0 counts even then: the callers of `opened` get their payload.
         """
         self._sealed = made.sealed
         self._index = made.index
@@ -386,7 +385,7 @@ class PayloadJob:
         try:
             self._observer.ended(ending, self._index, self._planned)
         except Exception as error:
-            # Whoever ends the job (getPayload, another request) is not to pay for it.
+            # A failing observer must not fail the caller that ends the job (getPayload, another request).
             defects.caught("builder.observer", error, self._shown_id)
 
     @property

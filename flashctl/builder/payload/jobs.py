@@ -1,7 +1,7 @@
-"""The payload jobs of a builder: start one, keep the last few, hand their blocks out.
+"""The payload jobs of a builder: start one, keep the last few, return their blocks.
 
-One job builds at a time. Asking for another payload ends the one before, which can still be fetched: a
-consensus client that changes its mind may have asked for both.
+One job builds at a time. Requesting another payload ends the previous job, whose payload can still be
+fetched: a consensus client may have requested both.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from flashctl.op.execution import SealedBlock
 __all__ = ["KEPT_PAYLOADS", "PayloadJobs"]
 
 KEPT_PAYLOADS: Final = 10
-"""Payloads that can be fetched; as many as op-geth keeps."""
+"""Payloads kept for getPayload; op-geth's figure."""
 
 THREADS: Final = 3
-"""One for the job that builds, one for a job that was replaced while it executes its forced transactions, one
-for what is handed out."""
+"""One for the building job, one for a replaced job that still executes its forced transactions, one for
+returned payloads."""
 
 Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
@@ -67,19 +67,18 @@ class PayloadJobs:
 
     @property
     def current(self) -> PayloadJob | None:
-        """The job that was started last, whether it still builds or not."""
+        """The job started last, building or not."""
         return self._current
 
     async def start(self, parent: Header, attributes: PayloadAttributes) -> bytes:
-        """Build on `parent`; returns the payload id once there is something to fetch.
+        """Build on `parent`; returns the payload id once index 0 can be fetched.
 
-        The same request again is the same payload: it goes on as it is, and if it is just being opened, both
-        callers wait for that.
+        A repeated request returns the same payload, unchanged; while it is being opened, both callers wait.
 
         Raises:
             InvalidAttributes, InvalidFeeParameters: The attributes do not fit the fork of the block.
             ForcedTransactionFailed: A forced transaction cannot be executed.
-            JobFailed: Something went wrong that nobody foresaw.
+            JobFailed: A defect.
         """
         identity = payload_id(parent.hash, attributes, self._id_version)
         job = self._jobs.peek(identity) or self._begin(identity, parent, attributes)
@@ -92,9 +91,7 @@ class PayloadJobs:
         return identity
 
     def _begin(self, identity: bytes, parent: Header, attributes: PayloadAttributes) -> PayloadJob:
-        """A job that is the current one from here on. Nothing is awaited on the way: there is no moment in
-        which two jobs take themselves for it.
-        """
+        """Make a new job the current one. Awaits nothing, so that two jobs are never current at once."""
         build = self._backend.build(parent, attributes)
         if self._current is not None:
             self._current.replace()
@@ -111,11 +108,11 @@ class PayloadJobs:
         return job
 
     async def in_thread(self, work: Callable[[*Given], Result], *args: *Given) -> Result:
-        """Do something for a payload in one of the threads of payloads."""
+        """Run work for a payload in one of the payload threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     async def close(self) -> None:
-        """Let go of the threads, whatever they are at."""
+        """Release the threads without waiting for their work."""
         for job in self._jobs.values():
             job.abandon()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -123,19 +120,19 @@ class PayloadJobs:
     def head_moved(self, head: Header) -> None:
         """End a job whose block number the chain has reached.
 
-        What it would still publish belongs to no branch. Its payload stays, for a getPayload under way.
+        Its further flashblocks would belong to no branch. Its payload stays, for a getPayload under way.
         """
         job = self._current
         if job is not None and job.number <= head.number:
             job.replace()
 
     def job(self, identity: bytes) -> PayloadJob | None:
-        """The job of a payload id, once there is something to fetch."""
+        """The job of a payload id, once index 0 can be fetched."""
         job = self._jobs.peek(identity)
         return job if job is not None and job.sealed is not None else None
 
     def sealed(self, block_hash: bytes) -> SealedBlock | None:
-        """A block that a kept job came to, by its hash: one need not execute it again."""
+        """A block sealed by a kept job, by its hash: it need not be executed again."""
         for job in reversed(self._jobs.values()):
             sealed = job.sealed
             if sealed is not None and sealed.hash == block_hash:

@@ -1,15 +1,15 @@
-"""Transactions that blocks so far could not hold, and what to do about them in the next one.
+"""Transactions that earlier blocks could not include, and how the next one handles them.
 
-    slow      stopped while it ran, because its time or the block's was over
-    crowded   larger than one flashblock's step of gas, of which smaller ones left no room in any
+    slow      cut while it ran, because its time or the block's was over
+    crowded   larger than one flashblock's step of gas, while smaller ones fill every step
 
-Left to the order of tips, a slow one would cost every block the same time for nothing, and a crowded one
-would wait for the day that nobody else sends anything. So each has its turn: in every TURN_EVERY-th block the
-one that waits longest goes first, with all the gas and all the time of the block. What a whole block's time
-cannot hold no block can, and it is given up; meanwhile slow ones are not tried out of turn.
+By tip order alone, a slow one would waste the same time in every block, and a crowded one would starve while
+others send. So each gets a turn: in every TURN_EVERY-th block the oldest goes first, with all the gas and all
+the time of the block. One that exceeds a whole block's time fits no block and is dropped; slow ones are not
+tried out of turn.
 
-Turns are rare enough that whoever fills them with transactions that never end costs a quarter of the blocks
-at most, and for crowded ones a turn outbids nobody for long: they pay the base fee for the gas they take.
+Turns are rare enough that an attacker who fills them with endless transactions costs a quarter of the blocks
+at most; and a crowded transaction that jumps the order pays the base fee for all the gas it uses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from flashctl.lru import Lru
 from flashctl.op.envelope import TxEnvelope
 
-__all__ = ["NOBODY_IS_LATE", "Cut", "LatePlan", "LateTransactions"]
+__all__ = ["NONE_LATE", "Cut", "LatePlan", "LateTransactions"]
 
 TURN_EVERY: Final = 4
 """Blocks from one turn to the next."""
@@ -30,39 +30,39 @@ PATIENCE_BLOCKS: Final = 5
 """Blocks that a crowded transaction waits before it may have a turn."""
 
 MAX_TURNS: Final = 8
-"""Of a slow transaction, of which none came to an end though its time was not spent: blocks that end early,
-or a machine that is busy with other things."""
+"""Of a slow transaction, none of which finished although its time was not used up: blocks that end early, or
+a busy machine."""
 
 MAX_LATE: Final = 1024
-"""Remembered; the oldest are forgotten, and would be tried as if for the first time."""
+"""Late transactions kept; an evicted one is treated as new."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatePlan:
-    """What one block does about late transactions."""
+    """How one block handles late transactions."""
 
     first: TxEnvelope | None = None
-    """Whose turn it is."""
+    """The transaction whose turn it is."""
     needs_s: float = 0.0
-    """Processor time that was not enough for it before."""
+    """Processor time that was insufficient for it before."""
     put_off: frozenset[bytes] = frozenset()
-    """Hashes of slow ones, whose turn it is not."""
+    """Hashes of slow ones without a turn in this block."""
 
 
-NOBODY_IS_LATE: Final = LatePlan()
+NONE_LATE: Final = LatePlan()
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A transaction was stopped while it ran."""
+    """A transaction cut while it ran."""
 
     tx_hash: bytes
     spent_s: float
-    """Processor time it had."""
+    """Processor time it used."""
     had_block: bool
-    """Whether it was its turn, in which all of the block's time was its own."""
+    """Whether it was its turn, with all of the block's time."""
     ran_out: bool
-    """Whether it had all the time that it was allowed; if not, the block ended."""
+    """Whether it used all the time it was allowed; if not, the block ended."""
 
 
 @dataclass(slots=True)
@@ -75,25 +75,25 @@ class _Late:
 
 
 class LateTransactions:
-    """Remembers them from block to block. Lives on the event loop."""
+    """Tracks them from block to block. Used on the event loop."""
 
     def __init__(self) -> None:
         self._late = Lru[bytes, _Late](MAX_LATE)
-        """The one that waits longest for its turn first."""
+        """Oldest first."""
         self._turn: tuple[int, bytes] | None = None
-        """The last one: block and hash."""
+        """The last turn: block and hash."""
 
     def __len__(self) -> int:
         return len(self._late)
 
     def plan(self, number: int, find: Callable[[bytes], TxEnvelope | None]) -> LatePlan:
-        """For the block with this number; asked again for the same block, the same turn.
+        """The plan for the block with this number; the same turn if called again for the same block.
 
         Args:
-            find: A waiting transaction by its hash; None if it waits no more.
+            find: A pending transaction by its hash; None if it is no longer pending.
         """
         if not self._late:
-            return NOBODY_IS_LATE
+            return NONE_LATE
         for tx_hash in [tx_hash for tx_hash in self._late if find(tx_hash) is None]:
             self._late.pop(tx_hash)
         chosen = self._choose(number)
@@ -115,20 +115,20 @@ class LateTransactions:
                 return None
         for tx_hash, late in self._late.items():
             if late.is_slow or number >= late.since + PATIENCE_BLOCKS:
-                self._late.get(tx_hash)  # to the end of the line
+                self._late.get(tx_hash)  # marks it as the most recent
                 self._turn = number, tx_hash
                 return tx_hash
         return None
 
     def crowded(self, tx_hash: bytes, number: int) -> None:
-        """There was no room for a large transaction in flashblocks of a block so far."""
+        """Record a large transaction without room in the flashblocks of a block."""
         self._remember(tx_hash, number)
 
     def cut(self, cut: Cut, number: int) -> str | None:
-        """A transaction was stopped in a block; why it is given up, or None if it is to be tried again."""
+        """Record a cut; the reason if the transaction is dropped, or None if it is retried."""
         late = self._remember(cut.tx_hash, number)
         if not cut.ran_out and not cut.had_block:
-            # The block was over before it had the time of any transaction: the next one may do.
+            # The block ended before it had the time allowed to every transaction: a later one may finish.
             return None
         late.is_slow = True
         late.needs_s = max(late.needs_s, cut.spent_s)
@@ -142,7 +142,7 @@ class LateTransactions:
         return None
 
     def settled(self, tx_hash: bytes) -> None:
-        """A transaction is in a block."""
+        """A transaction was included in a block."""
         self._late.pop(tx_hash)
 
     def _remember(self, tx_hash: bytes, number: int) -> _Late:

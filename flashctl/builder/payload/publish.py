@@ -1,4 +1,4 @@
-"""What becomes of a flashblock that a job made: published, counted, logged."""
+"""Publishes, counts and logs the flashblocks of a payload job."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class PublishingObserver(JobObserver):
     ) -> None:
         self._publisher = publisher
         self.on_opened: Callable[[], object] | None = None
-        """Called when index 0 is out: for a moment then, nothing is due."""
+        """Called when index 0 is published: no flashblock is due for a moment."""
         self._arrivals = arrivals
         self.failed_in_a_row = 0
-        """Payload jobs since the last one that ended otherwise."""
+        """Consecutive failed payload jobs."""
         self._flashblocks = metrics.counter("flashblocks", "Flashblocks sealed.")
         self._transactions = metrics.counter("transactions", "Transactions built in, deposits included.")
         self._gas = metrics.counter("gas", "Gas of blocks that were built.")

@@ -1,4 +1,4 @@
-"""From a sealed flashblock to the message on the stream.
+"""Encoding of a sealed flashblock as a message of the stream.
 
 The message carries what the block gained and the roots of all of it so far; which metadata goes along is the
 dialect's choice (core/flashblocks/dialects.py).
@@ -30,16 +30,16 @@ class Publisher:
         self._previous: tuple[int, int] | None = None
 
     def message(self, made: BuiltFlashblock) -> Prepared:
-        """A flashblock as it goes out, if it is the next to do so; callable from any thread.
+        """The encoded message of a flashblock, provided it is the next to be published; from any thread.
 
-        That nothing is published between this and `publish` is for the payload jobs to see to: one that
-        was replaced publishes no more.
+        The payload jobs ensure that nothing is published between this and `publish`: a replaced job publishes
+        nothing further.
         """
         data = encode(flashblock_of(made, self._previous, self._dialect), self._dialect)
         return self._hub.prepare(data, made.index)
 
     def publish(self, made: BuiltFlashblock) -> int:
-        """Send one flashblock to everybody; returns its size in bytes."""
+        """Publish one flashblock to all subscribers; returns its size in bytes."""
         message = made.message if made.message is not None else self.message(made)
         number = made.sealed.header.number
         self._hub.publish(
@@ -60,7 +60,7 @@ def flashblock_of(
 
     Args:
         previous: Block number and index of the message before it on this stream.
-        dialect: Decides which metadata it holds; receipts take two thirds of a message's time.
+        dialect: Determines the metadata; receipts take two thirds of a message's time.
     """
     sealed = made.sealed
     header = sealed.header
@@ -79,7 +79,7 @@ def flashblock_of(
 
 
 def _receipts(made: BuiltFlashblock) -> Mapping[str, Any]:
-    """The receipts of what the flashblock adds, by transaction hash."""
+    """The receipts of the transactions added, by hash."""
     results = made.sealed.results
     added = results[len(results) - len(made.added) :]
     return {

@@ -1,10 +1,10 @@
-"""When the flashblocks of one block are built.
+"""The schedule of a block's flashblocks.
 
-Times count in milliseconds from the moment the base flashblock (index 0) is out. A block has N regular slots
+Times are milliseconds from the publication of the base flashblock (index 0). A block has N regular slots
 (block time / interval), laid out backwards from the block's timestamp, so that a build that starts late keeps
 the spacing and has fewer flashblocks instead of squeezed ones:
 
-    block time 2000, interval 200, asked for 1940 ms before the timestamp, end buffer 75
+    block time 2000, interval 200, requested 1940 ms before the timestamp, end buffer 75
 
         140   340   540   740   940  1140  1340  1540  1740  1865
         first = what the remainder leaves                    end of slot less the buffer
@@ -24,7 +24,7 @@ __all__ = ["FlashblockSchedule", "flashblock_times"]
 
 @dataclass(frozen=True, slots=True)
 class FlashblockSchedule:
-    """The timing an operator chose; all in milliseconds."""
+    """The operator's timing settings, in milliseconds."""
 
     block_time_ms: int
     interval_ms: int
@@ -48,7 +48,7 @@ class FlashblockSchedule:
 
     @property
     def regular_count(self) -> int:
-        """Flashblocks of a block that was asked for in time, index 0 not counted."""
+        """Flashblocks of a block requested in time, index 0 not counted."""
         return self.block_time_ms // self.interval_ms
 
     def times(self, remaining_ms: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
-"""The moving part: feeds the overlay from the stream and the node, and tells subscribers what became pending.
+"""The overlay's worker: feeds the overlay from stream and node, and notifies subscribers of pending blocks.
 
-One worker owns the overlay. Streams and the follower of the head put their findings into its queue; it takes
-them in, executes and settles in a thread of its own so that the event loop goes on answering, and fetches
-what the execution lacked. All others read `overlay.view`, which is replaced whole.
+One worker owns the overlay. Streams and the chain follower put their input into its queue; it applies them,
+executes and settles in a thread of its own so that the event loop stays responsive, and fetches missing
+state. Other code reads `overlay.view`, which is replaced atomically.
 """
 
 from __future__ import annotations
@@ -38,23 +38,22 @@ from flashctl.remote.state_fetcher import StateFetcher
 from flashctl.remote.upstream_client import UpstreamClient
 from flashctl.rpc.overlay import Overlay, Update
 
-__all__ = ["Follower", "StreamCounts"]
+__all__ = ["OverlayWorker", "StreamCounts"]
 
 _T = TypeVar("_T")
 
 _LOG = logging.getLogger(__name__)
 
 MAX_QUEUED: Final = 1000
-"""Inputs that may wait for the worker; a minute and more of stream. Beyond it the stream is paused by not
-reading."""
+"""Queued inputs, more than a minute of stream. Beyond it the stream is paused by not reading."""
 
 MAX_SILENCE_CHECK_S: Final = 0.5
-"""Between looks at whether the stream is silent."""
+"""Between checks for a silent stream."""
 
 
 @dataclass(slots=True)
 class StreamCounts:
-    """What came in, for metrics and health."""
+    """Input counts, for metrics and health."""
 
     messages: int = 0
     invalid: int = 0
@@ -63,11 +62,11 @@ class StreamCounts:
     connected: int = 0
     """Streams connected at the moment."""
     last_flashblock_s: float | None = None
-    """Monotonic time of the last flashblock that was the next of its payload."""
+    """Monotonic time of the last flashblock in sequence."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Streamed:
+class _StreamInput:
     events: list[Event]
 
 
@@ -81,16 +80,16 @@ class _Arrived:
     pass
 
 
-_Input = _Streamed | _Heads | _Arrived
+_Input = _StreamInput | _Heads | _Arrived
 
 _ANOMALIES: Final = (Gap, JoinedMid, Duplicate, Equivocation, Inconsistent, Replaced, Rewound)
 
 
-class Follower:
-    """Keeps an overlay current. Start `follow_stream` and `work` as tasks, and have `take_heads` told."""
+class OverlayWorker:
+    """Keeps an overlay current. Run `follow_stream` and `work` as tasks; pass heads to `take_heads`."""
 
     def __init__(self, overlay: Overlay, node: UpstreamClient, *, stale_after_s: float) -> None:
-        """`node` is asked for state; silence of the stream for `stale_after_s` empties pending."""
+        """`node` provides state; silence of the stream for `stale_after_s` empties pending."""
         self.overlay: Final = overlay
         self.counts: Final = StreamCounts()
         self.fetcher: Final = StateFetcher(node, self._arrived)
@@ -108,7 +107,7 @@ class Follower:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the stream has shown a usable flashblock lately."""
+        """Whether the stream has delivered a usable flashblock recently."""
         last = self.counts.last_flashblock_s
         return last is not None and time.monotonic() - last < self._stale_after_s
 
@@ -124,7 +123,7 @@ class Follower:
     # --- the stream ---
 
     async def follow_stream(self, url: str) -> None:
-        """Feed the overlay from one stream, for ever. Several may run: what one has shown, the others repeat.
+        """Feed the overlay from one stream until cancelled. Several may run: duplicates are dropped.
 
         Raises:
             FlashctlError: If the URL can never work; see `core.flashblocks.client`.
@@ -165,12 +164,12 @@ class Follower:
         for item in streamed:
             await self._inputs.put(item)
 
-    def _read(self, frame: StreamFrame) -> list[_Streamed]:
+    def _read(self, frame: StreamFrame) -> list[_StreamInput]:
         flashblock = decode(frame.data, binary=frame.binary)
         now_ns = frame.monotonic_ns
         return [self._take(ready, now_ns) for ready in self._reorder.feed(flashblock, now_ns)]
 
-    def _take(self, flashblock: Flashblock, monotonic_ns: int) -> _Streamed:
+    def _take(self, flashblock: Flashblock, monotonic_ns: int) -> _StreamInput:
         events = self._assembler.feed(flashblock, monotonic_ns)
         for event in events:
             if isinstance(event, _ANOMALIES):
@@ -179,12 +178,12 @@ class Follower:
                 _LOG.debug("%s", event)
             elif isinstance(event, Accepted):
                 self.counts.last_flashblock_s = monotonic_ns / 1e9
-        return _Streamed(events)
+        return _StreamInput(events)
 
     # --- the worker ---
 
     async def work(self) -> None:
-        """Apply inputs to the overlay, for ever."""
+        """Apply inputs to the overlay until cancelled."""
         while True:
             first: _Input = _Arrived()
             with contextlib.suppress(TimeoutError):
@@ -201,17 +200,16 @@ class Follower:
 
     async def _apply(self, item: _Input) -> None:
         match item:
-            case _Streamed(events):
+            case _StreamInput(events):
                 self.overlay.follow(events)
             case _Heads(blocks):
-                # It hashes all receipts and copies what is known of the state: tens of milliseconds.
+                # It hashes all receipts and copies the known state: tens of milliseconds.
                 await self._in_thread(partial(self.overlay.confirm, blocks))
             case _Arrived():
                 pass
 
     async def _execute(self) -> None:
-        """Execute as far as the state that is here allows, and have the rest fetched; nothing is waited
-        for."""
+        """Execute as far as the known state allows, and start fetching the rest, without waiting."""
         overlay = self.overlay
         missing = await self._in_thread(overlay.step)
         for update in overlay.take_updates():
@@ -229,6 +227,6 @@ class Follower:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _arrived(self) -> None:
-        """State has come: there is something to do even without an input."""
+        """State has arrived: execution can continue even without an input."""
         if self._inputs.empty():
             self._inputs.put_nowait(_Arrived())

@@ -1,15 +1,14 @@
-"""`/ws/filter?addresses=&topics=&match=any|all`: only the flashblocks that touch what a client cares about.
+"""`/ws/filter?addresses=&topics=&match=any|all`: only flashblocks with given addresses or topics.
 
-The unit is the whole message, sent unchanged. An address matches whoever sent, received, was created, logged
-or had its balance changed; a topic matches at any position of a log. Receipts are read in both shapes in use
-(`{"type":"0x2","logs":[…]}` and `{"Eip1559":{"logs":[…]}}`); where a stream carries none, from, to and
-created address still come from the transactions themselves. Index 0 carries `base` and goes to everybody,
-else a filtered client could not tell what block it is looking at.
+The unit is the whole message, sent unchanged. An address matches as sender, recipient, created contract,
+emitter of a log or account with a changed balance; a topic matches at any position of a log. Receipts are
+read in both shapes in use (`{"type":"0x2","logs":[…]}` and `{"Eip1559":{"logs":[…]}}`); where a stream
+carries none, from, to and created address still come from the transactions themselves. Index 0 carries `base`
+and goes to every client, since a filtered client needs it to identify the block.
 
-A message is described once, as sets of addresses and topics, whoever asks; an inverted index leads from its
-addresses and topics to the filters that want them. 1,000 clients whose filters miss cost two set
-intersections a message together, where one decode per client cost 206 us each (reference measurement, 50 KB
-brotli).
+The addresses and topics of a message are extracted once for all clients; an inverted index maps them to the
+filters that contain them. 1,000 clients whose filters miss cost two set intersections a message together,
+where one decode per client cost 206 us each (flashbots' proxy, 50 KB brotli).
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode
 from flashctl.eth.transactions import DepositTx, decode_transaction
 
-__all__ = ["Facts", "FilterIndex", "Match", "StreamFilter", "describe", "parse_filter"]
+__all__ = ["FilterIndex", "Match", "MessageTerms", "StreamFilter", "describe", "parse_filter"]
 
 MAX_TERMS = 1000
-"""Addresses and topics of one filter; more is a client that wants the whole stream."""
+"""Addresses and topics of one filter; a client that needs more takes the whole stream."""
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{40}\Z")
 _TOPIC = re.compile(r"0x[0-9a-f]{64}\Z")
@@ -45,20 +44,20 @@ class Match(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What filters can ask of a message; lower-case hex."""
+class MessageTerms:
+    """The addresses and topics of a message that filters match; lower-case hex."""
 
     is_base: bool
     addresses: frozenset[str]
     topics: frozenset[str]
 
 
-_NOTHING = Facts(False, frozenset(), frozenset())
+_NOTHING = MessageTerms(False, frozenset(), frozenset())
 
 
 @dataclass(frozen=True, slots=True)
 class StreamFilter:
-    """What one client wants; equal filters share their lane in the hub."""
+    """The filter of one client; equal filters share their lane in the hub."""
 
     addresses: frozenset[str]
     topics: frozenset[str]
@@ -68,32 +67,32 @@ class StreamFilter:
         """Whether the client gets the message."""
         return self.matches(describe(message))
 
-    def matches(self, facts: Facts) -> bool:
-        """Whether the filter wants a message of which `facts` hold."""
-        if facts.is_base:
+    def matches(self, terms: MessageTerms) -> bool:
+        """Whether a message with these addresses and topics matches."""
+        if terms.is_base:
             return True
-        address = not self.addresses.isdisjoint(facts.addresses)
-        topic = not self.topics.isdisjoint(facts.topics)
+        address = not self.addresses.isdisjoint(terms.addresses)
+        topic = not self.topics.isdisjoint(terms.topics)
         if self.match is Match.ALL:
             return (address or not self.addresses) and (topic or not self.topics)
         return address or topic
 
 
 class FilterIndex:
-    """From the addresses and topics of a message to the filters that want it; the hub's router."""
+    """Inverted index from addresses and topics to the filters that match; the hub's router."""
 
     def __init__(self) -> None:
         self._all: set[StreamFilter] = set()
         self._by_term: dict[str, set[StreamFilter]] = {}
 
     def add(self, selector: Any) -> None:
-        """A first client with this filter."""
+        """Add a filter, for the first client with it."""
         self._all.add(selector)
         for term in _index_terms(selector):
             self._by_term.setdefault(term, set()).add(selector)
 
     def remove(self, selector: Any) -> None:
-        """The last client with this filter has gone."""
+        """Remove a filter, after the last client with it has left."""
         self._all.discard(selector)
         for term in _index_terms(selector):
             holders = self._by_term.get(term, set())
@@ -105,25 +104,25 @@ class FilterIndex:
         """The filters that accept the message; each once."""
         if not self._all:
             return ()
-        facts = describe(message)
-        if facts.is_base:
+        terms = describe(message)
+        if terms.is_base:
             return tuple(self._all)
-        terms = self._by_term.keys()
+        known = self._by_term.keys()
         found: set[StreamFilter] = set()
-        for term in (facts.addresses & terms) | (facts.topics & terms):
+        for term in (terms.addresses & known) | (terms.topics & known):
             found |= self._by_term[term]
-        return [candidate for candidate in found if candidate.matches(facts)]
+        return [candidate for candidate in found if candidate.matches(terms)]
 
 
 def _index_terms(selector: StreamFilter) -> frozenset[str]:
-    """Terms of which one must occur in any message the filter accepts: for `all` one of the lists will do."""
+    """Terms of which one occurs in every message the filter accepts: for `all` one of the lists suffices."""
     if selector.match is Match.ALL and selector.addresses:
         return selector.addresses
     return selector.addresses | selector.topics
 
 
 def parse_filter(request: UpgradeRequest) -> StreamFilter | None:
-    """The filter of the query; None when it names nothing, which is the whole stream.
+    """The filter of the query; None if it has no term, which is the whole stream.
 
     Raises:
         InvalidRequest: If a term is no address or topic, there are too many, or `match` is unknown.
@@ -151,20 +150,20 @@ def _terms(request: UpgradeRequest, name: str, pattern: re.Pattern[str], what: s
     return frozenset(found)
 
 
-def describe(message: HubMessage) -> Facts:
-    """The facts of a message, worked out at the first request and kept with it."""
-    facts = message.facts
-    if not isinstance(facts, Facts):
+def describe(message: HubMessage) -> MessageTerms:
+    """The addresses and topics of a message, extracted once and kept with it."""
+    terms = message.facts
+    if not isinstance(terms, MessageTerms):
         try:
-            facts = _describe(message.data, message.binary)
-        except Exception as error:  # hides the message from filters; the others have it already
+            terms = _describe(message.data, message.binary)
+        except Exception as error:  # filters miss the message; unfiltered clients have it already
             defects.caught("proxy.filters", error)
-            facts = _NOTHING
-        message.facts = facts
-    return facts
+            terms = _NOTHING
+        message.facts = terms
+    return terms
 
 
-def _describe(data: bytes, binary: bool) -> Facts:
+def _describe(data: bytes, binary: bool) -> MessageTerms:
     try:
         flashblock = parse_object(unpack(data, binary=binary))
     except InvalidFlashblock:
@@ -179,7 +178,7 @@ def _describe(data: bytes, binary: bool) -> Facts:
         _add_logs(receipt.get("logs"), addresses, topics)
     for raw in _list(_mapping(flashblock.get("diff")).get("transactions")):
         addresses.update(_parties(raw))
-    return Facts(flashblock.get("index") == 0, frozenset(addresses), frozenset(topics))
+    return MessageTerms(flashblock.get("index") == 0, frozenset(addresses), frozenset(topics))
 
 
 def _receipts(value: object) -> Iterator[Mapping[str, Any]]:

@@ -1,8 +1,8 @@
-"""Which block a caller means: one of the stream's, or one that the node knows. The one place that decides it.
+"""Resolves a block reference to a streamed block or to the node: the only place that decides it.
 
-A streamed block is named by the tag `pending` (the newest of them), by its number, and by the hash of zeros
-that its receipts state (the newest again: there is nothing else to tell them apart by). Where a listener
-shows the preconfirmed block as the latest one, `latest` names it, too.
+A streamed block is referred to by the tag `pending` (the newest one), by its number, and by the zero hash
+that its receipts state (again the newest, as nothing else distinguishes them). On a listener that shows the
+preconfirmed block as the latest one, also by `latest`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from flashctl.ethrpc.block_methods import is_zero_hash
 from flashctl.ethrpc.block_tags import BlockRef, Tag
 from flashctl.rpc.execution import PendingBlock
 from flashctl.rpc.overlay import Overlay
-from flashctl.rpc.showing import Showing
+from flashctl.rpc.visibility import Visibility
 
-__all__ = ["Naming"]
+__all__ = ["BlockResolver"]
 
 
-class Naming:
-    """See the module docstring."""
+class BlockResolver:
+    """Resolves block references for one listener."""
 
-    def __init__(self, overlay: Overlay, showing: Showing) -> None:
+    def __init__(self, overlay: Overlay, showing: Visibility) -> None:
         self._overlay = overlay
         self._showing = showing
 
     def streamed(self, ref: BlockRef) -> PendingBlock | None:
-        """The streamed block that is meant; None if it is one of the node's."""
+        """The streamed block referred to; None if it is one of the node's."""
         view = self._overlay.view
         if view is None:
             return None
@@ -39,5 +39,6 @@ class Naming:
         return None
 
     def is_latest(self, ref: BlockRef) -> bool:
-        """Whether the newest streamed block is meant; while nothing is pending, it is the node's latest."""
+        """Whether it refers to the newest streamed block, which is the node's latest while nothing is
+        pending."""
         return ref is Tag.PENDING or (ref is Tag.LATEST and self._showing.as_latest)

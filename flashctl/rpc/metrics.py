@@ -1,4 +1,4 @@
-"""The figures of an overlay node, for its metrics page."""
+"""The metrics of an overlay node."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Mapping
 
 from flashctl.core.service.exposition import MetricFamily, counter, gauge
 from flashctl.rpc.chain_follower import ChainFollower
-from flashctl.rpc.follower import Follower
 from flashctl.rpc.overlay import Overlay
+from flashctl.rpc.overlay_worker import OverlayWorker
 
-__all__ = ["Figures"]
+__all__ = ["OverlayMetrics"]
 
 
-class Figures:
-    """Reads the counters where they are kept, at each scrape."""
+class OverlayMetrics:
+    """Collects the counters of the parts at each scrape."""
 
-    def __init__(self, prefix: str, overlay: Overlay, follower: Follower, chain: ChainFollower) -> None:
+    def __init__(self, prefix: str, overlay: Overlay, follower: OverlayWorker, chain: ChainFollower) -> None:
         self._prefix = prefix
         self._overlay = overlay
         self._follower = follower
         self._chain = chain
 
     def __call__(self) -> list[MetricFamily]:
-        """The figures at this moment. What a Base node counts too has its name, without `_total`."""
+        """The current values. Metrics that a Base node has keep its names, without `_total`."""
         counts, stream, view = self._overlay.counts, self._follower.counts, self._overlay.view
         head, prefix, chain = self._overlay.head, self._prefix, self._chain
         fetcher = self._follower.fetcher

@@ -1,8 +1,8 @@
-"""The payloads that the overlay holds, by payload id, from index 0 until something ends them.
+"""The payloads that the overlay holds, by payload id, from index 0 until their end.
 
-A payload has one life here and it ends once: settled by the node's block, replaced by another build of its
-block, expired with its stream, or left without ground by a reorg. What ended is remembered by id, so that a
-flashblock that comes later than its end is known for what it is and never taken for part of another payload.
+A payload ends once: settled by the node's block, replaced by another build of its block, expired with its
+stream, or orphaned by a reorg. EndReason ids are kept, so that a late flashblock is recognised and never
+attributed to another payload.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from flashctl.lru import Lru
 from flashctl.op.envelope import TxEnvelope, recover_all
 from flashctl.rpc.execution import PendingBlock
 
-__all__ = ["REMEMBERED_PAYLOADS", "Ended", "HeldPayload", "HeldPayloads"]
+__all__ = ["REMEMBERED_PAYLOADS", "EndReason", "HeldPayload", "HeldPayloads"]
 
 REMEMBERED_PAYLOADS: Final = 256
-"""Ended payload ids that are still known: a stream minutes behind its node, or an hour of replaced builds."""
+"""EndReason payload ids kept: a stream minutes behind its node, or an hour of replaced builds."""
 
 
-class Ended(Enum):
+class EndReason(Enum):
     """Why a payload is not held any more, or never was."""
 
     SETTLED = "settled"
@@ -34,26 +34,26 @@ class Ended(Enum):
     EXPIRED = "expired"
     """Its stream went silent."""
     REORGANISED = "reorganised"
-    """The chain below it is another one."""
+    """The chain below it changed."""
     NODE_BEHIND = "node behind"
-    """The node is so many blocks behind that nothing can be built on what it knows."""
+    """The node is too many blocks behind to execute on its state."""
     LATE = "late"
-    """It began when the node had its block already."""
+    """It began after the node had its block."""
 
 
 @dataclass(slots=True, eq=False)
 class HeldPayload:
-    """A payload of the stream and how far it has been executed."""
+    """A payload of the stream and its executed part."""
 
     payload_id: str
     number: int
     base: Base
     flashblocks: list[Flashblock] = field(default_factory=list)
-    """Those that are or will be executed, from index 0 without a hole."""
+    """Executed or to be executed, from index 0 without a gap."""
     is_whole: bool = True
-    """Whether, as far as we know, nothing of it was lost; a block on top of it needs that."""
+    """Whether no flashblock of it is known to be lost; required for a block on top of it."""
     given_up: str = ""
-    """Why nothing more of it is taken in. What was executed stays pending: its builder did promise it."""
+    """Why no further flashblock of it is accepted. The executed part stays pending: it was preconfirmed."""
     block: PendingBlock | None = None
     """None until it has a parent to be executed on."""
     _envelopes: dict[int, list[TxEnvelope]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class HeldPayload:
 
     @property
     def is_executed(self) -> bool:
-        """Whether all flashblocks that are here have been executed."""
+        """Whether all flashblocks received have been executed."""
         return self.executed == len(self.flashblocks)
 
     @property
@@ -75,14 +75,14 @@ class HeldPayload:
 
     @property
     def payload(self) -> Payload:
-        """What is here, as one value; at least index 0 must be."""
+        """The flashblocks received, as one payload; requires index 0."""
         return Payload(self.payload_id, self.number, self.base, tuple(self.flashblocks))
 
     def envelopes(self, index: int) -> list[TxEnvelope]:
         """The transactions of a flashblock, decoded once.
 
         Raises:
-            InvalidTransaction, InvalidSignature: If one of them is none.
+            InvalidTransaction, InvalidSignature: If one is malformed.
         """
         known = self._envelopes.get(index)
         if known is None:
@@ -90,18 +90,18 @@ class HeldPayload:
         return known
 
     def give_up(self, reason: str) -> None:
-        """Take in nothing more, and forget what has not been executed."""
+        """Accept no further flashblock, and drop those not executed."""
         self.given_up = reason
         self.is_whole = False
         del self.flashblocks[self.executed :]
 
 
 class HeldPayloads:
-    """See the module docstring. Ordered by block number, one payload for each."""
+    """The held payloads, ordered by block number, one for each."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, HeldPayload] = {}
-        self._ended = Lru[str, Ended](REMEMBERED_PAYLOADS)
+        self._ended = Lru[str, EndReason](REMEMBERED_PAYLOADS)
 
     def __iter__(self) -> Iterator[HeldPayload]:
         return iter(tuple(self._by_id.values()))
@@ -121,8 +121,8 @@ class HeldPayloads:
         """The payload of this id, if it is held."""
         return self._by_id.get(payload_id)
 
-    def how_it_ended(self, payload_id: str) -> Ended | None:
-        """Why a payload is not held; None if it is, or was never heard of."""
+    def how_it_ended(self, payload_id: str) -> EndReason | None:
+        """Why a payload is not held; None if it is, or is unknown."""
         return self._ended.peek(payload_id)
 
     def add(self, held: HeldPayload) -> None:
@@ -130,8 +130,8 @@ class HeldPayloads:
         assert all(other.number < held.number for other in self._by_id.values())
         self._by_id[held.payload_id] = held
 
-    def end(self, payload_id: str, how: Ended) -> None:
-        """Hold a payload no longer, and remember why."""
+    def end(self, payload_id: str, how: EndReason) -> None:
+        """Remove a payload, and keep the reason."""
         self._by_id.pop(payload_id, None)
         self._ended.put(payload_id, how)
 

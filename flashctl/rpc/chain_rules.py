@@ -1,4 +1,4 @@
-"""Which rules apply to a stream: those of a known chain, or those that its messages show."""
+"""The fork rules for a stream: a known chain's, or inferred from its flashblocks."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _JOVIAN_EXTRA_DATA: Final = 17
 
 
 class ChainRules:
-    """Answers the overlay's question for the configuration of a payload's chain."""
+    """Provides the chain configuration of a payload to the overlay."""
 
     def __init__(self, configured: ChainConfig | None = None) -> None:
         self._config = configured
         self.chain_id: int | None = None if configured is None else configured.chain_id
         self.problem = ""
-        """Why what is executed will not be what the node has; one line."""
+        """Why the execution will differ from the node's; one line."""
 
     def connected(self, chain_id: int) -> None:
-        """The node says which chain it follows."""
+        """Record the node's chain id."""
         if self.chain_id not in (None, chain_id):
             self.problem = f"the node follows chain {chain_id}, the rules are those of chain {self.chain_id}"
             _LOG.warning("%s", self.problem)
@@ -48,10 +48,10 @@ class ChainRules:
 
 
 def inferred_fork(payload: Payload) -> OpFork:
-    """The fork whose marks a block shows: the layout of its L1 attributes and the length of its extraData.
+    """The fork of a block, inferred from the layout of its L1 attributes and the length of its extraData.
 
-    For chains that neither a flag nor the registry describes. The block that activates a fork still has the
-    old layout, so it is taken for one of the fork before; its successor is not.
+    For chains without --chain, --genesis or an entry in the registry. The block that activates a fork still
+    has the old layout, so the previous fork is inferred for it; not for its successor.
     """
     extra = len(payload.base.extra_data)
     if extra == _JOVIAN_EXTRA_DATA:

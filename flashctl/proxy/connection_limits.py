@@ -1,8 +1,8 @@
-"""How many connections there may be: of this process, of one address, of one API key.
+"""Connection limits: of this process, of one address, of one API key.
 
 Counting is all or nothing: a refusal leaves no count behind (flashbots' proxy keeps the address's slot when
-the key's limit refuses, until restart). Limits are read anew at each request, so a reload applies to whoever
-comes next and cuts off nobody.
+the key's limit refuses, until restart). Limits are read at each request, so a reload applies to new
+connections and closes none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["ConnectionCounts", "ConnectionLimits", "ConnectionRefused", "Connect
 
 
 class Limit(Enum):
-    """Which limit refused; the value is the message the field's proxies answer with."""
+    """The limit that was exceeded; the value is the message of flashbots' and Base's proxies."""
 
     INSTANCE = "Global limit"
     ADDRESS = "IP limit exceeded"
@@ -26,7 +26,7 @@ class Limit(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRefused:
-    """No; `limit` says which and `allowed` how much it allows."""
+    """A refusal: the limit exceeded, and how many connections it allows."""
 
     limit: Limit
     allowed: int
@@ -66,7 +66,7 @@ class ConnectionCounts:
     def acquire(
         self, limits: ConnectionLimits, address: str, app: str | None, app_limit: int | None
     ) -> ConnectionTicket | ConnectionRefused:
-        """Count a connection, or say which limit it would exceed; in the order instance, address, key."""
+        """Count a connection, or return the limit it would exceed; in the order instance, address, key."""
         if limits.instance and self.total >= limits.instance:
             return ConnectionRefused(Limit.INSTANCE, limits.instance)
         if limits.per_address and self.by_address[address] >= limits.per_address:

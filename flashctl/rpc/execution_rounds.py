@@ -1,9 +1,9 @@
-"""The flashblock being executed, from the first try to the one that lacks nothing, and what waits behind it.
+"""Execution of a flashblock in rounds, until no state is missing, with look-ahead to the queued ones.
 
-Execution goes in rounds: a try finds what it lacks, that is fetched, and the next try goes further. What
-waits behind is looked at in the same rounds, on a guess of the state after the one before it, so that a
-fetch is for all of them: at 200 ms for a round trip and a flashblock every 200 ms, one after the other would
-fall further behind with each.
+Each round finds the missing state, which is fetched, and the next round gets further. Queued flashblocks are
+executed speculatively in the same rounds, on a guess of the state before them, so that a fetch serves all of
+them: at 200 ms for a round trip and a flashblock every 200 ms, one after the other would fall behind
+    steadily.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from flashctl.evm.state import StateDiff
 from flashctl.op.envelope import TxEnvelope
 from flashctl.remote.transactions import certain_needs, look_ahead
 from flashctl.rpc.execution import FlashblockRun, PendingBlock
-from flashctl.rpc.held import HeldPayload
+from flashctl.rpc.held_payloads import HeldPayload
 
-__all__ = ["MAX_ROUNDS", "Run"]
+__all__ = ["MAX_ROUNDS", "ExecutionRounds"]
 
 HINT_ROUND: Final = 3
-"""Fetches after which guessing is given up. Senders, code and first slots take two; real transactions of OP
-Mainnet took ten on an empty cache without help."""
+"""Fetches after which access lists are requested. Senders, code and first slots take two; real transactions
+of OP Mainnet took ten on an empty cache otherwise."""
 
 MAX_ROUNDS: Final = 2000
-"""Fetches for one flashblock, each one dependent read deeper. Its execution time and the sealing of its
-block end a walk much sooner; this only says that it does end."""
+"""Fetches for one flashblock, each one dependent read deeper. Its time limit and the sealing of its block end
+it much sooner; this bound only guarantees termination."""
 
 LOOK_AHEAD_S: Final = 0.2
-"""Wall time, per round, for finding out what the flashblocks that wait will need."""
+"""Wall time per round for the speculative execution of queued flashblocks."""
 
 MAX_LOOKED_AHEAD: Final = 32
-"""Flashblocks that are looked at in one round."""
+"""Flashblocks executed speculatively in one round."""
 
 
 @dataclass(slots=True, eq=False)
-class Run:
+class ExecutionRounds:
     """See the module docstring."""
 
     held: HeldPayload
@@ -49,21 +49,21 @@ class Run:
     _run: FlashblockRun
     _rounds: int = 0
     _missing: Missing = field(default_factory=Missing)
-    """What the last try lacked."""
+    """State missing in the last round."""
     _ahead: Missing = field(default_factory=Missing)
-    """What those behind it were found to lack."""
+    """State missing for the queued ones."""
     _guessed: StateDiff | None = None
-    """What it and those looked at behind it are believed to change."""
+    """The presumed changes of it and of those executed speculatively."""
     _looked_at: set[tuple[str, int]] = field(default_factory=set)
-    """Flashblocks looked at since the last try."""
+    """Flashblocks executed speculatively since the last round."""
     _is_hinted: bool = False
 
     @classmethod
-    def of(cls, held: HeldPayload, block: PendingBlock) -> Run:
+    def of(cls, held: HeldPayload, block: PendingBlock) -> ExecutionRounds:
         """The execution of the next flashblock of a payload, on top of `block`.
 
         Raises:
-            DataError: If one of its transactions is none.
+            DataError: If one of its transactions is malformed.
         """
         index = held.executed
         return cls(held, block, FlashblockRun(block, held.flashblocks[index], held.envelopes(index)))
@@ -74,11 +74,11 @@ class Run:
         return len(self.block.envelopes)
 
     def lacks(self) -> Missing:
-        """What the last try lacked and is still missing."""
+        """The missing state of the last round that is not fetched yet."""
         return self.block.state.canonical.without_known(self._missing)
 
     def advance(self) -> bool:
-        """Try; whether something was missing.
+        """Execute one round; whether state was missing.
 
         Raises:
             DataError: After MAX_ROUNDS.
@@ -95,18 +95,19 @@ class Run:
         return True
 
     def result(self) -> PendingBlock:
-        """The block with the flashblock in it, when nothing was missing."""
+        """The block including the flashblock, once nothing is missing."""
         return self._run.result()
 
     def take_hopeless(self) -> Sequence[TxEnvelope]:
-        """Transactions that have been through HINT_ROUND fetches and still lack something; told once."""
+        """Transactions that still lack state after HINT_ROUND fetches; returned once."""
         if self._is_hinted or self._rounds < HINT_ROUND:
             return []
         self._is_hinted = True
         return self._run.unfinished
 
     def look_ahead(self, later: Sequence[HeldPayload]) -> Missing:
-        """What the flashblocks behind this one will lack: the rest of its payload, then `later` ones."""
+        """The state missing for the flashblocks after this one: the rest of its payload, then `later`
+        ones."""
         deadline = Deadline(LOOK_AHEAD_S)
         for held in (self.held, *later):
             start = held.executed + (held is self.held)
@@ -118,7 +119,7 @@ class Run:
                 try:
                     self._ahead.add(self._needs(held, index, deadline))
                 except FlashctlError:
-                    continue  # it will show when its turn comes
+                    continue  # it fails again when it is executed
                 except Exception as error:
                     defects.caught("rpc.look_ahead", error, f"payload {held.payload_id}")
         self._ahead = self.block.state.canonical.without_known(self._ahead)
