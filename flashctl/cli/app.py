@@ -78,7 +78,9 @@ def _version(value: bool) -> None:
 
 @_app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", "-V", is_eager=True, callback=_version, help="Show it."),
+    version: bool = typer.Option(
+        False, "--version", "-V", is_eager=True, callback=_version, help="Show the version."
+    ),
 ) -> None:
     """The Flashblocks stack of the OP Stack: build, relay, fan out, serve and inspect 200 ms sub-blocks."""
 
@@ -129,7 +131,7 @@ def _report(error: Exception, arguments: list[str]) -> int:
     if isinstance(error, FlashctlError):
         _complain(str(error) or type(error).__name__, error.hint)
     elif hasattr(error, "format_message"):  # typer's own complaints about the command line
-        return _report_usage(error)
+        return _report_usage(error, arguments)
     elif isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         _complain(f"{error.strerror or error}{where}")
@@ -142,14 +144,25 @@ def _report(error: Exception, arguments: list[str]) -> int:
     return exit_code_for(error)
 
 
-def _report_usage(error: Any) -> int:
+def _report_usage(error: Any, arguments: list[str]) -> int:
     context: Any = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(context.get_help())
         return ExitCode.USAGE
-    path = context.command_path if context is not None else "flashctl"
+    path = context.command_path if context is not None else _called(arguments)
     _complain(error.format_message().rstrip("."), f"{path} --help")
     return int(getattr(error, "exit_code", ExitCode.USAGE))
+
+
+def _called(arguments: list[str]) -> str:
+    """The command that was typed, for errors of the option parser, which carry no context."""
+    role, action = (*arguments, "", "")[:2]
+    if role not in ROLES:
+        return "flashctl"
+    actions = {
+        command.name for command in importlib.import_module(f"flashctl.cli.{role}").app.registered_commands
+    }
+    return f"flashctl {role} {action}" if action in actions else f"flashctl {role}"
 
 
 def _complain(what: str, hint: str | None = None) -> None:

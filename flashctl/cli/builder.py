@@ -358,7 +358,7 @@ def builder(
                 limits.max_account_slots,
                 queued=limits.global_queue,
                 queued_per_sender=limits.account_queue,
-                queued_lifetime_s=parse_duration(limits.queue_lifetime),
+                queued_lifetime_s=parse_duration(limits.queue_lifetime, "--txpool.lifetime"),
                 price_bump_percent=limits.price_bump,
             ),
             limits.min_tip,

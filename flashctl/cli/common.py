@@ -157,7 +157,7 @@ def load_settings(context: typer.Context, role: str, name: str, *, needed: bool 
         raise UsageError(f"two profiles, {other} and {profile.name}", hint="one may extend the other")
     if needed and role not in profile.tables:
         raise UsageError(
-            f"profile {profile.name} says nothing about {role}",
+            f"profile {profile.name} has no settings for {role}",
             hint=f"it has settings of {', '.join(sorted(profile.tables)) or 'no role'}",
         )
     context.meta[_LOADED] = profile.name

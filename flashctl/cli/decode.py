@@ -173,10 +173,10 @@ def decode(
 
     Reads signed and unsigned transactions of every OP Stack type, blob transactions with sidecar,
     flashblock JSON, recorded streams, blocks, headers and receipts in RLP, engine payloads and answers of
-    nodes, and finds out by itself which it is. JSON has the field names of JSON-RPC; what a node does not
-    say is under "flashctl".
+    nodes, and detects which it is. JSON has the field names of JSON-RPC; what a node does not return is
+    under "flashctl".
 
-    --execute runs a block and says of every field of its header whether it comes out, and of every
+    --execute runs a block and reports for every field of its header whether it matches, and for every
     transaction its status, gas and fee.
 
     Exit codes: 0 decoded; 1 --verify or --execute found a problem; 2 usage; 65 something could not be

@@ -294,7 +294,7 @@ def proxy(
 @command(app, "proxy", name="status", example="flashctl proxy status --json")
 def status(
     url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="Where the proxy serves metrics (its --metrics-addr).")
+        str, typer.Option("--url", metavar="URL", help="The proxy's --metrics-addr, as a URL or HOST:PORT.")
     ] = "http://127.0.0.1:9000",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> ExitCode:

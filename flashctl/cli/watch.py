@@ -380,8 +380,8 @@ def watch(
     from flashctl.watch.stop_conditions import parse_duration, parse_speed
     from flashctl.watch.stream_target import parse_headers, resolve_stream
 
-    def seconds(text: str | None) -> float | None:
-        return None if text is None else parse_duration(text)
+    def seconds(text: str | None, flag: str) -> float | None:
+        return None if text is None else parse_duration(text, flag)
 
     is_url = target is not None and "://" in target
     source = context.get_parameter_source("url")
@@ -407,9 +407,9 @@ def watch(
         source=endpoint.source,
         headers=parse_headers(endpoint.header or (), endpoint.api_key_file),
         reconnect=endpoint.reconnect,
-        ping_interval_s=parse_duration(endpoint.ping_interval),
-        pong_timeout_s=parse_duration(endpoint.pong_timeout),
-        silence_s=parse_duration(endpoint.silence),
+        ping_interval_s=parse_duration(endpoint.ping_interval, "--ping-interval"),
+        pong_timeout_s=parse_duration(endpoint.pong_timeout, "--pong-timeout"),
+        silence_s=parse_duration(endpoint.silence, "--silence"),
     )
     node = against.rpc or stream.rpc_url
     if against.check:
@@ -432,16 +432,16 @@ def watch(
                 color=shown.color,
                 quiet=common.verbosity < 0,
                 stats=shown.stats,
-                stats_every_s=seconds(shown.stats_every),
-                interval_ms=parse_duration(shown.interval) * 1000,
+                stats_every_s=seconds(shown.stats_every, "--stats-every"),
+                interval_ms=parse_duration(shown.interval, "--interval") * 1000,
                 plot=shown.plot,
             ),
             ending=EndingConfig(
                 count=ending.count,
                 blocks=ending.blocks,
-                duration_s=seconds(ending.duration),
+                duration_s=seconds(ending.duration, "--duration"),
                 until=ending.until or (),
-                timeout_s=seconds(ending.timeout),
+                timeout_s=seconds(ending.timeout, "--timeout"),
                 fail_on=ending.fail_on or (),
                 strict=ending.strict,
                 wait=endpoint.wait,

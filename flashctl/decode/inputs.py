@@ -164,6 +164,8 @@ def _documents(text: str) -> list[tuple[int, str]]:
 def _is_binary(line: bytes) -> bool:
     """Whether the input starts like raw RLP or a typed transaction instead of like text."""
     head = line.removeprefix(b"\xef\xbb\xbf")[:64]
+    if head[:2] in (b"0x", b"0X"):  # no encoding of ours starts with 0x30: an elided "0x02f8…" is wrong hex
+        return False
     # 0x7e is printable, but no text to decode starts with a tilde: it is a deposit.
     return head[:1] == b"~" or any(byte >= 0x7F or (byte < 0x20 and byte not in b"\t\r\n") for byte in head)
 

@@ -100,7 +100,7 @@ class Proxy(ProxyParts):
             }
             self.status_server = await serve_status(address.host, address.port, pages)
             where["status"] = self.status_server.url
-        _LOG.info("serving", extra=where)
+        _LOG.info("listening", extra=where)
 
     async def close(self) -> None:
         """Close the clients' connections (WebSocket 1001) and stop listening."""

@@ -86,26 +86,30 @@ def _age(now: float, then: float | None) -> float | None:
 
 
 def fetch_status(url: str, timeout_s: float = 5.0) -> dict[str, Any]:
-    """The status of the proxy whose metrics port is at `url`.
+    """The status of the proxy whose metrics port is at `url`, or at HOST:PORT as `--metrics-addr` states it.
 
     Raises:
+        UsageError: If it is no URL.
         UnavailableError: If nothing answers.
         ProtocolError: If the answer is not a proxy's.
     """
     import httpx
 
+    from flashctl.core.net.endpoint import Endpoint
+
+    endpoint = Endpoint.parse(url)
     try:
-        reply = httpx.get(f"{url.rstrip('/')}/status", timeout=timeout_s)
+        reply = httpx.get(f"{endpoint.url.rstrip('/')}/status", timeout=timeout_s)
     except httpx.HTTPError as error:
         raise UnavailableError(
-            f"{url}: {system_reason(error)}", hint="is it the address of --metrics-addr?"
+            f"{endpoint.shown}: {system_reason(error)}", hint="is it the address of --metrics-addr?"
         ) from None
     try:
         content = reply.json()
     except ValueError:
         content = None
     if reply.status_code != 200 or not isinstance(content, dict):
-        raise ProtocolError(f"{url} is not the status port of a proxy: HTTP {reply.status_code}")
+        raise ProtocolError(f"{endpoint.shown} is not the status port of a proxy: HTTP {reply.status_code}")
     return content
 
 

@@ -42,14 +42,14 @@ _LEAST_SPARKLINE: Final = 8
 
 _KEYS: Final = "space pause   / filter   ? keys   q quit"
 _HELP: Final = (
-    "space  pause, and go on",
-    "/      filter: Enter applies it, empty shows all, Esc leaves it as it was",
+    "space  pause or resume",
+    "/      filter: Enter applies it, empty shows all, Esc keeps the old one",
     "         0x...  hash, address, selector, payload id     #123  block",
     "         eip1559, deposit, ...  type     transfer(address,uint256)  selector",
     "         gap, replaced, joined, ...  mark     several words: all of them",
     "         from: to: address: selector: topic: type: min-value: index: tx: payload: block:",
-    "?      these keys, and away with them",
-    "q      quit; what is shown stays",
+    "?      show or hide these keys",
+    "q      quit; the last screen stays",
 )
 
 
@@ -82,7 +82,8 @@ class LiveView:
         """Take one event in; nothing is drawn yet."""
         self._changed = True
         if event.name in ("connected", "disconnected", "undecodable"):
-            self._status = escape(describe_event(event))
+            is_this = event.name == "connected" and event.details.get("url") == self.title
+            self._status = "connected" if is_this else escape(describe_event(event))
             return
         if event.payload_id is None or (event.name != "flashblock" and event.payload_id not in self._blocks):
             if event.name != "closed":
@@ -132,7 +133,7 @@ class LiveView:
         if self.typing is not None:
             lines.append(screen.clip(f"/{self.typing}_"))
         elif self.filter_error is not None:
-            lines.append(screen.paint(_RED, screen.clip(f"no filter: {escape(self.filter_error)}")))
+            lines.append(screen.paint(_RED, screen.clip(f"filter not applied: {escape(self.filter_error)}")))
         elif self.filter:
             lines.append(screen.clip(self._filter_line()))
         if self._shows_keys:

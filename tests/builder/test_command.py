@@ -31,7 +31,7 @@ def ports() -> list[str]:
         (["--payload-version", "256"], ExitCode.USAGE, "is not a byte"),
         (["--builder.max-tx-time", "0"], ExitCode.USAGE, "must be positive"),
         (["--sync-rpc", "ftp://peer"], ExitCode.USAGE, "ftp"),
-        (["--txpool.lifetime", "soon"], ExitCode.USAGE, "'soon' is not a duration"),
+        (["--txpool.lifetime", "soon"], ExitCode.USAGE, "--txpool.lifetime: 'soon' is not a duration"),
         (["--genesis", "{folder}/absent.json"], ExitCode.IO, "absent.json"),
         (["--genesis", "{folder}/text.json"], ExitCode.DATA, "text.json"),
         (["--authrpc.jwtsecret", "{folder}/text.json"], ExitCode.USAGE, "JWT key"),

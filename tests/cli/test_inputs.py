@@ -50,8 +50,8 @@ def flashctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         ),
         (("watch", "ws://a", "--url", "ws://b"), "--url"),
         (("watch", "devnet", "-P", "devnet"), "devnet"),
-        (("devnet", "-P", "base-mainnet"), "profile base-mainnet says nothing about devnet"),
-        (("builder", "-P", "base"), "profile base-mainnet says nothing about builder"),
+        (("devnet", "-P", "base-mainnet"), "profile base-mainnet has no settings for devnet"),
+        (("builder", "-P", "base"), "profile base-mainnet has no settings for builder"),
     ],
 )
 def test_two_answers_to_one_question_are_a_usage_error(arguments: tuple[str, ...], complaint: str) -> None:
@@ -59,6 +59,21 @@ def test_two_answers_to_one_question_are_a_usage_error(arguments: tuple[str, ...
     done = flashctl(*arguments, *check)
     assert done.returncode == 2, done.stderr
     assert complaint in done.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (("boost", "--execution-mode"), "flashctl boost"),
+        (("boost", "debug", "--debug-server-port"), "flashctl boost debug"),
+        (("watch", "--timeout"), "flashctl watch"),
+        (("--foo",), "flashctl"),
+    ],
+)
+def test_the_hint_names_the_command_that_was_typed(arguments: tuple[str, ...], command: str) -> None:
+    done = flashctl(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1] == f"hint: {command} --help"
 
 
 def test_flags_that_may_repeat_still_do() -> None:

@@ -156,6 +156,7 @@ def test_a_large_batch_prints_what_small_ones_print(monkeypatch: pytest.MonkeyPa
     ("arguments", "code", "words"),
     [
         (["0xzz"], 65, "not hex"),
+        (["0x02f8…"], 65, "not hex: '…' at character 4"),
         (["0x02"], 65, "the data ends where an item should begin at offset 1"),
         ([HEX["eip1559"][:-2]], 65, "runs 1 past the end"),
         (["nonsense"], 2, "neither hex, JSON, a file nor a field"),

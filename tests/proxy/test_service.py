@@ -295,7 +295,7 @@ class TestProcess:
                 assert [one["connected"] for one in status["upstreams"]] == [True, True]
                 assert status["ready"]
                 shown = await asyncio.to_thread(
-                    flashctl, "proxy", "status", "--url", f"http://127.0.0.1:{proxy.status_port}"
+                    flashctl, "proxy", "status", "--url", f"127.0.0.1:{proxy.status_port}"
                 )
                 assert shown.returncode == 0
                 assert "1 connected" in shown.stdout

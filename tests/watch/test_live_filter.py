@@ -110,7 +110,7 @@ def test_a_mark_is_a_filter() -> None:
 
 def test_what_cannot_be_a_filter_is_said_and_hides_nothing() -> None:
     lines = press(view_of(follow(STREAM)), "to:0x12")
-    assert len(rows(lines)) == 6 and any("no filter: --to" in line for line in lines)
+    assert len(rows(lines)) == 6 and any("filter not applied: --to" in line for line in lines)
     assert len(rows(press(view_of(follow(STREAM)), "min-value:-1"))) == 6
 
 

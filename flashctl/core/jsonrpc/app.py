@@ -87,7 +87,7 @@ class App:
         elif scope["method"] == "OPTIONS":
             status, body = 204 if extra else 403, b""
         elif scope["method"] != "POST":
-            status, body = 405, b"JSON-RPC is POST here\n"
+            status, body = 405, b"send JSON-RPC requests with POST\n"
             extra = [_TEXT, (b"allow", b"POST, OPTIONS")]
         else:
             status, body = await self._post(headers, receive)

@@ -252,7 +252,7 @@ class Dispatcher:
         owner: SubscriptionOwner | None,
     ) -> Any:
         if owner is None:
-            raise RpcError(ErrorCode.SERVER_ERROR, "notifications not supported over HTTP")
+            raise RpcError(ErrorCode.METHOD_NOT_FOUND, "notifications not supported")
         namespace, _, verb = method.partition("_")
         if not params or not isinstance(params[0], str):
             raise invalid_params(

@@ -327,7 +327,7 @@ class _Interruptions:
     def _act(self, number: signal.Signals) -> None:
         life = self._life
         if number in ENDINGS:
-            _LOG.info("%s: draining, again to force", number.name)
+            _LOG.info("%s: draining; a second signal exits at once", number.name)
             life.stop()
         elif number is signal.SIGHUP and life.is_ready:
             life.reload()

@@ -15,14 +15,15 @@ _PART: Final = re.compile(rf"({_NUMBER})(ms|s|m|h|d)?")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "": 1.0}
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, flag: str = "") -> float:
     """Seconds of `30s`, `500ms`, `10m`, `1h`, `1d`, several of them as Go writes it (`1h30m0s`), or a plain
     number of seconds.
 
     Raises:
-        UsageError: For anything else.
+        UsageError: For anything else; it names `flag`, if given.
     """
     text = text.strip()
     if _WHOLE.fullmatch(text) is None:
-        raise UsageError(f"{text!r} is not a duration", hint="write 500ms, 30s, 10m, 1h or 1h30m")
+        where = f"{flag}: " if flag else ""
+        raise UsageError(f"{where}{text!r} is not a duration", hint="write 500ms, 30s, 10m, 1h or 1h30m")
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))

@@ -158,7 +158,7 @@ class TestSubscriptions:
             async with httpx.AsyncClient() as http:
                 call = {"id": 1, "method": "eth_subscribe", "params": ["ticks"]}
                 error = (await http.post(server.url, json=call)).json()["error"]
-                assert error["message"] == "notifications not supported over HTTP"
+                assert error == {"code": -32601, "message": "notifications not supported"}
 
         converse(scenario)
 
