@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flashctl import default_ports
 from flashctl.boost.modes import ExecutionMode, SelectionPolicy
 from flashctl.core.engine import jwt
 from flashctl.core.flashblocks.client import check_stream_url
@@ -75,7 +76,7 @@ class EngineUpstream:
 class FlashblocksConfig:
     """The builder's stream and the port that publishes it."""
 
-    builder_url: str = "ws://127.0.0.1:1111"
+    builder_url: str = f"ws://127.0.0.1:{default_ports.BUILDER_STREAM}"
     listen: ListenAddress = ListenAddress("127.0.0.1", 1112)
     initial_reconnect_ms: int = 10
     max_reconnect_ms: int = 5000

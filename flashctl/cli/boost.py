@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from flashctl import default_ports
 from flashctl.cli.options import Common, command, new_app
 from flashctl.cli.values import completing
 from flashctl.cli.verbs import serve_without_verb
@@ -32,7 +33,9 @@ def _env(name: str, help_text: str, *flags: str, **settings: Any) -> Any:
 class Builder(NamedTuple):
     """Builder, whose blocks are preferred"""
 
-    builder_url: Annotated[str, _env("BUILDER_URL", "Engine API of the builder.")] = "http://127.0.0.1:8651"
+    builder_url: Annotated[str, _env("BUILDER_URL", "Engine API of the builder.")] = (
+        f"http://127.0.0.1:{default_ports.BUILDER_ENGINE}"
+    )
     builder_jwt_token: Annotated[
         str | None,
         _env("BUILDER_JWT_TOKEN", "JWT secret, 64 hex digits; default: the fallback's.", metavar="HEX"),
@@ -46,7 +49,9 @@ class Builder(NamedTuple):
 class Fallback(NamedTuple):
     """Fallback, the sequencer's own execution client"""
 
-    l2_url: Annotated[str, _env("L2_URL", "Engine API of the fallback.")] = "http://127.0.0.1:8751"
+    l2_url: Annotated[str, _env("L2_URL", "Engine API of the fallback.")] = (
+        f"http://127.0.0.1:{default_ports.FALLBACK_ENGINE}"
+    )
     l2_jwt_token: Annotated[str | None, _env("L2_JWT_TOKEN", "JWT secret, 64 hex digits.", metavar="HEX")] = (
         None
     )
@@ -124,13 +129,13 @@ class Stream(NamedTuple):
     ] = True
     flashblocks_builder_url: Annotated[
         str, _env("FLASHBLOCKS_BUILDER_URL", "WebSocket of the builder's flashblocks.")
-    ] = "ws://127.0.0.1:1111"
+    ] = f"ws://127.0.0.1:{default_ports.BUILDER_STREAM}"
     flashblocks_host: Annotated[str, _env("FLASHBLOCKS_HOST", "Address to publish flashblocks on.")] = (
         "127.0.0.1"
     )
     flashblocks_port: Annotated[
         int, _env("FLASHBLOCKS_PORT", "WebSocket of flashblocks; 0 takes any free port.", min=0, max=65535)
-    ] = 1112
+    ] = default_ports.BOOST_STREAM
     flashblock_builder_ws_initial_reconnect_ms: Annotated[
         int, _env("FLASHBLOCK_BUILDER_WS_INITIAL_RECONNECT_MS", "First pause before connecting again.")
     ] = 10
@@ -158,14 +163,16 @@ class Listeners(NamedTuple):
     rpc_host: Annotated[str, _env("RPC_HOST", "Address of the Engine API for the consensus client.")] = (
         "127.0.0.1"
     )
-    rpc_port: Annotated[int, _env("RPC_PORT", "Its port; 0 takes any free one.", min=0, max=65535)] = 8081
+    rpc_port: Annotated[int, _env("RPC_PORT", "Its port; 0 takes any free one.", min=0, max=65535)] = (
+        default_ports.BOOST_ENGINE
+    )
     rpc_jwt_path: Annotated[
         Path | None, _env("RPC_JWT_PATH", "Require tokens that the consensus client signs with this secret.")
     ] = None
     debug_host: Annotated[str, _env("DEBUG_HOST", "Address of the debug API.")] = "127.0.0.1"
     debug_server_port: Annotated[
         int, _env("DEBUG_SERVER_PORT", "Its port; 0 takes any free one.", min=0, max=65535)
-    ] = 5555
+    ] = default_ports.BOOST_DEBUG
     metrics: Annotated[bool, _env("METRICS", "Serve Prometheus metrics.")] = False
     metrics_host: Annotated[str, _env("METRICS_HOST", "Address of /metrics.")] = "127.0.0.1"
     metrics_port: Annotated[

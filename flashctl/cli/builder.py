@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
+from flashctl import default_ports
 from flashctl.cli.options import Common, command, new_app
 from flashctl.cli.values import completing, namespaces
 from flashctl.errors import ExitCode
@@ -97,7 +98,7 @@ class Listeners(NamedTuple):
     )
     http_port: Annotated[
         int, typer.Option("--http.port", min=0, max=65_535, help="Its port; 0 takes any free one.")
-    ] = 8645
+    ] = default_ports.BUILDER_RPC
     http_api: Annotated[
         str,
         typer.Option(
@@ -120,7 +121,7 @@ class Listeners(NamedTuple):
     )
     authrpc_port: Annotated[
         int, typer.Option("--authrpc.port", min=0, max=65_535, help="Its port; 0 takes any free one.")
-    ] = 8651
+    ] = default_ports.BUILDER_ENGINE
     authrpc_jwtsecret: Annotated[
         Path | None,
         typer.Option(
@@ -158,7 +159,7 @@ class Flashblocks(NamedTuple):
             max=65_535,
             help="WebSocket of flashblocks; 0 takes any free port.",
         ),
-    ] = 1111
+    ] = default_ports.BUILDER_STREAM
     flashblocks_block_time: Annotated[
         int,
         typer.Option(

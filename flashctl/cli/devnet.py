@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from flashctl import default_ports
 from flashctl.cli.options import Common, command, new_app
 from flashctl.errors import ExitCode
 
@@ -58,17 +59,23 @@ class Listeners(NamedTuple):
     """Addresses and ports (0 takes any free one)"""
 
     host: Annotated[str, typer.Option(help="Address that every port listens on.")] = "127.0.0.1"
-    rpc_port: Annotated[int, _port("JSON-RPC whose latest is the newest flashblock")] = 8545
-    rpc_sealed_port: Annotated[int, _port("JSON-RPC whose latest is the newest sealed block")] = 8546
-    proxy_port: Annotated[int, _port("Flashblocks, for any number of clients")] = 8547
-    boost_stream_port: Annotated[int, _port("Flashblocks that boost accepted")] = 1112
-    boost_engine_port: Annotated[int, _port("Engine API that the sequencer drives")] = 8081
-    boost_debug_port: Annotated[int, _port("boost's debug API")] = 5555
-    builder_rpc_port: Annotated[int, _port("The builder's own JSON-RPC")] = 8645
-    builder_engine_port: Annotated[int, _port("The builder's Engine API")] = 8651
-    builder_stream_port: Annotated[int, _port("The builder's flashblocks")] = 1111
-    fallback_rpc_port: Annotated[int, _port("JSON-RPC of the fallback node")] = 8745
-    fallback_engine_port: Annotated[int, _port("Engine API of the fallback node")] = 8751
+    rpc_port: Annotated[int, _port("JSON-RPC whose latest is the newest flashblock")] = default_ports.RPC
+    rpc_sealed_port: Annotated[int, _port("JSON-RPC whose latest is the newest sealed block")] = (
+        default_ports.RPC_SEALED
+    )
+    proxy_port: Annotated[int, _port("Flashblocks, for any number of clients")] = default_ports.PROXY
+    boost_stream_port: Annotated[int, _port("Flashblocks that boost accepted")] = default_ports.BOOST_STREAM
+    boost_engine_port: Annotated[int, _port("Engine API that the sequencer drives")] = (
+        default_ports.BOOST_ENGINE
+    )
+    boost_debug_port: Annotated[int, _port("boost's debug API")] = default_ports.BOOST_DEBUG
+    builder_rpc_port: Annotated[int, _port("The builder's own JSON-RPC")] = default_ports.BUILDER_RPC
+    builder_engine_port: Annotated[int, _port("The builder's Engine API")] = default_ports.BUILDER_ENGINE
+    builder_stream_port: Annotated[int, _port("The builder's flashblocks")] = default_ports.BUILDER_STREAM
+    fallback_rpc_port: Annotated[int, _port("JSON-RPC of the fallback node")] = default_ports.FALLBACK_RPC
+    fallback_engine_port: Annotated[int, _port("Engine API of the fallback node")] = (
+        default_ports.FALLBACK_ENGINE
+    )
     any_ports: Annotated[
         bool, typer.Option("--any-ports", help="Take free ports where no flag or profile names one.")
     ] = False

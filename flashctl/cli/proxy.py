@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from flashctl import default_ports
 from flashctl.cli.options import Common, command, new_app
 from flashctl.cli.verbs import serve_without_verb
 from flashctl.errors import ExitCode, IoError, UsageError
@@ -76,7 +77,7 @@ class Clients(NamedTuple):
 
     listen_addr: Annotated[
         str, _flag("Where clients connect; port 0 takes any free one.", metavar="HOST:PORT")
-    ] = "127.0.0.1:8547"
+    ] = f"127.0.0.1:{default_ports.PROXY}"
     tls_cert: Annotated[Path | None, _flag("PEM certificate chain, to serve wss://.", metavar="FILE")] = None
     tls_key: Annotated[Path | None, _flag("PEM private key of --tls-cert.", metavar="FILE")] = None
     message_buffer_size: Annotated[

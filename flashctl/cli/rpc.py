@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import typer
 
+from flashctl import default_ports
 from flashctl.cli.options import Common, command, new_app
 from flashctl.cli.values import built_in_chains, completing, namespaces
 from flashctl.errors import ExitCode, UsageError
@@ -79,7 +80,7 @@ class Listeners(NamedTuple):
         typer.Option(
             "--http.port", "--port", min=0, max=65535, help="HTTP and WebSocket; 0 takes any free port."
         ),
-    ] = 8545
+    ] = default_ports.RPC
     http_api: Annotated[
         str,
         typer.Option(

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from flashctl import default_ports
 from flashctl.chain.pruning import KEEP_STATES, check_keep_states
 from flashctl.errors import UsageError
 from flashctl.ethrpc.call_runner import DEFAULT_WORKERS
@@ -17,17 +18,17 @@ __all__ = ["ChainSettings", "DevnetConfig", "Ports"]
 class Ports:
     """One TCP port per surface; 0 takes any free one."""
 
-    rpc: int = 8545
-    rpc_sealed: int = 8546
-    proxy: int = 8547
-    boost_stream: int = 1112
-    boost_engine: int = 8081
-    boost_debug: int = 5555
-    builder_rpc: int = 8645
-    builder_engine: int = 8651
-    builder_stream: int = 1111
-    fallback_rpc: int = 8745
-    fallback_engine: int = 8751
+    rpc: int = default_ports.RPC
+    rpc_sealed: int = default_ports.RPC_SEALED
+    proxy: int = default_ports.PROXY
+    boost_stream: int = default_ports.BOOST_STREAM
+    boost_engine: int = default_ports.BOOST_ENGINE
+    boost_debug: int = default_ports.BOOST_DEBUG
+    builder_rpc: int = default_ports.BUILDER_RPC
+    builder_engine: int = default_ports.BUILDER_ENGINE
+    builder_stream: int = default_ports.BUILDER_STREAM
+    fallback_rpc: int = default_ports.FALLBACK_RPC
+    fallback_engine: int = default_ports.FALLBACK_ENGINE
 
     @classmethod
     def any_free(cls) -> Ports:

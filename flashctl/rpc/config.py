@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from flashctl import default_ports
 from flashctl.chain.genesis import genesis_config, read_genesis
 from flashctl.core.flashblocks.client import check_stream_url
 from flashctl.core.jsonrpc.namespaces import USER_NAMESPACES
@@ -66,7 +67,7 @@ class ServerConfig:
     """The ports, and what they answer to whom."""
 
     host: str = "127.0.0.1"
-    port: int = 8545
+    port: int = default_ports.RPC
     sealed_port: int | None = None
     """A second port, which shows nothing before it is sealed; None for none, 0 for any."""
     namespaces: frozenset[str] = USER_NAMESPACES
