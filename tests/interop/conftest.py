@@ -12,7 +12,7 @@ from support.devnet import Devnet, devnet
 @pytest.fixture(scope="session")
 def running() -> Iterator[Devnet]:
     with devnet() as started:
-        started.fund_fresh_accounts(30)
+        started.fund_fresh_accounts(32)
         yield started
 
 
