@@ -26,6 +26,7 @@ from flashctl.core.flashblocks.reorder import Reorder
 from flashctl.core.flashblocks.sequence import Accepted, Assembler, Closed, CloseReason, Event, Opened
 from flashctl.core.flashblocks.wire import Flashblock, InvalidFlashblock, decode
 from flashctl.core.service import defects
+from flashctl.errors import DataError
 
 __all__ = ["StreamAhead"]
 
@@ -84,14 +85,20 @@ class StreamAhead:
         except Exception as error:
             defects.caught("builder.stream_ahead", error)
             return
-        for ready in self._reorder.feed(flashblock, frame.monotonic_ns):
-            for event in self._assembler.feed(ready, frame.monotonic_ns):
-                self._apply(event)
+        with defects.contained("builder.stream_ahead"):
+            for ready in self._reorder.feed(flashblock, frame.monotonic_ns):
+                for event in self._assembler.feed(ready, frame.monotonic_ns):
+                    self._apply(event)
 
     def _apply(self, event: Event) -> None:
         match event:
             case Opened(payload_id, _, base):
-                self._ahead.open(payload_id, block_context(base))
+                try:
+                    context = block_context(base)
+                except DataError as error:
+                    _LOG.debug("payload %s is not executed ahead: %s", payload_id, error)
+                else:
+                    self._ahead.open(payload_id, context)
             case Accepted(flashblock):
                 self._ahead.append(flashblock.payload_id, flashblock.diff.transactions)
                 self._news.set()

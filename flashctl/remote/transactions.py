@@ -25,7 +25,7 @@ from flashctl.op.execution import receipt_of
 from flashctl.op.forks import OpFork
 from flashctl.op.rules import rules_for
 from flashctl.op.system_calls import begin_block
-from flashctl.op.transaction import Applied, TransactionProcessor, TransactionRejected
+from flashctl.op.transaction import Applied, Rejection, TransactionProcessor, TransactionRejected
 from flashctl.remote.state import PendingState, StateView, merge_diffs
 
 __all__ = ["BlockSetting", "BlockSoFar", "Diverged", "TransactionRun", "certain_needs", "look_ahead"]
@@ -147,6 +147,7 @@ class TransactionRun:
         processor = TransactionProcessor(journal, fork, rules, env)
         for envelope in self.unfinished:
             try:
+                self._check_gas(envelope)
                 applied = _apply(processor, envelope, deadline)
             except TransactionRejected as error:
                 if guesses is not None:
@@ -158,9 +159,24 @@ class TransactionRun:
         if guesses is not None:
             self.guessed = merge_diffs(self.changes, journal.take_changes())
 
+    @property
+    def _gas_used(self) -> int:
+        """Of the block, up to the transactions executed for good."""
+        return self.receipts[-1].cumulative_gas_used if self.receipts else self._gas_before
+
+    def _check_gas(self, envelope: TxEnvelope) -> None:
+        """Gas bounds the memory that a transaction takes, and of a deposit its sender need own nothing: one
+        that the block cannot hold is not tried.
+
+        Raises:
+            TransactionRejected: If its gas limit is more than the block has left.
+        """
+        asked, left = envelope.tx.gas_limit, self._setting.context.gas_limit - self._gas_used
+        if asked > left:
+            raise TransactionRejected(Rejection.BLOCK_GAS, f"transaction {asked}, block {left}")
+
     def _take(self, envelope: TxEnvelope, applied: Applied) -> None:
-        gas_before = self.receipts[-1].cumulative_gas_used if self.receipts else self._gas_before
-        gas_used = gas_before + applied.outcome.gas_used
+        gas_used = self._gas_used + applied.outcome.gas_used
         receipt, _ = receipt_of(envelope, applied, gas_used, self._setting.fork)
         self.receipts.append(receipt)
 
@@ -207,6 +223,8 @@ def look_ahead(
     env = setting.context.environment(setting.config, view.ancestor_hash)
     processor = TransactionProcessor(journal, setting.fork, rules_for(setting.fork), env)
     for envelope in envelopes:
+        if envelope.tx.gas_limit > setting.context.gas_limit:
+            continue
         try:
             _apply(processor, envelope, deadline)
         except TransactionRejected:

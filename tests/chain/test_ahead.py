@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.devnet_chain import address, contract, encode_call, mine, open_devnet, sign
 from support.examples import examples
+from support.waiting import wait_until
 
 from flashctl.chain import ahead
 from flashctl.chain.ahead import BlocksAhead
@@ -17,6 +20,7 @@ from flashctl.chain.chain import Chain
 from flashctl.eth.blocks import Block, Header
 from flashctl.eth.keccak import keccak256
 from flashctl.eth.rlp import encode_bytes, encode_uint, join_list
+from flashctl.eth.transactions import DepositTx, encode_transaction
 from flashctl.op.context import BlockContext
 from flashctl.op.execution import InvalidBlock
 
@@ -215,3 +219,82 @@ def test_any_order_of_stream_and_blocks_comes_to_the_same_chain(events: list[tup
     for block in BLOCKS:
         result(chain, block, blocks)
     assert chain.head == BLOCKS[2].header
+
+
+def endless(gas: int) -> bytes:
+    """A forced transaction that runs for ever."""
+    loop = bytes.fromhex("5b600056")
+    return encode_transaction(DepositTx(b"\1" * 32, address(9), None, 0, 0, gas, False, loop))
+
+
+@pytest.mark.parametrize("shown", [DEEP.transactions[:2], ()], ids=["after a beginning", "at once"])
+def test_an_import_does_not_wait_for_a_transaction_that_is_not_its_own(
+    monkeypatch: pytest.MonkeyPatch, shown: tuple[bytes, ...]
+) -> None:
+    """Stream and block have one context, and what the stream shows next never ends."""
+    monkeypatch.setattr(ahead, "MAX_EXECUTION_S", 3600.0)
+    chain = follower()
+    blocks = BlocksAhead(chain)
+    blocks.open("0x01", BlockContext.from_header(DEEP.header))
+    payload = blocks._payloads["0x01"]
+    payload.left_s = 3600.0
+    blocks.append("0x01", [*shown, endless(DEEP.header.gas_limit - 2_000_000)])
+    with running(blocks):
+        wait_until(lambda: payload.execution and len(payload.execution.envelopes) == len(shown))
+        assert result(chain, DEEP, blocks) == DEEP.header
+    assert blocks.taken == len(shown)
+
+
+@pytest.mark.parametrize("how", ["drop", "open", "crowd out"])
+def test_what_runs_of_a_payload_that_is_over_is_stopped(how: str) -> None:
+    chain = follower()
+    blocks = BlocksAhead(chain)
+    context = BlockContext.from_header(DEEP.header)
+    blocks.open("0x01", context)
+    payload = blocks._payloads["0x01"]
+    payload.left_s = 3600.0
+    blocks.append("0x01", [endless(DEEP.header.gas_limit)])
+    with running(blocks):
+        wait_until(lambda: payload.deadline)
+        match how:
+            case "drop":
+                blocks.drop("0x01")
+            case "open":
+                blocks.open("0x01", context)
+            case _:
+                for number in range(2, 2 + ahead.MAX_PAYLOADS):
+                    blocks.open(hex(number), context)
+    assert blocks._payloads.get("0x01") is not payload
+    assert ("0x01" in blocks._payloads) is (how == "open"), "the one that has its id now is another"
+
+
+def test_a_stream_cannot_ask_for_more_memory_than_the_chains_gas_pays_for() -> None:
+    """4 GB by one MSTORE, in a block of nearly 2**63 gas."""
+    code = bytes.fromhex("600164010000000052")
+    grab = DepositTx(b"\1" * 32, address(9), None, 0, 0, 2**60, False, code)
+    blocks = BlocksAhead(follower())
+    context = replace(BlockContext.from_header(DEEP.header), gas_limit=2**63 - 1)
+    blocks.open("0x01", context)
+    payload = blocks._payloads["0x01"]
+    blocks.append("0x01", [encode_transaction(grab)])
+    blocks.advance()
+    assert payload.execution is None
+    assert not blocks._payloads
+
+
+def test_empty_transactions_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "MAX_BYTES", 1000)
+    blocks = BlocksAhead(open_devnet())
+    blocks.open("0x01", BlockContext.from_header(DEEP.header))
+    blocks.append("0x01", [b""] * 1000)
+    assert not blocks._payloads
+
+
+@contextmanager
+def running(blocks: BlocksAhead) -> Iterator[None]:
+    """`advance` in a thread, which has ended in the end."""
+    thread = threading.Thread(target=blocks.advance)
+    thread.start()
+    yield
+    thread.join(60)
+    assert not thread.is_alive()

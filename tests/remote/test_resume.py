@@ -4,17 +4,26 @@ run can be found to lack."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.flashblocks import make_flashblock
+from support.op_chain import JOVIAN, block_context
 
+from flashctl.core.flashblocks.assembly import MAX_GAS_LIMIT
+from flashctl.core.flashblocks.assembly import block_context as streamed_context
 from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.errors import DataError
+from flashctl.eth.transactions import DepositTx, encode_transaction
+from flashctl.evm.message import Deadline
 from flashctl.evm.missing_state import Missing, StateMissing, attempt
-from flashctl.evm.state import Account, StateReader
+from flashctl.evm.state import NO_CHANGES, Account, StateReader
+from flashctl.op.envelope import recover_all
 from flashctl.remote.look_up import MAX_ROUNDS, look_up
 from flashctl.remote.state import CanonicalBlock, CanonicalState, PendingState, StateView
+from flashctl.remote.transactions import BlockSetting, BlockSoFar, Diverged, TransactionRun, look_ahead
 from flashctl.remote.upstream_client import UpstreamClient
 
 
@@ -94,3 +103,25 @@ def test_a_refusal_of_a_run_that_lacked_nothing_counts() -> None:
 
     with pytest.raises(DataError, match="refused"):
         attempt(refuse)
+
+
+def test_a_transaction_that_asks_for_more_gas_than_its_block_has_is_not_tried() -> None:
+    """A deposit's sender need own nothing, and 2**60 gas pay for 4 GB of memory with one MSTORE."""
+    grab = DepositTx(b"\1" * 32, b"\2" * 20, None, 0, 0, 2**60, False, bytes.fromhex("600164010000000052"))
+    envelopes = recover_all([encode_transaction(grab)])
+    setting = BlockSetting(JOVIAN, block_context(), 0)
+    state = unknown()
+    run = TransactionRun(setting, state, envelopes, before=BlockSoFar(has_begun=True), seconds=60)
+    for address in run.advance().accounts:
+        state.canonical.add_account(address, None, b"")
+    with pytest.raises(Diverged, match=f"transaction {2**60}, block {setting.context.gas_limit}"):
+        run.advance()
+    assert not look_ahead(setting, state, NO_CHANGES, envelopes, Deadline(60))[0]
+
+
+def test_a_streamed_block_of_any_gas_is_not_executed() -> None:
+    base = make_flashblock().base
+    assert base is not None
+    with pytest.raises(DataError, match="gas limit"):
+        streamed_context(replace(base, gas_limit=MAX_GAS_LIMIT + 1))
+    assert streamed_context(replace(base, gas_limit=MAX_GAS_LIMIT)).gas_limit == MAX_GAS_LIMIT

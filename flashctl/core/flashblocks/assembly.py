@@ -8,18 +8,32 @@ the builder announced, and the newer one is assumed when it announced none (Base
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from flashctl.core.flashblocks.sequence import Payload
 from flashctl.core.flashblocks.wire import ZERO_HASH, Base
+from flashctl.errors import DataError
 from flashctl.eth.blocks import EMPTY_OMMERS_HASH, EMPTY_REQUESTS_HASH, EMPTY_TRIE_ROOT, Block, Header
 from flashctl.eth.ordered_trie import ordered_root
 from flashctl.op.context import BlockContext
 
-__all__ = ["block_context", "full_block"]
+__all__ = ["MAX_GAS_LIMIT", "block_context", "full_block"]
+
+MAX_GAS_LIMIT: Final = 2**33
+"""Of a streamed block that is executed: gas is all that bounds the memory of a transaction, some 2 GB with
+this much. Blocks of OP Stack chains have a twentieth of it at most."""
 
 
 def block_context(base: Base) -> BlockContext:
-    """The context that index 0 announces."""
+    """The context that index 0 announces, for executing what follows.
+
+    Raises:
+        DataError: If the block has more than MAX_GAS_LIMIT.
+    """
+    if base.gas_limit > MAX_GAS_LIMIT:
+        raise DataError(
+            f"gas limit {base.gas_limit}, and blocks of more than {MAX_GAS_LIMIT} are not executed"
+        )
     return BlockContext(
         number=base.block_number,
         timestamp=base.timestamp,

@@ -118,7 +118,24 @@ class JsonRpcClient:
 
         Raises:
             RpcError: If the server refused the batch as a whole.
-            UpstreamFailure: If it did not answer properly.
+            UpstreamFailure: If it did not answer properly, be it one of the calls.
+        """
+        outcomes = await self.outcomes(calls, timeout_s=timeout_s)
+        for outcome in outcomes:
+            if isinstance(outcome, InvalidAnswer):
+                # Another one: the traceback of this would hold the frame that holds it.
+                raise InvalidAnswer(str(outcome))
+        return outcomes
+
+    async def outcomes(
+        self, calls: Sequence[tuple[str, Sequence[Any]]], *, timeout_s: float | None = None
+    ) -> list[Any]:
+        """As `batch`; a call that was left unanswered among others that were not is an `InvalidAnswer` value.
+        For calls with an effect: what the server says about one is not lost because of another.
+
+        Raises:
+            RpcError: If the server refused the batch as a whole.
+            UpstreamFailure: If it answered none of the calls properly.
         """
         if not calls:
             return []
@@ -143,12 +160,18 @@ class JsonRpcClient:
         results: list[Any] = []
         for place, (method, _) in enumerate(calls):
             reply = by_id.get(first + place)
-            if reply is None:
-                raise InvalidAnswer(f"{self.url} left {method} of a batch unanswered")
             # Not raised and caught: the traceback of an error in a list that its own frame holds is a cycle,
             # and that frame holds the whole answer.
-            is_error = reply.get("error") is not None
-            results.append(_error_of(reply) if is_error else self._result(reply, method))
+            if reply is None:
+                results.append(InvalidAnswer(f"{self.url} left {method} of a batch unanswered"))
+            elif reply.get("error") is not None:
+                results.append(_error_of(reply))
+            elif "result" not in reply:
+                results.append(InvalidAnswer(f"{self.url}: {_no_result(method)}"))
+            else:
+                results.append(reply["result"])
+        if all(isinstance(result, InvalidAnswer) for result in results):
+            raise InvalidAnswer(f"{self.url} answered no call of a batch")
         return results
 
     async def relay(self, method: str, request: bytes, *, timeout_s: float | None = None) -> bytes:
@@ -245,8 +268,12 @@ def parse_reply(reply: dict[str, Any], method: str) -> Any:
         # Without a name: the traceback of an error that its own frame names is a cycle, with the reply in it.
         raise _error_of(reply)
     if "result" not in reply:
-        raise ProtocolError(f"the answer to {method} holds neither result nor error")
+        raise ProtocolError(_no_result(method))
     return reply["result"]
+
+
+def _no_result(method: str) -> str:
+    return f"the answer to {method} holds neither result nor error"
 
 
 def _error_of(reply: dict[str, Any]) -> RpcError:

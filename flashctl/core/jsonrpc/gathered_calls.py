@@ -19,6 +19,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -36,8 +37,8 @@ _LOG = logging.getLogger(__name__)
 MAX_CALLS: Final = 100
 """In one batch: what hosted nodes allow."""
 
-MAX_BYTES: Final = 1024 * 1024
-"""Of parameters in one batch; a single call may have more."""
+MAX_BYTES: Final = 512 * 1024
+"""Of parameters in one batch, below the megabyte that nginx lets through; a single call may have more."""
 
 EXCHANGES: Final = 8
 """Under way at once, each of another client."""
@@ -61,6 +62,12 @@ class _Call:
     size: int
     """Bytes of the parameters."""
     result: asyncio.Future[Any]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a batch may hold it. What is nested deeply, or a number out of range, makes some servers
+        refuse the whole request, and one client would take batches from all others."""
+        return all(isinstance(param, str | int) for param in self.params)
 
 
 @dataclass(slots=True, eq=False)
@@ -123,13 +130,15 @@ class GatheredCalls:
 
     async def close(self) -> None:
         """Give up on everything."""
+        # Those in line first: an exchange that ends begins the next one.
+        for line in self._lines.values():
+            self._count_out(line.client.address, line.calls)
+            for call in line.calls:
+                call.result.cancel()
+            line.calls.clear()
         for task in tuple(self._exchanges):
             task.cancel()
         await asyncio.gather(*self._exchanges, return_exceptions=True)
-        for line in self._lines.values():
-            for call in line.calls:
-                call.result.cancel()
-        self._lines.clear()
 
     def _count_in(self, address: str, call: _Call) -> None:
         own, own_bytes = self._count[address], self._bytes[address]
@@ -169,18 +178,22 @@ class GatheredCalls:
                 growing.append(line)
                 continue
             line.seen, line.is_under_way = 0, True
+            calls = self._take(line)
             task = asyncio.get_running_loop().create_task(
-                self._exchange(line, self._take(line)), name=f"{self._method} of a client"
+                self._exchange(line, calls), name=f"{self._method} of a client"
             )
             self._exchanges.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(partial(self._ended, calls))
         for line in growing:
             self._queue.push(line, line.client)
         if growing:
             self._come_back()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, calls: Sequence[_Call], task: asyncio.Task[None]) -> None:
         self._exchanges.discard(task)
+        for call in calls:
+            # Nothing to do but for those that `close` has called off, perhaps before they began.
+            call.result.cancel()
         if len(self._queue):
             self._come_back()
 
@@ -194,8 +207,9 @@ class GatheredCalls:
         taken: list[_Call] = []
         size = 0
         while line.calls and len(taken) < most:
-            size += line.calls[0].size
-            if taken and size > MAX_BYTES:
+            following = line.calls[0]
+            size += following.size
+            if taken and (size > MAX_BYTES or not (following.is_plain and taken[0].is_plain)):
                 break
             taken.append(line.calls.popleft())
         self._count_out(line.client.address, taken)
@@ -222,7 +236,7 @@ class GatheredCalls:
 
     async def _together(self, calls: Sequence[_Call]) -> None:
         try:
-            outcomes = await self._client.batch([(self._method, call.params) for call in calls])
+            outcomes = await self._client.outcomes([(self._method, call.params) for call in calls])
         except (RpcError, InvalidAnswer) as error:
             _LOG.warning(
                 "%s answers no batch of %s, for %d s they go one by one: %s",

@@ -117,7 +117,8 @@ def render(families: Iterable[MetricFamily], labels: Labels = NO_LABELS) -> byte
             shown = f"{{{text}}}" if text else ""
             lines.append(f"{family.name}{sample.suffix}{shown} {_number(sample.value)}")
     lines.append("")
-    return "\n".join(lines).encode()
+    # A file's name may hold bytes that are no text (`os.fsdecode`): one label must not cost the whole page.
+    return "\n".join(lines).encode(errors="backslashreplace")
 
 
 def _number(value: float) -> str:

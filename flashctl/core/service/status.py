@@ -175,8 +175,10 @@ class StatusServer:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
             writer.write(self._answer(head.split(b"\r\n", 1)[0].decode("latin-1")))
+            writer.close()
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await writer.drain()
+                # Not `drain`, which returns while less than 64 KiB wait to be read, for however long.
+                await writer.wait_closed()
         except TimeoutError:
             writer.transport.abort()
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):

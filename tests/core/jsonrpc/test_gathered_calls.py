@@ -17,7 +17,7 @@ from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.gathered_calls import GatheredCalls
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import serve
-from flashctl.core.net.upstream_errors import TooManyInLine, Unreachable
+from flashctl.core.net.upstream_errors import InvalidAnswer, TooManyInLine, Unreachable
 
 ATTACKER, HONEST = Caller("192.0.2.1", 1), Caller("192.0.2.2", 2)
 
@@ -185,5 +185,69 @@ def test_who_is_gone_is_not_asked_for_any_more() -> None:
         lab.held.set()
         assert await lab.as_caller(ATTACKER, "next") == ["took next"]
         assert 149 not in lab.seen
+
+    run(scenario)
+
+
+def test_closing_leaves_nobody_waiting() -> None:
+    """Neither those of the exchange under way nor those in line."""
+
+    async def scenario(lab: Lab) -> None:
+        lab.held.clear()
+        waiting = lab.begin(ATTACKER, *range(150))
+        await lab.until(lambda: lab.seen)
+        await lab.calls.close()
+        outcomes = await waiting
+        assert len(outcomes) == 150
+        assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
+
+    run(scenario)
+
+
+class Answering(Recording):
+    """Its upstream's answers to batches pass through a function on the way."""
+
+    def __init__(self, url: str, change: Callable[[list[Any]], Any]) -> None:
+        super().__init__(url, timeout_s=20)
+        self.posts = []
+        self.change = change
+
+    async def post_raw(self, body: bytes, **options: Any) -> bytes:
+        answer = orjson.loads(await super().post_raw(body, **options))
+        return orjson.dumps(self.change(answer) if isinstance(answer, list) else answer)
+
+
+HALF = {
+    "left out": lambda answers: answers[:4],
+    "in another order": lambda answers: answers[3::-1],
+    "among garbage": lambda answers: [None, 7, "x", [], {}, {"id": []}, *answers[:4], {"id": 99_999}],
+    "without a result": lambda answers: [*answers[:4], *({"id": each["id"]} for each in answers[4:])],
+    "with other ids": lambda answers: [*answers[:4], *({**each, "id": "7"} for each in answers[4:])],
+}
+
+
+@pytest.mark.parametrize("how", HALF)
+def test_an_upstream_that_answers_half_of_a_batch_is_believed_in_that_half(how: str) -> None:
+    """Those answers stand: sent again, transactions that were taken would be refused as known."""
+
+    async def scenario(lab: Lab) -> None:
+        await lab.client.close()
+        lab.client = lab.calls._client = Answering(lab.client.url, HALF[how])
+        outcomes = await lab.as_caller(ATTACKER, 0, 1, "bad", *range(3, 8))
+        assert [outcomes[place] for place in (0, 1, 3)] == ["took 0", "took 1", "took 3"]
+        assert isinstance(outcomes[2], RpcError)
+        assert all(isinstance(outcome, InvalidAnswer) for outcome in outcomes[4:])
+        assert lab.sizes == [8]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("strange", [[[[]]], {"a": 1}, 1e300, None], ids=str)
+def test_a_strange_call_leaves_alone(strange: Any) -> None:
+    """What makes an upstream refuse a whole request costs the other calls nothing."""
+
+    async def scenario(lab: Lab) -> None:
+        await lab.as_caller(ATTACKER, 1, 2, strange, 3, 4)
+        assert lab.sizes == [2, 1, 2]
 
     run(scenario)

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
-from support.waiting import turns
+from support.waiting import turns, until
 from websockets.asyncio.client import connect
 
 from flashctl.core.hub import Hub
@@ -26,6 +26,7 @@ from flashctl.core.jsonrpc.errors import RpcError
 from flashctl.core.jsonrpc.exact import loads_exact
 from flashctl.core.jsonrpc.methods import Methods
 from flashctl.core.jsonrpc.server import RunningServer, serve
+from flashctl.core.service import status
 from flashctl.core.service.status import serve_status
 from flashctl.errors import ProtocolError
 
@@ -345,5 +346,27 @@ def test_the_wildcard_of_ipv6_is_that_of_ipv4_too() -> None:
                 writer.close()
         for server in (rpc, status, hub):
             await server.close()
+
+    asyncio.run(main())
+
+
+def test_who_does_not_read_a_status_page_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when little of it is left to be sent: what one such client holds, a thousand hold as well."""
+    monkeypatch.setattr(status, "REQUEST_TIMEOUT_S", 0.2)
+
+    async def main() -> None:
+        server = await serve_status("127.0.0.1", 0, {"/page": lambda: status.PageAnswer(200, bytes(60_000))})
+        assert server._server is not None
+        server._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with socket.socket() as silent:
+            silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            silent.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(silent, ("127.0.0.1", server.port))
+            await asyncio.get_running_loop().sock_sendall(silent, b"GET /page HTTP/1.1\r\n\r\n")
+            await until(lambda: server._connections)
+            await until(lambda: not server._connections)
+            await server.close()
+            async with asyncio.timeout(60):
+                await server._server.wait_closed()
 
     asyncio.run(main())

@@ -122,3 +122,10 @@ def test_a_figure_that_cannot_be_had_costs_itself() -> None:
     assert b"\np_frames 1.0\n" in metrics.render()
     assert set(defects.counts()) == {"metrics"}
     defects.forget()
+
+
+def test_a_label_that_is_no_text_does_not_cost_the_page() -> None:
+    """Part of a file's name, as `os.fsdecode` gives it."""
+    page = render([gauge("a", "\udcff", [({"file": "x\udcff"}, 1.0)]), gauge("b", "", 2.0)])
+    assert parsed(page)["b", ()] == 2.0
+    assert ("a", (("file", r"x\udcff"),)) in parsed(page)
