@@ -77,31 +77,29 @@ class LoopSlices:
 
     async def turn(self, share: BatchTurns) -> None:
         """Return when `share` may begin another request."""
-        if share is self._holder and time.perf_counter() < self._until:
-            return
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        if not share.waiting:
-            self._line.push(share, share.client)
-        share.waiting.append(future)
-        if not self._is_due:
-            self._is_due = True
-            loop.call_soon(self._let_next)
-        await future
-        self._until = time.perf_counter() + SLICE_S
+        while share is not self._holder or time.perf_counter() >= self._until:
+            future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            if not share.waiting:
+                self._line.push(share, share.client)
+            share.waiting.append(future)
+            if not self._is_due:
+                self._is_due = True
+                asyncio.get_running_loop().call_soon(self._let_next)
+            if await future:
+                # The slice begins now, not when it was given: other work may have come between.
+                self._until = time.perf_counter() + SLICE_S
+                return
 
     def _let_next(self) -> None:
-        """Once a turn of the loop, as long as a batch waits."""
-        self._holder = None
+        """Once a turn of the loop, as long as a batch waits: all that waits of one batch, of which the first
+        begins and the others do as long as the slice lasts."""
+        self._holder, self._until = None, 0.0
         while self._holder is None and (share := self._line.pop()) is not None:
-            while share.waiting:
-                future = share.waiting.popleft()
+            waiting, share.waiting = share.waiting, deque()
+            for future in waiting:
                 if not future.done():  # one that is was cancelled with its client
+                    future.set_result(self._holder is None)
                     self._holder = share
-                    future.set_result(None)
-                    break
-            if share.waiting:
-                self._line.push(share, share.client)
         self._is_due = len(self._line) > 0
         if self._is_due:
             asyncio.get_running_loop().call_soon(self._let_next)
@@ -115,7 +113,7 @@ class BatchTurns:
     def __init__(self, slices: LoopSlices) -> None:
         self._slices = slices
         self.client: Final = caller.get()
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.waiting: deque[asyncio.Future[bool]] = deque()
 
     async def turn(self) -> None:
         """Return when the batch may begin another request: mostly at once, else behind the others."""
