@@ -70,8 +70,9 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 
-READ_AHEAD: Final = 64
-"""Frames that may wait between socket and consumer before reading stops; about six blocks."""
+READ_AHEAD: Final = 16
+"""Frames that may wait between socket and consumer before reading stops: three seconds of a usual stream, and
+256 MB of one whose every frame is as large as may be. The sockets' buffers come on top."""
 
 MAX_RETRY_AFTER_S: Final = 300.0
 """Longest `Retry-After` that is kept to: a server that is wrong about an hour must not cost an hour."""
