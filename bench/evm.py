@@ -47,7 +47,7 @@ def word(number: int) -> bytes:
 
 
 class Scene:
-    """A state with the bench's contracts, and everybody holding tokens."""
+    """A state with the bench's contracts, and accounts that all hold tokens."""
 
     def __init__(self, codes: CodeCache | None = None) -> None:
         self.codes = CodeCache(RULES.instructions, default_policy()) if codes is None else codes
@@ -156,7 +156,7 @@ def measure(scene: Scene) -> dict[str, float]:
 
 
 def measure_cold(count: int = 60) -> float:
-    """Milliseconds for the first call of a contract nobody has seen."""
+    """Milliseconds for the first call of a contract that has not run before."""
     scene = Scene()
     calls = []
     for index in range(count):

@@ -8,7 +8,7 @@ The server under test is pinned to CPU 0, publisher and load client to CPU 1. A 
 each message into a file mapped by all, the C load client (bench/load_client.c) writes when the slowest
 client had it in full. `flashctl proxy` and `node` get the stream from the publisher over a WebSocket, nchan
 by HTTP POST; the C sender publishes itself and so is spared the hop. Rate 0 is as fast as a window of
-messages not yet received by everybody allows.
+messages not yet received by every client allows.
 
 The C sender is the limit: it has its frames ready and receives nothing, where the proxy reads its upstream,
 places and deduplicates each message and frames it, a fixed 0.3 ms where 200 ms lie between two messages and

@@ -41,7 +41,7 @@ def message(block: int, index: int, kilobytes: int) -> bytes:
 
 
 class Publisher(threading.Thread):
-    """A hub that publishes at a steady rate once somebody listens."""
+    """A hub that publishes at a steady rate once a subscriber is there."""
 
     def __init__(self, rate: int, total: int, kilobytes: int) -> None:
         super().__init__(daemon=True)

@@ -28,8 +28,8 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """A stream that was closed at the start (`<&-`) is nothing to read, or nobody who reads: a file opened
-    later must not take its place."""
+    """A stream that was closed at the start (`<&-`) reads as empty, or discards what is written; a file
+    opened later must not take its place."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115

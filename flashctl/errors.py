@@ -7,7 +7,7 @@ this one stays short:
     ├── Failed          1    the operation ran and the answer is no
     ├── UsageError      2    a flag, an argument, a profile or a configuration file is wrong
     ├── DataError      65    bytes or text could not be decoded (InvalidParams: a caller's)
-    ├── UnavailableError 69  nobody answers
+    ├── UnavailableError 69  a peer does not answer
     ├── IoError        74    a file cannot be read or written
     ├── ProtocolError  76    the peer speaks, but not what was expected
     ├── AuthError      77    credentials are missing, unreadable or refused
@@ -56,7 +56,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
     """SIGINT forced the end: 128 + 2."""
     PIPE = 141
-    """Whoever read our output went away: 128 + SIGPIPE."""
+    """The reader of our output went away: 128 + SIGPIPE."""
     TERMINATED = 143
     """SIGTERM forced the end: 128 + 15."""
 
@@ -91,8 +91,8 @@ class DataError(FlashctlError):
 
 
 class InvalidParams(DataError):
-    """A caller's parameters do not fit: the one kind of undecodable input whose text goes back to whoever
-    sent it. Layers subclass it for what they read of a request, and for nothing else."""
+    """A caller's parameters do not fit: the one kind of undecodable input whose text goes back to its
+    sender. Layers subclass it for what they read of a request, and for nothing else."""
 
 
 class UnavailableError(FlashctlError):
@@ -133,7 +133,7 @@ class Terminated(BaseException):
 def exit_code_for(error: BaseException) -> ExitCode:
     """The code flashctl exits with, having failed with `error`.
 
-    Errors nobody foresaw count as FAILED, except the few of the standard library whose meaning is
+    Unforeseen errors count as FAILED, except the few of the standard library whose meaning is
     unmistakable.
     """
     match error:

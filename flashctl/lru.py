@@ -3,7 +3,7 @@
 headers = Lru[bytes, Header](64)
 headers.put(block_hash, header)         # the newest from here on; the oldest makes room
 headers.get(block_hash)                 # a use: the newest again
-headers.peek(block_hash)                # no use: whoever only peeks has a first-in-first-out memory
+headers.peek(block_hash)                # not a use: with `peek` alone the oldest entry leaves first
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def command(
     """Register a typer function as a command of `role`; the module docstring tells what comes with it.
 
     `name` defaults to the role; `settings` go to `typer.Typer.command`. A service logs at info, a tool
-    warnings only. One that never logs says so with `logs`, and starts 5 ms earlier. `bare_environment` lets
+    warnings only. One that never logs sets `logs=False`, and starts 5 ms earlier. `bare_environment` lets
     every flag be set by its own name alone too, as in the env files of a tool that this one replaces.
     """
 

@@ -1,7 +1,7 @@
 """What a deposit is for: the L1 attributes of a block, a network upgrade, or something a user sent from L1.
 
 The kind is proven where it can be: the source hash of the first two is a hash of things that the deposit
-itself shows (protocol/deposits.md, "Source hash computation"), so a forged one is told apart.
+itself shows (protocol/deposits.md, "Source hash computation"), so a forged one is recognised.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a piece of input is: a transaction, a flashblock, a block, a receipt, ... and how it is unwrapped.
 
-Nobody should have to say what they pasted. Bytes are told apart by their first byte and the shape of their
-RLP, JSON by the keys that only one kind of object has. Wrappers (JSON-RPC requests and answers, `watch
+The kind of a pasted document need not be named. Bytes are recognised by their first byte and the shape of
+their RLP, JSON by the keys that only one kind of object has. Wrappers (JSON-RPC requests and answers, `watch
 --json` envelopes, lines of a recorded stream) are taken off on the way.
 """
 

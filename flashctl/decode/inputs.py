@@ -88,7 +88,7 @@ def _is_file(argument: str) -> bool:
 
 
 def open_source(source: Source) -> BinaryIO:
-    """The bytes of a source, decompressed when its name says so.
+    """The bytes of a source, decompressed according to the suffix of its name.
 
     Raises:
         IoError: The file cannot be opened.

@@ -92,7 +92,7 @@ class Readers:
 
     def _done(self, reading: asyncio.Future[Any]) -> None:
         if not reading.cancelled():
-            reading.exception()  # looked at by who asked, if anybody still does
+            reading.exception()  # retrieved here in case the caller has gone
         self._next()
 
     def _next(self) -> None:

@@ -1,4 +1,4 @@
-"""Services that execute beside an event loop have dear calls of precompiled contracts computed apart."""
+"""Expensive precompile calls run in a side process in services that execute beside an event loop."""
 
 from __future__ import annotations
 

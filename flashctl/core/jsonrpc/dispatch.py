@@ -55,7 +55,7 @@ class RpcLimits:
 
     values: int = 100_000
     """JSON values in one HTTP body or WebSocket message (`json_bounds`): 3 MB of empty lists hold the event
-    loop for 0.4 s, and whoever is asked next as well. State overrides of 50,000 slots fit."""
+    loop for 0.4 s, here and at the service behind it. State overrides of 50,000 slots fit."""
 
     batch_items: int = 1000
     """Requests in one batch; geth's limit."""
@@ -178,7 +178,7 @@ class Dispatcher:
                     size += len(_NOT_AN_OBJECT)
                     continue
                 if size > self._limits.batch_response_bytes:
-                    # Not begun: nobody would see what a thousand dear requests are answered.
+                    # Not begun: the answer would be cut off, however expensive it was.
                     replies[place] = _too_large(item) if "id" in item else None
                     continue
                 if sent is not item:
