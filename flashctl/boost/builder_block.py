@@ -18,7 +18,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from flashctl.boost.builder_link import BuilderLink
@@ -28,7 +28,6 @@ from flashctl.boost.obligations import count_transactions, read_transactions
 from flashctl.boost.rounds import MAX_ROUNDS, Round
 from flashctl.core.engine.client import EngineClient
 from flashctl.core.engine.payloads import ForkchoiceResult, PayloadValidity, new_payload_version_for
-from flashctl.core.net.upstream_errors import UpstreamTimedOut
 from flashctl.core.service import defects
 from flashctl.errors import DataError, FlashctlError
 from flashctl.eth.hexdata import to_hex
@@ -50,10 +49,6 @@ class _Build:
 
     request: tuple[Any, Any] | None = None
     """Forkchoice state and attributes as received, for a rebuild."""
-
-    unanswered: set[str] = field(default_factory=set)
-    """Hashes of blocks that the fallback did not judge in time. One is not sent again: the fallback may be
-    executing it still, and would begin with it anew."""
 
 
 class BuilderBlocks:
@@ -139,7 +134,7 @@ class BuilderBlocks:
             return await self._rebuilt(payload.transactions, "flashblocks", round_, request)
         count = 0 if payload is None else sum(len(each.diff.transactions) for each in payload.flashblocks)
         candidate = await self._beside(count, lambda: from_flashblocks(payload, request))
-        return await self._validated(candidate, round_, request)
+        return await self._validated(candidate, request)
 
     async def _of_envelope(self, envelope: dict[str, Any], round_: Round, request: Request) -> Candidate:
         count = count_transactions(envelope)
@@ -147,7 +142,7 @@ class BuilderBlocks:
             transactions = await self._beside(count, lambda: read_transactions(envelope))
             return await self._rebuilt(transactions, "getPayload", round_, request)
         candidate = await self._beside(count, lambda: from_envelope(envelope, "getPayload", request))
-        return await self._validated(candidate, round_, request)
+        return await self._validated(candidate, request)
 
     async def _beside(self, transactions: int, work: Callable[[], T]) -> T:
         """Do pure work on so many transactions: in the thread if there are many, since hashing 100,000 takes
@@ -190,16 +185,13 @@ class BuilderBlocks:
         left = deadline - asyncio.get_running_loop().time()
         return bool((await asyncio.wait([task], timeout=max(0.0, left)))[0])
 
-    async def _validated(self, candidate: Candidate, round_: Round, request: Request) -> Candidate:
+    async def _validated(self, candidate: Candidate, request: Request) -> Candidate:
         """The candidate, if the fallback's newPayload answers VALID with the consensus client's beacon root.
 
         A validation under way is awaited as long as getPayload has time (`best`), longer than the fallback's
-        time-out for other calls: abandoning it would drop what was preconfirmed.
+        time-out for other calls: abandoning it would drop what was preconfirmed, and sending the block again
+        would make the fallback begin anew.
         """
-        build = self._builds.get(round_)
-        unanswered = build.unanswered if build is not None else set()
-        if candidate.block_hash in unanswered:
-            raise Unusable(f"{candidate.via}: the same block, which the fallback has not validated yet")
         call = self._fallback.new_payload(
             candidate.payload,
             request.beacon_root,
@@ -208,9 +200,6 @@ class BuilderBlocks:
         )
         try:
             status = await self._timed("l2", "newPayload", call)
-        except UpstreamTimedOut as error:
-            unanswered.add(candidate.block_hash)
-            raise Unusable(f"{candidate.via}: fallback did not validate: {error}") from None
         except (FlashctlError, DataError) as error:
             raise Unusable(f"{candidate.via}: fallback did not validate: {error}") from None
         if status.status is not PayloadValidity.VALID:
