@@ -77,7 +77,7 @@ UNCOMMITTED: Final[Mapping[str, Sequence[Uncommitted]]] = {
     "receipt (JSON)": [
         Uncommitted(
             ("everything but logsBloom, logs.address and logs.topics",),
-            "without its block, unless the receipt says it twice",
+            "without its block, unless the receipt states it twice",
         ),
         Uncommitted(_L1_FIELDS, "with its block too: they depend on the fork, which a block does not name"),
     ],

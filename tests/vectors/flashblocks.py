@@ -130,7 +130,7 @@ DIALECTS: dict[str, Text] = {
     "static": lambda part: with_static(to_object(part, OP_RBUILDER)),
     "unknown fields": lambda part: with_the_unknown(to_object(part, FULL)),
     "without roots": lambda part: to_object(
-        replace(part, diff=replace(part.diff, state_root=bytes(32), block_hash=bytes(32))), "op-rbuilder"
+        replace(part, diff=replace(part.diff, state_root=bytes(32), block_hash=bytes(32))), OP_RBUILDER
     ),
 }
 FRAMINGS: dict[str, Callable[[bytes], bytes]] = {

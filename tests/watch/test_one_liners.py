@@ -113,7 +113,7 @@ def test_one_liner_a_replay_behind_a_proxy(profile: dict[str, str], recording: P
         assert proxy.stderr is not None
         port = None
         while port is None and (line := proxy.stderr.readline()):
-            port = re.search(r"serving.*:(\d+)", line)
+            port = re.search(r"listening.*:(\d+)", line)
         assert port is not None
         result = shell(
             f"flashctl watch ws://127.0.0.1:{port[1]}/ws --until block:15 --timeout 20s --fields block,index",

@@ -13,6 +13,7 @@ from support.decode_lab import TOKEN, every_type, run_command
 from support.flashblocks import make_flashblock
 from support.watch_lab import CLOSE, HOLD, StreamServer, arrive, block, follow, message, names, text_frames
 
+from flashctl.core.flashblocks.dialects import DIALECTS
 from flashctl.core.flashblocks.wire import compress, encode
 from flashctl.eth.keccak import keccak256
 from flashctl.watch.config import FilterConfig
@@ -68,9 +69,9 @@ def test_joined_in_the_middle_the_number_of_the_metadata_serves() -> None:
     assert events[1].row.marks == ("joined",)
 
 
-@pytest.mark.parametrize("dialect", ["op-rbuilder", "base", "subblocks", "full"])
-def test_receipts_are_not_needed(dialect: Any) -> None:
-    frame = encode(make_flashblock(1, 0, 1, transactions=(RAW,)), dialect)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_receipts_are_not_needed(dialect: str) -> None:
+    frame = encode(make_flashblock(1, 0, 1, transactions=(RAW,)), DIALECTS[dialect])
     events = follow([frame])
     wanted = make_filter(FilterConfig(targets=["0x" + TOKEN.hex()]))
     assert wanted is not None

@@ -66,6 +66,9 @@ _level_again: Callable[[], LogLevel] | None = None
 
 _LOG = logging.getLogger(__name__)
 
+_URL_LOGGERS: Final = ("httpx", "httpcore")
+"""Libraries that log the URLs they ask, with what may be a key in them: never, not even at level trace."""
+
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -109,6 +112,8 @@ def _set_level(level: LogLevel) -> None:
     # byte.
     logging.getLogger().setLevel(max(_LEVELS[level], logging.WARNING) if level != "trace" else logging.DEBUG)
     logging.getLogger("flashctl").setLevel(_LEVELS[level])
+    for name in _URL_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import resource
 import socket
@@ -100,6 +102,13 @@ async def ended(server: RunningServer) -> None:
     await until(lambda: not server._server.server_state.connections)
 
 
+def resident_when_trimmed() -> int:
+    """Memory of the process without what the C library keeps of what was freed, where it can be asked."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    return resident()
+
+
 @pytest.mark.parametrize("transport", ["http", "websocket"])
 def test_answers_that_nobody_reads(transport: str) -> None:
     async def scenario(source: Source, server: RunningServer, client: JsonRpcClient) -> None:
@@ -119,7 +128,7 @@ def test_answers_that_nobody_reads(transport: str) -> None:
             most = max(most, resident() - before)
         # What waits, the answers being made, and what the allocator has not given back of either.
         assert most < READERS * SIZE / 4
-        await until(lambda: resident() - before <= 3 * SIZE)
+        await until(lambda: resident_when_trimmed() - before <= 3 * SIZE)
         for sock in sockets:
             sock.close()
         assert await client.call("eth_chainId") == "0x1"
