@@ -7,11 +7,11 @@ turns (`FairQueue`). Waiting counts against the time that a query may take, and 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar, TypeVarTuple
 
+from flashctl.core.jsonrpc.address_quota import AddressQuota
 from flashctl.core.jsonrpc.caller import caller
 from flashctl.core.jsonrpc.errors import ErrorCode, RpcError
 from flashctl.core.jsonrpc.fair_queue import FairQueue
@@ -40,8 +40,8 @@ class Readers:
         self._running = 0
         self._line: FairQueue[asyncio.Future[None]] = FairQueue()
         """Those that wait for a thread."""
-        self._waiting: Counter[str] = Counter()
-        """How many of them, by address."""
+        self._quota: Final = AddressQuota(MAX_WAITING, MAX_WAITING_PER_ADDRESS)
+        """Of those."""
 
     async def run(self, work: Callable[[*_Given], _Result], *args: *_Given) -> _Result:
         """The result of `work(*args)`, called in a thread.
@@ -67,11 +67,10 @@ class Readers:
     async def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for a thread; the one that comes free is not free in between."""
         client = caller.get()
-        if len(self._line) >= MAX_WAITING or self._waiting[client.address] >= MAX_WAITING_PER_ADDRESS:
+        if not self._quota.take(client.address):
             raise RpcError(ErrorCode.LIMIT_EXCEEDED, "too many queries of blocks at a time, try again later")
         place = loop.create_future()
         self._line.push(place, client)
-        self._waiting[client.address] += 1
         try:
             async with asyncio.timeout(MAX_SECONDS):
                 await place
@@ -86,9 +85,7 @@ class Readers:
                 ) from None
             raise
         finally:
-            self._waiting[client.address] -= 1
-            if not self._waiting[client.address]:
-                del self._waiting[client.address]
+            self._quota.give_back(client.address)
 
     def _done(self, reading: asyncio.Future[Any]) -> None:
         if not reading.cancelled():

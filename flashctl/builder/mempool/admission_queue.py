@@ -9,12 +9,12 @@ a client's burst delays another client's transaction by one batch, not by the wh
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
 from flashctl.builder.mempool.pool import PoolRefusal
+from flashctl.core.jsonrpc.address_quota import AddressQuota
 from flashctl.core.jsonrpc.caller import Caller, caller
 from flashctl.core.jsonrpc.fair_queue import FairQueue
 from flashctl.errors import FlashctlError
@@ -50,10 +50,13 @@ class AdmissionQueue(Generic[Checked, Taken]):
         self._look_at = look_at
         self._take = take
         self._line: FairQueue[tuple[bytes, Caller, asyncio.Future[Taken]]] = FairQueue()
-        self._waiting_bytes = 0
-        self._count: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
-        """Of queued transactions, by address."""
+        self._quota: Final = AddressQuota(
+            MAX_WAITING,
+            MAX_WAITING_PER_ADDRESS,
+            size=MAX_WAITING_BYTES,
+            size_per_address=MAX_WAITING_BYTES_PER_ADDRESS,
+        )
+        """Of queued transactions."""
         self._working: asyncio.Task[None] | None = None
         self._thread: Final = ThreadPoolExecutor(1, "admission")
 
@@ -64,14 +67,11 @@ class AdmissionQueue(Generic[Checked, Taken]):
             PoolRefusal: Too many wait already, of its client's address or of all.
         """
         client = caller.get()
-        if not self._has_room(client.address, len(raw)):
+        if not self._quota.take(client.address, len(raw)):
             raise PoolRefusal("txpool is busy: too many transactions wait to be checked")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Taken] = loop.create_future()
         self._line.push((raw, client, future), client)
-        self._waiting_bytes += len(raw)
-        self._count[client.address] += 1
-        self._bytes[client.address] += len(raw)
         if self._working is None or self._working.done():
             self._working = loop.create_task(self._work(), name="admission")
         try:
@@ -79,14 +79,6 @@ class AdmissionQueue(Generic[Checked, Taken]):
         finally:
             # A cycle otherwise: the refusal's traceback holds this frame, and the future holds the refusal.
             del future
-
-    def _has_room(self, address: str, size: int) -> bool:
-        return (
-            len(self._line) < MAX_WAITING
-            and self._waiting_bytes + size <= MAX_WAITING_BYTES
-            and self._count[address] < MAX_WAITING_PER_ADDRESS
-            and self._bytes[address] + size <= MAX_WAITING_BYTES_PER_ADDRESS
-        )
 
     async def _work(self) -> None:
         """Until nothing waits any more."""
@@ -107,11 +99,7 @@ class AdmissionQueue(Generic[Checked, Taken]):
         batch: list[tuple[bytes, asyncio.Future[Taken]]] = []
         while len(batch) < BATCH and (entry := self._line.pop()) is not None:
             raw, client, future = entry
-            self._waiting_bytes -= len(raw)
-            self._bytes[client.address] -= len(raw)
-            self._count[client.address] -= 1
-            if not self._count[client.address]:
-                del self._count[client.address], self._bytes[client.address]
+            self._quota.give_back(client.address, len(raw))
             batch.append((raw, future))
         return batch
 

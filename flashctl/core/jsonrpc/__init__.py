@@ -5,6 +5,7 @@
     namespaces.py which of them a port answers
     caller.py     the client of the request under way, for fair queueing
     fair_queue.py a queue for every caller, served in turn
+    address_quota.py how much may wait, of all callers and of one address
     slices.py     how long requests and batches may hold the loop
     dispatch.py   bytes of a request in, bytes of the answer out; batches and their limits; no sockets
     session.py    one WebSocket connection: its queue, its subscriptions

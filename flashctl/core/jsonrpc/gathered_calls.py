@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import orjson
 
+from flashctl.core.jsonrpc.address_quota import AddressQuota
 from flashctl.core.jsonrpc.caller import Caller, caller
 from flashctl.core.jsonrpc.client import JsonRpcClient
 from flashctl.core.jsonrpc.errors import RpcError
@@ -99,11 +100,13 @@ class GatheredCalls:
         self._exchanges: set[asyncio.Task[None]] = set()
         self._is_due = False
         self._singly_until = -1.0
-        self._waiting = 0
-        self._waiting_bytes = 0
-        self._count: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
-        """The same by address."""
+        self._quota: Final = AddressQuota(
+            MAX_WAITING,
+            MAX_WAITING_PER_ADDRESS,
+            size=MAX_WAITING_BYTES,
+            size_per_address=MAX_WAITING_BYTES_PER_ADDRESS,
+        )
+        """Of calls not sent yet."""
 
     async def call(self, params: Sequence[Any]) -> Any:
         """The result of one call.
@@ -114,7 +117,8 @@ class GatheredCalls:
         """
         client = caller.get()
         call = _Call(params, len(orjson.dumps(params)), asyncio.get_running_loop().create_future())
-        self._count_in(client.address, call)
+        if not self._quota.take(client.address, call.size):
+            raise TooManyInLine(f"{self._client.url}: too many {self._method} wait")
         line = self._lines.get(client)
         if line is None:
             line = self._lines[client] = _Line(client)
@@ -140,28 +144,8 @@ class GatheredCalls:
             task.cancel()
         await asyncio.gather(*self._exchanges, return_exceptions=True)
 
-    def _count_in(self, address: str, call: _Call) -> None:
-        own, own_bytes = self._count[address], self._bytes[address]
-        if (
-            self._waiting >= MAX_WAITING
-            or self._waiting_bytes + call.size > MAX_WAITING_BYTES
-            or own >= MAX_WAITING_PER_ADDRESS
-            or own_bytes + call.size > MAX_WAITING_BYTES_PER_ADDRESS
-        ):
-            raise TooManyInLine(f"{self._client.url}: too many {self._method} wait")
-        self._waiting += 1
-        self._waiting_bytes += call.size
-        self._count[address] += 1
-        self._bytes[address] += call.size
-
     def _count_out(self, address: str, calls: Sequence[_Call]) -> None:
-        size = sum(call.size for call in calls)
-        self._waiting -= len(calls)
-        self._waiting_bytes -= size
-        self._count[address] -= len(calls)
-        self._bytes[address] -= size
-        if not self._count[address]:
-            del self._count[address], self._bytes[address]
+        self._quota.give_back(address, sum(call.size for call in calls), items=len(calls))
 
     def _come_back(self) -> None:
         """Begin exchanges in the next turn: what else arrives until then goes along."""

@@ -12,11 +12,11 @@ A job's time runs from its submission. One that still waits when it is over is g
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
+from flashctl.core.jsonrpc.address_quota import AddressQuota
 from flashctl.core.jsonrpc.caller import Caller
 from flashctl.core.jsonrpc.fair_queue import FairQueue
 from flashctl.errors import Failed
@@ -104,7 +104,8 @@ class JobSchedule(Generic[_T]):
         self._limits = limits
         self._lanes: dict[JobLane, FairQueue[JobTicket[_T]]] = {lane: FairQueue() for lane in JobLane}
         self._live: dict[JobTicket[_T], None] = {}
-        self._by_address: Counter[str] = Counter()
+        self._quota: Final = AddressQuota(limits.in_all, limits.per_address)
+        """Of live jobs."""
         self._slow = Lru[tuple[str, Hashable], Literal[True]](REMEMBERED_SLOW)
 
     @property
@@ -139,11 +140,9 @@ class JobSchedule(Generic[_T]):
         Raises:
             QueueFull: If its client or all of them have as many under way as they may.
         """
-        address = ticket.client.address
-        if self._by_address[address] >= self._limits.per_address or len(self._live) >= self._limits.in_all:
+        if not self._quota.take(ticket.client.address):
             raise QueueFull("too many calls in line, try again later")
         self._live[ticket] = None
-        self._by_address[address] += 1
         if self._likeness(ticket) in self._slow:
             ticket.lane = JobLane.SLOW
         self._lanes[ticket.lane].push(ticket, ticket.client)
@@ -183,10 +182,7 @@ class JobSchedule(Generic[_T]):
             self._slow.pop(self._likeness(ticket))
         ticket.state = JobState.OVER
         del self._live[ticket]
-        address = ticket.client.address
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self._quota.give_back(ticket.client.address)
 
     def expired(self, now: float) -> list[JobTicket[_T]]:
         """Jobs whose time is over and that no worker has; `finish` them."""
