@@ -384,22 +384,7 @@ def watch(
         return None if text is None else parse_duration(text, flag)
 
     is_url = target is not None and "://" in target
-    source = context.get_parameter_source("url")
-    if is_url and source is not None and source.name == "COMMANDLINE":
-        raise UsageError("the argument and --url both name the stream", hint="give one of them")
-    if recording.replay is not None and (is_url or _is_given(context, "url")):
-        raise UsageError("a URL and --replay name two streams", hint="give one of them")
-    for flag, events in (("--on", reactions.on), ("--fail-on", ending.fail_on)):
-        for event in events or ():
-            one_of(flag, event, _events())
-    if reactions.on and reactions.execute is None and not reactions.bell:
-        raise UsageError("--on without --exec or --bell does nothing", hint="name what to do at the event")
-    given = [name for name in ("json", "raw", "fields", "format", "output") if _is_given(context, name)]
-    if "output" in given and shown.output in given:
-        given.remove("output")  # --json -o json
-    forms = [f"--{name}" for name in given]
-    if len(forms) > 1:
-        raise UsageError(f"{' and '.join(forms)} are two forms of output", hint="give one of them")
+    _refuse_contradictions(context, is_url, shown, ending, recording, reactions)
     stream = resolve_stream(
         target if is_url else endpoint.url,
         target if target is not None and not is_url else common.profile,
@@ -465,6 +450,37 @@ def watch(
             hooks=HookConfig(reactions.execute, reactions.on or (), reactions.bell),
         )
     )
+
+
+def _refuse_contradictions(
+    context: typer.Context,
+    is_url: bool,
+    shown: OutputFlags,
+    ending: EndFlags,
+    recording: RecordingFlags,
+    reactions: ReactionFlags,
+) -> None:
+    """Flags of which one would win silently, or that do nothing by themselves; unknown events.
+
+    Raises:
+        UsageError: Naming them.
+    """
+    source = context.get_parameter_source("url")
+    if is_url and source is not None and source.name == "COMMANDLINE":
+        raise UsageError("the argument and --url both name the stream", hint="give one of them")
+    if recording.replay is not None and (is_url or _is_given(context, "url")):
+        raise UsageError("a URL and --replay name two streams", hint="give one of them")
+    for flag, events in (("--on", reactions.on), ("--fail-on", ending.fail_on)):
+        for event in events or ():
+            one_of(flag, event, _events())
+    if reactions.on and reactions.execute is None and not reactions.bell:
+        raise UsageError("--on without --exec or --bell does nothing", hint="name what to do at the event")
+    given = [name for name in ("json", "raw", "fields", "format", "output") if _is_given(context, name)]
+    if "output" in given and shown.output in given:
+        given.remove("output")  # --json -o json
+    forms = [f"--{name}" for name in given]
+    if len(forms) > 1:
+        raise UsageError(f"{' and '.join(forms)} are two forms of output", hint="give one of them")
 
 
 def _template(text: str | None) -> str | None:
