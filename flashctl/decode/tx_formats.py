@@ -20,7 +20,6 @@ from flashctl.eth.transactions import DepositTx, InvalidTransaction, LegacyTx, d
 
 __all__ = ["Unreadable", "read_other_form"]
 
-_BLOB_TYPE = 3
 _UNSIGNED_FIELDS = {1: 8, 2: 9, 3: 11, 4: 10}
 """Fields of a typed transaction before its signature."""
 

@@ -51,12 +51,24 @@ class _Unpacker(Protocol):
         ...
 
 
-class _Gzip:
-    """Members one after the other, as gzip(1) writes them."""
+class _Members:
+    """What formats share that are a series of members: one decompressor each, and input left over."""
 
     def __init__(self) -> None:
         self._member: Any = None
         self._rest = b""
+
+    @property
+    def hungry(self) -> bool:
+        return not self._rest
+
+    @property
+    def whole(self) -> bool:
+        return self._member is None
+
+
+class _Gzip(_Members):
+    """Members one after the other, as gzip(1) writes them."""
 
     def unpack(self, packed: bytes) -> bytes:
         data = self._rest + packed
@@ -72,45 +84,28 @@ class _Gzip:
             self._member = None
         return text
 
-    @property
-    def hungry(self) -> bool:
-        return not self._rest
 
-    @property
-    def whole(self) -> bool:
-        return self._member is None
-
-
-class _Zstd:
+class _Zstd(_Members):
     """Frames one after the other."""
 
     def __init__(self) -> None:
         import zstandard
 
+        super().__init__()
         self._new = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj
-        self._frame: Any = None
-        self._rest = b""
 
     def unpack(self, packed: bytes) -> bytes:
         data = self._rest + packed
         piece, self._rest = data[:_PIECE_BYTES], data[_PIECE_BYTES:]
         if not piece:
             return b""
-        if self._frame is None:
-            self._frame = self._new()
-        text: bytes = self._frame.decompress(piece)
-        if self._frame.eof:
-            self._rest = self._frame.unused_data + self._rest
-            self._frame = None
+        if self._member is None:
+            self._member = self._new()
+        text: bytes = self._member.decompress(piece)
+        if self._member.eof:
+            self._rest = self._member.unused_data + self._rest
+            self._member = None
         return text
-
-    @property
-    def hungry(self) -> bool:
-        return not self._rest
-
-    @property
-    def whole(self) -> bool:
-        return self._frame is None
 
 
 class _Brotli:
